@@ -1,0 +1,78 @@
+"""Where images lie: the protocol that the program sees, whatever store is behind it.
+
+The adapters are ``folder`` (directories on this machine) and ``s3`` (Cloudflare R2, any S3). One contract suite,
+``tests/contract/test_stores.py``, runs on each.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+# Everything in a bucket that is ours and not somebody's image lies under this prefix.
+RESERVED_PREFIX = ".image-browser/"
+
+# Content under a key can change (an edited photo), so that a browser asks again after a while ...
+CACHE_IMAGE = "public, max-age=3600"
+# ... but what carries its content's hash in its key never does.
+CACHE_IMMUTABLE = "public, max-age=31536000, immutable"
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """What a store knows of one object. ``sha256`` (hex) and ``content_type`` are None where a listing leaves them out."""
+
+    key: str
+    size: int
+    modified: datetime
+    etag: str
+    sha256: str | None = None
+    content_type: str | None = None
+
+
+class ObjectStore(Protocol):
+    """One bucket. Every method raises StoreError when the store cannot be reached or refuses.
+
+    Transient failures are tried again inside the adapter, for about half a minute, before they are raised.
+    Keys are Unicode strings of 1 to 1,024 UTF-8 bytes; an impossible key raises ImageRefused(KEY_INVALID).
+    """
+
+    bucket: str
+
+    async def prepare(self) -> None:
+        """Make sure that the bucket is there and can be used, and make it where that is ours to do (folders)."""
+
+    async def put(
+        self, key: str, body: bytes | Path, *, content_type: str, cache_control: str, sha256: str, overwrite: bool = True
+    ) -> None:
+        """Store *body* under *key*, whole or not at all; readers see the old object or the new one, never a part.
+
+        With ``overwrite=False`` an object that lies there already is left alone and raises ObjectExists; two such
+        puts at once leave one winner. A Path is streamed.
+        """
+
+    async def get(self, key: str) -> bytes:
+        """Return the object's bytes; raise ObjectMissing when there is none."""
+
+    async def head(self, key: str) -> StoredObject:
+        """Return what is known of the object, with sha256 where we stored it; raise ObjectMissing when there is none."""
+
+    async def copy(self, source: str, target: str) -> None:
+        """Copy an object inside the bucket with its metadata, overwriting; raise ObjectMissing when there is no source."""
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Remove the objects; a key that is not there is no error."""
+
+    def list(self, prefix: str = "", *, start_after: str = "") -> AsyncIterator[StoredObject]:
+        """Yield the objects whose keys begin with *prefix* and come after *start_after*, in UTF-8 byte order."""
+
+    def address(self, key: str, *, version: str = "") -> str:
+        """Return the address at which a browser gets the object, without a request.
+
+        The address of one (key, version) stays the same for a while, so that browsers can cache it. A path that
+        begins with ``/`` is served by our own server.
+        """
+
+    async def close(self) -> None:
+        """Give back connections and threads."""
