@@ -1,0 +1,137 @@
+"""Connections to PostgreSQL, and what to do when they break."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from shared.errors import DatabaseError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Shut down, starting up, too many connections, deadlock, serialisation, lock or statement timeout of our own making.
+_TRANSIENT = {"57P01", "57P02", "57P03", "53300", "40001", "40P01", "55P03", "57014", "25P03", "25P04", "25006"}
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether *error* says that the database is away or busy, so that the same work may succeed later.
+
+    Every failure to connect and every broken connection comes without an SQLSTATE (measured with psycopg 3.3).
+    """
+    if not isinstance(error, (psycopg.OperationalError, psycopg.InternalError)):
+        return False
+    return error.sqlstate is None or error.sqlstate in _TRANSIENT or error.sqlstate.startswith("08")
+
+
+class Database:
+    """A pool of connections that works through poolers in transaction mode and outlives the server's restarts."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        max_connections: int,
+        patience: float,
+        checkout_timeout: float = 10.0,
+        waiting: Callable[[str], None] | None = None,
+    ) -> None:
+        """*patience* is for how many seconds work is tried again while the database is away; *waiting* is told why."""
+        self._patience = patience
+        self._waiting = waiting
+        self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
+            url,
+            min_size=1,
+            max_size=max_connections,
+            timeout=checkout_timeout,
+            open=False,
+            # Prepared statements and a pooler in transaction mode do not go together (42P05).
+            kwargs={"prepare_threshold": None, "autocommit": True, "connect_timeout": 10, "application_name": "image-browser"},
+            # Without the check, the first checkouts after a restart of the server hand out dead connections.
+            check=AsyncConnectionPool.check_connection,
+            reconnect_timeout=30,
+        )
+
+    async def open(self) -> None:
+        """Start the pool; it connects in the background, so that a server starts without its database."""
+        # The pool reports every failed attempt to connect; what matters of that reaches the caller as DatabaseError.
+        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._pool.close()
+
+    def stats(self) -> dict[str, int]:
+        """Return psycopg_pool's own counters."""
+        return self._pool.get_stats()
+
+    async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
+        """Return what *work* returns, called with a connection inside one transaction.
+
+        While the database is away the whole of *work* is tried again, so it must be safe to repeat: also when the
+        connection broke while committing, and the first try did commit. Raises DatabaseError when patience ends,
+        and at once for what cannot pass; psycopg's other errors (a violated constraint) come through.
+        """
+        policy = AsyncRetrying(
+            retry=retry_if_exception(is_transient),
+            wait=wait_random_exponential(multiplier=0.1, max=5),
+            stop=stop_after_delay(self._patience),
+            before_sleep=self._tell,
+            reraise=True,
+        )
+        try:
+            return await policy(self._once, work)
+        except (psycopg.OperationalError, psycopg.InternalError) as exc:
+            transient = is_transient(exc)
+            raise DatabaseError(f"PostgreSQL: {first_line(exc)}", transient=transient, retry_after=1.0) from exc
+
+    async def _once(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
+        async with self._pool.connection() as conn, conn.transaction():
+            return await work(conn)
+
+    def _tell(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        log.info("waiting for PostgreSQL: %s", first_line(error))
+        if self._waiting:
+            self._waiting(f"waiting for PostgreSQL: {first_line(error)}")
+
+
+def first_line(error: BaseException | None) -> str:
+    """Return the first line of an error's text, which is all of it that fits into a sentence."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+async def check(url: str) -> str:
+    """Return PostgreSQL's and pgvector's versions as one sentence; raise DatabaseError saying what is wrong."""
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(15), await AsyncConnection.connect(url, connect_timeout=10, prepare_threshold=None) as conn:
+            row = await (
+                await conn.execute(
+                    "SELECT current_setting('server_version_num')::int, current_setting('server_version'),"
+                    " coalesce((SELECT extversion FROM pg_extension WHERE extname = 'vector'),"
+                    "          (SELECT default_version FROM pg_available_extensions WHERE name = 'vector'))"
+                )
+            ).fetchone()
+    except TimeoutError as exc:
+        raise DatabaseError(f"PostgreSQL did not answer in {time.monotonic() - started:.0f} s", transient=True) from exc
+    except psycopg.Error as exc:
+        raise DatabaseError(f"PostgreSQL: {first_line(exc)}", transient=is_transient(exc)) from exc
+    assert row is not None
+    number, version, vector = row
+    if number < 150000:
+        raise DatabaseError(f"PostgreSQL {version} is too old: 15 or newer is needed", transient=False)
+    if vector is None:
+        raise DatabaseError("PostgreSQL has no pgvector: install the extension `vector`, 0.8.0 or newer", transient=False)
+    if tuple(int(part) for part in vector.split(".")[:2]) < (0, 8):
+        raise DatabaseError(f"pgvector {vector} is too old: 0.8.0 or newer is needed", transient=False)
+    return f"PostgreSQL {version}, pgvector {vector}"

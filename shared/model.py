@@ -1,0 +1,102 @@
+"""What both processes speak of. Plain values, no I/O."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A bucket and the tables that index it. ``base`` is the stem of its tables' names."""
+
+    bucket: str
+    base: str
+    model: str
+    dimensions: int
+    title: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How far a collection is: ``total = embedded + pending + failed``."""
+
+    total: int
+    embedded: int
+    pending: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """All that is written when an image is uploaded. ``placeholder`` is a small data: address or None."""
+
+    key: str
+    sha256: bytes
+    size: int
+    content_type: str
+    width: int
+    height: int
+    origin: str
+    placeholder: str | None = None
+    derivatives: bool = False
+    truncated: bool = False
+    taken_at: datetime | None = None
+    camera: str | None = None
+    lens: str | None = None
+    keywords: tuple[str, ...] = ()
+    caption: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    exif: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image as lists and pages show it. ``status`` is ``pending``, ``embedded`` or ``failed``."""
+
+    id: int
+    key: str
+    sha256: bytes
+    size: int
+    content_type: str
+    width: int
+    height: int
+    placeholder: str | None
+    derivatives: bool
+    truncated: bool
+    taken_at: datetime | None
+    camera: str | None
+    created_at: datetime
+    status: str
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An image of a ranked list; ``score`` is the cosine of its vector and the query's, −1 to 1."""
+
+    image: Image
+    score: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image that this process is to embed, for as long as it holds ``lease``."""
+
+    id: int
+    key: str
+    sha256: bytes
+    attempts: int
+    lease: UUID
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image, or a file that never became one, that was given up, and why."""
+
+    key: str
+    reason: str
+    detail: str
+    attempts: int
+    failed_at: datetime
