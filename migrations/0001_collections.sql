@@ -34,6 +34,7 @@ CREATE TABLE activity (
     model    text NOT NULL,
     minute   timestamptz NOT NULL,
     slot     smallint NOT NULL,
+    since    timestamptz NOT NULL, -- when work began within this minute
     embedded bigint NOT NULL,
     calls    bigint NOT NULL,
     PRIMARY KEY (bucket, model, minute, slot)

@@ -100,3 +100,21 @@ class Failure:
     detail: str
     attempts: int
     failed_at: datetime
+
+
+@dataclass(frozen=True)
+class KnownFile:
+    """What a former sync saw under ``path``, and what became of it.
+
+    ``image_id`` is the image that it became; ``reason`` why it became none; ``removed`` that its image was removed
+    through the API and is not to come back.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    sha256: bytes | None
+    image_id: int | None
+    removed: bool
+    reason: str | None

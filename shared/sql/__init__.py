@@ -1,0 +1,31 @@
+"""Every SQL statement of the program, a module per subject. The caller owns the connection and the transaction.
+
+Statements over a collection's tables name them by placeholders such as ``{images}``; ``for_collection`` fills them in.
+"""
+
+from functools import lru_cache
+
+from psycopg.sql import SQL, Identifier
+from typing_extensions import LiteralString
+
+from shared.db import names
+from shared.model import Collection
+
+
+def for_collection(statement: LiteralString, collection: Collection) -> bytes:
+    """Return *statement* with the names of the collection's tables in it, quoted."""
+    return _filled(statement, collection.base)
+
+
+@lru_cache(maxsize=2048)
+def _filled(statement: LiteralString, base: str) -> bytes:
+    tables = {suffix: Identifier(f"{base}_{suffix}") for suffix in names.SUFFIXES}
+    return SQL(statement).format(**tables).as_bytes(None)
+
+
+def vector_text(vector: "list[float]") -> str:
+    """Return a vector in pgvector's text form, for a parameter that the statement casts to halfvec.
+
+    Text spares the four queries that registering pgvector's types costs for each new connection.
+    """
+    return "[" + ",".join(map(repr, vector)) + "]"

@@ -1,0 +1,76 @@
+"""Collections: which buckets there are, and their tables."""
+
+from datetime import datetime
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg.rows import class_row
+from psycopg.sql import SQL, Identifier
+
+from shared.db import migrate, names
+from shared.errors import SettingsError
+from shared.model import Collection
+
+_COLUMNS = "bucket, regexp_replace(table_name, '_embeddings$', '') AS base, model, dimensions, title, created_at"
+
+
+async def every(conn: AsyncConnection[Any]) -> list[Collection]:
+    """Return all collections, oldest first."""
+    async with conn.cursor(row_factory=class_row(Collection)) as cur:
+        await cur.execute(f"SELECT {_COLUMNS} FROM collections ORDER BY created_at, bucket")  # noqa: S608 - a constant
+        return await cur.fetchall()
+
+
+async def find(conn: AsyncConnection[Any], bucket: str) -> Collection | None:
+    """Return the collection of *bucket*, or None."""
+    async with conn.cursor(row_factory=class_row(Collection)) as cur:
+        await cur.execute(f"SELECT {_COLUMNS} FROM collections WHERE bucket = %s", [bucket])  # noqa: S608 - a constant
+        return await cur.fetchone()
+
+
+async def ensure(
+    conn: AsyncConnection[Any], bucket: str, *, model: str, dimensions: int, now: datetime
+) -> Collection:
+    """Return the collection of *bucket*, made with *model* if there was none; an existing one keeps its own model."""
+    found = await find(conn, bucket)
+    if found:
+        return found
+    await migrate.lock(conn)
+    table = f"{names.base_name(bucket)}_embeddings"
+    await conn.execute(
+        "INSERT INTO collections (bucket, table_name, model, dimensions, title, created_at)"
+        " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+        [bucket, table, model, dimensions, bucket, now],
+    )
+    collection = await find(conn, bucket)
+    if collection is None:
+        raise SettingsError(f"bucket {bucket!r} needs the table name {table!r}, which another bucket has: rename one")
+    await migrate.migrate_collection(conn, bucket, dimensions)
+    return collection
+
+
+async def drop(conn: AsyncConnection[Any], collection: Collection) -> None:
+    """Remove the collection: its tables and all that is kept of it elsewhere."""
+    await migrate.lock(conn)
+    for suffix in ("counts", "files", "queue", "embeddings", "images"):
+        await conn.execute(SQL("DROP TABLE IF EXISTS {}").format(Identifier(f"{collection.base}_{suffix}")))
+    await conn.execute("DELETE FROM collections WHERE bucket = %s", [collection.bucket])
+
+
+async def ensure_source(conn: AsyncConnection[Any], collection: Collection, name: str) -> int:
+    """Return the number of the source *name* of the collection, made if it is new."""
+    await conn.execute(
+        "INSERT INTO sources (bucket, name) VALUES (%s, %s) ON CONFLICT DO NOTHING", [collection.bucket, name]
+    )
+    query = "SELECT id FROM sources WHERE bucket = %s AND name = %s"
+    row = await (await conn.execute(query, [collection.bucket, name])).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def shared_value(conn: AsyncConnection[Any], name: str, proposal: str) -> str:
+    """Return the value kept under *name*; the first who asks decides it with *proposal*."""
+    await conn.execute("INSERT INTO shared_values (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING", [name, proposal])
+    row = await (await conn.execute("SELECT value FROM shared_values WHERE name = %s", [name])).fetchone()
+    assert row is not None
+    return str(row[0])

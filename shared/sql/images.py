@@ -1,0 +1,182 @@
+"""Images: rows made, changed and removed; single images and recent ones read."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg.rows import class_row, dict_row
+from psycopg.types.json import Jsonb
+
+from shared.model import Collection, Image, NewImage
+from shared.sql import for_collection
+
+# What shared.model.Image holds, from {images} i, {embeddings} e and {queue} q. A statement that reads images embeds
+# this text as it is.
+IMAGE_COLUMNS = """i.id, i.r2_key AS key, i.sha256, i.size, i.content_type, i.width, i.height, i.placeholder,
+    i.derivatives, i.truncated, i.taken_at, i.camera, i.created_at,
+    CASE WHEN e.embedding IS NOT NULL THEN 'embedded' ELSE coalesce(q.state, 'pending') END AS status"""
+IMAGE_TABLES = """{images} AS i JOIN {embeddings} AS e USING (id)
+    LEFT JOIN {queue} AS q ON q.id = i.id AND q.model = %(model)s"""
+
+
+async def add(conn: AsyncConnection[Any], collection: Collection, image: NewImage, *, now: datetime) -> int:
+    """Add an image and return its id. It is browsable at once; its vector is copied from an image of equal content
+    if there is one, else it waits in the queue.
+
+    Adding the same key and content again changes nothing; the same key with other content replaces what the image
+    was, and its vector becomes pending.
+    """
+    values = asdict(image) | {
+        "exif": Jsonb(image.exif) if image.exif is not None else None,
+        "keywords": list(image.keywords),
+        "now": now,
+        "model": collection.model,
+    }
+    cur = await conn.execute(
+        for_collection(
+            """
+            INSERT INTO {images} AS known (
+                r2_key, created_at, origin, sha256, size, content_type, width, height, placeholder, derivatives,
+                truncated, taken_at, camera, lens, keywords, caption, latitude, longitude, exif)
+            VALUES (
+                %(key)s, %(now)s, %(origin)s, %(sha256)s, %(size)s, %(content_type)s, %(width)s, %(height)s,
+                %(placeholder)s, %(derivatives)s, %(truncated)s, %(taken_at)s, %(camera)s, %(lens)s, %(keywords)s,
+                %(caption)s, %(latitude)s, %(longitude)s, %(exif)s)
+            ON CONFLICT (r2_key) DO UPDATE SET
+                sha256 = excluded.sha256, size = excluded.size, content_type = excluded.content_type,
+                width = excluded.width, height = excluded.height, placeholder = excluded.placeholder,
+                derivatives = excluded.derivatives, truncated = excluded.truncated, taken_at = excluded.taken_at,
+                camera = excluded.camera, lens = excluded.lens, keywords = excluded.keywords,
+                caption = excluded.caption, latitude = excluded.latitude, longitude = excluded.longitude,
+                exif = excluded.exif
+             WHERE known.sha256 <> excluded.sha256
+            RETURNING id
+            """,
+            collection,
+        ),
+        values,
+    )
+    written = await cur.fetchone()
+    if written is None:
+        return await _id_of(conn, collection, image.key)
+    values["id"] = written[0]
+    # First without a vector, as every image begins and as an edited one begins again ...
+    await conn.execute(
+        for_collection(
+            """
+            INSERT INTO {embeddings} AS known (id, r2_key, created_at) VALUES (%(id)s, %(key)s, %(now)s)
+            ON CONFLICT (id) DO UPDATE SET embedding = NULL WHERE known.embedding IS NOT NULL
+            """,
+            collection,
+        ),
+        values,
+    )
+    # ... then with that of an image of equal content, so that a copy or a renamed photo is not paid for again ...
+    copied = await conn.execute(
+        for_collection(
+            """
+            UPDATE {embeddings} AS mine SET embedding = twin.embedding
+              FROM (SELECT e.embedding FROM {images} AS i JOIN {embeddings} AS e USING (id)
+                     WHERE i.sha256 = %(sha256)s AND i.id <> %(id)s AND e.embedding IS NOT NULL LIMIT 1) AS twin
+             WHERE mine.id = %(id)s
+            """,
+            collection,
+        ),
+        values,
+    )
+    if copied.rowcount:
+        await conn.execute(for_collection("DELETE FROM {queue} WHERE id = %(id)s AND model = %(model)s", collection), values)
+    else:
+        # ... and else it is work to do. A lease on the old content ends here: its vector will be refused.
+        await conn.execute(
+            for_collection(
+                """
+                INSERT INTO {queue} (id, model, due_at) VALUES (%(id)s, %(model)s, %(now)s)
+                ON CONFLICT (id, model) DO UPDATE SET
+                    state = 'pending', due_at = excluded.due_at, lease = NULL, attempts = 0, reason = NULL, detail = NULL
+                """,
+                collection,
+            ),
+            values,
+        )
+    return int(written[0])
+
+
+async def _id_of(conn: AsyncConnection[Any], collection: Collection, key: str) -> int:
+    cur = await conn.execute(for_collection("SELECT id FROM {images} WHERE r2_key = %s", collection), [key])
+    row = await cur.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def get(conn: AsyncConnection[Any], collection: Collection, image_id: int) -> Image | None:
+    """Return one image, or None."""
+    found = await get_many(conn, collection, [image_id])
+    return found[0] if found else None
+
+
+async def get_many(conn: AsyncConnection[Any], collection: Collection, ids: Sequence[int]) -> list[Image]:
+    """Return the images that have these ids, in the order of *ids*; ids without an image are passed over."""
+    async with conn.cursor(row_factory=class_row(Image)) as cur:
+        await cur.execute(
+            for_collection(
+                f"SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES} WHERE i.id = ANY(%(ids)s)",  # noqa: S608 - constants
+                collection,
+            ),
+            {"ids": list(ids), "model": collection.model},
+        )
+        found = {image.id: image for image in await cur.fetchall()}
+    return [found[image_id] for image_id in ids if image_id in found]
+
+
+async def by_key(conn: AsyncConnection[Any], collection: Collection, key: str) -> Image | None:
+    """Return the image under *key*, or None."""
+    async with conn.cursor(row_factory=class_row(Image)) as cur:
+        await cur.execute(
+            for_collection(
+                f"SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES} WHERE i.r2_key = %(key)s",  # noqa: S608 - constants
+                collection,
+            ),
+            {"key": key, "model": collection.model},
+        )
+        return await cur.fetchone()
+
+
+async def details(conn: AsyncConnection[Any], collection: Collection, image_id: int) -> dict[str, Any] | None:
+    """Return what is known of one image beyond Image: lens, keywords, caption, place, EXIF, failure; or None."""
+    async with conn.cursor(row_factory=dict_row) as cur:
+        await cur.execute(
+            for_collection(
+                """
+                SELECT i.lens, i.keywords, i.caption, i.latitude, i.longitude, i.exif, i.origin,
+                       q.reason AS failure_reason, q.detail AS failure_detail
+                  FROM {images} AS i LEFT JOIN {queue} AS q ON q.id = i.id AND q.model = %(model)s
+                 WHERE i.id = %(id)s
+                """,
+                collection,
+            ),
+            {"id": image_id, "model": collection.model},
+        )
+        return await cur.fetchone()
+
+
+async def recent(
+    conn: AsyncConnection[Any], collection: Collection, *, limit: int, before: tuple[datetime, int] | None = None
+) -> list[Image]:
+    """Return up to *limit* images, newest first; with *before*, those that come after that (created_at, id)."""
+    created_at, image_id = before or (None, None)
+    async with conn.cursor(row_factory=class_row(Image)) as cur:
+        await cur.execute(
+            for_collection(
+                f"""
+                SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES}
+                 WHERE %(created_at)s::timestamptz IS NULL OR (i.created_at, i.id) < (%(created_at)s, %(id)s)
+                 ORDER BY i.created_at DESC, i.id DESC LIMIT %(limit)s
+                """,  # noqa: S608 - constants
+                collection,
+            ),
+            {"created_at": created_at, "id": image_id, "limit": limit, "model": collection.model},
+        )
+        return await cur.fetchall()

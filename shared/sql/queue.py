@@ -1,0 +1,223 @@
+"""The work queue: which images wait for a vector, who works on them, and which were given up.
+
+A row is *pending* or *failed*; an image without a row has its vector. A claim takes a lease on pending rows by moving
+their due time to the lease's end, so an abandoned lease becomes due work again by itself. Every write names its lease:
+a worker that comes too late changes nothing.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection
+from psycopg.rows import class_row
+
+from shared.errors import ImageRefused
+from shared.model import Collection, Failure, Job
+from shared.sql import for_collection, vector_text
+
+
+async def claim(
+    conn: AsyncConnection[Any], collection: Collection, model: str, *, lease: UUID, limit: int, duration: timedelta
+) -> list[Job]:
+    """Lease up to *limit* due images for *duration*, longest due first; no two claims ever hold the same image.
+
+    Of images with equal content only the first is handed out: what comes of it is stored for all of them.
+    """
+    async with conn.cursor(row_factory=class_row(Job)) as cur:
+        await cur.execute(
+            for_collection(
+                """
+                WITH due AS (
+                    SELECT id, model
+                      FROM {queue} AS candidate
+                     WHERE model = %(model)s AND state = 'pending' AND due_at <= now()
+                       AND NOT EXISTS (
+                           SELECT FROM {images} AS mine
+                             JOIN {images} AS twin ON twin.sha256 = mine.sha256 AND twin.id < mine.id
+                             JOIN {queue} AS queued ON queued.id = twin.id AND queued.model = candidate.model
+                            WHERE mine.id = candidate.id AND queued.state = 'pending')
+                     ORDER BY due_at
+                     LIMIT %(limit)s
+                       FOR UPDATE SKIP LOCKED)
+                UPDATE {queue} AS q
+                   SET lease = %(lease)s, due_at = now() + %(duration)s
+                  FROM due, {images} AS i
+                 WHERE q.id = due.id AND q.model = due.model AND i.id = q.id
+                RETURNING q.id, i.r2_key AS key, i.sha256, q.attempts, q.lease
+                """,
+                collection,
+            ),
+            {"model": model, "limit": limit, "lease": lease, "duration": duration},
+        )
+        return await cur.fetchall()
+
+
+async def renew(
+    conn: AsyncConnection[Any], collection: Collection, model: str, jobs: Sequence[Job], *, duration: timedelta
+) -> None:
+    """Extend the leases of *jobs*, those that are still held."""
+    await conn.execute(
+        for_collection(
+            """
+            UPDATE {queue} SET due_at = now() + %(duration)s
+             WHERE id = ANY(%(ids)s) AND model = %(model)s AND state = 'pending' AND lease = ANY(%(leases)s)
+            """,
+            collection,
+        ),
+        {"duration": duration, "model": model} | _named(jobs),
+    )
+
+
+async def release(conn: AsyncConnection[Any], collection: Collection, model: str, jobs: Sequence[Job]) -> None:
+    """Give *jobs* back, due at once and with no attempt counted."""
+    await conn.execute(
+        for_collection(
+            """
+            UPDATE {queue} SET due_at = now(), lease = NULL
+             WHERE id = ANY(%(ids)s) AND model = %(model)s AND state = 'pending' AND lease = ANY(%(leases)s)
+            """,
+            collection,
+        ),
+        {"model": model} | _named(jobs),
+    )
+
+
+def _named(jobs: Sequence[Job]) -> dict[str, Any]:
+    return {"ids": [job.id for job in jobs], "leases": list({job.lease for job in jobs})}
+
+
+async def complete(conn: AsyncConnection[Any], collection: Collection, model: str, job: Job, vector: list[float]) -> int:
+    """Store *vector* for the job's image and all that wait with the same content; return for how many.
+
+    0 means that the lease was lost: the image was changed, removed, or is another worker's by now. Then nothing is
+    written.
+    """
+    cur = await conn.execute(
+        for_collection(
+            """
+            WITH held AS (
+                SELECT id FROM {queue}
+                 WHERE id = %(id)s AND model = %(model)s AND lease = %(lease)s AND state = 'pending'
+                   FOR UPDATE),
+            done AS (
+                DELETE FROM {queue} AS q
+                 USING {images} AS i
+                 WHERE EXISTS (SELECT FROM held)
+                   AND q.id = i.id AND i.sha256 = %(sha256)s AND q.model = %(model)s AND q.state = 'pending'
+                RETURNING q.id)
+            UPDATE {embeddings} AS e SET embedding = %(vector)s::halfvec FROM done WHERE e.id = done.id
+            """,
+            collection,
+        ),
+        {"id": job.id, "model": model, "lease": job.lease, "sha256": job.sha256, "vector": vector_text(vector)},
+    )
+    return cur.rowcount
+
+
+async def refuse(
+    conn: AsyncConnection[Any],
+    collection: Collection,
+    model: str,
+    job: Job,
+    refusal: ImageRefused,
+    *,
+    retry_in: timedelta | None,
+) -> int:
+    """Record why the job's image got no vector, for it and all that wait with the same content; return for how many.
+
+    With *retry_in* they are due again after that time; with None they are given up until somebody retries them.
+    """
+    cur = await conn.execute(
+        for_collection(
+            """
+            UPDATE {queue} AS q
+               SET state = CASE WHEN %(retry_in)s::interval IS NULL THEN 'failed' ELSE 'pending' END,
+                   due_at = now() + coalesce(%(retry_in)s::interval, interval '0'),
+                   lease = NULL, attempts = q.attempts + 1, reason = %(reason)s, detail = %(detail)s
+              FROM {images} AS i
+             WHERE q.id = i.id AND i.sha256 = %(sha256)s AND q.model = %(model)s AND q.state = 'pending'
+               AND EXISTS (SELECT FROM {queue} AS held
+                            WHERE held.id = %(id)s AND held.model = %(model)s AND held.lease = %(lease)s)
+            """,
+            collection,
+        ),
+        {
+            "id": job.id,
+            "model": model,
+            "lease": job.lease,
+            "sha256": job.sha256,
+            "retry_in": retry_in,
+            "reason": refusal.reason,
+            "detail": refusal.detail[:1000],
+        },
+    )
+    return cur.rowcount
+
+
+async def seconds_until_due(conn: AsyncConnection[Any], collection: Collection, model: str) -> float | None:
+    """Return in how many seconds the next pending image is due (0 or less: now); None when none is pending."""
+    cur = await conn.execute(
+        for_collection(
+            """
+            SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8
+              FROM {queue} WHERE model = %(model)s AND state = 'pending'
+            """,
+            collection,
+        ),
+        {"model": model},
+    )
+    row = await cur.fetchone()
+    return row[0] if row else None
+
+
+async def failures(conn: AsyncConnection[Any], collection: Collection, model: str) -> list[Failure]:
+    """Return all that was given up: images without a vector, and files that were no images, by key."""
+    async with conn.cursor(row_factory=class_row(Failure)) as cur:
+        await cur.execute(
+            for_collection(
+                """
+                SELECT i.r2_key AS key, q.reason, q.detail, q.attempts, q.due_at AS failed_at
+                  FROM {queue} AS q JOIN {images} AS i USING (id)
+                 WHERE q.model = %(model)s AND q.state = 'failed'
+                UNION ALL
+                SELECT path, reason, detail, attempts, seen_at FROM {files} WHERE reason IS NOT NULL
+                 ORDER BY key
+                """,
+                collection,
+            ),
+            {"model": model},
+        )
+        return await cur.fetchall()
+
+
+async def retry(conn: AsyncConnection[Any], collection: Collection, model: str, *, key: str | None) -> int:
+    """Put what was given up back into the queue, all or the one image *key*; return how many.
+
+    A file that was no image is forgotten, so that the next sync looks at it again.
+    """
+    parameters = {"model": model, "key": key}
+    requeued = await conn.execute(
+        for_collection(
+            """
+            UPDATE {queue} AS q
+               SET state = 'pending', due_at = now(), attempts = 0, reason = NULL, detail = NULL, lease = NULL
+              FROM {images} AS i
+             WHERE q.id = i.id AND q.model = %(model)s AND q.state = 'failed'
+               AND (%(key)s::text IS NULL OR i.r2_key = %(key)s)
+            """,
+            collection,
+        ),
+        parameters,
+    )
+    forgotten = await conn.execute(
+        for_collection(
+            """
+            DELETE FROM {files} WHERE reason IS NOT NULL AND (%(key)s::text IS NULL OR path = %(key)s)
+            """,
+            collection,
+        ),
+        parameters,
+    )
+    return requeued.rowcount + forgotten.rowcount
