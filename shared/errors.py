@@ -51,10 +51,14 @@ class ImageRefused(ImageBrowserError):
     """
 
     def __init__(self, reason: Reason, detail: str, *, final: bool = True) -> None:
-        super().__init__(detail)
+        # Pickled by these arguments, for it is raised in decoding workers too.
+        super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
         self.final = final
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 class ServiceError(ImageBrowserError):
