@@ -16,6 +16,7 @@ from shared.errors import DatabaseError
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Connection = AsyncConnection[Any]
 
 # Shut down, starting up, too many connections, deadlock, serialisation, lock or statement timeout of our own making.
 _TRANSIENT = {"57P01", "57P02", "57P03", "53300", "40001", "40P01", "55P03", "57014", "25P03", "25P04", "25006"}

@@ -3,6 +3,7 @@
 Statements over a collection's tables name them by placeholders such as ``{images}``; ``for_collection`` fills them in.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from psycopg.sql import SQL, Identifier
@@ -23,7 +24,7 @@ def _filled(statement: LiteralString, base: str) -> bytes:
     return SQL(statement).format(**tables).as_bytes(None)
 
 
-def vector_text(vector: "list[float]") -> str:
+def vector_text(vector: Sequence[float]) -> str:
     """Return a vector in pgvector's text form, for a parameter that the statement casts to halfvec.
 
     Text spares the four queries that registering pgvector's types costs for each new connection.

@@ -1,0 +1,67 @@
+"""What both processes read from the environment or a ``.env`` file."""
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import SettingsError
+
+EmbedderKind = Literal["replicate", "clip", "offline"]
+
+
+class Settings(BaseSettings):
+    """The settings that syncer and server share. Field names are the variables' names in lower case."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    database_url: SecretStr | None = None
+    image_browser_home: Path = Field(default_factory=lambda: platformdirs.user_data_path("image-browser", appauthor=False))
+    bucket: str | None = None
+
+    r2_account_id: str | None = None
+    r2_access_key_id: str | None = None
+    r2_secret_access_key: SecretStr | None = None
+    s3_endpoint_url: str | None = None
+    s3_region: str | None = None
+    public_url: str | None = None
+
+    embedder: EmbedderKind | None = None
+    replicate_api_token: SecretStr | None = None
+    replicate_model: str = "openai/clip"
+    replicate_base_url: str = "https://api.replicate.com"
+    clip_model: str = "ViT-L/14"
+
+    @property
+    def embedder_for_new(self) -> EmbedderKind:
+        """Which kind of model a new collection gets."""
+        return self.embedder or ("replicate" if self.replicate_api_token else "clip")
+
+    @property
+    def home(self) -> Path:
+        """The folder of everything that we keep on this machine, as an absolute path."""
+        return self.image_browser_home.expanduser().absolute()
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(kind: type[S], **flags: Any) -> S:
+    """Return the settings, a flag that is not None winning over the environment.
+
+    Raises SettingsError with one message that lists every problem.
+    """
+    try:
+        return kind(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as exc:
+        problems = [_problem(dict(error)) for error in exc.errors()]
+        raise SettingsError("\n".join(problems)) from exc
+
+
+def _problem(error: dict[str, Any]) -> str:
+    name = ".".join(str(part) for part in error["loc"]).upper()
+    secret = any(word in name for word in ("TOKEN", "SECRET", "KEY", "URL"))
+    value = "" if secret or error["type"] == "missing" else f" is {error['input']!r}"
+    return f"{name}{value}: {error['msg']}"

@@ -1,0 +1,35 @@
+"""Waiting out a service that is away."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from shared.errors import ServiceError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Outages:
+    """Tries work again while a service is away, up to *patience* seconds, and says so to *waiting*."""
+
+    def __init__(self, patience: float, waiting: Callable[[str], None]) -> None:
+        self._patience = patience
+        self._waiting = waiting
+
+    async def outlast(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Return what *work* returns; raise its ServiceError when it is not transient or patience ends."""
+        policy = AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, ServiceError) and error.transient),
+            wait=wait_random_exponential(multiplier=0.5, max=30),
+            stop=stop_after_delay(self._patience),
+            before_sleep=self._tell,
+            reraise=True,
+        )
+        return await policy(work)
+
+    def _tell(self, state: RetryCallState) -> None:
+        self._waiting(f"waiting: {state.outcome.exception() if state.outcome else ''}")

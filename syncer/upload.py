@@ -1,0 +1,206 @@
+"""The first phase: brings what is new or changed in a folder to the bucket, and makes its rows."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Callable, Container
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from shared.db.pool import Connection, Database
+from shared.decoding import Decoder
+from shared.derivatives import preview_key, thumbnail_key
+from shared.errors import ImageRefused, ObjectExists, Reason, ServiceError
+from shared.images import Examined, examine
+from shared.model import Collection, KnownFile, NewImage
+from shared.sql import files, images
+from shared.stores import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore
+from syncer.outage import Outages
+from syncer.plan import Action, Keep, Report, Upload, plan
+from syncer.progress import Progress
+from syncer.scan import LocalFile, Unlisted, scan
+
+log = logging.getLogger(__name__)
+
+
+class Uploader:
+    """Uploads one folder to one collection. Each image is committed by itself, so that a run can be stopped anywhere."""
+
+    def __init__(
+        self,
+        folder: Path,
+        collection: Collection,
+        *,
+        source: int,
+        suffixes: Container[str],
+        database: Database,
+        store: ObjectStore,
+        decoder: Decoder,
+        outages: Outages,
+        progress: Progress,
+        arrived: Callable[[], None],
+        concurrency: int,
+        derivatives: bool = True,
+    ) -> None:
+        """*source* is the folder's number in the database; *arrived* is called when there is something to embed."""
+        self._folder = folder
+        self._collection = collection
+        self._source = source
+        self._suffixes = suffixes
+        self._database = database
+        self._store = store
+        self._decoder = decoder
+        self._outages = outages
+        self._progress = progress
+        self._arrived = arrived
+        self._concurrency = concurrency
+        self._derivatives = derivatives
+
+    async def run(self) -> None:
+        """Return when each file of the folder is in the bucket, or is reported with its reason.
+
+        Raises ServiceError when the store or the database refuses, or stays away for too long.
+        """
+        actions: asyncio.Queue[Action | None] = asyncio.Queue(maxsize=4 * self._concurrency)
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(self._concurrency):
+                tasks.create_task(self._work(actions))
+            async for action in plan(self._listed(), self._known()):
+                await actions.put(action)
+            for _ in range(self._concurrency):
+                await actions.put(None)
+
+    async def _listed(self) -> AsyncIterator[LocalFile | Unlisted]:
+        entries = scan(self._folder, self._suffixes)
+        while batch := await asyncio.to_thread(lambda: list(islice(entries, 500))):
+            for entry in batch:
+                yield entry
+
+    async def _known(self) -> AsyncIterator[KnownFile]:
+        last = ""
+        while rows := await self._database.run(
+            partial(files.after, collection=self._collection, source=self._source, path=last, limit=2000)
+        ):
+            for row in rows:
+                yield row
+            last = rows[-1].path
+
+    async def _work(self, actions: asyncio.Queue[Action | None]) -> None:
+        while (action := await actions.get()) is not None:
+            match action:
+                case Upload(file, known):
+                    await self._settle(file, known)
+                case Keep(known):
+                    self._progress.kept(rejected=known.reason is not None)
+                case Report(unlisted):
+                    self._progress.failed(unlisted.path, unlisted.refusal)
+                case _:
+                    # What is gone from the folder stays in the bucket.
+                    pass
+
+    async def _settle(self, file: LocalFile, known: KnownFile | None) -> None:
+        """Bring the file over, or record why it cannot be; only a service's fault stops the run."""
+        try:
+            await self._outages.outlast(partial(self._bring, file, known))
+        except ServiceError:
+            raise
+        except ImageRefused as refusal:
+            await self._reject(file, refusal)
+        except Exception as exc:
+            log.exception("%s could not be uploaded", file.path)
+            await self._reject(file, ImageRefused(Reason.UNREADABLE, f"it could not be uploaded: {exc}", final=False))
+
+    async def _bring(self, file: LocalFile, known: KnownFile | None) -> None:
+        if known and known.sha256 and await asyncio.to_thread(_digest, file.absolute) == known.sha256:
+            if known.image_id or known.removed:
+                await self._database.run(partial(self._touched, file))
+                self._progress.kept()
+                return
+        examined = await self._decoder.run(examine, file.absolute, derivatives=self._derivatives)
+        await self._put(file, examined, replaces=known is not None and known.image_id is not None)
+        await self._database.run(partial(self._commit, file, examined))
+        self._progress.uploaded(file.size)
+        self._arrived()
+
+    async def _put(self, file: LocalFile, examined: Examined, *, replaces: bool) -> None:
+        """Store the derivatives and then the image: what a row names is there before the row."""
+        sha256 = examined.sha256
+        for key, data in ((thumbnail_key(sha256), examined.thumbnail), (preview_key(sha256), examined.preview)):
+            if data is not None:
+                digest = hashlib.sha256(data).hexdigest()
+                await self._store.put(
+                    key, data, content_type="image/webp", cache_control=CACHE_IMMUTABLE, sha256=digest
+                )
+        try:
+            await self._store.put(
+                file.path,
+                file.absolute,
+                content_type=examined.content_type,
+                cache_control=CACHE_IMAGE,
+                sha256=sha256.hex(),
+                overwrite=replaces,
+            )
+        except ObjectExists:
+            await self._accept_existing(file, sha256)
+
+    async def _accept_existing(self, file: LocalFile, sha256: bytes) -> None:
+        """Take the object under the file's key for the file's own if it holds the same bytes.
+
+        It does when a former run was killed between upload and row, or another folder brought the same photo.
+        """
+        found = await self._store.head(file.path)
+        if found.sha256 is None and found.size == file.size:
+            found_sha256 = hashlib.sha256(await self._store.get(file.path)).hexdigest()
+        else:
+            found_sha256 = found.sha256 or ""
+        if found_sha256 != sha256.hex():
+            raise ImageRefused(
+                Reason.KEY_TAKEN,
+                f"the bucket holds another image under {file.path!r}, which this folder did not bring: rename the file",
+                final=False,
+            )
+
+    async def _commit(self, conn: Connection, file: LocalFile, examined: Examined) -> None:
+        now = datetime.now(UTC)
+        image = NewImage(key=file.path, origin="folder", **examined.columns())
+        image_id = await images.add(conn, self._collection, image, now=now)
+        await files.record(
+            conn,
+            self._collection,
+            self._source,
+            file.path,
+            stat=file.stat,
+            sha256=examined.sha256,
+            image_id=image_id,
+            now=now,
+        )
+
+    async def _touched(self, conn: Connection, file: LocalFile) -> None:
+        await files.touch(conn, self._collection, self._source, file.path, stat=file.stat, now=datetime.now(UTC))
+
+    async def _reject(self, file: LocalFile, refusal: ImageRefused) -> None:
+        async def record(conn: Connection) -> None:
+            await files.record(
+                conn,
+                self._collection,
+                self._source,
+                file.path,
+                stat=file.stat,
+                sha256=None,
+                image_id=None,
+                now=datetime.now(UTC),
+                refusal=refusal,
+            )
+
+        await self._database.run(record)
+        self._progress.failed(file.path, refusal)
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as exc:
+        raise ImageRefused(Reason.UNREADABLE, f"it cannot be read: {exc.strerror}", final=False) from exc
