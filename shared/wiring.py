@@ -55,8 +55,8 @@ def kind_of(model: str) -> EmbedderKind:
     raise SettingsError(f"the model {model!r} is unknown to this version: run the version that made the collection")
 
 
-def make_embedder(settings: Settings, kind: EmbedderKind, decoder: Decoder) -> Embedder:
-    """Return an embedder of this kind; models load when they are first used."""
+def make_embedder(settings: Settings, kind: EmbedderKind, decoder: Decoder, *, concurrency: int = 1) -> Embedder:
+    """Return an embedder of this kind, which makes up to *concurrency* calls at once; models load when first used."""
     if kind == "offline":
         from shared.embedders.offline import OfflineEmbedder
 
@@ -71,3 +71,8 @@ def same_model(embedder: Embedder, *, bucket: str, model: str) -> None:
             f"collection {bucket!r} holds vectors of {model!r}, and the settings give {embedder.name!r}: set what gives"
             f" {model!r}, or change the collection's model with `syncer reembed --bucket {bucket}`"
         )
+
+
+def price_per_image(model: str) -> float:
+    """Return what a vector of *model* costs, an estimate in US dollars; 0 where it costs this machine's time alone."""
+    return 0.0

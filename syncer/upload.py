@@ -15,7 +15,7 @@ from shared.derivatives import preview_key, thumbnail_key
 from shared.errors import ImageRefused, ObjectExists, Reason, ServiceError
 from shared.images import Examined, examine
 from shared.model import Collection, KnownFile, NewImage
-from shared.sql import files, images
+from shared.sql import collections, files, images
 from shared.stores import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore
 from syncer.outage import Outages
 from syncer.plan import Action, Keep, Report, Upload, plan
@@ -33,7 +33,7 @@ class Uploader:
         folder: Path,
         collection: Collection,
         *,
-        source: int,
+        source: str,
         suffixes: Container[str],
         database: Database,
         store: ObjectStore,
@@ -44,10 +44,11 @@ class Uploader:
         concurrency: int,
         derivatives: bool = True,
     ) -> None:
-        """*source* is the folder's number in the database; *arrived* is called when there is something to embed."""
+        """*source* is what the folder is known by; *arrived* is called when there is something to embed."""
         self._folder = folder
         self._collection = collection
-        self._source = source
+        self._source_name = source
+        self._source = 0
         self._suffixes = suffixes
         self._database = database
         self._store = store
@@ -63,6 +64,9 @@ class Uploader:
 
         Raises ServiceError when the store or the database refuses, or stays away for too long.
         """
+        self._source = await self._database.run(
+            partial(collections.ensure_source, collection=self._collection, name=self._source_name)
+        )
         actions: asyncio.Queue[Action | None] = asyncio.Queue(maxsize=4 * self._concurrency)
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self._concurrency):
@@ -93,12 +97,18 @@ class Uploader:
                 case Upload(file, known):
                     await self._settle(file, known)
                 case Keep(known):
-                    self._progress.kept(rejected=known.reason is not None)
+                    self._known_before(known)
                 case Report(unlisted):
                     self._progress.failed(unlisted.path, unlisted.refusal)
                 case _:
                     # What is gone from the folder stays in the bucket.
                     pass
+
+    def _known_before(self, known: KnownFile) -> None:
+        if known.reason:
+            self._progress.rejected_before(known.reason)
+        else:
+            self._progress.kept()
 
     async def _settle(self, file: LocalFile, known: KnownFile | None) -> None:
         """Bring the file over, or record why it cannot be; only a service's fault stops the run."""
@@ -121,7 +131,7 @@ class Uploader:
         examined = await self._decoder.run(examine, file.absolute, derivatives=self._derivatives)
         await self._put(file, examined, replaces=known is not None and known.image_id is not None)
         await self._database.run(partial(self._commit, file, examined))
-        self._progress.uploaded(file.size)
+        self._progress.uploaded()
         self._arrived()
 
     async def _put(self, file: LocalFile, examined: Examined, *, replaces: bool) -> None:

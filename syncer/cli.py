@@ -1,0 +1,394 @@
+"""The command line: arguments to settings, settings to parts, parts to an exit status."""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from shared import images, progress, settings, wiring
+from shared.db import migrate, names
+from shared.db.pool import Connection, Database
+from shared.decoding import Decoder
+from shared.embedders import Embedder
+from shared.errors import ImageBrowserError, SettingsError
+from shared.model import Collection
+from shared.sql import collections, queue, stats
+from shared.stores import ObjectStore
+from syncer import report
+from syncer.embed import Embedding, Policy
+from syncer.outage import Outages
+from syncer.progress import Progress
+from syncer.settings import SyncerSettings
+from syncer.upload import Uploader
+
+DONE, COULD_NOT_RUN, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+EXIT_STATUS = """exit status:
+  0    all done
+  1    could not run: a connection, a setting
+  2    wrong usage
+  3    finished, but some images failed (`syncer failed` lists them)
+  130  interrupted; nothing is lost, the same command resumes
+"""
+
+
+def main() -> NoReturn:
+    """Run the command that the arguments name, and exit with its status."""
+    arguments = _parser().parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        status = asyncio.run(_interruptible(arguments.command(arguments)))
+    except ImageBrowserError as exc:
+        print(f"syncer: {exc}", file=sys.stderr)
+        status = COULD_NOT_RUN
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        print("syncer: interrupted; the same command resumes", file=sys.stderr)
+        status = INTERRUPTED
+    sys.exit(status)
+
+
+async def _interruptible(command: Coroutine[Any, Any, int]) -> int:
+    """Run *command*; SIGINT and SIGTERM cancel it, so that what is in hand is given back."""
+    task = asyncio.ensure_future(command)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return what is to be said of several failures at once: the first that has a sentence of its own."""
+    leaves: list[BaseException] = []
+
+    def collect(error: BaseException) -> None:
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                collect(inner)
+        else:
+            leaves.append(error)
+
+    collect(group)
+    return next((error for error in leaves if isinstance(error, ImageBrowserError)), leaves[0])
+
+
+# --- arguments ----------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="syncer",
+        description="Uploads images to a bucket and fills the vectors that searches compare.",
+        epilog=EXIT_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, run: Callable[[argparse.Namespace], Coroutine[Any, Any, int]], help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=help,
+            description=help[0].upper() + help[1:] + ".",
+            epilog=EXIT_STATUS,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
+        command.set_defaults(command=run)
+        return command
+
+    def add_folder(command: argparse.ArgumentParser) -> None:
+        command.add_argument("folder", metavar="DIR", type=Path, help="the folder of images, taken with its subfolders")
+        command.add_argument("--bucket", help="the bucket (default: BUCKET, else the folder's name)")
+        command.add_argument("--source", help="what this folder is known by, where host and path change between runs")
+        command.add_argument("--upload-concurrency", type=int, metavar="N", help="uploads at once (8)")
+        command.add_argument("--no-derivatives", action="store_true", help="make no thumbnails and previews")
+
+    sync = add("sync", _sync, "upload what is new or changed, and embed until nothing is pending")
+    add_folder(sync)
+    sync.add_argument("--embed-concurrency", type=int, metavar="N", help="model calls at once (3)")
+    upload = add("upload", _upload, "upload what is new or changed, without embedding it")
+    add_folder(upload)
+    embed = add("embed", _embed, "embed until nothing is pending; any number of these may run at once")
+    embed.add_argument("--bucket", help="the bucket (default: BUCKET)")
+    embed.add_argument("--embed-concurrency", type=int, metavar="N", help="model calls at once (3)")
+    status = add("status", _status, "show how far collections are")
+    status.add_argument("--bucket", help="only this bucket")
+    failed = add("failed", _failed, "list the images that were given up, and why")
+    failed.add_argument("--bucket", help="the bucket (default: BUCKET)")
+    retry = add("retry", _retry, "put images that were given up back into the queue")
+    retry.add_argument("--bucket", help="the bucket (default: BUCKET)")
+    retry.add_argument("--key", help="only this image")
+    add("buckets", _buckets, "list collections")
+    add("migrate", _migrate, "bring the database to the form that this version expects")
+    return parser
+
+
+def _load(arguments: argparse.Namespace) -> SyncerSettings:
+    flags = ("bucket", "upload_concurrency", "embed_concurrency")
+    return settings.load(SyncerSettings, **{flag: getattr(arguments, flag, None) for flag in flags})
+
+
+# --- parts --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Parts:
+    """What a command works with."""
+
+    settings: SyncerSettings
+    database: Database
+    progress: Progress
+    outages: Outages
+
+
+@asynccontextmanager
+async def _parts(arguments: argparse.Namespace) -> AsyncIterator[Parts]:
+    """The database, migrated, and what shows progress."""
+    loaded = _load(arguments)
+    shown = Progress(quiet=arguments.json)
+    patience = loaded.outage_patience_seconds
+    connections = loaded.upload_concurrency + loaded.embed_concurrency + 3
+    async with wiring.open_database(
+        loaded, max_connections=connections, patience=patience, waiting=shown.waiting
+    ) as database:
+        await database.run(migrate.migrate)
+        yield Parts(loaded, database, shown, Outages(patience, shown.waiting))
+
+
+async def _existing(parts: Parts) -> Collection:
+    """Return the collection that is asked for, which must be there."""
+    if not parts.settings.bucket:
+        raise SettingsError("no bucket is named: give --bucket NAME, or set BUCKET")
+    bucket = names.check_bucket(parts.settings.bucket)
+    found = await parts.database.run(partial(collections.find, bucket=bucket))
+    if found is None:
+        known = [c.bucket for c in await parts.database.run(collections.every)]
+        raise SettingsError(f"there is no collection {bucket!r}; there are: {', '.join(known) or 'none'}")
+    return found
+
+
+def _embedder_for(parts: Parts, model: str | None, bucket: str, decoder: Decoder) -> Embedder:
+    """Return the embedder of a collection that has *model*, or of a new one; refuse one that does not fit."""
+    kind = wiring.kind_of(model) if model and not parts.settings.embedder else parts.settings.embedder_for_new
+    embedder = wiring.make_embedder(parts.settings, kind, decoder, concurrency=parts.settings.embed_concurrency)
+    if model:
+        wiring.same_model(embedder, bucket=bucket, model=model)
+    if embedder.notice:
+        parts.progress.say(embedder.notice)
+    return embedder
+
+
+# --- commands -----------------------------------------------------------------------------------------------------
+
+
+async def _sync(arguments: argparse.Namespace) -> int:
+    return await _transfer(arguments, upload=True, embed=True)
+
+
+async def _upload(arguments: argparse.Namespace) -> int:
+    return await _transfer(arguments, upload=True, embed=False)
+
+
+async def _embed(arguments: argparse.Namespace) -> int:
+    return await _transfer(arguments, upload=False, embed=True)
+
+
+async def _transfer(arguments: argparse.Namespace, *, upload: bool, embed: bool) -> int:
+    """Run one phase or both at once, show how they go on, and report."""
+    async with _parts(arguments) as parts, contextlib.AsyncExitStack() as stack:
+        folder = _folder(arguments.folder) if upload else None
+        decoder = Decoder()
+        stack.push_async_callback(decoder.close)
+        if folder:
+            collection, embedder = await _ensure_collection(parts, folder, decoder)
+        else:
+            collection = await _existing(parts)
+            embedder = _embedder_for(parts, collection.model, collection.bucket, decoder)
+        stack.push_async_callback(embedder.close)
+        concurrency = parts.settings.upload_concurrency + parts.settings.embed_concurrency
+        store = wiring.open_store(parts.settings, collection.bucket, concurrency=concurrency)
+        stack.push_async_callback(store.close)
+        await parts.outages.outlast(store.prepare)
+
+        embedding = Embedding(
+            collection,
+            embedder,
+            database=parts.database,
+            store=store,
+            outages=parts.outages,
+            progress=parts.progress,
+            concurrency=parts.settings.embed_concurrency,
+            policy=Policy(
+                lease=timedelta(seconds=parts.settings.lease_seconds),
+                attempts=parts.settings.image_attempts,
+                retry_delay=timedelta(seconds=parts.settings.image_retry_seconds),
+            ),
+        )
+
+        async def bring() -> None:
+            if folder:
+                await _uploader(arguments, parts, collection, folder, store, decoder, embedding.arrived).run()
+            embedding.no_more_to_come()
+
+        with parts.progress.shown():
+            async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(_measure(parts, collection))
+                async with asyncio.TaskGroup() as phases:
+                    phases.create_task(bring())
+                    if embed:
+                        phases.create_task(embedding.run())
+                watching.cancel()
+        return await _summary(arguments, parts, collection, embedder)
+
+
+def _folder(path: Path) -> Path:
+    """Return the folder with links resolved, so that it is the same source whichever way it is named."""
+    folder = path.expanduser().resolve()
+    if not folder.is_dir():
+        raise SettingsError(f"{path} is no folder: give the folder that holds the images")
+    return folder
+
+
+async def _ensure_collection(parts: Parts, folder: Path, decoder: Decoder) -> tuple[Collection, Embedder]:
+    bucket = names.check_bucket(parts.settings.bucket or folder.name)
+    found = await parts.database.run(partial(collections.find, bucket=bucket))
+    embedder = _embedder_for(parts, found.model if found else None, bucket, decoder)
+    if found is None:
+        found = await parts.database.run(
+            partial(
+                collections.ensure,
+                bucket=bucket,
+                model=embedder.name,
+                dimensions=embedder.dimensions,
+                now=datetime.now(UTC),
+            )
+        )
+        wiring.same_model(embedder, bucket=bucket, model=found.model)
+    return found, embedder
+
+
+def _uploader(
+    arguments: argparse.Namespace,
+    parts: Parts,
+    collection: Collection,
+    folder: Path,
+    store: ObjectStore,
+    decoder: Decoder,
+    arrived: Callable[[], None],
+) -> Uploader:
+    return Uploader(
+        folder,
+        collection,
+        source=arguments.source or f"{socket.gethostname()}:{folder}",
+        suffixes=images.EXTENSIONS,
+        database=parts.database,
+        store=store,
+        decoder=decoder,
+        outages=parts.outages,
+        progress=parts.progress,
+        arrived=arrived,
+        concurrency=parts.settings.upload_concurrency,
+        derivatives=not arguments.no_derivatives,
+    )
+
+
+async def _measure(parts: Parts, collection: Collection) -> None:
+    """Show how far the collection is, each second."""
+    while True:
+        parts.progress.measured(await parts.database.run(partial(stats.counts, collection=collection)))
+        await asyncio.sleep(1)
+
+
+async def _summary(arguments: argparse.Namespace, parts: Parts, collection: Collection, embedder: Embedder) -> int:
+    row = await parts.database.run(partial(_one_status, collection=collection, price=embedder.price_per_image))
+    done = parts.progress.counts
+    if arguments.json:
+        report.as_json(row | {"uploaded": done["uploaded"], "unchanged": done["unchanged"], "embedded_now": done["embedded"]})
+    else:
+        print(f"{done['uploaded']} uploaded, {done['unchanged']} unchanged, {done['embedded']} embedded by this run")
+        report.status([row])
+    return SOME_FAILED if row["failed"] else DONE
+
+
+async def _one_status(conn: Connection, collection: Collection, price: float) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    counts = await stats.counts(conn, collection)
+    speed = progress.speed(
+        counts,
+        rate_per_minute=await stats.rate_per_minute(conn, collection, now=now),
+        calls=await stats.calls(conn, collection),
+        price_per_image=price,
+    )
+    return report.status_of(collection, counts, await stats.reasons(conn, collection), speed)
+
+
+async def _status(arguments: argparse.Namespace) -> int:
+    async with _parts(arguments) as parts:
+        chosen = [await _existing(parts)] if arguments.bucket else await parts.database.run(collections.every)
+
+        async def every(conn: Connection) -> list[dict[str, Any]]:
+            return [await _one_status(conn, c, wiring.price_per_image(c.model)) for c in chosen]
+
+        rows = await parts.database.run(every)
+    if arguments.json:
+        report.as_json({"buckets": rows})
+    else:
+        report.status(rows)
+    return DONE
+
+
+async def _failed(arguments: argparse.Namespace) -> int:
+    async with _parts(arguments) as parts:
+        collection = await _existing(parts)
+        rows = await parts.database.run(partial(queue.failures, collection=collection, model=collection.model))
+    if arguments.json:
+        report.as_json({"bucket": collection.bucket, "failed": [vars(row) for row in rows]})
+    else:
+        report.failures(rows)
+    return DONE
+
+
+async def _retry(arguments: argparse.Namespace) -> int:
+    async with _parts(arguments) as parts:
+        collection = await _existing(parts)
+        n = await parts.database.run(
+            partial(queue.retry, collection=collection, model=collection.model, key=arguments.key)
+        )
+    if arguments.json:
+        report.as_json({"bucket": collection.bucket, "retried": n})
+    else:
+        print(f"{n} put back; `syncer embed --bucket {collection.bucket}` or the next `syncer sync` tries them again")
+    return DONE
+
+
+async def _buckets(arguments: argparse.Namespace) -> int:
+    async with _parts(arguments) as parts:
+        rows = await parts.database.run(collections.every)
+    if arguments.json:
+        report.as_json({"buckets": [{"bucket": c.bucket, "model": c.model, "dimensions": c.dimensions} for c in rows]})
+    else:
+        report.collections(rows)
+    return DONE
+
+
+async def _migrate(arguments: argparse.Namespace) -> int:
+    async with wiring.open_database(_load(arguments), max_connections=1, patience=30) as database:
+        done = await database.run(migrate.migrate)
+    if arguments.json:
+        report.as_json({"applied": done})
+    else:
+        print("\n".join(f"applied {name}" for name in done) or "nothing to apply")
+    return DONE

@@ -1,0 +1,107 @@
+"""What a run tells while it goes on: a live bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress as RichProgress, TaskID, TextColumn, TimeRemainingColumn
+
+from shared.errors import ImageRefused
+from shared.model import Counts
+
+LINE_INTERVAL = 10.0  # seconds between two plain lines
+
+
+class Progress:
+    """Counts what a run does and shows it on standard error."""
+
+    def __init__(self, stream: TextIO = sys.stderr, *, quiet: bool = False) -> None:
+        self.counts: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self._stream = stream
+        self._quiet = quiet
+        self._waiting = ""
+        self._last_line = time.monotonic()
+        self._total: int | None = None
+        self._bar: RichProgress | None = None
+        self._task = TaskID(0)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show progress while the block lasts."""
+        if self._quiet or not self._stream.isatty():
+            yield
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("vectors"),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+        )
+        with RichProgress(*columns, console=Console(file=self._stream), transient=True) as self._bar:
+            self._task = self._bar.add_task("Embedding", total=None, note="")
+            yield
+        self._bar = None
+
+    def uploaded(self) -> None:
+        """Count a file that was uploaded."""
+        self._count("uploaded")
+
+    def kept(self) -> None:
+        """Count a file that is as it was."""
+        self._count("unchanged")
+
+    def embedded(self, images: int) -> None:
+        """Count images that got their vector."""
+        self._count("embedded", images)
+
+    def failed(self, name: str, refusal: ImageRefused) -> None:
+        """Report a file or image that was given up, by name."""
+        self.reasons[refusal.reason] += 1
+        self._count("failed")
+        self.say(f"{name}: {refusal.reason}: {refusal.detail}")
+
+    def rejected_before(self, reason: str) -> None:
+        """Count a file that was given up in a former run and has not changed since."""
+        self.reasons[reason] += 1
+        self._count("failed")
+
+    def waiting(self, why: str) -> None:
+        """Say that the run waits for a service, once for each thing waited for."""
+        if why != self._waiting:
+            self._waiting = why
+            self.say(why)
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        if self._quiet:
+            return
+        printable = text.encode("utf-8", "backslashreplace").decode()
+        printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in printable)
+        if self._bar:
+            self._bar.console.print(printable, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(printable, file=self._stream, flush=True)
+
+    def measured(self, counts: Counts) -> None:
+        """Show how far the whole collection is."""
+        if self._bar:
+            self._bar.update(self._task, total=counts.total - counts.failed, completed=counts.embedded, note=self._note())
+        elif time.monotonic() - self._last_line > LINE_INTERVAL:
+            self._last_line = time.monotonic()
+            self.say(f"{counts.embedded} of {counts.total} embedded, {counts.pending} pending; {self._note()}")
+
+    def _count(self, what: str, n: int = 1) -> None:
+        self.counts[what] += n
+        self._waiting = ""
+        if self._bar:
+            self._bar.update(self._task, note=self._note())
+
+    def _note(self) -> str:
+        return ", ".join(f"{n} {what}" for what, n in self.counts.items() if what != "embedded" and n)
