@@ -1,0 +1,9 @@
+"""Bytes in, values out: what a file holds, its pixels, and what is made from them for the gallery.
+
+Everything here decodes what strangers made: run it through ``shared.decoding.Decoder``.
+"""
+
+from shared.images.formats import EXTENSIONS, Format, sniff
+from shared.images.pixels import MAX_PIXELS, open_rgb
+
+__all__ = ["EXTENSIONS", "MAX_PIXELS", "Format", "open_rgb", "sniff"]

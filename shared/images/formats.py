@@ -1,0 +1,201 @@
+"""Which kinds of images are taken, and how they are told apart: by their first bytes, never by their names."""
+
+import struct
+from dataclasses import dataclass
+from enum import StrEnum
+
+from shared.errors import ImageRefused, Reason
+
+
+class Format(StrEnum):
+    """A kind of image file that is taken."""
+
+    JPEG = "jpeg"
+    PNG = "png"
+    GIF = "gif"
+    WEBP = "webp"
+    HEIC = "heic"
+    AVIF = "avif"
+    TIFF = "tiff"
+    BMP = "bmp"
+    RAW = "raw"
+
+    @property
+    def content_type(self) -> str:
+        """The media type that a browser gets with the file."""
+        return "image/x-raw" if self is Format.RAW else f"image/{self.value}"
+
+
+RAW_EXTENSIONS = frozenset(
+    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf"
+    " .srw .x3f".split()
+)
+# What a scan of a folder looks at (compare in lower case); what lies inside decides about the rest.
+EXTENSIONS = (
+    frozenset(".jpg .jpeg .jpe .jfif .png .gif .webp .heic .heif .hif .avif .tif .tiff .bmp .dib".split())
+    | RAW_EXTENSIONS
+)
+
+# As many bytes of a file's start as `sniff` makes use of.
+SNIFF_BYTES = 64 << 10
+
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+
+_RAW_SIGNATURES = (
+    b"FUJIFILMCCD-RAW",
+    b"IIU\0",  # Panasonic RW2
+    b"IIRO",  # Olympus ORF
+    b"IIRS",
+    b"MMOR",
+    b"FOVb",  # Sigma X3F
+    b"\0MRM",  # Minolta
+    b"II\x1a\0\0\0HEAPCCDR",  # Canon CRW
+)
+
+# Named, so that the refusal can say what the file is.
+_UNSUPPORTED = (
+    (b"8BPS", "a Photoshop document"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
+    (b"\xff\x0a", "a JPEG XL image"),
+    (b"\0\0\x01\0", "a Windows icon"),
+    (b"\x76\x2f\x31\x01", "an OpenEXR image"),
+    (b"#?RADIANCE", "a Radiance HDR image"),
+    (b"qoif", "a QOI image"),
+    (b"DDS ", "a DirectDraw texture"),
+    (b"gimp xcf", "a GIMP document"),
+)
+_NOT_IMAGES = (
+    (b"%PDF-", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a program"),
+    (b"ID3", "a sound file"),
+    (b"OggS", "a sound or video file"),
+    (b"\x1aE\xdf\xa3", "a video"),
+    (b"\0\x05\x16\x07", "a macOS companion file (AppleDouble)"),
+)
+
+
+def sniff(head: bytes) -> Format:
+    """Return the format of the file that begins with *head*, its first SNIFF_BYTES bytes (all of a shorter file).
+
+    Raises ImageRefused, which says what the file is where that can be told: EMPTY, UNSUPPORTED for images of a kind
+    that is not taken, NOT_AN_IMAGE for everything else.
+    """
+    if not head:
+        raise ImageRefused(Reason.EMPTY, "the file is empty")
+    if head.startswith(b"\xff\xd8\xff"):
+        return Format.JPEG
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return Format.PNG
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return Format.GIF
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return Format.WEBP
+    if head.startswith(_RAW_SIGNATURES):
+        return Format.RAW
+    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return Format.RAW if _is_raw_tiff(head) else Format.TIFF
+    if head[4:8] == b"ftyp":
+        return _sniff_ftyp(head)
+    # Two letters are a weak signature; the size of the header that follows is one of a few.
+    if head.startswith(b"BM") and head[14:18] in {
+        struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124)
+    }:
+        return Format.BMP
+    raise _refusal(head)
+
+
+def _sniff_ftyp(head: bytes) -> Format:
+    """Tell apart what is stored in an ISO base media file: HEIC, AVIF, Canon CR3, or a video."""
+    size = min(int.from_bytes(head[:4], "big"), len(head), 256)
+    major = head[8:12]
+    brands = {major, *(head[i : i + 4] for i in range(16, size - 3, 4))}
+    if major == b"crx ":
+        return Format.RAW
+    # An AVIF may call itself mif1 first, and names avif among the compatible brands.
+    if brands & _AVIF_BRANDS and major not in _HEIF_BRANDS - {b"mif1", b"msf1"}:
+        return Format.AVIF
+    if brands & _HEIF_BRANDS:
+        return Format.HEIC
+    raise ImageRefused(Reason.NOT_AN_IMAGE, "this is a video")
+
+
+@dataclass(frozen=True)
+class _Tag:
+    """The TIFF tags and values by which a camera's raw file differs from a picture."""
+
+    SUBFILE_TYPE = 254
+    COMPRESSION = 259
+    PHOTOMETRIC = 262
+    SUB_IFDS = 330
+    DNG_VERSION = 50706
+
+
+_RAW_COMPRESSIONS = frozenset({32767, 32769, 32770, 34713, 65000, 65535})  # Sony, Epson, Samsung, Nikon, Kodak, Pentax
+_RAW_PHOTOMETRICS = frozenset({32803, 34892})  # colour filter array, linear raw
+
+
+def _is_raw_tiff(head: bytes) -> bool:
+    """Tell whether a TIFF holds sensor data: most cameras' raw formats are TIFFs with a small picture in front."""
+    if head[8:10] == b"CR":  # Canon CR2
+        return True
+    tags = _first_directory(head)
+    return (
+        _Tag.DNG_VERSION in tags
+        or tags.get(_Tag.COMPRESSION) in _RAW_COMPRESSIONS
+        or tags.get(_Tag.PHOTOMETRIC) in _RAW_PHOTOMETRICS
+        or (_Tag.SUB_IFDS in tags and bool(tags.get(_Tag.SUBFILE_TYPE, 0) & 1))
+    )
+
+
+def _first_directory(head: bytes) -> dict[int, int]:
+    """Return tag -> first inline value of a classic TIFF's first directory, as far as *head* reaches."""
+    order = "<" if head.startswith(b"II") else ">"
+    try:
+        (offset,) = struct.unpack_from(order + "I", head, 4)
+        (count,) = struct.unpack_from(order + "H", head, offset)
+        tags = {}
+        for entry in range(offset + 2, offset + 2 + 12 * count, 12):
+            tag, kind = struct.unpack_from(order + "HH", head, entry)
+            (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), head, entry + 8)
+    except struct.error:  # the directory lies further in, as in most TIFFs that were written in one pass
+        return {}
+    return tags
+
+
+def _refusal(head: bytes) -> ImageRefused:
+    for signature, what in _UNSUPPORTED:
+        if head.startswith(signature):
+            return ImageRefused(Reason.UNSUPPORTED, f"this is {what}, which is not taken")
+    for signature, what in _NOT_IMAGES:
+        if head.startswith(signature):
+            return ImageRefused(Reason.NOT_AN_IMAGE, f"this is {what}")
+    if not head.strip(b"\0"):
+        return ImageRefused(Reason.NOT_AN_IMAGE, "the file holds nothing but zeros")
+    if (text := _as_text(head)) is not None:
+        if "<svg" in text[:4096].lower():
+            return ImageRefused(Reason.UNSUPPORTED, "this is an SVG drawing, which is not taken")
+        if text.lstrip()[:15].lower().startswith(("<!doctype html", "<html")):
+            return ImageRefused(Reason.NOT_AN_IMAGE, "this is a web page")
+        return ImageRefused(Reason.NOT_AN_IMAGE, "this is a text file")
+    return ImageRefused(Reason.NOT_AN_IMAGE, f"no image begins with the bytes {head[:8].hex(' ')}")
+
+
+def _as_text(head: bytes) -> str | None:
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return head.decode("utf-16", errors="ignore")
+    if b"\0" in head:
+        return None
+    for ending in range(4):  # the cut may go through a character of up to four bytes
+        try:
+            return head[: len(head) - ending].decode()
+        except UnicodeDecodeError:
+            continue
+    return None

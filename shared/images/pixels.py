@@ -1,0 +1,288 @@
+"""Opens untrusted image files, and turns whatever pixels lie inside into upright sRGB.
+
+Pillow's plugins are used by their classes, not through ``Image.open``: then only the formats named here can ever be
+tried on a stranger's bytes, and no plugin that some other library registers.
+"""
+
+import io
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageCms, ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from shared.errors import ImageRefused, Reason
+from shared.images.formats import SNIFF_BYTES, Format, sniff
+
+# Checked against the header, before anything is decoded. Pillow holds most images at four bytes a pixel: 0.8 GB.
+MAX_PIXELS = 200_000_000
+# Pillow's own cap is a warning first, lower, and only checked on some paths: ours stands in its place.
+Image.MAX_IMAGE_PIXELS = None
+
+Size = tuple[int, int]
+
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSES = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+# Whether Pillow decodes what there is of a cut file is a switch for the whole process.
+_truncated_switch = threading.Lock()
+
+
+@dataclass
+class Decoded:
+    """The pixels of an image as they lie in the file, maybe smaller, and how to show them.
+
+    ``size`` is the image's full size as shown: upright, and before any shrinking. ``file`` is Pillow's image, from
+    whose ``info`` and ``getexif()`` the metadata can be read.
+    """
+
+    format: Format
+    image: Image.Image
+    size: Size
+    orientation: int
+    truncated: bool
+
+    def upright(self, image: Image.Image) -> Image.Image:
+        """Return *image*, which has been made from this one's pixels, turned the way it is to be seen."""
+        method = _TRANSPOSES.get(self.orientation)
+        return image if method is None else image.transpose(method)
+
+
+def open_rgb(source: bytes | Path, *, at_least: Size | None = None) -> Image.Image:
+    """Return the image upright, in sRGB, mode RGB, with what is transparent on white.
+
+    With *at_least* (width, height, as shown) it may come smaller than it is, never below that size on either side,
+    where that makes decoding cheaper. The pixels of a JPEG or PNG of 8 bits without colour profile and transparency
+    are those of ``ImageOps.exif_transpose(Image.open(file)).convert("RGB")``.
+    Of an animation the first frame is taken, of a camera's raw file the embedded preview, of a file that ends early
+    what there is. Raises ImageRefused.
+    """
+    with opened(source) as file:
+        decoded = decode(file, needed=(lambda _: at_least) if at_least else None)
+        return decoded.upright(to_srgb(decoded.image))
+
+
+@contextmanager
+def opened(source: bytes | Path) -> Iterator[BinaryIO]:
+    """Open *source* for reading; what the system cannot read raises ImageRefused(UNREADABLE)."""
+    try:
+        file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    except OSError as exc:
+        raise _unreadable(exc) from exc
+    with file:
+        yield file
+
+
+def decode(file: BinaryIO, *, needed: Callable[[Size], Size] | None = None) -> Decoded:
+    """Decode the image in *file*. *needed* gets its size as shown, and returns the least size that will do.
+
+    Raises ImageRefused.
+    """
+    file.seek(0)
+    try:
+        kind = sniff(file.read(SNIFF_BYTES))
+        if kind is Format.RAW:
+            from shared.images.raw import decode_preview  # LibRaw takes half a second to load
+
+            return decode_preview(file, needed)
+        return _decode_as(kind, file, needed)
+    except OSError as exc:
+        raise _unreadable(exc) from exc
+
+
+def _decode_as(kind: Format, file: BinaryIO, needed: Callable[[Size], Size] | None) -> Decoded:
+    header = _read_header(kind, file)
+    try:
+        return _load(kind, header, needed, truncated=False)
+    except _CutShort as cut:
+        if kind in _ALL_OR_NOTHING:
+            raise ImageRefused(Reason.CORRUPT, f"the {kind.name} data cannot be decoded: {cut}") from cut
+    # Once more, for whatever can be had: a photo cut off by a full disk or a broken transfer still shows something.
+    with _truncated_switch:
+        ImageFile.LOAD_TRUNCATED_IMAGES = True
+        try:
+            decoded = _load(kind, _read_header(kind, file), needed, truncated=True)
+        except _CutShort as cut:
+            raise ImageRefused(Reason.CORRUPT, f"the {kind.name} data cannot be decoded: {cut}") from cut
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
+    if _is_flat(decoded.image):
+        raise ImageRefused(Reason.CORRUPT, f"the file ends before any of the {kind.name} picture can be seen")
+    return decoded
+
+
+class _CutShort(Exception):
+    """The decoder gave up on the pixels."""
+
+
+# These decoders give the whole picture or nothing.
+_ALL_OR_NOTHING = frozenset({Format.WEBP, Format.HEIC, Format.AVIF})
+
+
+def _plugin(kind: Format) -> Callable[[BinaryIO], ImageFile.ImageFile]:
+    match kind:
+        case Format.HEIC:
+            import pillow_heif
+
+            # One image, one core: the worker processes are what runs in parallel.
+            pillow_heif.options.DECODE_THREADS = 1
+            return pillow_heif.HeifImageFile  # type: ignore[no-any-return]
+        case Format.JPEG:
+            return JpegImageFile
+        case Format.PNG:
+            return PngImageFile
+        case Format.GIF:
+            return GifImageFile
+        case Format.WEBP:
+            return WebPImageFile
+        case Format.AVIF:
+            return AvifImageFile
+        case Format.TIFF:
+            return TiffImageFile
+        case Format.BMP:
+            return BmpImageFile
+        case Format.RAW:
+            raise AssertionError("raw files are decoded by shared.images.raw")
+
+
+def _read_header(kind: Format, file: BinaryIO) -> ImageFile.ImageFile:
+    file.seek(0)
+    try:
+        image = _plugin(kind)(file)
+    except MemoryError:
+        raise
+    except Exception as exc:
+        if isinstance(exc, OSError) and exc.errno is not None:
+            raise
+        raise ImageRefused(Reason.CORRUPT, f"the {kind.name} header cannot be read: {exc}") from exc
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        detail = f"it declares {width:,} x {height:,} pixels, at most {MAX_PIXELS // 1_000_000:,} million are taken"
+        raise ImageRefused(Reason.TOO_LARGE, detail)
+    return image
+
+
+def _load(
+    kind: Format, image: ImageFile.ImageFile, needed: Callable[[Size], Size] | None, *, truncated: bool
+) -> Decoded:
+    # Pillow turns a TIFF itself, when it is loaded, and gives its upright size at once.
+    orientation = 1 if kind is Format.TIFF else _orientation(image)
+    full = _swapped(image.size, orientation)
+    try:
+        if needed and kind is Format.JPEG:
+            image.draft(None, _swapped(needed(full), orientation))
+        drafted = image.size != _swapped(full, orientation)
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as exc:
+        if isinstance(exc, OSError) and exc.errno is not None:
+            raise
+        if "memory" in str(exc):
+            raise MemoryError(str(exc)) from exc
+        raise _CutShort(exc) from exc
+    return Decoded(
+        format=kind,
+        image=image,
+        size=full if drafted else _swapped(image.size, orientation),
+        orientation=orientation,
+        truncated=truncated,
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # whatever is wrong with the metadata, the picture can be seen
+        return 1
+    return value if value in _TRANSPOSES else 1
+
+
+def _swapped(size: Size, orientation: int) -> Size:
+    return (size[1], size[0]) if orientation >= 5 else size
+
+
+def _is_flat(image: Image.Image) -> bool:
+    extrema: Any = image.getextrema()
+    bands = extrema if isinstance(extrema[0], tuple) else (extrema,)
+    return all(low == high for low, high in bands)
+
+
+def _unreadable(exc: OSError) -> ImageRefused:
+    return ImageRefused(Reason.UNREADABLE, f"the file cannot be read: {exc.strerror or exc}", final=False)
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """Return *image* in mode RGB and the sRGB colour space, with what is transparent on white."""
+    alpha = None
+    if image.has_transparency_data:
+        image = image.convert("RGBA") if image.mode != "LA" else image
+        alpha = image.getchannel("A")
+        profile = image.info.get("icc_profile")
+        image = image.convert("L" if image.mode == "LA" else "RGB")
+        image.info["icc_profile"] = profile
+    image = _with_eight_bits(image)
+    colour = _apply_profile(image) or image.convert("RGB")
+    if alpha is None:
+        return colour
+    flat = Image.new("RGB", colour.size, "white")
+    flat.paste(colour, mask=alpha)
+    return flat
+
+
+def _with_eight_bits(image: Image.Image) -> Image.Image:
+    """Return an image of 16 or 32 bits a pixel as shades of grey in mode L; convert() would clip it to white."""
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.uint16) >> 8
+    elif image.mode in ("I", "F"):
+        # These have no fixed white: stretch what is there.
+        values = np.nan_to_num(np.asarray(image, dtype=np.float32))
+        low, high = float(values.min()), float(values.max())
+        values = (values - low) * (255 / (high - low) if high > low else 0)
+    else:
+        return image
+    grey = Image.fromarray(values.astype(np.uint8))
+    grey.info = image.info
+    return grey
+
+
+def _apply_profile(image: Image.Image) -> Image.Image | None:
+    """Return *image* converted from its colour profile to sRGB; None without a usable profile or need of one."""
+    if image.mode == "LAB":
+        source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+    elif data := image.info.get("icc_profile"):
+        if image.mode in ("P", "1", "YCbCr", "HSV", "RGBX"):
+            image = image.convert("RGB")
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(data))
+            if image.mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
+                return None
+        except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+            return None
+    else:
+        return None
+    try:
+        return ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):  # a profile for other channels than the image has
+        return None
