@@ -10,8 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from shared.errors import ImageRefused, Reason
+
 # Everything in a bucket that is ours and not somebody's image lies under this prefix.
 RESERVED_PREFIX = ".image-browser/"
+
+MAX_KEY_BYTES = 1024  # of UTF-8, in S3 and R2
 
 # Content under a key can change (an edited photo), so that a browser asks again after a while ...
 CACHE_IMAGE = "public, max-age=3600"
@@ -21,21 +25,28 @@ CACHE_IMMUTABLE = "public, max-age=31536000, immutable"
 
 @dataclass(frozen=True)
 class StoredObject:
-    """What a store knows of one object. ``sha256`` (hex) and ``content_type`` are None where a listing leaves them out."""
+    """What a store knows of one object.
+
+    ``etag`` changes when the bytes do, and says nothing else. ``sha256``, ``content_type`` and ``cache_control`` are
+    None in a listing, and where they are not known since somebody else put the object.
+    """
 
     key: str
     size: int
     modified: datetime
     etag: str
-    sha256: str | None = None
+
+    sha256: str | None = None  # hex
     content_type: str | None = None
+    cache_control: str | None = None
 
 
 class ObjectStore(Protocol):
     """One bucket. Every method raises StoreError when the store cannot be reached or refuses.
 
     Transient failures are tried again inside the adapter, for about half a minute, before they are raised.
-    Keys are Unicode strings of 1 to 1,024 UTF-8 bytes; an impossible key raises ImageRefused(KEY_INVALID).
+    Keys are Unicode strings of 1 to 1,024 UTF-8 bytes. To put or copy to a key that the store cannot keep raises
+    ImageRefused(KEY_INVALID), which says why; to all other methods there is no object under such a key.
     """
 
     bucket: str
@@ -44,22 +55,32 @@ class ObjectStore(Protocol):
         """Make sure that the bucket is there and can be used, and make it where that is ours to do (folders)."""
 
     async def put(
-        self, key: str, body: bytes | Path, *, content_type: str, cache_control: str, sha256: str, overwrite: bool = True
+        self,
+        key: str,
+        body: bytes | Path,
+        *,
+        content_type: str,
+        cache_control: str,
+        sha256: str,
+        overwrite: bool = True,
     ) -> None:
         """Store *body* under *key*, whole or not at all; readers see the old object or the new one, never a part.
 
         With ``overwrite=False`` an object that lies there already is left alone and raises ObjectExists; two such
-        puts at once leave one winner. A Path is streamed.
+        puts at once leave one winner.
+
+        A Path is streamed, and must hold the bytes of which *sha256* speaks: nothing is stored, and ImageRefused
+        raised, when it changed since (CHANGED) or cannot be read (UNREADABLE).
         """
 
     async def get(self, key: str) -> bytes:
         """Return the object's bytes; raise ObjectMissing when there is none."""
 
     async def head(self, key: str) -> StoredObject:
-        """Return what is known of the object, with sha256 where we stored it; raise ObjectMissing when there is none."""
+        """Return all that is known of the object; raise ObjectMissing when there is none."""
 
     async def copy(self, source: str, target: str) -> None:
-        """Copy an object inside the bucket with its metadata, overwriting; raise ObjectMissing when there is no source."""
+        """Copy an object with its metadata, overwriting; raise ObjectMissing when there is no source."""
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove the objects; a key that is not there is no error."""
@@ -76,3 +97,17 @@ class ObjectStore(Protocol):
 
     async def close(self) -> None:
         """Give back connections and threads."""
+
+
+def check_key(key: str) -> bytes:
+    """Return the key's UTF-8 bytes; raise ImageRefused(KEY_INVALID) for one that no store can keep."""
+    try:
+        encoded = key.encode()
+    except UnicodeEncodeError as exc:
+        raise ImageRefused(Reason.KEY_INVALID, f"the key {key!r} is not valid Unicode: rename the file") from exc
+    if not encoded:
+        raise ImageRefused(Reason.KEY_INVALID, "the key is empty")
+    if len(encoded) > MAX_KEY_BYTES:
+        detail = f"the key has {len(encoded)} bytes in UTF-8, and may have {MAX_KEY_BYTES}: shorten the path {key!r}"
+        raise ImageRefused(Reason.KEY_INVALID, detail)
+    return encoded

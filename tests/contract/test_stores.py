@@ -1,0 +1,378 @@
+"""What every object store promises, asked of each adapter. A new adapter is one more entry in ``STORES``."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from shared.errors import ImageRefused, ObjectExists, ObjectMissing, Reason, StoreError
+from shared.stores import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore, StoredObject
+from shared.stores.folder import FolderStore
+
+Maker = Callable[[str], ObjectStore]
+
+AWKWARD_KEYS = [
+    "a.jpg",
+    "A.jpg",
+    "with space.jpg",
+    " leading and trailing ",
+    'quote\'s "double" `back`.jpg',
+    "back\\slash.jpg",
+    "percent%20sign%.jpg",
+    "plus+and&ampersand=?#hash;semi:colon,comma@at.jpg",
+    "[brackets]{braces}<angles>|pipe^~$!*().jpg",
+    "Grüße aus Köln.jpg",  # NFC
+    "Gru\u0308ße aus Ko\u0308ln.jpg",  # NFD
+    "日本語/写真.png",
+    "עברית/תמונה.webp",
+    "emoji 🏖️👩‍👩‍👧.gif",
+    "\U0001f3d6.jpg",  # sorts after \uff5e in UTF-8, before it in UTF-16
+    "\uff5e.jpg",
+    "deep/er/and/de/ep/er.jpg",
+    ".hidden",
+    ".image-browser/thumbnails/abc.webp",
+    "dots...jpg",
+    "new\nline.jpg",
+    "tab\there.jpg",
+    "x" * 255,
+    "/".join(["y" * 204] * 5),
+]
+
+
+@pytest.fixture(params=["folder"])
+def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
+    """Give a function that makes the store of a bucket, always of the same service."""
+    return lambda bucket: FolderStore(tmp_path / "stores", bucket)
+
+
+@pytest.fixture
+async def store(make_store: Maker) -> AsyncIterator[ObjectStore]:
+    async with opened(make_store("photos")) as store:
+        yield store
+
+
+@contextlib.asynccontextmanager
+async def opened(store: ObjectStore) -> AsyncIterator[ObjectStore]:
+    await store.prepare()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def put(store: ObjectStore, key: str, body: bytes | Path = b"pixels", *, overwrite: bool = True) -> None:
+    content = body if isinstance(body, bytes) else body.read_bytes()
+    await store.put(
+        key,
+        body,
+        content_type="image/jpeg",
+        cache_control=CACHE_IMAGE,
+        sha256=hashlib.sha256(content).hexdigest(),
+        overwrite=overwrite,
+    )
+
+
+async def keys(store: ObjectStore, prefix: str = "", *, start_after: str = "") -> list[str]:
+    return [stored.key async for stored in store.list(prefix, start_after=start_after)]
+
+
+async def listed(store: ObjectStore, key: str) -> StoredObject:
+    return next(stored for stored in [stored async for stored in store.list(key)] if stored.key == key)
+
+
+async def test_what_was_put_is_got(store: ObjectStore) -> None:
+    await put(store, "a.jpg", b"some pixels")
+    assert await store.get("a.jpg") == b"some pixels"
+
+
+async def test_a_file_is_stored_with_its_bytes(store: ObjectStore, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"pixels from a file" * 1000)
+    await put(store, "a.jpg", photo)
+    assert await store.get("a.jpg") == photo.read_bytes()
+
+
+async def test_an_empty_object_can_be_stored(store: ObjectStore, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+    await put(store, "bytes", b"")
+    await put(store, "file", empty)
+    assert await store.get("bytes") == b""
+    assert await store.get("file") == b""
+    assert (await store.head("file")).size == 0
+
+
+async def test_head_tells_what_was_said_when_it_was_put(store: ObjectStore) -> None:
+    digest = hashlib.sha256(b"pixels").hexdigest()
+    await store.put("a.webp", b"pixels", content_type="image/webp", cache_control=CACHE_IMMUTABLE, sha256=digest)
+    stored = await store.head("a.webp")
+    assert stored.key == "a.webp"
+    assert stored.size == 6
+    assert stored.sha256 == digest
+    assert stored.content_type == "image/webp"
+    assert stored.cache_control == CACHE_IMMUTABLE
+    assert stored.modified.tzinfo is not None
+
+
+async def test_a_listing_and_head_agree(store: ObjectStore) -> None:
+    await put(store, "a.jpg")
+    in_list, in_head = await listed(store, "a.jpg"), await store.head("a.jpg")
+    assert (in_list.key, in_list.size, in_list.etag) == (in_head.key, in_head.size, in_head.etag)
+    assert in_list.modified.replace(microsecond=0) == in_head.modified.replace(microsecond=0)
+
+
+async def test_putting_again_replaces_bytes_and_metadata(store: ObjectStore) -> None:
+    await put(store, "a.jpg", b"old pixels")
+    before = await store.head("a.jpg")
+    digest = hashlib.sha256(b"new pixels").hexdigest()
+    await store.put("a.jpg", b"new pixels", content_type="image/png", cache_control=CACHE_IMMUTABLE, sha256=digest)
+    after = await store.head("a.jpg")
+    assert await store.get("a.jpg") == b"new pixels"
+    assert (after.sha256, after.content_type, after.cache_control) == (digest, "image/png", CACHE_IMMUTABLE)
+    assert after.etag != before.etag
+
+
+async def test_a_put_that_may_not_overwrite_leaves_what_is_there(store: ObjectStore) -> None:
+    await put(store, "a.jpg", b"first", overwrite=False)
+    before = await store.head("a.jpg")
+    with pytest.raises(ObjectExists, match=r"a\.jpg"):
+        await put(store, "a.jpg", b"second", overwrite=False)
+    assert await store.get("a.jpg") == b"first"
+    assert await store.head("a.jpg") == before
+
+
+async def test_of_many_puts_at_once_that_may_not_overwrite_one_wins(store: ObjectStore) -> None:
+    bodies = [f"body {number}".encode() for number in range(8)]
+    outcomes = await asyncio.gather(
+        *(put(store, "a.jpg", body, overwrite=False) for body in bodies), return_exceptions=True
+    )
+    winners = [body for body, outcome in zip(bodies, outcomes, strict=True) if outcome is None]
+    assert len(winners) == 1
+    assert sum(isinstance(outcome, ObjectExists) for outcome in outcomes) == 7
+    assert await store.get("a.jpg") == winners[0]
+
+
+async def test_of_many_puts_at_once_one_is_seen_whole(store: ObjectStore) -> None:
+    bodies = [str(number).encode() * 100_000 for number in range(8)]
+    await asyncio.gather(*(put(store, "a.jpg", body) for body in bodies))
+    seen = await store.get("a.jpg")
+    assert seen in bodies
+    assert (await store.head("a.jpg")).sha256 in {None, hashlib.sha256(seen).hexdigest()}
+
+
+async def test_a_file_that_is_not_what_it_was_is_not_stored(store: ObjectStore, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"after the edit")
+    before = hashlib.sha256(b"before the edit").hexdigest()
+    with pytest.raises(ImageRefused) as refused:
+        await store.put("a.jpg", photo, content_type="image/jpeg", cache_control=CACHE_IMAGE, sha256=before)
+    assert refused.value.reason is Reason.CHANGED
+    assert not refused.value.final
+    assert await keys(store) == []
+
+
+async def test_a_file_that_cannot_be_read_is_the_files_fault(store: ObjectStore, tmp_path: Path) -> None:
+    gone = tmp_path / "gone.jpg"
+    with pytest.raises(ImageRefused, match=r"gone\.jpg") as refused:
+        await store.put("a.jpg", gone, content_type="image/jpeg", cache_control=CACHE_IMAGE, sha256="0" * 64)
+    assert refused.value.reason is Reason.UNREADABLE
+    assert await keys(store) == []
+
+
+@pytest.mark.parametrize("call", ["get", "head"])
+async def test_reading_what_is_not_there_names_the_key(store: ObjectStore, call: str) -> None:
+    with pytest.raises(ObjectMissing, match=r"nothing/here\.jpg"):
+        await getattr(store, call)("nothing/here.jpg")
+
+
+@pytest.mark.parametrize("key", AWKWARD_KEYS, ids=[ascii(key)[:40] for key in AWKWARD_KEYS])
+async def test_any_key_that_a_path_can_be_survives(store: ObjectStore, key: str) -> None:
+    await put(store, key, key.encode())
+    assert await store.get(key) == key.encode()
+    assert (await store.head(key)).key == key
+    assert await keys(store) == [key]
+    assert await keys(store, key) == [key]
+    await store.copy(key, "copy")
+    assert await store.get("copy") == key.encode()
+    await store.delete([key])
+    assert await keys(store) == ["copy"]
+
+
+async def test_keys_that_look_alike_are_different_objects(store: ObjectStore) -> None:
+    for key in AWKWARD_KEYS:
+        await put(store, key, key.encode())
+    for key in AWKWARD_KEYS:
+        assert await store.get(key) == key.encode()
+
+
+IMPOSSIBLE_KEYS = {"empty": "", "too long": "ä" * 513, "half a character": "a\ud800.jpg"}
+
+
+@pytest.mark.parametrize("key", IMPOSSIBLE_KEYS.values(), ids=IMPOSSIBLE_KEYS.keys())
+async def test_an_impossible_key_is_refused_by_writes_and_missing_for_all_else(store: ObjectStore, key: str) -> None:
+    await put(store, "a.jpg")
+    for attempt in (lambda: put(store, key), lambda: store.copy("a.jpg", key)):
+        with pytest.raises(ImageRefused) as refused:
+            await attempt()
+        assert refused.value.reason is Reason.KEY_INVALID
+    for read in (store.get, store.head, lambda key: store.copy(key, "b.jpg")):
+        with pytest.raises(ObjectMissing):
+            await read(key)
+    await store.delete([key])
+    assert await keys(store) == ["a.jpg"]
+
+
+async def test_a_copy_has_the_bytes_and_the_metadata(store: ObjectStore) -> None:
+    await put(store, "old/name.jpg", b"pixels")
+    await store.copy("old/name.jpg", "new/näme.jpg")
+    copied, original = await store.head("new/näme.jpg"), await store.head("old/name.jpg")
+    assert await store.get("new/näme.jpg") == b"pixels"
+    assert (copied.size, copied.sha256) == (original.size, original.sha256)
+    assert (copied.content_type, copied.cache_control) == (original.content_type, original.cache_control)
+
+
+async def test_a_copy_is_an_object_of_its_own(store: ObjectStore) -> None:
+    await put(store, "a.jpg", b"first")
+    await store.copy("a.jpg", "b.jpg")
+    await put(store, "a.jpg", b"second")
+    assert await store.get("b.jpg") == b"first"
+    assert (await store.head("b.jpg")).sha256 == hashlib.sha256(b"first").hexdigest()
+    await store.delete(["a.jpg"])
+    assert await store.get("b.jpg") == b"first"
+
+
+async def test_a_copy_replaces_what_is_there(store: ObjectStore) -> None:
+    await put(store, "a.jpg", b"first")
+    await put(store, "b.jpg", b"second")
+    for _ in range(2):
+        await store.copy("a.jpg", "b.jpg")
+        assert await store.get("b.jpg") == b"first"
+        assert (await store.head("b.jpg")).sha256 == hashlib.sha256(b"first").hexdigest()
+    assert await keys(store) == ["a.jpg", "b.jpg"]
+
+
+async def test_a_copy_onto_itself_changes_nothing(store: ObjectStore) -> None:
+    await put(store, "a.jpg", b"pixels")
+    before = await store.head("a.jpg")
+    await store.copy("a.jpg", "a.jpg")
+    after = await store.head("a.jpg")
+    assert await store.get("a.jpg") == b"pixels"
+    assert (after.sha256, after.content_type, after.cache_control) == (
+        before.sha256,
+        before.content_type,
+        before.cache_control,
+    )
+
+
+async def test_copying_what_is_not_there_leaves_the_target(store: ObjectStore) -> None:
+    await put(store, "b.jpg", b"second")
+    with pytest.raises(ObjectMissing, match=r"a\.jpg"):
+        await store.copy("a.jpg", "b.jpg")
+    with pytest.raises(ObjectMissing, match=r"a\.jpg"):
+        await store.copy("a.jpg", "a.jpg")
+    assert await store.get("b.jpg") == b"second"
+
+
+async def test_delete_removes_these_and_only_these(store: ObjectStore) -> None:
+    for key in ["a.jpg", "b.jpg", "folder/c.jpg", "folder/d.jpg"]:
+        await put(store, key)
+    await store.delete(["a.jpg", "folder/c.jpg", "was/never/there.jpg", "b.jpg/below", "folder"])
+    assert await keys(store) == ["b.jpg", "folder/d.jpg"]
+    await store.delete(["a.jpg"])
+    await store.delete([])
+    assert await keys(store) == ["b.jpg", "folder/d.jpg"]
+
+
+async def test_a_deleted_key_can_be_put_again_without_overwriting(store: ObjectStore) -> None:
+    await put(store, "folder/a.jpg", b"first")
+    await store.delete(["folder/a.jpg"])
+    await put(store, "folder/a.jpg", b"second", overwrite=False)
+    assert await store.get("folder/a.jpg") == b"second"
+    await store.delete(["folder/a.jpg"])
+    await put(store, "folder", b"third")
+    assert await keys(store) == ["folder"]
+
+
+async def test_keys_are_listed_in_the_order_of_their_bytes(store: ObjectStore) -> None:
+    wanted = [*AWKWARD_KEYS, "deep-er.jpg", "deep.jpg", "deep0.jpg", "deep/er.jpg", "deep/er-.jpg", "\x7f.jpg"]
+    for key in wanted:
+        await put(store, key)
+    assert await keys(store) == sorted(wanted, key=str.encode)
+
+
+async def test_a_listing_can_begin_after_any_key_and_within_any_prefix(store: ObjectStore) -> None:
+    present = ["a", "b-", "b/c", "b/c-", "b/d/e", "b/d/f", "b0", "ba/x", "c"]
+    for key in present:
+        await put(store, key)
+    points = sorted({"", *present, "b", "b/", "b/d", "b/d/", "b/d/e0", "ba", "ba/", "d", "b/c/", "zz"})
+    for prefix in points:
+        for start in points:
+            assert await keys(store, prefix, start_after=start) == [
+                key for key in present if key.startswith(prefix) and key > start
+            ], (prefix, start)
+
+
+async def test_a_listing_can_be_left_and_taken_up_again(store: ObjectStore) -> None:
+    present = [f"{number:02}.jpg" for number in range(30)]
+    for key in present:
+        await put(store, key)
+    first = []
+    async for stored in store.list():
+        first.append(stored.key)
+        if len(first) == 11:
+            break
+    assert first + await keys(store, start_after=first[-1]) == present
+
+
+async def test_two_buckets_are_apart(make_store: Maker) -> None:
+    async with opened(make_store("photos")) as one, opened(make_store("photos-2")) as other:
+        await put(one, "a.jpg", b"one")
+        await put(other, "a.jpg", b"other")
+        assert await one.get("a.jpg") == b"one"
+        await one.delete(["a.jpg"])
+        assert await other.get("a.jpg") == b"other"
+
+
+async def test_what_one_process_stored_another_sees(make_store: Maker) -> None:
+    async with opened(make_store("photos")) as writer:
+        await put(writer, "a.jpg", b"pixels")
+        async with opened(make_store("photos")) as reader:
+            assert await reader.get("a.jpg") == b"pixels"
+            assert await reader.head("a.jpg") == await writer.head("a.jpg")
+
+
+async def test_preparing_again_keeps_what_is_there(store: ObjectStore) -> None:
+    await put(store, "a.jpg", b"pixels")
+    await store.prepare()
+    assert await store.get("a.jpg") == b"pixels"
+
+
+async def test_an_address_is_made_without_the_object_and_stays_the_same(store: ObjectStore) -> None:
+    for key in AWKWARD_KEYS:
+        address = store.address(key, version="abc")
+        assert address == store.address(key, version="abc")
+        assert address.isascii()
+        assert address.startswith(("/", "http://", "https://"))
+        assert not set(address) & set(" \"'<>\\\n\t")
+    assert len({store.address(key) for key in AWKWARD_KEYS}) == len(AWKWARD_KEYS)
+
+
+async def test_a_bucket_that_is_not_there_is_an_error_and_not_an_empty_one(make_store: Maker) -> None:
+    store = make_store("never-prepared")
+    attempts: list[Callable[[], Awaitable[object]]] = [
+        lambda: keys(store),
+        lambda: put(store, "a.jpg"),
+        lambda: store.get("a.jpg"),
+        lambda: store.delete(["a.jpg"]),
+    ]
+    try:
+        for attempt in attempts:
+            with pytest.raises(StoreError, match="never-prepared") as error:
+                await attempt()
+            assert not isinstance(error.value, ObjectMissing)
+            assert not error.value.transient
+    finally:
+        await store.close()
