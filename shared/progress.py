@@ -7,7 +7,7 @@ from shared.model import Counts
 
 @dataclass(frozen=True)
 class Speed:
-    """``rate_per_minute`` is measured over the last minutes; ``eta_seconds`` is None when nothing moves or is left.
+    """``rate_per_minute`` is measured over the last minutes, 0 when nothing is left; then ``eta_seconds`` is None.
 
     Costs are estimates in US dollars, from the number of model calls and the model's usual price.
     """
@@ -20,9 +20,9 @@ class Speed:
 
 def speed(counts: Counts, *, rate_per_minute: float, calls: int, price_per_image: float) -> Speed:
     """Return the figures for a collection that has *counts*."""
-    moving = counts.pending and rate_per_minute > 0
+    moving = counts.pending > 0 and rate_per_minute > 0
     return Speed(
-        rate_per_minute=round(rate_per_minute, 1),
+        rate_per_minute=round(rate_per_minute, 1) if moving else 0.0,
         eta_seconds=round(counts.pending / rate_per_minute * 60, 1) if moving else None,
         cost_so_far=round(calls * price_per_image, 6),
         cost_to_go=round(counts.pending * price_per_image, 6),

@@ -28,11 +28,22 @@ async def database_url(settings: Settings) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def open_database(
-    settings: Settings, *, max_connections: int, patience: float, waiting: Callable[[str], None] | None = None
+    settings: Settings,
+    *,
+    max_connections: int,
+    patience: float,
+    checkout_timeout: float = 10.0,
+    waiting: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Database]:
-    """The database, connected in the background."""
+    """The database, connected in the background; the rest is as Database says."""
     async with database_url(settings) as url:
-        database = Database(url, max_connections=max_connections, patience=patience, waiting=waiting)
+        database = Database(
+            url,
+            max_connections=max_connections,
+            patience=patience,
+            checkout_timeout=checkout_timeout,
+            waiting=waiting,
+        )
         await database.open()
         try:
             yield database
@@ -51,7 +62,7 @@ def kind_of(model: str) -> EmbedderKind:
     """Return which kind of embedder makes the vectors of *model*, the name that a collection remembers."""
     for kind in ("replicate", "clip", "offline"):
         if model.partition(":")[0].partition("-")[0] == kind:
-            return kind  # type: ignore[return-value]
+            return kind
     raise SettingsError(f"the model {model!r} is unknown to this version: run the version that made the collection")
 
 

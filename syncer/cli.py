@@ -97,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(name: str, run: Callable[[argparse.Namespace], Coroutine[Any, Any, int]], help: str) -> argparse.ArgumentParser:
+    def add(
+        name: str, run: Callable[[argparse.Namespace], Coroutine[Any, Any, int]], help: str
+    ) -> argparse.ArgumentParser:
         command = commands.add_parser(
             name,
             help=help,
@@ -105,7 +107,9 @@ def _parser() -> argparse.ArgumentParser:
             epilog=EXIT_STATUS,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
+        command.add_argument(
+            "--json", action="store_true", help="print one JSON object on standard output, nothing else"
+        )
         command.set_defaults(command=run)
         return command
 
@@ -316,7 +320,9 @@ async def _summary(arguments: argparse.Namespace, parts: Parts, collection: Coll
     row = await parts.database.run(partial(_one_status, collection=collection, price=embedder.price_per_image))
     done = parts.progress.counts
     if arguments.json:
-        report.as_json(row | {"uploaded": done["uploaded"], "unchanged": done["unchanged"], "embedded_now": done["embedded"]})
+        report.as_json(
+            row | {"uploaded": done["uploaded"], "unchanged": done["unchanged"], "embedded_now": done["embedded"]}
+        )
     else:
         print(f"{done['uploaded']} uploaded, {done['unchanged']} unchanged, {done['embedded']} embedded by this run")
         report.status([row])

@@ -198,9 +198,7 @@ class Embedding:
             for job, outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, ImageRefused):
                     retry_in = self._policy.retry_in(job.attempts, outcome)
-                    known = await queue.refuse(
-                        conn, self._collection, self._model, job, outcome, retry_in=retry_in
-                    )
+                    known = await queue.refuse(conn, self._collection, self._model, job, outcome, retry_in=retry_in)
                     if known and retry_in is None:
                         given_up.append((job, outcome))
                 else:
@@ -237,15 +235,12 @@ class Embedding:
                 )
 
     async def _give_back(self) -> None:
-        """Release what is held, so that nobody has to wait for the leases' end. If that fails, they end by themselves."""
+        """Release what is held, so that nobody has to wait for the leases' end; if that fails, they end anyway."""
         if not self._held:
             return
-        release = partial(
-            queue.release, collection=self._collection, model=self._model, jobs=list(self._held.values())
-        )
+        release = partial(queue.release, collection=self._collection, model=self._model, jobs=list(self._held.values()))
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT):
                 await self._database.run(release)
         except (TimeoutError, ServiceError) as exc:
             log.warning("%d images could not be given back and stay reserved for a while: %s", len(self._held), exc)
-

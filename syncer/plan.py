@@ -1,4 +1,4 @@
-"""Decides what a sync has to do, from what lies in the folder and what is known of it. Asks nothing, changes nothing."""
+"""Decides what a sync has to do, from what lies in the folder and what is known of it; does none of it."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass

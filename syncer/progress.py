@@ -8,7 +8,16 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress as RichProgress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as RichProgress,
+)
 
 from shared.errors import ImageRefused
 from shared.model import Counts
@@ -92,7 +101,9 @@ class Progress:
     def measured(self, counts: Counts) -> None:
         """Show how far the whole collection is."""
         if self._bar:
-            self._bar.update(self._task, total=counts.total - counts.failed, completed=counts.embedded, note=self._note())
+            self._bar.update(
+                self._task, total=counts.total - counts.failed, completed=counts.embedded, note=self._note()
+            )
         elif time.monotonic() - self._last_line > LINE_INTERVAL:
             self._last_line = time.monotonic()
             self.say(f"{counts.embedded} of {counts.total} embedded, {counts.pending} pending; {self._note()}")

@@ -18,10 +18,7 @@ def as_json(result: Any) -> None:
 def status_of(collection: Collection, counts: Counts, reasons: dict[str, int], speed: Speed) -> dict[str, Any]:
     """Return one collection's status as programs read it."""
     return (
-        {"bucket": collection.bucket, "model": collection.model}
-        | asdict(counts)
-        | {"reasons": reasons}
-        | asdict(speed)
+        {"bucket": collection.bucket, "model": collection.model} | asdict(counts) | {"reasons": reasons} | asdict(speed)
     )
 
 
@@ -30,7 +27,10 @@ def status(collections: Sequence[dict[str, Any]]) -> None:
     if not collections:
         print("There is no collection yet: `syncer sync DIR --bucket NAME` makes one.")
     for c in collections:
-        print(f"{c['bucket']}: {c['total']} images: {c['embedded']} embedded, {c['pending']} pending, {c['failed']} failed")
+        print(
+            f"{c['bucket']}: {c['total']} images,"
+            f" {c['embedded']} embedded, {c['pending']} pending, {c['failed']} failed"
+        )
         if c["pending"]:
             print(f"  {speed(c)}")
         for reason, n in c["reasons"].items():
@@ -63,4 +63,8 @@ def collections(rows: Sequence[Collection]) -> None:
 def failures(rows: Sequence[Failure]) -> None:
     """Print what was given up."""
     for f in rows:
-        print(f"{f.key}: {f.reason}: {f.detail} (tried {f.attempts} times)" if f.attempts > 1 else f"{f.key}: {f.reason}: {f.detail}")
+        print(
+            f"{f.key}: {f.reason}: {f.detail} (tried {f.attempts} times)"
+            if f.attempts > 1
+            else f"{f.key}: {f.reason}: {f.detail}"
+        )

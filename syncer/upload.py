@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable, Container
+from collections.abc import AsyncIterator, Callable
+from collections.abc import Collection as Names
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Uploader:
-    """Uploads one folder to one collection. Each image is committed by itself, so that a run can be stopped anywhere."""
+    """Uploads one folder to one collection, each image committed by itself: a run can be stopped anywhere."""
 
     def __init__(
         self,
@@ -34,7 +35,7 @@ class Uploader:
         collection: Collection,
         *,
         source: str,
-        suffixes: Container[str],
+        suffixes: Names[str],
         database: Database,
         store: ObjectStore,
         decoder: Decoder,
@@ -123,14 +124,14 @@ class Uploader:
             await self._reject(file, ImageRefused(Reason.UNREADABLE, f"it could not be uploaded: {exc}", final=False))
 
     async def _bring(self, file: LocalFile, known: KnownFile | None) -> None:
-        if known and known.sha256 and await asyncio.to_thread(_digest, file.absolute) == known.sha256:
-            if known.image_id or known.removed:
-                await self._database.run(partial(self._touched, file))
-                self._progress.kept()
-                return
+        settled = known if known and (known.image_id is not None or known.removed) else None
+        if settled and settled.sha256 == await asyncio.to_thread(_digest, file.absolute):
+            await self._database.run(partial(self._touched, file=file))
+            self._progress.kept()
+            return
         examined = await self._decoder.run(examine, file.absolute, derivatives=self._derivatives)
         await self._put(file, examined, replaces=known is not None and known.image_id is not None)
-        await self._database.run(partial(self._commit, file, examined))
+        await self._database.run(partial(self._commit, file=file, examined=examined))
         self._progress.uploaded()
         self._arrived()
 

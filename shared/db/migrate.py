@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, LiteralString
 
 from psycopg import AsyncConnection
 from psycopg.sql import SQL, Composable, Identifier, Literal
-from typing_extensions import LiteralString
 
 from shared.db import names
 from shared.errors import DatabaseError
@@ -27,7 +26,7 @@ class Migration:
 
     version: int
     name: str
-    text: str
+    text: LiteralString
 
     @property
     def digest(self) -> str:
@@ -59,9 +58,10 @@ async def migrate(conn: AsyncConnection[Any]) -> list[str]:
     applied = dict(await (await conn.execute("SELECT version, digest FROM schema_migrations")).fetchall())
     done = []
     for migration in missing(load(MIGRATIONS), applied):
-        await conn.execute(cast(LiteralString, migration.text))
+        await conn.execute(migration.text)
         await conn.execute(
-            "INSERT INTO schema_migrations VALUES (%s, %s, %s)", [migration.version, migration.digest, datetime.now(UTC)]
+            "INSERT INTO schema_migrations VALUES (%s, %s, %s)",
+            [migration.version, migration.digest, datetime.now(UTC)],
         )
         done.append(migration.name)
     for bucket, dimensions in await (await conn.execute("SELECT bucket, dimensions FROM collections")).fetchall():
@@ -76,7 +76,7 @@ async def migrate_collection(conn: AsyncConnection[Any], bucket: str, dimensions
     done = []
     for migration in missing(load(MIGRATIONS / "collection"), applied):
         # A template's braces are placeholders of psycopg.sql, which quotes what it fills in.
-        template = SQL(cast(LiteralString, migration.text))
+        template = SQL(migration.text)
         await conn.execute(template.format(**template_values(bucket, dimensions)))
         await conn.execute(
             "INSERT INTO collection_migrations VALUES (%s, %s, %s, %s)",

@@ -32,6 +32,10 @@ def is_transient(error: BaseException) -> bool:
     return error.sqlstate is None or error.sqlstate in _TRANSIENT or error.sqlstate.startswith("08")
 
 
+# Prepared statements and a pooler in transaction mode do not go together (42P05).
+_CONNECT: dict[str, Any] = {"prepare_threshold": None, "connect_timeout": 10}
+
+
 class Database:
     """A pool of connections that works through poolers in transaction mode and outlives the server's restarts."""
 
@@ -53,8 +57,7 @@ class Database:
             max_size=max_connections,
             timeout=checkout_timeout,
             open=False,
-            # Prepared statements and a pooler in transaction mode do not go together (42P05).
-            kwargs={"prepare_threshold": None, "autocommit": True, "connect_timeout": 10, "application_name": "image-browser"},
+            kwargs={**_CONNECT, "autocommit": True, "application_name": "image-browser"},
             # Without the check, the first checkouts after a restart of the server hand out dead connections.
             check=AsyncConnectionPool.check_connection,
             reconnect_timeout=30,
@@ -115,7 +118,7 @@ async def check(url: str) -> str:
     """Return PostgreSQL's and pgvector's versions as one sentence; raise DatabaseError saying what is wrong."""
     started = time.monotonic()
     try:
-        async with asyncio.timeout(15), await AsyncConnection.connect(url, connect_timeout=10, prepare_threshold=None) as conn:
+        async with asyncio.timeout(15), await AsyncConnection.connect(url, **_CONNECT) as conn:
             row = await (
                 await conn.execute(
                     "SELECT current_setting('server_version_num')::int, current_setting('server_version'),"
@@ -132,7 +135,7 @@ async def check(url: str) -> str:
     if number < 150000:
         raise DatabaseError(f"PostgreSQL {version} is too old: 15 or newer is needed", transient=False)
     if vector is None:
-        raise DatabaseError("PostgreSQL has no pgvector: install the extension `vector`, 0.8.0 or newer", transient=False)
+        raise DatabaseError("PostgreSQL has no pgvector: install its package, 0.8.0 or newer", transient=False)
     if tuple(int(part) for part in vector.split(".")[:2]) < (0, 8):
         raise DatabaseError(f"pgvector {vector} is too old: 0.8.0 or newer is needed", transient=False)
     return f"PostgreSQL {version}, pgvector {vector}"

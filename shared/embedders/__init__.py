@@ -18,7 +18,7 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ImageInput:
-    """One image for a model: the file's bytes, or for a model that fetches images itself an address that it can reach."""
+    """One image for a model: the file's bytes, or an address for a model that fetches images itself."""
 
     data: bytes = b""
     address: str = ""

@@ -5,9 +5,9 @@ Statements over a collection's tables name them by placeholders such as ``{image
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import LiteralString
 
 from psycopg.sql import SQL, Identifier
-from typing_extensions import LiteralString
 
 from shared.db import names
 from shared.model import Collection

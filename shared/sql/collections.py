@@ -28,9 +28,7 @@ async def find(conn: AsyncConnection[Any], bucket: str) -> Collection | None:
         return await cur.fetchone()
 
 
-async def ensure(
-    conn: AsyncConnection[Any], bucket: str, *, model: str, dimensions: int, now: datetime
-) -> Collection:
+async def ensure(conn: AsyncConnection[Any], bucket: str, *, model: str, dimensions: int, now: datetime) -> Collection:
     """Return the collection of *bucket*, made with *model* if there was none; an existing one keeps its own model."""
     found = await find(conn, bucket)
     if found:
@@ -70,7 +68,9 @@ async def ensure_source(conn: AsyncConnection[Any], collection: Collection, name
 
 async def shared_value(conn: AsyncConnection[Any], name: str, proposal: str) -> str:
     """Return the value kept under *name*; the first who asks decides it with *proposal*."""
-    await conn.execute("INSERT INTO shared_values (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING", [name, proposal])
+    await conn.execute(
+        "INSERT INTO shared_values (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING", [name, proposal]
+    )
     row = await (await conn.execute("SELECT value FROM shared_values WHERE name = %s", [name])).fetchone()
     assert row is not None
     return str(row[0])

@@ -78,7 +78,13 @@ async def record(
 
 
 async def touch(
-    conn: AsyncConnection[Any], collection: Collection, source: int, path: str, *, stat: tuple[int, int, int], now: datetime
+    conn: AsyncConnection[Any],
+    collection: Collection,
+    source: int,
+    path: str,
+    *,
+    stat: tuple[int, int, int],
+    now: datetime,
 ) -> None:
     """Remember new times of a file whose content is as it was."""
     await conn.execute(

@@ -87,7 +87,9 @@ async def add(conn: AsyncConnection[Any], collection: Collection, image: NewImag
         values,
     )
     if copied.rowcount:
-        await conn.execute(for_collection("DELETE FROM {queue} WHERE id = %(id)s AND model = %(model)s", collection), values)
+        await conn.execute(
+            for_collection("DELETE FROM {queue} WHERE id = %(id)s AND model = %(model)s", collection), values
+        )
     else:
         # ... and else it is work to do. A lease on the old content ends here: its vector will be refused.
         await conn.execute(
@@ -95,7 +97,8 @@ async def add(conn: AsyncConnection[Any], collection: Collection, image: NewImag
                 """
                 INSERT INTO {queue} (id, model, due_at) VALUES (%(id)s, %(model)s, %(now)s)
                 ON CONFLICT (id, model) DO UPDATE SET
-                    state = 'pending', due_at = excluded.due_at, lease = NULL, attempts = 0, reason = NULL, detail = NULL
+                    state = 'pending', due_at = excluded.due_at, lease = NULL, attempts = 0,
+                    reason = NULL, detail = NULL
                 """,
                 collection,
             ),

@@ -16,7 +16,9 @@ async def find(conn: AsyncConnection[Any], model: str, digest: bytes) -> list[fl
     return list(row[0]) if row else None
 
 
-async def save(conn: AsyncConnection[Any], model: str, digest: bytes, vector: Sequence[float], *, now: datetime) -> None:
+async def save(
+    conn: AsyncConnection[Any], model: str, digest: bytes, vector: Sequence[float], *, now: datetime
+) -> None:
     """Keep the text's vector."""
     await conn.execute(
         "INSERT INTO query_vectors (model, digest, embedding, used_at) VALUES (%s, %s, %s::halfvec, %s)"

@@ -88,7 +88,9 @@ def _named(jobs: Sequence[Job]) -> dict[str, Any]:
     return {"ids": [job.id for job in jobs], "leases": list({job.lease for job in jobs})}
 
 
-async def complete(conn: AsyncConnection[Any], collection: Collection, model: str, job: Job, vector: list[float]) -> int:
+async def complete(
+    conn: AsyncConnection[Any], collection: Collection, model: str, job: Job, vector: list[float]
+) -> int:
     """Store *vector* for the job's image and all that wait with the same content; return for how many.
 
     0 means that the lease was lost: the image was changed, removed, or is another worker's by now. Then nothing is

@@ -63,7 +63,12 @@ async def exact(
 
 
 async def ranking(
-    conn: AsyncConnection[Any], collection: Collection, query: Sequence[float], *, depth: int, leave_out: int | None = None
+    conn: AsyncConnection[Any],
+    collection: Collection,
+    query: Sequence[float],
+    *,
+    depth: int,
+    leave_out: int | None = None,
 ) -> tuple[list[int], list[float]]:
     """Return the ids of the *depth* images nearest to *query* by the HNSW index, nearest first, and their scores.
 
@@ -90,7 +95,13 @@ async def ranking(
 
 
 async def save_walk(
-    conn: AsyncConnection[Any], collection: Collection, walk: UUID, ids: list[int], scores: list[float], *, now: datetime
+    conn: AsyncConnection[Any],
+    collection: Collection,
+    walk: UUID,
+    ids: list[int],
+    scores: list[float],
+    *,
+    now: datetime,
 ) -> None:
     """Keep a ranking, so that every page of it, on any server, comes from the same list."""
     await conn.execute(

@@ -53,7 +53,15 @@ async def reasons(conn: AsyncConnection[Any], collection: Collection) -> dict[st
 
 
 async def record(
-    conn: AsyncConnection[Any], collection: Collection, model: str, *, began: datetime, now: datetime, slot: int, embedded: int, calls: int
+    conn: AsyncConnection[Any],
+    collection: Collection,
+    model: str,
+    *,
+    began: datetime,
+    now: datetime,
+    slot: int,
+    embedded: int,
+    calls: int,
 ) -> None:
     """Add to what was done in this minute; the work in question began at *began*."""
     await conn.execute(
@@ -74,7 +82,9 @@ async def rate_per_minute(conn: AsyncConnection[Any], collection: Collection, *,
     row = await cur.fetchone()
     if row is None or row[1] is None:
         return 0.0
-    return float(row[0]) / max((now - row[1]).total_seconds() / 60, 1 / 60)
+    embedded, since = row
+    minutes = max((now - since).total_seconds(), 1.0) / 60
+    return float(embedded / minutes)
 
 
 async def calls(conn: AsyncConnection[Any], collection: Collection) -> int:

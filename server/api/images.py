@@ -1,0 +1,44 @@
+"""Images: recent ones, single ones, neighbours."""
+
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from server import lists, parameters, presenting
+from server.services import services
+from shared.sql import images
+
+
+async def recent(request: Request) -> Response:
+    """GET /api/images: recent first; images are here as soon as they are uploaded, embedded or not."""
+    app = services(request)
+    collection = await app.collection(request.query_params.get("bucket"))
+    page = await lists.recent(
+        app, collection, limit=parameters.limit(request.query_params), cursor=request.query_params.get("cursor")
+    )
+    return JSONResponse(page.as_json())
+
+
+async def one(request: Request) -> Response:
+    """GET /api/images/{id}: one image with its EXIF."""
+    app = services(request)
+    collection = await app.collection(request.query_params.get("bucket"))
+    image = await lists.the_image(app, collection, parameters.image_id(request.path_params["id"]))
+    details = await app.database.run(partial(images.details, collection=collection, image_id=image.id))
+    return JSONResponse(presenting.image(image, app.store(collection.bucket)) | (details or {}))
+
+
+async def similar(request: Request) -> Response:
+    """GET /api/images/{id}/similar: visual neighbours, itself left out."""
+    app = services(request)
+    collection = await app.collection(request.query_params.get("bucket"))
+    image = await lists.the_image(app, collection, parameters.image_id(request.path_params["id"]))
+    page = await lists.similar(
+        app,
+        collection,
+        image,
+        limit=parameters.limit(request.query_params),
+        cursor=request.query_params.get("cursor"),
+    )
+    return JSONResponse(page.as_json())

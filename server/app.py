@@ -1,0 +1,63 @@
+"""The application: routes, what surrounds every request, and how it starts and stops."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import Route
+from starlette.templating import Jinja2Templates
+
+from server import files, health, pages, problems
+from server.api import collections, images, search
+from server.assets import Assets
+from server.headers import SecurityHeaders
+from server.services import opened
+from server.settings import ServerSettings
+from shared import settings
+from shared.db import migrate
+from shared.errors import ServiceError
+
+
+def create_app(loaded: ServerSettings) -> Starlette:
+    """Return the application for these settings."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with opened(loaded) as app.state.services:
+            if loaded.database_url is None:
+                # Nobody else would migrate the embedded database.
+                await app.state.services.database.run(migrate.migrate)
+            yield
+
+    assets = Assets()
+    app = Starlette(
+        lifespan=lifespan,
+        routes=[
+            Route("/", pages.gallery),
+            Route("/api/collections", collections.every),
+            Route("/api/images", images.recent),
+            Route("/api/images/{id}", images.one),
+            Route("/api/images/{id}/similar", images.similar),
+            Route("/api/search", search.by_text),
+            Route("/api/stats", collections.figures),
+            Route("/api/stats/stream", collections.stream),
+            Route("/healthz", health.alive),
+            Route("/readyz", health.ready),
+            Route("/files/{bucket}/{key:path}", files.serve),
+            Route("/static/{version}/{path:path}", assets.serve),
+        ],
+        middleware=[Middleware(SecurityHeaders), Middleware(GZipMiddleware, minimum_size=1024)],
+        exception_handlers=dict.fromkeys((Exception, problems.Problem, ServiceError, HTTPException), problems.handle),
+    )
+    app.state.assets = assets
+    app.state.templates = Jinja2Templates(Path(__file__).parent / "templates")
+    return app
+
+
+def from_environment() -> Starlette:
+    """Return the application for the settings of the environment; uvicorn's workers call this."""
+    return create_app(settings.load(ServerSettings))

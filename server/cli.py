@@ -1,0 +1,42 @@
+"""The command line of the server."""
+
+import argparse
+import logging
+import sys
+from typing import NoReturn
+
+import uvicorn
+
+from server.settings import ServerSettings
+from shared import settings
+from shared.errors import ImageBrowserError
+
+
+def main() -> NoReturn:
+    """Serve until interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="server", description="Serves the gallery and the search API. All settings are in README's table."
+    )
+    parser.add_argument("--host", help="the address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, help="the port to listen on (8000)")
+    parser.add_argument("--workers", type=int, help="how many processes serve (1)")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("sse_starlette").setLevel(logging.WARNING)
+    try:
+        loaded = settings.load(ServerSettings, **vars(arguments))
+    except ImageBrowserError as exc:
+        print(f"server: {exc}", file=sys.stderr)
+        sys.exit(1)
+    uvicorn.run(
+        "server.app:from_environment",
+        factory=True,
+        host=loaded.host,
+        port=loaded.port,
+        workers=loaded.workers,
+        log_config=None,
+        access_log=False,
+        # Progress streams never end by themselves: a stop does not wait for them.
+        timeout_graceful_shutdown=3,
+    )
+    sys.exit(0)

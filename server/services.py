@@ -1,0 +1,122 @@
+"""What handlers work with: opened once per process, shared by all requests."""
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from starlette.requests import Request
+
+from server.cursors import Cursors
+from server.problems import Problem
+from server.query import QueryVectors
+from server.settings import ServerSettings
+from server.stats import StatsFeed
+from shared import wiring
+from shared.db.pool import Database
+from shared.decoding import Decoder
+from shared.embedders import Embedder
+from shared.errors import SettingsError
+from shared.model import Collection
+from shared.sql import collections
+from shared.stores import ObjectStore
+
+
+@dataclass
+class Services:
+    """One process's connections and caches. Nothing here is lost with the process that others would miss."""
+
+    settings: ServerSettings
+    database: Database
+    decoder: Decoder
+    feed: StatsFeed
+    _cursors: Cursors | None = None
+    _stores: dict[str, ObjectStore] = field(default_factory=dict)
+    _queries: dict[str, tuple[Embedder, QueryVectors]] = field(default_factory=dict)
+
+    async def collections(self) -> list[Collection]:
+        """Return the collections that this server shows."""
+        shown = self.settings.buckets
+        every = await self.database.run(collections.every)
+        return [c for c in every if not shown or c.bucket in shown]
+
+    async def collection(self, bucket: str | None) -> Collection:
+        """Return the collection that a request names, or the default one; raise a 404 that names it."""
+        every = await self.collections()
+        wanted = bucket or self.settings.bucket
+        for c in every:
+            if wanted is None or c.bucket == wanted:
+                return c
+        if wanted is None:
+            raise Problem(404, "there is no collection yet: `syncer sync DIR --bucket NAME` makes one")
+        raise Problem(404, f"there is no collection {wanted[:100]!r}: /api/collections lists them")
+
+    async def cursors(self) -> Cursors:
+        """Return what signs cursors, with the key that all servers share."""
+        if self._cursors is None:
+            if self.settings.secret_key:
+                secret = self.settings.secret_key.get_secret_value()
+            else:
+                propose = partial(collections.shared_value, name="secret_key", proposal=secrets.token_urlsafe(32))
+                secret = await self.database.run(propose)
+            self._cursors = Cursors(secret)
+        return self._cursors
+
+    def store(self, bucket: str) -> ObjectStore:
+        """Return the store that holds *bucket*."""
+        if bucket not in self._stores:
+            self._stores[bucket] = wiring.open_store(self.settings, bucket, concurrency=8)
+        return self._stores[bucket]
+
+    def embedder(self, collection: Collection) -> Embedder:
+        """Return the model that filled the collection."""
+        return self._query(collection)[0]
+
+    def queries(self, collection: Collection) -> QueryVectors:
+        """Return what makes query texts comparable with the collection's images."""
+        return self._query(collection)[1]
+
+    def notice(self, collection: Collection) -> str | None:
+        """Return what people should know of the collection's model; None when there is nothing, or no such model."""
+        try:
+            return self.embedder(collection).notice
+        except SettingsError:
+            return None
+
+    def _query(self, collection: Collection) -> tuple[Embedder, QueryVectors]:
+        if collection.model not in self._queries:
+            embedder = wiring.make_embedder(self.settings, wiring.kind_of(collection.model), self.decoder)
+            wiring.same_model(embedder, bucket=collection.bucket, model=collection.model)
+            self._queries[collection.model] = embedder, QueryVectors(embedder, self.database)
+        return self._queries[collection.model]
+
+    async def close(self) -> None:
+        """Give everything back."""
+        for embedder, _ in self._queries.values():
+            await embedder.close()
+        for store in self._stores.values():
+            await store.close()
+        await self.decoder.close()
+
+
+@asynccontextmanager
+async def opened(settings: ServerSettings) -> AsyncIterator[Services]:
+    """The services, as long as the block lasts. The database may come later: until then requests are told so."""
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(
+            wiring.open_database(
+                settings, max_connections=settings.database_connections, patience=2.0, checkout_timeout=3.0
+            )
+        )
+        made = Services(settings, database, Decoder(), StatsFeed(database))
+        stack.push_async_callback(made.close)
+        stack.push_async_callback(made.feed.close)
+        yield made
+
+
+def services(request: Request) -> Services:
+    """Return the services of the process that serves *request*."""
+    found = request.app.state.services
+    assert isinstance(found, Services)
+    return found

@@ -1,0 +1,91 @@
+"""Live progress: one look at the database per collection and second, however many watch."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from shared import progress, wiring
+from shared.db.pool import Connection, Database
+from shared.errors import ServiceError
+from shared.model import Collection
+from shared.sql import stats
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 1.0  # seconds
+
+
+async def read(conn: Connection, collection: Collection) -> dict[str, Any]:
+    """Return the collection's figures as clients see them."""
+    counts = await stats.counts(conn, collection)
+    speed = progress.speed(
+        counts,
+        rate_per_minute=await stats.rate_per_minute(conn, collection, now=datetime.now(UTC)),
+        calls=await stats.calls(conn, collection),
+        price_per_image=wiring.price_per_image(collection.model),
+    )
+    reasons = await stats.reasons(conn, collection) if counts.failed else {}
+    return {"bucket": collection.bucket} | asdict(counts) | {"reasons": reasons} | asdict(speed)
+
+
+@dataclass
+class _Channel:
+    """One collection that is watched. ``listeners`` get each new state; slow ones get the newest, not all."""
+
+    task: "asyncio.Task[None]"
+    listeners: set["asyncio.Queue[dict[str, Any]]"] = field(default_factory=set)
+    latest: dict[str, Any] | None = None
+
+
+class StatsFeed:
+    """Hands each change of a collection's figures to all who listen."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._channels: dict[str, _Channel] = {}
+
+    async def listen(self, collection: Collection) -> AsyncIterator[dict[str, Any]]:
+        """Yield the figures at once and whenever they change."""
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(maxsize=1)
+        channel = self._channels.get(collection.bucket)
+        if channel is None:
+            channel = self._channels[collection.bucket] = _Channel(asyncio.create_task(self._watch(collection)))
+        channel.listeners.add(queue)
+        if channel.latest is not None:
+            queue.put_nowait(channel.latest)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            channel.listeners.discard(queue)
+            if not channel.listeners and self._channels.get(collection.bucket) is channel:
+                del self._channels[collection.bucket]
+                channel.task.cancel()
+
+    async def close(self) -> None:
+        """Stop watching."""
+        for channel in self._channels.values():
+            channel.task.cancel()
+
+    async def _watch(self, collection: Collection) -> None:
+        while True:
+            try:
+                state = await self._database.run(lambda conn: read(conn, collection))
+            except ServiceError as exc:
+                log.info("no figures of %s: %s", collection.bucket, exc)
+            else:
+                self._tell(self._channels[collection.bucket], state)
+            await asyncio.sleep(INTERVAL)
+
+    @staticmethod
+    def _tell(channel: _Channel, state: dict[str, Any]) -> None:
+        if state == channel.latest:
+            return
+        channel.latest = state
+        for queue in channel.listeners:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(state)
