@@ -69,17 +69,20 @@ class Decoded:
         return image if method is None else image.transpose(method)
 
 
-def open_rgb(source: bytes | Path, *, at_least: Size | None = None) -> Image.Image:
+def open_rgb(source: bytes | Path, *, at_least: Size | None = None, colour_profile: bool = True) -> Image.Image:
     """Return the image upright, in sRGB, mode RGB, with what is transparent on white.
 
     With *at_least* (width, height, as shown) it may come smaller than it is, never below that size on either side,
-    where that makes decoding cheaper. The pixels of a JPEG or PNG of 8 bits without colour profile and transparency
+    where that makes decoding cheaper. With ``colour_profile=False`` the values are taken as they are stored, as the
+    reference processors of models do. The pixels of a JPEG or PNG of 8 bits without colour profile and transparency
     are those of ``ImageOps.exif_transpose(Image.open(file)).convert("RGB")``.
     Of an animation the first frame is taken, of a camera's raw file the embedded preview, of a file that ends early
     what there is. Raises ImageRefused.
     """
     with opened(source) as file:
         decoded = decode(file, needed=(lambda _: at_least) if at_least else None)
+        if not colour_profile:
+            decoded.image.info.pop("icc_profile", None)
         return decoded.upright(to_srgb(decoded.image))
 
 
