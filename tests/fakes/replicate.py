@@ -1,0 +1,638 @@
+"""A Replicate that behaves, and misbehaves, as the real one does, over real HTTP.
+
+It knows the three models that put out CLIP's vectors. Every fault that it can draw is in FAULTS or POLL_FAULTS; they
+come by ``script``, one a call, or else by the probabilities in ``faults``. It counts what it was asked.
+
+In a test: ``with FakeReplicate.serving() as fake: ...``, a thread of this process. As a process of its own:
+``python -m tests.fakes.replicate --port 0``, which prints its address; ``POST /_control`` sets any field of Settings,
+``GET /_counts`` returns the counters.
+"""
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import hashlib
+import inspect
+import io
+import json
+import math
+import random
+import re
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, fields
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import numpy as np
+from aiohttp import web
+from PIL import Image
+
+DIMENSIONS = 768
+SINGLE_MODELS = ("openai/clip", "krthr/clip-embeddings")
+VERSIONS = {
+    "1c0371070cb827ec3c7f2f28adcdde54b50dcd239aa6faea0bc98b174ef03fb4": "krthr/clip-embeddings",
+    "75b33f253f7714a281ad3e9b28f63e3232d583716ef6718f2e46641077ea040a": "andreasjansson/clip-features",
+}
+ENDED = ("succeeded", "failed", "canceled", "aborted")
+
+Values = Sequence[float] | Sequence[None]
+Encoder = Callable[[Any], Values | Awaitable[Values]]
+
+# Images all of one of these colours are bad ones, whatever the size and the JPEG quality in which they come.
+REFUSED_COLOUR = (255, 0, 255)  # the model fails on it, without saying that it always will
+ZEROS_COLOUR = (0, 255, 255)  # its vector is zeros
+SHORT_COLOUR = (255, 255, 0)  # its vector has 512 dimensions
+
+
+class ModelFailure(Exception):
+    """What an encoder raises to make the prediction fail; the message is the prediction's error."""
+
+
+def vector_of_pixels(data: bytes) -> list[float]:
+    """Return a vector that is a function of the image's pixels alone, not of length 1."""
+    with Image.open(io.BytesIO(data)) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    return _vector(pixels.tobytes())
+
+
+def vector_of_text(text: str) -> list[float]:
+    """Return a vector that is a function of the text alone, not of length 1."""
+    return _vector(text.encode())
+
+
+def _vector(content: bytes) -> list[float]:
+    seed = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
+    values: list[float] = np.random.default_rng(seed).normal(size=DIMENSIONS).round(4).tolist()
+    return values
+
+
+def count_tokens(text: str) -> int:
+    """Return a number of tokens as CLIP might count: one for every four bytes of a word, and two around the text."""
+    pieces = re.findall(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d|(?:[^\w\s]|_)+", text.lower())
+    return 2 + sum(-(-len(piece.encode()) // 4) for piece in pieces)
+
+
+@dataclass
+class Settings:
+    """What can be set before and while it runs. Times are in seconds."""
+
+    token: str = "r8_fake"
+    latency: float = 0.0  # from create to the end of a prediction
+    latency_per_input: float = 0.0  # more, for each line of a batch
+    unwaited: float = 0.0  # probability that a create does not wait for the answer, though asked to
+    seed: int = 0
+    faults: dict[str, float] = field(default_factory=dict)  # fault -> probability, for creates
+    poll_faults: dict[str, float] = field(default_factory=dict)  # fault -> probability, for gets
+    script: list[str] = field(default_factory=list)  # faults of the next creates, "" for none; taken out when used
+    poll_script: list[str] = field(default_factory=list)
+    retry_after: float = 1.0  # what a fault that is drawn says where it says a time
+    rate: int = 0  # creates let through in `rate_period`, 0 for all; over it, `rate_says` tells which 429
+    rate_period: float = 60.0
+    burst: int = 1
+    rate_says: str = "429_resets"
+
+
+@dataclass
+class Counts:
+    """What it was asked, and what it did."""
+
+    creates: int = 0
+    predictions: int = 0  # creates that were let in: what would be charged for
+    gets: int = 0
+    cancels: int = 0
+    most_running: int = 0
+    largest_input: int = 0  # characters of the largest data: URL
+    faults: Counter[str] = field(default_factory=Counter)  # creates that did not end with all vectors, by why
+    poll_faults: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)  # how predictions ended
+    images: Counter[str] = field(default_factory=Counter)  # by SHA-256 of the bytes that came or were fetched
+    texts: Counter[str] = field(default_factory=Counter)
+    headers: list[dict[str, str]] = field(default_factory=list)  # of the last creates
+
+
+@dataclass
+class Prediction:
+    id: str
+    model: str
+    input: dict[str, Any]
+    status: str = "starting"
+    output: Any = None
+    error: str | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+_HTML = "<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center></body></html>"
+
+# What can be drawn for a create: answers instead of a prediction, ...
+REFUSALS = frozenset(
+    {"401", "402", "404", "422"}
+    | {"429_seconds", "429_date", "429_resets", "429_expected", "429_field", "429_rate", "429_bare"}
+    | {"500", "502", "503", "503_retry_after", "504", "reset", "hang", "not_json"}
+)
+# ... a prediction that is made, and its answer lost, ...
+LOSSES = frozenset({"lost", "cut"})
+# ... or one that ends badly, or never.
+ENDS = frozenset(
+    {"E1000", "E1001", "E6716", "E8367", "E8765", "E9243", "interrupted", "failed", "canceled", "aborted"}
+    | {"stuck_starting", "stuck_processing", "empty", "nothing", "nulls", "zeros", "short"}
+)
+FAULTS = REFUSALS | LOSSES | ENDS
+POLL_FAULTS = frozenset({"429_seconds", "429_bare", "500", "502", "503", "reset", "hang", "not_json"})
+
+
+class FakeReplicate:
+    """The service. Its fields may be read, and its settings set, from another thread."""
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        encode_image: Encoder = vector_of_pixels,
+        encode_text: Encoder = vector_of_text,
+    ) -> None:
+        """Encoders give 768 values for the bytes of an image and for a text, and raise ModelFailure to make it fail."""
+        self.settings = settings or Settings()
+        self.counts = Counts()
+        self.url = ""
+        self._encode_image = encode_image
+        self._encode_text = encode_text
+        self._random = random.Random(self.settings.seed)
+        self._predictions: dict[str, Prediction] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._tokens = float(self.settings.burst)
+        self._refilled_at = time.monotonic()
+
+    # --- serving ---
+
+    @classmethod
+    @contextmanager
+    def serving(cls, settings: Settings | None = None, **encoders: Encoder) -> Iterator[Self]:
+        """Serve from a thread of its own on a free port for as long as the block lasts."""
+        fake = cls(settings, **encoders)
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="fake-replicate", daemon=True)
+        thread.start()
+        runner = asyncio.run_coroutine_threadsafe(fake.start(), loop).result()
+        try:
+            yield fake
+        finally:
+            asyncio.run_coroutine_threadsafe(fake.stop(runner), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    async def start(self, port: int = 0) -> web.AppRunner:
+        """Serve on the loopback *port*, 0 for a free one; ``url`` is the address then."""
+        app = web.Application(client_max_size=8 << 20, middlewares=[self._authorise])
+        app.add_routes(
+            [
+                web.post("/v1/models/{owner}/{name}/predictions", self._create_official),
+                web.post("/v1/predictions", self._create_version),
+                web.get("/v1/predictions/{id}", self._get),
+                web.post("/v1/predictions/{id}/cancel", self._cancel),
+                web.get("/v1/account", self._account),
+                web.get("/v1/models/{owner}/{name}/versions/{id}", self._version),
+                web.post("/_control", self._control),
+                web.get("/_counts", self._show_counts),
+            ]
+        )
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", port)
+        await site.start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        return runner
+
+    async def stop(self, runner: web.AppRunner) -> None:
+        """Stop at once, with all that is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await runner.cleanup()
+
+    @web.middleware
+    async def _authorise(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        given = request.headers.get("Authorization")
+        if request.path.startswith("/v1/") and given != f"Bearer {self.settings.token}":
+            return await self._problem(
+                request, 401, "You did not pass a valid authentication token", title="Unauthenticated"
+            )
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    async def _control(self, request: web.Request) -> web.Response:
+        for name, value in (await request.json()).items():
+            if name == "reset_counts":
+                self.counts = Counts()
+            elif name in {each.name for each in fields(Settings)}:
+                setattr(self.settings, name, value)
+            else:
+                return web.json_response({"unknown": name}, status=400)
+        if "seed" in await request.json():
+            self._random.seed(self.settings.seed)
+        return web.json_response(vars(self.settings))
+
+    async def _show_counts(self, _: web.Request) -> web.Response:
+        return web.json_response(vars(self.counts))
+
+    async def _account(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(
+            request, 200, {"type": "organization", "username": "acme", "name": "Acme", "github_url": None}
+        )
+
+    async def _version(self, request: web.Request) -> web.StreamResponse:
+        if VERSIONS.get(request.match_info["id"]) != "{owner}/{name}".format(**request.match_info):
+            return await self._not_found(request)
+        version = {"id": request.match_info["id"], "created_at": "2023-04-01T00:00:00Z", "cog_version": "0.9"}
+        return await self._answer(request, 200, {**version, "openapi_schema": {}})
+
+    # --- predictions ---
+
+    async def _create_official(self, request: web.Request) -> web.StreamResponse:
+        model = "{owner}/{name}".format(**request.match_info)
+        return await self._create(request, model if model == "openai/clip" else None, self._not_found)
+
+    async def _create_version(self, request: web.Request) -> web.StreamResponse:
+        wanted = str((await request.json()).get("version"))
+        name, _, version = wanted.rpartition(":")
+        model = VERSIONS.get(version)
+        if wanted == "openai/clip":
+            model = wanted
+        elif name and name != model:
+            model = None
+        return await self._create(request, model, self._no_version)
+
+    async def _create(self, request: web.Request, model: str | None, unknown: Any) -> web.StreamResponse:
+        counts, settings = self.counts, self.settings
+        counts.creates += 1
+        counts.headers = [*counts.headers[-9:], dict(request.headers)]
+        given = (await request.json())["input"]
+        if model is None:
+            response: web.StreamResponse = await unknown(request)
+            return response
+        fault = self._draw(settings.script, settings.faults)
+        pause = settings.retry_after
+        if not fault and (short_of := self._seconds_over_limit()):
+            fault, pause = settings.rate_says, short_of
+        if fault:
+            counts.faults[fault] += 1
+        if fault in REFUSALS:
+            return await self._refuse(request, fault, pause)
+        prediction = self._begin(model, given, fault)
+        if fault == "lost":
+            await prediction.ended.wait()
+            return await self._refuse(request, "reset", pause)
+        wait = self._wait(request)
+        if wait and fault != "cut" and self._random.random() >= settings.unwaited:
+            await _within(wait, prediction.ended)
+        return await self._answer(request, 201, self._shown(prediction), cut=fault == "cut")
+
+    def _begin(self, model: str, given: dict[str, Any], fault: str) -> Prediction:
+        self.counts.predictions += 1
+        prediction = Prediction(id=f"{self._random.getrandbits(128):026x}"[:26], model=model, input=given)
+        self._predictions[prediction.id] = prediction
+        task = asyncio.create_task(self._run(prediction, fault))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self.counts.most_running = max(self.counts.most_running, len(self._tasks))
+        return prediction
+
+    async def _run(self, prediction: Prediction, fault: str) -> None:
+        if fault == "stuck_starting":
+            return
+        prediction.status = "processing"
+        if fault == "stuck_processing":
+            return
+        inputs = len(str(prediction.input.get("inputs", "")).splitlines())
+        await asyncio.sleep(self.settings.latency + self.settings.latency_per_input * inputs)
+        try:
+            status, error, output = "succeeded", None, await self._output(prediction.model, prediction.input)
+        except ModelFailure as exc:
+            self.counts.faults["refused"] += 1
+            status, error, output = "failed", str(exc), None
+        if fault and fault not in LOSSES:
+            status, error, output = _spoil(fault, output)
+        if prediction.status not in ENDED:
+            self._end(prediction, status, error, output)
+
+    def _end(self, prediction: Prediction, status: str, error: str | None = None, output: Any = None) -> None:
+        prediction.status, prediction.error, prediction.output = status, error, output
+        self.counts.statuses[status] += 1
+        prediction.ended.set()
+
+    async def _get(self, request: web.Request) -> web.StreamResponse:
+        self.counts.gets += 1
+        if fault := self._draw(self.settings.poll_script, self.settings.poll_faults):
+            self.counts.poll_faults[fault] += 1
+            return await self._refuse(request, fault, self.settings.retry_after)
+        prediction = self._predictions.get(request.match_info["id"])
+        return (
+            await self._answer(request, 200, self._shown(prediction)) if prediction else await self._not_found(request)
+        )
+
+    async def _cancel(self, request: web.Request) -> web.StreamResponse:
+        self.counts.cancels += 1
+        prediction = self._predictions.get(request.match_info["id"])
+        if prediction is None:
+            return await self._not_found(request)
+        if prediction.status not in ENDED:
+            self._end(prediction, "canceled")
+        return await self._answer(request, 200, self._shown(prediction))
+
+    def _shown(self, prediction: Prediction) -> dict[str, Any]:
+        address = f"https://api.replicate.com/v1/predictions/{prediction.id}"  # as behind a proxy: not our own address
+        return {
+            "id": prediction.id,
+            "model": prediction.model,
+            "version": "hidden",
+            "input": {name: str(value)[:100] for name, value in prediction.input.items()},
+            "logs": "",
+            "output": prediction.output,
+            "error": prediction.error,
+            "status": prediction.status,
+            "created_at": "2026-11-21T00:00:00.000Z",
+            "urls": {"get": address, "cancel": address + "/cancel"},
+        }
+
+    # --- models ---
+
+    async def _output(self, model: str, given: dict[str, Any]) -> Any:
+        if model == "andreasjansson/clip-features":
+            return await self._clip_features(str(given.get("inputs", "a\nb")))
+        if image := given.get("image"):
+            return {"embedding": await self._image_vector(await self._image_bytes(image))}
+        if (text := given.get("text")) is not None:
+            return {"embedding": await self._text_vector(str(text))}
+        if model == "krthr/clip-embeddings":
+            raise ModelFailure("Either text or image must be provided")
+        return {"embedding": []}
+
+    async def _clip_features(self, inputs: str) -> list[dict[str, Any]]:
+        """One for each line; an image that cannot be had fails them all, with an error that names its address."""
+        lines = [line.strip() for line in inputs.strip().splitlines()]
+        addresses = [line for line in lines if re.match("https?://", line)]
+        texts = [line for line in lines if line not in addresses]
+        vectors: dict[str, Any] = {}
+        async with aiohttp.ClientSession() as session:
+            await asyncio.gather(
+                *(self._fetch_vector(session, address, vectors) for address in dict.fromkeys(addresses))
+            )
+        if not texts and not vectors:
+            raise ModelFailure("You have to specify either text or images. Both cannot be none.")
+        longest = max((count_tokens(text) for text in texts), default=0)
+        if longest > 77:
+            raise ModelFailure(_too_long(longest))
+        for text in texts:
+            vectors[text] = await self._text_vector(text)
+        if missing := [line for line in lines if line not in vectors]:
+            raise ModelFailure(repr(missing[0]))
+        return [{"input": line, "embedding": vectors[line]} for line in lines]
+
+    async def _fetch_vector(self, session: aiohttp.ClientSession, address: str, vectors: dict[str, Any]) -> None:
+        try:
+            async with session.get(address) as response:  # whatever the status
+                vectors[address] = await self._image_vector(await response.read())
+        except (aiohttp.ClientError, ModelFailure):
+            pass  # the model goes on, and fails later
+
+    async def _image_bytes(self, image: str) -> bytes:
+        if image.startswith("data:"):
+            self.counts.largest_input = max(self.counts.largest_input, len(image))
+            return base64.b64decode(image.partition(",")[2])
+        async with aiohttp.ClientSession() as session, session.get(image) as response:
+            return await response.read()
+
+    async def _image_vector(self, data: bytes) -> Values:
+        self.counts.images[hashlib.sha256(data).hexdigest()] += 1
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                colour = _only_colour(image)
+        except OSError as exc:
+            raise ModelFailure("cannot identify image file <_io.BytesIO object at 0x7f2d5c0f1e40>") from exc
+        if colour == REFUSED_COLOUR:
+            raise ModelFailure("list index out of range")
+        if colour in (ZEROS_COLOUR, SHORT_COLOUR):
+            self.counts.faults["bad_vector"] += 1
+            return [0.0] * (DIMENSIONS if colour == ZEROS_COLOUR else 512)
+        return await _called(self._encode_image, data)
+
+    async def _text_vector(self, text: str) -> Values:
+        self.counts.texts[text] += 1
+        if (tokens := count_tokens(text)) > 77:
+            raise ModelFailure(_too_long(tokens))
+        return await _called(self._encode_text, text)
+
+    # --- faults ---
+
+    def _draw(self, script: list[str], probabilities: dict[str, float]) -> str:
+        if script:
+            return script.pop(0)
+        drawn = self._random.random()
+        for fault, probability in probabilities.items():
+            drawn -= probability
+            if drawn < 0:
+                return fault
+        return ""
+
+    def _seconds_over_limit(self) -> float:
+        """Take a token, and return 0, or for how long there will be none: a bucket of `burst` tokens."""
+        settings = self.settings
+        if not settings.rate:
+            return 0.0
+        now, a_second = time.monotonic(), settings.rate / settings.rate_period
+        self._tokens = min(settings.burst, self._tokens + (now - self._refilled_at) * a_second)
+        self._refilled_at = now
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return 0.0
+        return (1 - self._tokens) / a_second
+
+    async def _refuse(self, request: web.Request, fault: str, pause: float) -> web.StreamResponse:
+        told = math.ceil(pause) if pause > 1 else round(pause, 3)
+        throttled = "Request was throttled."
+        match fault:
+            case "reset":
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
+            case "hang":
+                await asyncio.sleep(3600)
+            case "not_json":
+                return await self._answer(request, 200, "<html>Under maintenance</html>")
+            case "401":
+                return await self._problem(request, 401, "You did not pass a valid authentication token")
+            case "402":
+                return await self._problem(request, 402, "You have insufficient credit to run this model.")
+            case "404":
+                return await self._not_found(request)
+            case "422":
+                return await self._no_version(request)
+            case "429_seconds":
+                return await self._problem(request, 429, throttled, {"Retry-After": str(told)})
+            case "429_date":
+                date = formatdate(time.time() + math.ceil(pause), usegmt=True)
+                return await self._problem(request, 429, throttled, {"Retry-After": date})
+            case "429_resets":
+                return await self._problem(request, 429, f"{throttled} Your rate limit resets in ~{told}s.")
+            case "429_expected":
+                return await self._problem(request, 429, f"{throttled} Expected available in {told} second.")
+            case "429_field":
+                return await self._problem(request, 429, throttled, retry_after=told)
+            case "429_rate":
+                rate = 60 * (self.settings.rate or 1) / self.settings.rate_period
+                detail = (
+                    f"{throttled} Your rate limit for creating predictions is reduced to {rate:g} requests per minute"
+                )
+                return await self._problem(request, 429, f"{detail} with a burst of 1 requests. It resets in ~{told}s.")
+            case "429_bare":
+                return await self._problem(request, 429, throttled)
+            case "502":
+                return await self._answer(request, 502, _HTML)
+            case "503_retry_after":
+                return await self._problem(request, 503, "Service unavailable", {"Retry-After": str(told)})
+        return await self._problem(request, int(fault), "Something went wrong")
+
+    async def _not_found(self, request: web.Request) -> web.StreamResponse:
+        return await self._problem(request, 404, "The requested resource could not be found.")
+
+    async def _no_version(self, request: web.Request) -> web.StreamResponse:
+        detail = "The specified version does not exist (or perhaps you don't have permission to use it?)"
+        return await self._problem(request, 422, detail, title="Invalid version or not permitted")
+
+    async def _problem(
+        self, request: web.Request, status: int, detail: str, headers: dict[str, str] | None = None, **more: Any
+    ) -> web.StreamResponse:
+        return await self._answer(request, status, {**more, "detail": detail, "status": status}, headers)
+
+    async def _answer(
+        self, request: web.Request, status: int, body: Any, headers: dict[str, str] | None = None, *, cut: bool = False
+    ) -> web.StreamResponse:
+        """Answer with JSON, or HTML for a str: now in one piece, now in chunks; *cut* ends the connection midway."""
+        kind = "text/html" if isinstance(body, str) else "application/json"
+        data = (body if isinstance(body, str) else json.dumps(body)).encode()
+        response = web.StreamResponse(status=status, headers={**(headers or {}), "Content-Type": kind})
+        if cut or self._random.random() < 0.5:
+            response.content_length = len(data)
+        else:
+            response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(data[: len(data) // 2])
+        if cut:
+            assert request.transport is not None
+            request.transport.abort()
+            return response
+        await response.write(data[len(data) // 2 :])
+        await response.write_eof()
+        return response
+
+    @staticmethod
+    def _wait(request: web.Request) -> int:
+        found = re.fullmatch(r"wait(?:=(\d+))?", request.headers.get("Prefer", ""))
+        return max(1, min(60, int(found[1] or 60))) if found else 0
+
+
+def _spoil(fault: str, output: Any) -> tuple[str, str | None, Any]:
+    """Return status, error and output of a prediction that ends as the fault says."""
+    bad: dict[str, Any] = {"nulls": [None] * DIMENSIONS, "zeros": [0.0] * DIMENSIONS, "short": [0.5] * 512, "empty": []}
+    match fault:
+        case "canceled" | "aborted":
+            return fault, None, None
+        case "failed":
+            return "failed", "'NoneType' object is not subscriptable", None
+        case "interrupted":
+            return "failed", "Prediction interrupted; please retry (code: PA)", None
+        case "nothing":
+            return "succeeded", None, []
+        case "E1001":
+            return "failed", "The container ran out of memory (E1001)", None
+        case _ if fault in bad and isinstance(output, list):
+            return "succeeded", None, [{**output[0], "embedding": bad[fault]}, *output[1:]]
+        case _ if fault in bad:
+            return "succeeded", None, {"embedding": bad[fault]}
+    return "failed", f"Director: unexpected error handling prediction ({fault})", None
+
+
+def _too_long(tokens: int) -> str:
+    return f"The size of tensor a ({tokens}) must match the size of tensor b (77) at non-singleton dimension 1"
+
+
+def _only_colour(image: Image.Image) -> tuple[int, ...] | None:
+    """Return the colour that the whole image has, rounded to full channels; None for one of several colours."""
+    low, high = zip(*image.convert("RGB").getextrema(), strict=True)
+    if any(most - least > 16 for least, most in zip(low, high, strict=True)):  # JPEG moves them a little
+        return None
+    colour = tuple(255 if least > 239 else 0 if most < 16 else -1 for least, most in zip(low, high, strict=True))
+    return None if -1 in colour else colour
+
+
+async def _called(encoder: Encoder, value: Any) -> Values:
+    values = encoder(value)
+    return await values if inspect.isawaitable(values) else values
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+
+
+async def _main() -> None:
+    parser = argparse.ArgumentParser(description="A fake Replicate.")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--settings", type=json.loads, default={}, help="fields of Settings, as JSON")
+    parser.add_argument("--vectors", choices=["content", "offline"], default="content")
+    parser.add_argument("--cache", type=Path, help="where the offline model is built")
+    arguments = parser.parse_args()
+    settings = Settings(**arguments.settings)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        encoders = {}
+        if arguments.vectors == "offline":
+            encoders = await stack.enter_async_context(offline_encoders(arguments.cache))
+        fake = FakeReplicate(settings, **encoders)
+        runner = await fake.start(arguments.port)
+        print(fake.url, flush=True)
+        await stop.wait()
+        await fake.stop(runner)
+
+
+@asynccontextmanager
+async def offline_encoders(cache: Path) -> AsyncIterator[dict[str, Encoder]]:
+    """Encoders that give the offline model's vectors, filled up to 768 dimensions with zeros, and not of length 1."""
+    from shared.decoding import Decoder
+    from shared.embedders import ImageInput
+    from shared.embedders.offline import OfflineEmbedder
+    from shared.errors import ImageRefused
+
+    def filled(vector: Any) -> list[float]:
+        return [*(10 * vector).tolist(), *[0.0] * (DIMENSIONS - len(vector))]
+
+    async def encode_image(data: bytes) -> list[float]:
+        (result,) = await embedder.embed_images([ImageInput(data=data)])
+        if isinstance(result, ImageRefused):
+            raise ModelFailure(result.detail)
+        return filled(result)
+
+    async def encode_text(text: str) -> list[float]:
+        return filled((await embedder.embed_texts([text]))[0])
+
+    decoder = Decoder(1)
+    embedder = OfflineEmbedder(cache, decoder, threads=1)
+    try:
+        yield {"encode_image": encode_image, "encode_text": encode_text}
+    finally:
+        await embedder.close()
+        await decoder.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())
