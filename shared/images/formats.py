@@ -1,7 +1,6 @@
 """Which kinds of images are taken, and how they are told apart: by their first bytes, never by their names."""
 
 import struct
-from dataclasses import dataclass
 from enum import StrEnum
 
 from shared.errors import ImageRefused, Reason
@@ -27,13 +26,13 @@ class Format(StrEnum):
 
 
 RAW_EXTENSIONS = frozenset(
-    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf"
-    " .srw .x3f".split()
+    {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw"}
+    | {".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
 )
 # What a scan of a folder looks at (compare in lower case); what lies inside decides about the rest.
-EXTENSIONS = (
-    frozenset(".jpg .jpeg .jpe .jfif .png .gif .webp .heic .heif .hif .avif .tif .tiff .bmp .dib".split())
-    | RAW_EXTENSIONS
+EXTENSIONS = RAW_EXTENSIONS | frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".heic", ".heif", ".hif", ".avif", ".tif", ".tiff"}
+    | {".bmp", ".dib"}
 )
 
 # As many bytes of a file's start as `sniff` makes use of.
@@ -127,16 +126,12 @@ def _sniff_ftyp(head: bytes) -> Format:
     raise ImageRefused(Reason.NOT_AN_IMAGE, "this is a video")
 
 
-@dataclass(frozen=True)
-class _Tag:
-    """The TIFF tags and values by which a camera's raw file differs from a picture."""
-
-    SUBFILE_TYPE = 254
-    COMPRESSION = 259
-    PHOTOMETRIC = 262
-    SUB_IFDS = 330
-    DNG_VERSION = 50706
-
+# The TIFF tags by which a camera's raw file differs from a picture.
+_SUBFILE_TYPE = 254
+_COMPRESSION = 259
+_PHOTOMETRIC = 262
+_SUB_IFDS = 330
+_DNG_VERSION = 50706
 
 _RAW_COMPRESSIONS = frozenset({32767, 32769, 32770, 34713, 65000, 65535})  # Sony, Epson, Samsung, Nikon, Kodak, Pentax
 _RAW_PHOTOMETRICS = frozenset({32803, 34892})  # colour filter array, linear raw
@@ -148,10 +143,10 @@ def _is_raw_tiff(head: bytes) -> bool:
         return True
     tags = _first_directory(head)
     return (
-        _Tag.DNG_VERSION in tags
-        or tags.get(_Tag.COMPRESSION) in _RAW_COMPRESSIONS
-        or tags.get(_Tag.PHOTOMETRIC) in _RAW_PHOTOMETRICS
-        or (_Tag.SUB_IFDS in tags and bool(tags.get(_Tag.SUBFILE_TYPE, 0) & 1))
+        _DNG_VERSION in tags
+        or tags.get(_COMPRESSION) in _RAW_COMPRESSIONS
+        or tags.get(_PHOTOMETRIC) in _RAW_PHOTOMETRICS
+        or (_SUB_IFDS in tags and bool(tags.get(_SUBFILE_TYPE, 0) & 1))
     )
 
 

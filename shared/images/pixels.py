@@ -5,13 +5,13 @@ tried on a stranger's bytes, and no plugin that some other library registers.
 """
 
 import io
-import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile
@@ -32,6 +32,7 @@ MAX_PIXELS = 200_000_000
 Image.MAX_IMAGE_PIXELS = None
 
 Size = tuple[int, int]
+File = io.BytesIO | io.BufferedReader
 
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSES = {
@@ -53,20 +54,25 @@ _truncated_switch = threading.Lock()
 class Decoded:
     """The pixels of an image as they lie in the file, maybe smaller, and how to show them.
 
-    ``size`` is the image's full size as shown: upright, and before any shrinking. ``file`` is Pillow's image, from
-    whose ``info`` and ``getexif()`` the metadata can be read.
+    ``size`` is the image's full size as shown: upright, and before any shrinking. ``orientation`` is EXIF's, 1 to 8.
+    Metadata can be read from ``exif`` and ``image.info`` as long as the file is open.
     """
 
     format: Format
     image: Image.Image
     size: Size
     orientation: int
+    exif: Image.Exif
     truncated: bool
 
     def upright(self, image: Image.Image) -> Image.Image:
         """Return *image*, which has been made from this one's pixels, turned the way it is to be seen."""
         method = _TRANSPOSES.get(self.orientation)
         return image if method is None else image.transpose(method)
+
+    def lying(self, shown: Size) -> Size:
+        """Return the size that an image of size *shown* has before it is turned upright."""
+        return turned(shown, self.orientation)
 
 
 def open_rgb(source: bytes | Path, *, at_least: Size | None = None, colour_profile: bool = True) -> Image.Image:
@@ -87,34 +93,35 @@ def open_rgb(source: bytes | Path, *, at_least: Size | None = None, colour_profi
 
 
 @contextmanager
-def opened(source: bytes | Path) -> Iterator[BinaryIO]:
-    """Open *source* for reading; what the system cannot read raises ImageRefused(UNREADABLE)."""
+def opened(source: bytes | Path) -> Iterator[File]:
+    """Open *source* for reading; what the system cannot read raises ImageRefused(UNREADABLE), now or later."""
     try:
-        file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+        # What Pillow has to say of a file goes nowhere: the result says what matters, and stderr is for progress.
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
+            warnings.catch_warnings(action="ignore"),
+        ):
+            yield file
     except OSError as exc:
-        raise _unreadable(exc) from exc
-    with file:
-        yield file
+        detail = f"the file cannot be read: {exc.strerror or exc}"
+        raise ImageRefused(Reason.UNREADABLE, detail, final=False) from exc
 
 
-def decode(file: BinaryIO, *, needed: Callable[[Size], Size] | None = None) -> Decoded:
+def decode(file: File, *, needed: Callable[[Size], Size] | None = None) -> Decoded:
     """Decode the image in *file*. *needed* gets its size as shown, and returns the least size that will do.
 
-    Raises ImageRefused.
+    Raises ImageRefused, and OSError with its number for what the system cannot read.
     """
     file.seek(0)
-    try:
-        kind = sniff(file.read(SNIFF_BYTES))
-        if kind is Format.RAW:
-            from shared.images.raw import decode_preview  # LibRaw takes half a second to load
+    kind = sniff(file.read(SNIFF_BYTES))
+    if kind is Format.RAW:
+        from shared.images.raw import decode_preview  # LibRaw takes half a second to load
 
-            return decode_preview(file, needed)
-        return _decode_as(kind, file, needed)
-    except OSError as exc:
-        raise _unreadable(exc) from exc
+        return decode_preview(file, needed)
+    return _decode_as(kind, file, needed)
 
 
-def _decode_as(kind: Format, file: BinaryIO, needed: Callable[[Size], Size] | None) -> Decoded:
+def _decode_as(kind: Format, file: File, needed: Callable[[Size], Size] | None) -> Decoded:
     header = _read_header(kind, file)
     try:
         return _load(kind, header, needed, truncated=False)
@@ -143,14 +150,14 @@ class _CutShort(Exception):
 _ALL_OR_NOTHING = frozenset({Format.WEBP, Format.HEIC, Format.AVIF})
 
 
-def _plugin(kind: Format) -> Callable[[BinaryIO], ImageFile.ImageFile]:
+def _plugin(kind: Format) -> Callable[[File], ImageFile.ImageFile]:
     match kind:
         case Format.HEIC:
             import pillow_heif
 
             # One image, one core: the worker processes are what runs in parallel.
             pillow_heif.options.DECODE_THREADS = 1
-            return pillow_heif.HeifImageFile  # type: ignore[no-any-return]
+            return pillow_heif.HeifImageFile
         case Format.JPEG:
             return JpegImageFile
         case Format.PNG:
@@ -169,7 +176,7 @@ def _plugin(kind: Format) -> Callable[[BinaryIO], ImageFile.ImageFile]:
             raise AssertionError("raw files are decoded by shared.images.raw")
 
 
-def _read_header(kind: Format, file: BinaryIO) -> ImageFile.ImageFile:
+def _read_header(kind: Format, file: File) -> ImageFile.ImageFile:
     file.seek(0)
     try:
         image = _plugin(kind)(file)
@@ -189,14 +196,20 @@ def _read_header(kind: Format, file: BinaryIO) -> ImageFile.ImageFile:
 def _load(
     kind: Format, image: ImageFile.ImageFile, needed: Callable[[Size], Size] | None, *, truncated: bool
 ) -> Decoded:
-    # Pillow turns a TIFF itself, when it is loaded, and gives its upright size at once.
-    orientation = 1 if kind is Format.TIFF else _orientation(image)
-    full = _swapped(image.size, orientation)
     try:
-        if needed and kind is Format.JPEG:
-            image.draft(None, _swapped(needed(full), orientation))
-        drafted = image.size != _swapped(full, orientation)
-        image.load()
+        if kind is not Format.JPEG:
+            # First of all, since the metadata of a PNG may lie behind its pixels; and a TIFF is turned on loading,
+            # and then says no more that it has to be.
+            image.load()
+        exif = _exif(image)
+        orientation = exif.get(_ORIENTATION_TAG, 1)
+        if orientation not in _TRANSPOSES:
+            orientation = 1
+        size = turned(image.size, orientation)
+        if kind is Format.JPEG:
+            if needed:
+                image.draft(None, turned(needed(size), orientation))
+            image.load()
     except MemoryError:
         raise
     except Exception as exc:
@@ -205,24 +218,18 @@ def _load(
         if "memory" in str(exc):
             raise MemoryError(str(exc)) from exc
         raise _CutShort(exc) from exc
-    return Decoded(
-        format=kind,
-        image=image,
-        size=full if drafted else _swapped(image.size, orientation),
-        orientation=orientation,
-        truncated=truncated,
-    )
+    return Decoded(kind, image, size, orientation, exif, truncated)
 
 
-def _orientation(image: Image.Image) -> int:
+def _exif(image: Image.Image) -> Image.Exif:
     try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
+        return image.getexif()
     except Exception:  # whatever is wrong with the metadata, the picture can be seen
-        return 1
-    return value if value in _TRANSPOSES else 1
+        return Image.Exif()
 
 
-def _swapped(size: Size, orientation: int) -> Size:
+def turned(size: Size, orientation: int) -> Size:
+    """Return the size as shown of what lies in the file with *size*, or the other way round."""
     return (size[1], size[0]) if orientation >= 5 else size
 
 
@@ -232,60 +239,63 @@ def _is_flat(image: Image.Image) -> bool:
     return all(low == high for low, high in bands)
 
 
-def _unreadable(exc: OSError) -> ImageRefused:
-    return ImageRefused(Reason.UNREADABLE, f"the file cannot be read: {exc.strerror or exc}", final=False)
+def to_srgb(image: Image.Image, *, size: Size | None = None) -> Image.Image:
+    """Return *image* in mode RGB and the sRGB colour space, with what is transparent on white and no metadata.
 
-
-def to_srgb(image: Image.Image) -> Image.Image:
-    """Return *image* in mode RGB and the sRGB colour space, with what is transparent on white."""
-    alpha = None
-    if image.has_transparency_data:
-        image = image.convert("RGBA") if image.mode != "LA" else image
-        alpha = image.getchannel("A")
-        profile = image.info.get("icc_profile")
+    With *size* it is resized first, so that colours are converted for no more pixels than are kept.
+    """
+    image = _in_plain_mode(image)
+    if size and size != image.size:
+        image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
+    if alpha:
         image = image.convert("L" if image.mode == "LA" else "RGB")
-        image.info["icc_profile"] = profile
-    image = _with_eight_bits(image)
-    colour = _apply_profile(image) or image.convert("RGB")
-    if alpha is None:
-        return colour
-    flat = Image.new("RGB", colour.size, "white")
-    flat.paste(colour, mask=alpha)
-    return flat
+    colour = _without_profile(image) or image.convert("RGB")
+    if alpha:
+        flat = Image.new("RGB", colour.size, "white")
+        flat.paste(colour, mask=alpha)
+        colour = flat
+    colour.info = {}
+    return colour
+
+
+def _in_plain_mode(image: Image.Image) -> Image.Image:
+    """Return *image* in one of the modes L, LA, RGB, RGBA, CMYK and LAB, with its ``info``."""
+    if image.mode.startswith(("I", "F")):
+        return _with_eight_bits(image)
+    if image.has_transparency_data:
+        return image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
+    if image.mode == "1":
+        return image.convert("L")
+    return image if image.mode in ("L", "RGB", "CMYK", "LAB") else image.convert("RGB")
 
 
 def _with_eight_bits(image: Image.Image) -> Image.Image:
     """Return an image of 16 or 32 bits a pixel as shades of grey in mode L; convert() would clip it to white."""
     if image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.uint16) >> 8
-    elif image.mode in ("I", "F"):
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
+    else:
         # These have no fixed white: stretch what is there.
-        values = np.nan_to_num(np.asarray(image, dtype=np.float32))
-        low, high = float(values.min()), float(values.max())
-        values = (values - low) * (255 / (high - low) if high > low else 0)
-    else:
-        return image
-    grey = Image.fromarray(values.astype(np.uint8))
-    grey.info = image.info
-    return grey
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        low, high = values.min(), values.max()
+        grey = ((values - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
+    made = Image.fromarray(grey)
+    made.info = {name: value for name, value in image.info.items() if name == "icc_profile"}
+    return made
 
 
-def _apply_profile(image: Image.Image) -> Image.Image | None:
-    """Return *image* converted from its colour profile to sRGB; None without a usable profile or need of one."""
-    if image.mode == "LAB":
-        source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-    elif data := image.info.get("icc_profile"):
-        if image.mode in ("P", "1", "YCbCr", "HSV", "RGBX"):
-            image = image.convert("RGB")
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(data))
-            if image.mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
-                return None
-        except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-            return None
-    else:
-        return None
+def _without_profile(image: Image.Image) -> Image.Image | None:
+    """Return *image* converted from its colour profile to sRGB; None when it has none that can be used or is needed."""
     try:
+        if image.mode == "LAB":
+            source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+        elif data := image.info.get("icc_profile"):
+            source = ImageCms.ImageCmsProfile(io.BytesIO(data))
+        else:
+            return None
+        if image.mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
+            return None
         return ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):  # a profile for other channels than the image has
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        # A broken profile, or one for other channels than the image has. (LAB cannot fail: its profile is ours.)
         return None
