@@ -1,0 +1,82 @@
+/** The chosen image above its neighbours, and the facts about an image in words. */
+
+import { bytes, date, fileName, folder, number, score, taken } from "./format.js";
+
+const template = document.getElementById("detail-template");
+
+/** The element of the chosen image. `element` is the server's, if it wrote one. */
+export function detailElement(image, closeAddress, element = template.content.firstElementChild.cloneNode(true)) {
+  const picture = element.querySelector(".detail-image");
+  const name = fileName(image.key);
+  const address = image.preview_url || image.url;
+  fit(picture, image);
+  picture.alt = name;
+  // The thumbnail is there already where the reader has just clicked it.
+  picture.style.backgroundImage = `url(${JSON.stringify(image.thumbnail_url)})`;
+  picture.addEventListener("load", () => (picture.style.backgroundImage = ""), { once: true });
+  if (picture.getAttribute("src") !== address) picture.src = address;
+  else if (picture.complete) picture.style.backgroundImage = "";
+  element.querySelector(".detail-stage").href = address;
+  element.querySelector(".detail-name bdi").textContent = name;
+  element.querySelector(".detail-close").href = closeAddress;
+  element.querySelector(".detail-original").href = image.url;
+  writeFacts(element.querySelector(".detail-facts"), image);
+  return element;
+}
+
+/** Give a picture its final box before it is loaded; base.css does the arithmetic. */
+export function fit(picture, image) {
+  const known = image.width && image.height;
+  picture.classList.toggle("fitted", Boolean(known));
+  if (!known) return;
+  picture.style.setProperty("--width", image.width);
+  picture.style.setProperty("--height", image.height);
+}
+
+/** Fill a `<dl>` with what is known of an image; call it again when more is. */
+export function writeFacts(list, image) {
+  list.replaceChildren(
+    ...facts(image).flatMap(([name, value]) => {
+      const term = document.createElement("dt");
+      const description = document.createElement("dd");
+      const text = document.createElement("bdi");
+      term.textContent = name;
+      text.textContent = value;
+      description.append(text);
+      return [term, description];
+    }),
+  );
+}
+
+function facts(image) {
+  const rows = [];
+  const add = (name, value) => {
+    if (value !== null && value !== undefined && value !== "") rows.push([name, String(value)]);
+  };
+  add("Folder", folder(image.key));
+  if (image.width && image.height) {
+    const megapixels = number(Math.round((image.width * image.height) / 1e5) / 10);
+    add("Size", `${number(image.width)} × ${number(image.height)} (${megapixels} MP)`);
+  }
+  const size = image.bytes ?? image.size_bytes ?? image.size;
+  if (typeof size === "number") add("File", bytes(size));
+  if (image.taken_at) add("Taken", taken(image.taken_at));
+  add("Camera", image.camera);
+  add("Lens", image.lens);
+  if (image.created_at) add("Added", date(image.created_at));
+  if (typeof image.score === "number") add("Similarity", score(image.score));
+  if (image.status === "pending") add("Search", "Not searchable yet");
+  if (image.status === "failed") add("Search", image.reason ? `Failed: ${image.reason}` : "Failed");
+  const known = new Set(rows.map(([, value]) => value));
+  for (const [name, value] of Object.entries(image.exif ?? {})) {
+    const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+    if (!known.has(text)) add(spaced(name), text.slice(0, 200));
+  }
+  return rows;
+}
+
+/** "FocalLengthIn35mm" and "focal_length" as words. */
+function spaced(name) {
+  const words = name.replace(/_/g, " ").replace(/([a-z0-9])([A-Z])/g, "$1 $2");
+  return words.charAt(0).toUpperCase() + words.slice(1).toLowerCase();
+}

@@ -1,0 +1,523 @@
+/** The page: which list it shows, how one gets from one to the next, and the address of each. */
+
+import { getJson } from "./api.js";
+import * as address from "./address.js";
+import { Arrivals } from "./arrivals.js";
+import { detailElement } from "./detail.js";
+import { fileName, images as countImages, number } from "./format.js";
+import { Grid } from "./grid.js";
+import { closingMenus, listen } from "./keyboard.js";
+import { Lightbox } from "./lightbox.js";
+import { Progress } from "./progress.js";
+import { Results } from "./results.js";
+
+/** How far ahead of the reader the next page is fetched, in pixels. */
+const AHEAD = 2500;
+/** How many lists stay in memory for going back and forward. */
+const REMEMBERED = 20;
+/** How far a reload goes to find the place where the reader was, in images. */
+const FAR_ENOUGH = 5000;
+const ZOOMS = [0.6, 0.78, 1, 1.35, 1.8];
+
+const $ = (id) => document.getElementById(id);
+const plainClick = (event) => event.button === 0 && !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
+
+class Gallery {
+  #name = document.querySelector(".collection-name")?.textContent ?? document.title;
+  #pages = new Map();
+  #key = "";
+  #request = null;
+  #chosen = null;
+  #moreFailed = false;
+
+  constructor() {
+    const main = $("gallery");
+    this.bucket = main.dataset.bucket;
+    this.state = address.parse(location.href, this.bucket);
+    this.grid = new Grid({
+      wall: $("wall"),
+      list: $("grid"),
+      more: $("more"),
+      bar: $("bar"),
+      addressOf: (image) => this.#neighboursAddress(image),
+    });
+    this.lightbox = new Lightbox($("lightbox"), {
+      bucket: this.bucket,
+      on: {
+        step: (image) => this.#viewed(image),
+        close: () => this.#closeLarge(),
+        similar: (image) => this.#showNeighbours(image),
+        addressOf: (image) => this.#neighboursAddress(image),
+      },
+    });
+    this.arrivals = new Arrivals(this, { pill: $("pill"), text: $("pill-text"), wall: $("wall") });
+    this.#zoomTo(Number(localStorage.getItem("zoom") ?? 2));
+    this.#begin(main);
+    this.#listen();
+    if ($("progress")) new Progress($("progress"), (stats) => this.#stats(stats));
+  }
+
+  /** Nothing is open above the wall, so that tiles may move. */
+  get atRest() {
+    return !document.querySelector("dialog[open]") && !document.hidden;
+  }
+
+  /** Put newly arrived images at the top of the recent ones. */
+  insert(images) {
+    const fresh = this.results.prepend(images);
+    if (!fresh.length) return;
+    scrollTo({ top: 0, behavior: "instant" });
+    this.#drawMessage(null);
+    $("empty")?.remove();
+    this.grid.grownAtTop(fresh.length);
+    this.#announce(`${countImages(fresh.length)} arrived`);
+  }
+
+  /** Ask for the same list again and show it from the top. */
+  reload() {
+    return this.#open(this.state, { place: { y: 0 } });
+  }
+
+  // Beginning, from what the server wrote
+
+  #begin(main) {
+    history.scrollRestoration = "manual";
+    this.#key = history.state?.key ?? crypto.randomUUID?.() ?? String(Math.random());
+    const place = history.state?.place;
+    history.replaceState({ ...history.state, key: this.#key }, "");
+    const images = this.grid.adopt();
+    this.results = new Results(this.state, { images, nextAddress: main.dataset.next || null });
+    const detail = document.querySelector(".detail");
+    if (detail?.dataset.image) {
+      this.#chosen = JSON.parse(detail.dataset.image);
+      this.#drawDetail(detail);
+    }
+    for (const figure of document.querySelectorAll("data.number")) figure.textContent = number(Number(figure.value));
+    if (main.dataset.error) this.#drawMessage({ message: main.dataset.error }, () => this.reload());
+    this.#drawList();
+    this.#remember();
+    if (place) this.#findPlace(place);
+    if (this.state.view) this.#openLarge();
+  }
+
+  // Going from one state to another
+
+  #listen() {
+    addEventListener("popstate", () => this.#popped());
+    addEventListener("scroll", () => this.#notePlace(), { passive: true });
+    addEventListener("pagehide", () => this.#savePlace());
+    document.addEventListener("click", (event) => this.#clicked(event));
+    $("search").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#search($("q").value.trim());
+    });
+    $("q").addEventListener("input", () => this.#drawSearchBox());
+    $("clear").addEventListener("click", () => {
+      $("q").value = "";
+      $("q").focus();
+      if (this.state.q) this.#search("");
+      else this.#drawSearchBox();
+    });
+    $("smaller").addEventListener("click", () => this.#zoomTo(this.#zoom - 1));
+    $("larger").addEventListener("click", () => this.#zoomTo(this.#zoom + 1));
+    $("help-open").addEventListener("click", () => $("help").showModal());
+    $("help").addEventListener("click", (event) => event.target === $("help") && $("help").close());
+    closingMenus();
+    listen({
+      "/": () => $("q").select(),
+      "?": () => $("help").showModal(),
+      "+": () => this.#zoomTo(this.#zoom + 1),
+      "=": () => this.#zoomTo(this.#zoom + 1),
+      "-": () => this.#zoomTo(this.#zoom - 1),
+      " ": (event) => this.#viewFocused(event),
+      Escape: (event) => this.#escape(event),
+      ArrowDown: (event) => this.#enterGrid(event),
+      ArrowRight: (event) => this.#enterGrid(event),
+    });
+    new IntersectionObserver((seen) => seen.at(-1).isIntersecting && this.#loadMore(), {
+      rootMargin: `0px 0px ${AHEAD}px 0px`,
+    }).observe($("more"));
+  }
+
+  #clicked(event) {
+    if (!plainClick(event) || event.defaultPrevented) return;
+    const index = this.grid.indexOf(event.target);
+    const image = this.results.images[index];
+    if (event.target.closest(".tile-view")) this.#viewLarge(image);
+    else if (event.target.closest(".tile-link")) this.#showNeighbours(image);
+    else if (event.target.closest(".detail-view, .detail-stage")) this.#viewLarge(this.#chosen);
+    else if (event.target.closest(".detail-close")) this.#leaveNeighbours();
+    else if (event.target.closest("[data-nav]")) this.#visit(address.parse(event.target.closest("a").href, this.bucket));
+    else return;
+    event.preventDefault();
+  }
+
+  #search(q) {
+    document.activeElement?.blur();
+    this.#visit({ bucket: this.bucket, q, similar: "", view: "", filters: this.state.filters });
+  }
+
+  #neighboursAddress(image) {
+    return address.page({ bucket: this.bucket, similar: String(image.id), filters: this.state?.filters });
+  }
+
+  #showNeighbours(image) {
+    this.lightbox.close();
+    this.#chosen = image;
+    this.#visit({ bucket: this.bucket, q: "", similar: String(image.id), view: "", filters: this.state.filters });
+  }
+
+  /** Back to where the reader came from; a page entered by its address has only the recent images above it. */
+  #leaveNeighbours() {
+    if (history.state?.from) history.back();
+    else this.#visit({ bucket: this.bucket, q: "", similar: "", view: "", filters: this.state.filters });
+  }
+
+  #visit(state) {
+    this.#savePlace();
+    const from = this.#key;
+    this.#key = crypto.randomUUID?.() ?? String(Math.random());
+    history.pushState({ key: this.#key, from }, "", address.page(state));
+    return this.#open(state, { place: { y: 0 } });
+  }
+
+  #popped() {
+    // The window still stands where the reader left it: only now can the place be noted.
+    const page = this.#pages.get(this.#key);
+    if (page) page.place = this.grid.place();
+    this.#key = history.state?.key ?? "";
+    const state = address.parse(location.href, this.bucket);
+    if (address.sameList(state, this.state)) return this.#overlay(state);
+    this.lightbox.close();
+    const known = this.#pages.get(this.#key);
+    if (!known) return this.#open(state, { place: history.state?.place ?? { y: 0 } });
+    this.#request?.abort();
+    this.state = state;
+    this.results = known.results;
+    this.#chosen = known.chosen;
+    this.#drawMessage(null);
+    this.#drawAll();
+    this.grid.goTo(known.place);
+    this.#refocus();
+  }
+
+  /** Load a list and show it; what is shown already stays until the answer comes. */
+  async #open(state, { place }) {
+    this.#request?.abort();
+    const request = (this.#request = new AbortController());
+    const previous = this.state;
+    this.state = state;
+    this.#drawSearchBox();
+    this.#busy(true);
+    const results = new Results(state);
+    try {
+      if (state.similar && String(this.#chosen?.id) !== state.similar) {
+        this.#chosen = await getJson(address.image(state.bucket, state.similar), { signal: request.signal });
+      }
+      await results.more({ signal: request.signal });
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      results.next = null;
+      this.results = results;
+      this.#drawAll();
+      this.#drawMessage(error, () => this.#open(state, { place }));
+      return;
+    } finally {
+      if (request === this.#request) this.#busy(false);
+    }
+    const entered = this.#hadFocus || previous.similar !== state.similar;
+    this.results = results;
+    this.#drawMessage(null);
+    this.#drawAll();
+    this.#remember();
+    await this.#findPlace(place);
+    if (entered && place.y === 0) this.#refocus();
+    this.#announce(this.#summary());
+    if (state.view) this.#openLarge();
+  }
+
+  get #hadFocus() {
+    return document.activeElement === document.body;
+  }
+
+  #refocus() {
+    // Whoever uses the keys goes on from the wall; nothing is scrolled by it.
+    if (document.activeElement === document.body) $("grid").focus({ preventScroll: true });
+  }
+
+  // The large view, above any list
+
+  get #viewable() {
+    const gallery = this;
+    return {
+      get images() {
+        return gallery.state.similar && gallery.#chosen ? [gallery.#chosen, ...gallery.results.images] : gallery.results.images;
+      },
+      get done() {
+        return gallery.results.done;
+      },
+      more: () => gallery.#loadMore(),
+    };
+  }
+
+  #viewLarge(image) {
+    this.#savePlace();
+    this.state = { ...this.state, view: String(image.id) };
+    history.pushState({ ...history.state, large: true }, "", address.page(this.state));
+    this.lightbox.show(image, this.#viewable);
+  }
+
+  #viewFocused(event) {
+    const image = this.results.images[this.grid.indexOf(event.target)];
+    if (!image) return false;
+    this.#viewLarge(image);
+  }
+
+  #viewed(image) {
+    this.state = { ...this.state, view: String(image.id) };
+    history.replaceState(history.state, "", address.page(this.state));
+  }
+
+  #closeLarge() {
+    if (history.state?.large) history.back();
+    else {
+      const state = { ...this.state, view: "" };
+      history.replaceState(history.state, "", address.page(state));
+      this.#overlay(state);
+    }
+  }
+
+  /** The list stays as it is; only the large view opens or closes. */
+  #overlay(state) {
+    const viewed = this.state.view;
+    this.state = state;
+    if (state.view) return this.#openLarge();
+    this.lightbox.close();
+    this.grid.focus(this.results.images.findIndex((image) => String(image.id) === viewed));
+  }
+
+  async #openLarge() {
+    const { view } = this.state;
+    const image =
+      this.#viewable.images.find((known) => String(known.id) === view) ??
+      (await getJson(address.image(this.bucket, view)).catch(() => null));
+    if (image && this.state.view === view) this.lightbox.show(image, this.#viewable);
+  }
+
+  // Keys
+
+  #escape(event) {
+    if (event.target.closest("input")) event.target.blur();
+    else if (this.state.similar) this.#leaveNeighbours();
+    else if (this.state.q) this.#search("");
+    else return false;
+  }
+
+  #enterGrid(event) {
+    if (event.target !== document.body && event.target !== $("grid")) return false;
+    if (this.grid.firstInView < 0) return false;
+    this.grid.focus(this.grid.firstInView);
+  }
+
+  // The end of the wall
+
+  async #loadMore({ retry = false } = {}) {
+    const { results } = this;
+    if (results.done || (this.#moreFailed && !retry)) return;
+    this.#moreFailed = false;
+    this.#drawMore("loading");
+    try {
+      await results.more();
+    } catch (error) {
+      if (results !== this.results) return;
+      this.#moreFailed = true;
+      this.#drawMore("failed", error);
+      return;
+    }
+    if (results !== this.results) return;
+    this.grid.grown({ done: results.done });
+    this.#drawMore(results.done ? "end" : "idle");
+    // An observer is silent while its target stays in sight.
+    if ($("more").getBoundingClientRect().top < innerHeight + AHEAD) await this.#loadMore();
+  }
+
+  // Places
+
+  #notePlace() {
+    clearTimeout(this.placeTimer);
+    this.placeTimer = setTimeout(() => this.#savePlace(), 300);
+  }
+
+  #savePlace() {
+    clearTimeout(this.placeTimer);
+    const place = { ...this.grid.place(), count: this.results.images.length };
+    const page = this.#pages.get(this.#key);
+    if (page) page.place = place;
+    history.replaceState({ ...history.state, place }, "");
+  }
+
+  #remember() {
+    this.#pages.delete(this.#key);
+    this.#pages.set(this.#key, { results: this.results, chosen: this.#chosen, place: { y: 0 } });
+    if (this.#pages.size > REMEMBERED) this.#pages.delete(this.#pages.keys().next().value);
+  }
+
+  /** Scroll to where the reader was, loading as much as was loaded then. */
+  async #findPlace(place) {
+    const { results } = this;
+    const enough = Math.min(place.count ?? 0, FAR_ENOUGH);
+    while (place.id && !results.byId.has(place.id) && results.images.length < enough && !results.done) {
+      const grown = await results.more({ limit: 200 }).catch(() => []);
+      if (!grown.length || results !== this.results) break;
+      this.grid.grown({ done: results.done });
+    }
+    if (results === this.results) this.grid.goTo(place);
+  }
+
+  // Drawing
+
+  #drawAll() {
+    this.#drawDetail();
+    this.#drawSearchBox();
+    this.#drawList();
+  }
+
+  #drawList() {
+    const { state, results } = this;
+    const title = $("title");
+    if (state.similar) title.textContent = "Looks like this";
+    else if (state.q) title.replaceChildren("Closest to ", quoted(state.q));
+    else title.textContent = "Recent";
+    const about = state.q || (state.similar && this.#chosen ? fileName(this.#chosen.key) : "");
+    document.title = about ? `${about} · ${this.#name}` : this.#name;
+    this.#moreFailed = false;
+    const all = results.images[0]?.weak;
+    this.grid.show(results.images, {
+      done: results.done,
+      dividerNote: all ? "Nothing here clearly matches. These come closest." : "From here on no better than chance.",
+    });
+    this.#drawMore(results.done ? "end" : "idle");
+    this.#drawCount();
+    this.#drawEmpty();
+    this.arrivals.reset();
+  }
+
+  #drawDetail(element) {
+    const holder = $("detail");
+    if (!this.state.similar || String(this.#chosen?.id) !== this.state.similar) return holder.replaceChildren();
+    const close = address.page({ bucket: this.bucket, filters: this.state.filters });
+    const detail = detailElement(this.#chosen, close, element);
+    if (!element) holder.replaceChildren(detail);
+  }
+
+  #drawSearchBox() {
+    const box = $("q");
+    if (document.activeElement !== box) box.value = this.state.q;
+    $("clear").hidden = box.value === "";
+  }
+
+  #drawCount() {
+    const { state, stats } = this;
+    const browsing = !state.q && !state.similar && !state.filters.length;
+    $("count").textContent = browsing && stats?.total ? countImages(stats.total) : "";
+  }
+
+  #drawEmpty() {
+    const { state, results, stats } = this;
+    if (results.images.length) return $("empty")?.remove();
+    if ($("empty")) return;
+    const box = document.createElement("div");
+    box.id = "empty";
+    box.className = "empty";
+    const title = paragraph(state.q || state.similar ? "Nothing is searchable here yet" : "Nothing here yet", "empty-title");
+    const command = document.createElement("code");
+    command.textContent = `syncer sync ~/Pictures --bucket ${this.bucket || "photos"}`;
+    const help = document.createElement("p");
+    if (stats?.pending) help.textContent = `${countImages(stats.pending)} wait for their vectors. They appear here as they arrive.`;
+    else help.append("Run ", command);
+    box.append(title, help);
+    $("wall").before(box);
+  }
+
+  #drawMore(kind, error) {
+    const box = $("more");
+    box.className = `more is-${kind}`;
+    if (kind === "failed") {
+      const retry = document.createElement("button");
+      retry.className = "button";
+      retry.type = "button";
+      retry.textContent = "Try again";
+      retry.addEventListener("click", () => this.#loadMore({ retry: true }));
+      box.replaceChildren(paragraph("Could not load more."), retry);
+      this.#announce(`Could not load more. ${error.message}`);
+    } else if (kind === "end") {
+      const count = this.results.images.length;
+      box.replaceChildren(...(count ? [paragraph(count === 1 ? "That is the only one" : `That is all: ${countImages(count)}`)] : []));
+    } else box.replaceChildren(...(kind === "loading" ? [paragraph("Loading more…")] : []));
+  }
+
+  /** Show what went wrong, in place of what it kept from coming; null takes it away. */
+  #drawMessage(error, again) {
+    const box = $("message");
+    box.hidden = error === null;
+    if (error === null) return;
+    $("empty")?.remove();
+    const text = document.createElement("div");
+    text.append(paragraph("This did not work", "message-title"), paragraph(error.message));
+    const retry = document.createElement("button");
+    retry.className = "button";
+    retry.type = "button";
+    retry.textContent = "Try again";
+    retry.addEventListener("click", again);
+    box.replaceChildren($("warning-template").content.cloneNode(true), text, retry);
+  }
+
+  #busy(busy) {
+    $("busy").hidden = !busy;
+    $("wall").classList.toggle("is-busy", busy);
+    $("grid").setAttribute("aria-busy", String(busy));
+  }
+
+  #stats(stats) {
+    this.stats = stats;
+    this.#drawCount();
+    this.arrivals.stats(stats);
+  }
+
+  #zoomTo(step) {
+    this.#zoom = Math.min(ZOOMS.length - 1, Math.max(0, step));
+    localStorage.setItem("zoom", this.#zoom);
+    this.grid.zoom = ZOOMS[this.#zoom];
+    $("smaller").disabled = this.#zoom === 0;
+    $("larger").disabled = this.#zoom === ZOOMS.length - 1;
+  }
+
+  #zoom = 2;
+
+  #summary() {
+    const count = this.results.images.length;
+    const what = this.state.q ? ` closest to ${this.state.q}` : this.state.similar ? " that look like this" : "";
+    return `${countImages(count)}${this.results.done ? "" : " and more"}${what}`;
+  }
+
+  #announce(text) {
+    $("status").textContent = text;
+  }
+}
+
+function paragraph(text, className = "") {
+  const element = document.createElement("p");
+  element.className = className;
+  element.textContent = text;
+  return element;
+}
+
+function quoted(text) {
+  const quote = document.createElement("q");
+  const isolated = document.createElement("bdi");
+  isolated.textContent = text;
+  quote.append(isolated);
+  return quote;
+}
+
+new Gallery();
