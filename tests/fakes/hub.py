@@ -1,0 +1,87 @@
+"""A model hub on this machine: serves the files of folders as repositories, and counts who asks for what."""
+
+import hashlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+
+COMMIT = "0123456789" * 4
+
+
+class FakeHub:
+    """Serves ``repositories``, name -> folder. ``fetched`` lists the files whose content was asked for.
+
+    A file whose path is in ``cut_short`` ends in the middle, as when a connection breaks.
+    """
+
+    def __init__(self, repositories: dict[str, Path]) -> None:
+        self.repositories = repositories
+        self.fetched: list[str] = []
+        self.requests = 0
+        self.cut_short: set[str] = set()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> "FakeHub":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self._answer(with_body=False)
+
+            def do_GET(self) -> None:
+                self._answer(with_body=True)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+            def _answer(self, *, with_body: bool) -> None:
+                hub.requests += 1
+                if self.path.startswith("/api/models/"):
+                    self._answer_commit()
+                    return
+                owner, name, _, _, file = self.path.lstrip("/").split("/", 4)
+                path = hub.repositories.get(f"{owner}/{name}", Path("/nonexistent")) / file
+                if not path.is_file():
+                    self.send_response(404)
+                    self.send_header("X-Error-Code", "EntryNotFound")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                content = path.read_bytes()
+                self.send_response(200)
+                self.send_header("X-Repo-Commit", COMMIT)
+                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if with_body:
+                    hub.fetched.append(file)
+                    self.wfile.write(content[: len(content) // 2] if file in hub.cut_short else content)
+
+            def _answer_commit(self) -> None:
+                repository = "/".join(self.path.split("/")[3:5])
+                content = json.dumps({"id": repository, "sha": COMMIT, "siblings": []}).encode()
+                self.send_response(200 if repository in hub.repositories else 404)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+        return Handler

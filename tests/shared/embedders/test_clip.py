@@ -1,0 +1,395 @@
+"""The vectors of CLIP on this machine are those of the reference implementations.
+
+The models and the golden vectors are what ``tests/golden/make_clip.py`` left in ``tests/golden/clip``.
+"""
+
+import asyncio
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from shared.decoding import Decoder
+from shared.embedders import ImageInput, Vector
+from shared.embedders.clip import ClipEmbedder, agreement
+from shared.embedders.clip.hub import HUB_MODELS
+from shared.embedders.clip.layouts import read_text_model
+from shared.embedders.clip.tokenize import TextTokenizer
+from shared.errors import ImageRefused, ModelError, Reason, SettingsError
+from tests.fakes.hub import FakeHub
+from tests.golden.clip_inputs import SIZES, TEXTS, picture
+
+MODELS = Path(__file__).parents[2] / "golden" / "clip"
+GOLDEN: dict[str, dict[str, Any]] = json.loads((MODELS / "golden.json").read_text())
+PICTURES = [ImageInput(data=picture(number)) for number in range(len(SIZES))]
+XENOVA = "Xenova/clip-vit-base-patch32"
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    decoder = Decoder(2)
+    yield decoder
+    asyncio.run(decoder.close())
+
+
+class Clip:
+    """Makes embedders that are closed in the end."""
+
+    def __init__(self, cache: Path, decoder: Decoder) -> None:
+        self.cache = cache
+        self._decoder = decoder
+        self.made: list[ClipEmbedder] = []
+
+    def __call__(self, model: str | Path, **options: Any) -> ClipEmbedder:
+        self.made.append(ClipEmbedder(str(model), self.cache, self._decoder, **options))
+        return self.made[-1]
+
+
+@pytest.fixture
+async def clip(tmp_path: Path, decoder: Decoder) -> AsyncIterator[Clip]:
+    clip = Clip(tmp_path / "cache", decoder)
+    yield clip
+    for embedder in clip.made:
+        await embedder.close()
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A folder with a model of the transformers.js layout, to be spoilt."""
+    return Path(shutil.copytree(MODELS / "transformers_clip", tmp_path / "my-clip"))
+
+
+def cosines(vectors: NDArray[np.float32], golden: list[list[float]]) -> NDArray[np.float64]:
+    other = np.array(golden)
+    return (vectors * other).sum(axis=1) / np.linalg.norm(other, axis=1)  # type: ignore[no-any-return]
+
+
+def only_vectors(results: list[Vector | ImageRefused]) -> NDArray[np.float32]:
+    return np.stack([result for result in results if not isinstance(result, ImageRefused)])
+
+
+# Parity
+
+
+@pytest.mark.parametrize("model", GOLDEN)
+async def test_image_vectors_are_those_of_the_reference(clip: Clip, model: str) -> None:
+    vectors = only_vectors(await clip(MODELS / model).embed_images(PICTURES))
+    assert cosines(vectors, GOLDEN[model]["images"]).min() >= 0.999
+
+
+@pytest.mark.parametrize("model", GOLDEN)
+async def test_text_vectors_are_those_of_the_reference(clip: Clip, model: str) -> None:
+    vectors = await clip(MODELS / model).embed_texts(TEXTS)
+    assert cosines(vectors, GOLDEN[model]["texts"]).min() >= 0.999
+
+
+@pytest.mark.parametrize("model", GOLDEN)
+def test_tokens_are_those_of_the_reference(model: str) -> None:
+    described = read_text_model(MODELS / model)
+    tokenize = TextTokenizer(described, pad=True)
+    for text, golden in zip(TEXTS, GOLDEN[model]["tokens"], strict=True):
+        ids, mask = tokenize(text)
+        assert len(ids) == described.context_length
+        # After the end token CLIP sees nothing, and open_clip fills up with other tokens than transformers.
+        compared = int(mask.sum()) if described.causal else len(ids)
+        assert ids.tolist()[:compared] == golden[:compared]
+
+
+@pytest.mark.parametrize("model", ["open_clip_clip", "transformers_clip"])
+def test_a_text_that_is_cut_keeps_its_end_token(model: str) -> None:
+    tokenize = TextTokenizer(read_text_model(MODELS / model), pad=False)
+    short, cut = tokenize("a dog")[0], tokenize("dog " * 500)[0]
+    assert len(cut) == 77
+    assert cut[-1] == short[-1]
+
+
+async def test_only_the_tokens_there_are_are_encoded_and_give_the_vector_of_the_padded_text(clip: Clip) -> None:
+    described = read_text_model(MODELS / "transformers_clip")
+    session = onnxruntime.InferenceSession(described.weights)
+    padded = TextTokenizer(described, pad=True)
+    vectors = await clip(MODELS / "transformers_clip").embed_texts(TEXTS)
+    for text, vector in zip(TEXTS, vectors, strict=True):
+        (full,) = session.run(["text_embeds"], {"input_ids": padded(text)[0][np.newaxis]})
+        assert vector @ full[0] / np.linalg.norm(full[0]) == pytest.approx(1, abs=1e-6)
+    assert len(TextTokenizer(described, pad=False)("a photo of a dog")[0]) == 7
+
+
+async def test_an_image_has_the_same_vector_alone_and_in_a_batch(clip: Clip) -> None:
+    embedder = clip(MODELS / "transformers_clip")
+    together = only_vectors(await embedder.embed_images(PICTURES * 3))
+    alone = [only_vectors(await embedder.embed_images([image]))[0] for image in PICTURES]
+    np.testing.assert_allclose(together, alone * 3, atol=1e-5)
+
+
+# Behaviour
+
+
+async def test_a_broken_image_is_refused_by_itself(clip: Clip) -> None:
+    embedder = clip(MODELS / "transformers_clip")
+    whole = await embedder.embed_images(PICTURES[:2])
+    results = await embedder.embed_images([PICTURES[0], ImageInput(data=b"no image"), PICTURES[1]])
+    assert isinstance(results[1], ImageRefused)
+    assert results[1].reason is Reason.NOT_AN_IMAGE
+    np.testing.assert_allclose(only_vectors([results[0], results[2]]), only_vectors(whole), atol=1e-5)
+    (refused,) = await embedder.embed_images([ImageInput(data=b"")])
+    assert isinstance(refused, ImageRefused)
+
+
+async def test_no_image_and_no_text_give_no_vector(clip: Clip) -> None:
+    embedder = clip(MODELS / "open_clip_clip")
+    assert await embedder.embed_images([]) == []
+    assert (await embedder.embed_texts([])).shape == (0, embedder.dimensions)
+
+
+async def test_vectors_have_unit_length_and_the_dimensions_that_are_said(clip: Clip) -> None:
+    for model, dimensions in [("open_clip_clip", 12), ("open_clip_siglip2", 16), ("transformers_siglip2", 16)]:
+        embedder = clip(MODELS / model)
+        assert embedder.dimensions == dimensions
+        vectors = np.concatenate(
+            [await embedder.embed_texts(TEXTS[:1]), only_vectors(await embedder.embed_images(PICTURES[:1]))]
+        )
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+async def test_many_calls_at_once_answer_each_with_its_own(clip: Clip) -> None:
+    embedder = clip(MODELS / "open_clip_clip")
+    golden = GOLDEN["open_clip_clip"]["images"]
+    calls = [embedder.embed_images(PICTURES[start:] + PICTURES[:start]) for start in range(len(PICTURES))]
+    for start, results in enumerate(await asyncio.gather(*calls)):
+        assert cosines(only_vectors(results), golden[start:] + golden[:start]).min() >= 0.999
+
+
+async def test_agreement_tells_the_same_weights_from_others(clip: Clip) -> None:
+    embedder, other = clip(MODELS / "open_clip_siglip2"), clip(MODELS / "transformers_siglip2")
+    golden = GOLDEN["open_clip_siglip2"]
+    assert await agreement(embedder, golden["images"][0], image=PICTURES[0].data) >= 0.999
+    assert await agreement(embedder, np.array(golden["texts"][0]) * 7, text=TEXTS[0]) >= 0.999
+    assert await agreement(other, golden["images"][0], image=PICTURES[0].data) < 0.9
+    assert await agreement(embedder, [1.0, 0.0], text="a dog") == 0
+    with pytest.raises(ImageRefused):
+        await agreement(embedder, golden["images"][0], image=b"no image")
+
+
+async def test_a_panorama_of_one_row_of_pixels_costs_no_memory(clip: Clip) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (60_000, 1), "red").save(file, "PNG")
+    (vector,) = await clip(MODELS / "open_clip_clip").embed_images([ImageInput(data=file.getvalue())])
+    assert not isinstance(vector, ImageRefused)
+
+
+# Names
+
+
+async def test_a_folder_is_named_with_a_fingerprint_of_its_weights(clip: Clip, copied: Path, tmp_path: Path) -> None:
+    name = clip(copied).name
+    assert name.startswith("clip:my-clip@")
+    assert clip(shutil.copytree(copied, tmp_path / "elsewhere" / "my-clip")).name == name
+    shutil.copytree(MODELS / "transformers_siglip2", copied, dirs_exist_ok=True)
+    assert clip(copied).name.startswith("clip:my-clip@")
+    assert clip(copied).name != name
+
+
+async def test_known_models_say_their_name_and_dimensions_before_anything_is_fetched(clip: Clip) -> None:
+    said = {name: (clip(name).name, clip(name).dimensions) for name in ["ViT-L/14", "vit-b-32", "ViT-B-16-SigLIP2"]}
+    assert said == {
+        "ViT-L/14": ("clip:ViT-L/14", 768),
+        "vit-b-32": ("clip:ViT-B/32", 512),
+        "ViT-B-16-SigLIP2": ("clip:ViT-B-16-SigLIP2", 768),
+    }
+    assert not clip.cache.exists()
+
+
+async def test_a_name_that_is_neither_a_model_nor_a_folder_is_refused_with_the_names_there_are(clip: Clip) -> None:
+    with pytest.raises(
+        SettingsError, match=r"CLIP_MODEL is 'ViT-X/99': give one of ViT-L/14, ViT-B/32, ViT-B-16-SigLIP2"
+    ):
+        clip("ViT-X/99")
+
+
+# The hub
+
+
+@pytest.fixture
+def tiny_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A hub that has the tiny model, under the name of ViT-B/32, and says that it has 12 dimensions."""
+    model = next(model for model in HUB_MODELS if model.repository == XENOVA)
+    monkeypatch.setattr("shared.embedders.clip.hub.HUB_MODELS", (tiny(model),))
+    repository = shutil.copytree(MODELS / "transformers_clip", tmp_path / "repository")
+    (repository / "onnx/model_quantized.onnx").write_bytes(b"not needed")
+    with FakeHub({XENOVA: repository}) as hub:
+        yield hub
+
+
+def tiny(model: Any) -> Any:
+    return replace(model, dimensions=12)
+
+
+async def test_each_tower_is_fetched_once_when_it_is_first_used_and_nothing_else(clip: Clip, tiny_hub: FakeHub) -> None:
+    embedder = clip("ViT-B/32", endpoint=tiny_hub.endpoint)
+    assert cosines(await embedder.embed_texts(TEXTS), GOLDEN["transformers_clip"]["texts"]).min() >= 0.999
+    assert sorted(tiny_hub.fetched) == [
+        "config.json",
+        "onnx/text_model.onnx",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    tiny_hub.fetched.clear()
+    vectors = only_vectors(await embedder.embed_images(PICTURES))
+    assert cosines(vectors, GOLDEN["transformers_clip"]["images"]).min() >= 0.999
+    assert sorted(tiny_hub.fetched) == ["onnx/vision_model.onnx", "preprocessor_config.json"]
+    requests = tiny_hub.requests
+    again = clip("ViT-B/32", endpoint=tiny_hub.endpoint)
+    await again.embed_texts(["a dog"])
+    await again.embed_images(PICTURES[:1])
+    assert tiny_hub.requests == requests
+
+
+async def test_a_hub_that_cannot_be_reached_is_one_message_with_the_ways_out(clip: Clip) -> None:
+    embedder = clip("ViT-L/14", endpoint="http://127.0.0.1:9")
+    with pytest.raises(ModelError) as error:
+        await embedder.embed_texts(["a dog"])
+    message = str(error.value)
+    assert "EMBEDDER=offline" in message
+    assert "CLIP_MODEL a folder" in message
+    assert str(clip.cache / "ViT-L-14") in message
+    assert "\n" not in message
+    assert not error.value.transient
+
+
+async def test_a_download_that_was_cut_short_is_said_and_goes_on_with_the_next_call(
+    clip: Clip, tiny_hub: FakeHub
+) -> None:
+    embedder = clip("ViT-B/32", endpoint=tiny_hub.endpoint)
+    tiny_hub.cut_short.add("onnx/text_model.onnx")
+    with pytest.raises(ModelError, match=r"Xenova/.* cannot be fetched .*onnx/text_model\.onnx"):
+        await embedder.embed_texts(["a dog"])
+    tiny_hub.cut_short.clear()
+    assert (await embedder.embed_texts(["a dog"])).shape == (1, 12)
+
+
+async def test_a_repository_without_the_file_is_said(clip: Clip, tiny_hub: FakeHub) -> None:
+    (tiny_hub.repositories[XENOVA] / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"Xenova/.* cannot be fetched .*tokenizer\.json"):
+        await clip("ViT-B/32", endpoint=tiny_hub.endpoint).embed_texts(["a dog"])
+
+
+# Wrong files
+
+
+@pytest.mark.parametrize(
+    "file", ["config.json", "tokenizer.json", "preprocessor_config.json", "onnx/vision_model.onnx"]
+)
+def test_a_folder_without_a_file_that_is_needed_is_refused_at_once(clip: Clip, copied: Path, file: str) -> None:
+    (copied / file).unlink()
+    with pytest.raises(ModelError, match=file):
+        clip(copied)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", "{"),
+        ("config.json", "[]"),
+        ("config.json", "{}"),
+        ("config.json", '{"model_type": "bert"}'),
+        ("config.json", '{"model_type": "clip", "projection_dim": "many"}'),
+        ("preprocessor_config.json", "<!doctype html>"),
+        ("preprocessor_config.json", '{"size": {"shortest_edge": 32}}'),
+        ("preprocessor_config.json", '{"size": 32, "image_mean": [0.5], "image_std": [1, 1, 1]}'),
+        ("preprocessor_config.json", '{"size": 32, "do_center_crop": true, "crop_size": 64}'),
+        ("preprocessor_config.json", '{"size": 32, "resample": 0}'),
+        ("preprocessor_config.json", '{"size": 32, "do_normalize": false}'),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_at_once(clip: Clip, copied: Path, file: str, content: str) -> None:
+    (copied / file).write_text(content)
+    with pytest.raises(ModelError, match=file):
+        clip(copied)
+
+
+async def test_what_is_no_network_is_said_with_the_remedy(clip: Clip, copied: Path) -> None:
+    weights = copied / "onnx/vision_model.onnx"
+    weights.write_bytes(weights.read_bytes()[:20_000])
+    embedder = clip(copied)
+    with pytest.raises(ModelError, match=r"vision_model\.onnx cannot be loaded .*delete it and start again"):
+        await embedder.embed_images(PICTURES)
+    assert (await embedder.embed_texts(["a dog"])).shape == (1, 12)
+
+
+async def test_what_is_no_tokenizer_is_said_with_the_remedy(clip: Clip, copied: Path) -> None:
+    (copied / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"tokenizer\.json is not a tokenizer's file .*fetch it again"):
+        await clip(copied).embed_texts(["a dog"])
+
+
+async def test_towers_that_do_not_fit_their_settings_are_refused(clip: Clip, copied: Path) -> None:
+    swapped = copied / "onnx/swapped.onnx"
+    (copied / "onnx/text_model.onnx").rename(swapped)
+    (copied / "onnx/vision_model.onnx").rename(copied / "onnx/text_model.onnx")
+    swapped.rename(copied / "onnx/vision_model.onnx")
+    with pytest.raises(ModelError, match=r"text_model\.onnx takes texts of shape"):
+        await clip(copied).embed_texts(["a dog"])
+    with pytest.raises(ModelError, match=r"vision_model\.onnx takes"):
+        await clip(copied).embed_images(PICTURES)
+
+
+async def test_a_tower_for_images_of_another_size_is_refused(clip: Clip, copied: Path) -> None:
+    settings = json.loads((copied / "preprocessor_config.json").read_text())
+    settings |= {"size": {"shortest_edge": 48}, "crop_size": 48}
+    (copied / "preprocessor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match=r"takes images of shape \[3, 32, 32\], and its settings give \[3, 48, 48\]"):
+        await clip(copied).embed_images(PICTURES)
+
+
+async def test_a_tower_of_other_dimensions_is_refused(clip: Clip, copied: Path) -> None:
+    config = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps(config | {"projection_dim": 512}))
+    with pytest.raises(ModelError, match="not vectors of 512 dimensions"):
+        await clip(copied).embed_texts(["a dog"])
+
+
+async def test_names_and_types_are_read_from_the_network(clip: Clip, copied: Path) -> None:
+    for tower, renamed in [("text", {"input_ids": "tokens"}), ("vision", {"pixel_values": "picture"})]:
+        path = copied / f"onnx/{tower}_model.onnx"
+        model = onnx.load(path)
+        for node in model.graph.node:
+            node.input[:] = [renamed.get(name, name) for name in node.input]
+        for value in model.graph.input:
+            value.name = renamed.get(value.name, value.name)
+        onnx.save(model, path)
+    embedder = clip(copied)
+    assert cosines(await embedder.embed_texts(TEXTS), GOLDEN["transformers_clip"]["texts"]).min() >= 0.999
+    vectors = only_vectors(await embedder.embed_images(PICTURES))
+    assert cosines(vectors, GOLDEN["transformers_clip"]["images"]).min() >= 0.999
+
+
+async def test_a_graphics_card_that_cannot_be_used_is_noted_and_the_processors_compute(
+    clip: Clip, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
+        vectors = only_vectors(await clip(MODELS / "open_clip_clip").embed_images(PICTURES))
+    assert cosines(vectors, GOLDEN["open_clip_clip"]["images"]).min() >= 0.999
+    assert "CUDAExecutionProvider cannot be used" in caplog.text
+
+
+def test_decoding_workers_load_neither_the_network_nor_the_tokenizer() -> None:
+    code = (
+        "import sys, shared.embedders.clip.preprocess;"
+        "print([name for name in ('onnxruntime', 'tokenizers', 'ftfy', 'huggingface_hub') if name in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -1,0 +1,605 @@
+"""The Replicate embedder against a Replicate that misbehaves, over real HTTP."""
+
+import asyncio
+import base64
+import io
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp import web
+from PIL import Image
+
+from shared.decoding import Decoder
+from shared.embedders import ImageInput, Vector, unit_vector
+from shared.embedders.replicate import ReplicateEmbedder, Timing
+from shared.embedders.replicate.derivative import data_url
+from shared.embedders.replicate.text import may_fit, one_line, surely_fits
+from shared.errors import ImageRefused, ModelError, Reason, SettingsError
+from tests.fakes.replicate import (
+    FAULTS,
+    POLL_FAULTS,
+    REFUSED_COLOUR,
+    SHORT_COLOUR,
+    ZEROS_COLOUR,
+    FakeReplicate,
+    Settings,
+    count_tokens,
+    vector_of_pixels,
+    vector_of_text,
+)
+
+# The proportions of the real times, in a hundredth of the time.
+FAST = Timing(
+    deadline=2.0,
+    wait=1,
+    response=0.5,
+    patience=4.0,
+    backoff=0.005,
+    longest_backoff=0.1,
+    poll=0.01,
+    longest_poll=0.05,
+    unsaid_pause=0.3,
+    window=0.6,
+)
+BATCH = "andreasjansson/clip-features"
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    decoder = Decoder(1)
+    yield decoder
+    asyncio.run(decoder.close())
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeReplicate]:
+    with FakeReplicate.serving() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def make(fake: FakeReplicate, decoder: Decoder) -> AsyncIterator[Any]:
+    """Make an embedder of the fake's models; all of them are closed in the end."""
+    made = []
+
+    def make(model: str = "openai/clip", **options: Any) -> ReplicateEmbedder:
+        options = {"token": "r8_fake", "base_url": fake.url, "timing": FAST, **options}
+        made.append(ReplicateEmbedder(decoder=decoder, model=model, **options))
+        return made[-1]
+
+    yield make
+    for embedder in made:
+        await embedder.close()
+
+
+class Bucket:
+    """Serves files over HTTP, as a public or presigned bucket does."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.status = 0  # what every request is answered with, if not 0
+        self.url = ""
+
+    async def get(self, request: web.Request) -> web.Response:
+        data = self.files.get(request.match_info["name"])
+        if self.status or data is None:
+            return web.Response(status=self.status or 404, text="<Error/>")
+        return web.Response(body=data)
+
+    def add(self, name: str, data: bytes) -> ImageInput:
+        self.files[name] = data
+        return ImageInput(address=f"{self.url}/{name}?X-Amz-Signature=1&x='2'")
+
+
+@pytest.fixture
+async def bucket() -> AsyncIterator[Bucket]:
+    bucket = Bucket()
+    app = web.Application()
+    app.add_routes([web.get("/{name}", bucket.get)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    bucket.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield bucket
+    await runner.cleanup()
+
+
+def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def picture(seed: int, size: tuple[int, int] = (400, 300)) -> bytes:
+    patches = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return encoded(Image.fromarray(patches).resize(size, Image.Resampling.BICUBIC))
+
+
+def plain(colour: tuple[int, ...]) -> bytes:
+    return encoded(Image.new("RGB", (300, 300), colour))
+
+
+def sent_for(data: bytes) -> bytes:
+    return base64.b64decode(data_url(data).partition(",")[2])
+
+
+def vector_of(data: bytes) -> Vector:
+    return unit_vector(vector_of_pixels(data), dimensions=768)
+
+
+def vector_of_line(text: str) -> Vector:
+    return unit_vector(vector_of_text(text), dimensions=768)
+
+
+async def embed(embedder: ReplicateEmbedder, data: bytes) -> Vector | ImageRefused:
+    (result,) = await embedder.embed_images([ImageInput(data=data)])
+    return result
+
+
+# --- What is sent ---
+
+
+@pytest.mark.parametrize("model", ["openai/clip", "krthr/clip-embeddings"])
+async def test_one_request_turns_an_image_into_its_vector(make: Any, fake: FakeReplicate, model: str) -> None:
+    embedder = make(model)
+    data = picture(1)
+    np.testing.assert_array_equal(await embed(embedder, data), vector_of(sent_for(data)))
+    assert (fake.counts.creates, fake.counts.gets, embedder.calls) == (1, 0, 1)
+    assert fake.counts.headers[0]["Prefer"] == "wait=1"
+
+
+@pytest.mark.parametrize("size", [(400, 300), (300, 4000), (6000, 224), (1, 1), (1, 900)])
+def test_the_square_that_clip_sees_is_what_travels(size: tuple[int, int]) -> None:
+    with Image.open(io.BytesIO(sent_for(picture(1, size)))) as image:
+        assert (image.format, image.size, image.mode) == ("JPEG", (224, 224), "RGB")
+
+
+def test_what_travels_is_what_clip_would_make_of_the_original() -> None:
+    data = picture(3, (448, 330))
+    with Image.open(io.BytesIO(data)) as image, Image.open(io.BytesIO(sent_for(data))) as sent:
+        reference = image.resize((304, 224), Image.Resampling.BICUBIC).crop((40, 0, 264, 224))
+        difference = np.abs(np.asarray(sent, dtype=int) - np.asarray(reference, dtype=int))
+    assert difference.mean() < 1
+
+
+def test_an_image_is_sent_upright() -> None:
+    upright = Image.new("RGB", (300, 300), "white")
+    upright.paste("black", (0, 0, 300, 150))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    with Image.open(io.BytesIO(sent_for(encoded(upright, exif=exif)))) as sent:
+        assert sent.getpixel((112, 20)) == (255, 255, 255)
+
+
+def test_even_noise_stays_below_what_replicate_takes_as_a_data_url() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    assert len(data_url(encoded(Image.fromarray(noise), "PNG"))) < 256_000
+
+
+async def test_an_image_that_cannot_be_decoded_costs_no_call(make: Any, fake: FakeReplicate) -> None:
+    result = await embed(make(), b"\xff\xd8\xff\xe0 not really a JPEG")
+    assert isinstance(result, ImageRefused)
+    assert fake.counts.creates == 0
+
+
+async def test_no_more_calls_than_asked_for_are_under_way(make: Any, fake: FakeReplicate) -> None:
+    fake.settings.latency = 0.02
+    await make(concurrency=4).embed_images([ImageInput(data=picture(i)) for i in range(20)])
+    assert fake.counts.most_running == 4
+
+
+# --- Texts ---
+
+
+@pytest.mark.parametrize("model", ["openai/clip", "krthr/clip-embeddings", BATCH])
+async def test_each_text_gets_its_own_vector(make: Any, fake: FakeReplicate, model: str) -> None:
+    texts = [f"a photo of {n} dogs" for n in range(60)] + ["a photo of 7 dogs"]
+    vectors = await make(model).embed_texts(texts)
+    np.testing.assert_array_equal(vectors, [vector_of_line(text) for text in texts])
+    assert fake.counts.creates == (2 if model == BATCH else 60)
+
+
+@pytest.mark.parametrize("separator", ["\n", "\r\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"])
+async def test_a_text_of_several_lines_is_one_text(make: Any, separator: str) -> None:
+    vectors = await make(BATCH).embed_texts([f"a dog{separator}on a beach{separator}", "a cat"])
+    np.testing.assert_array_equal(vectors, [vector_of_line("a dog on a beach"), vector_of_line("a cat")])
+
+
+async def test_a_text_that_looks_like_an_address_is_not_fetched(make: Any, bucket: Bucket) -> None:
+    address = bucket.add("photo.jpg", picture(1)).address
+    (vector,) = await make(BATCH).embed_texts([address.replace("http", "HTTP")])
+    np.testing.assert_array_equal(vector, vector_of_line(address.removeprefix("http://").lower()))
+
+
+async def test_no_texts_are_no_call(make: Any, fake: FakeReplicate) -> None:
+    assert (await make().embed_texts([])).shape == (0, 768)
+    assert fake.counts.creates == 0
+
+
+@pytest.mark.parametrize("model", ["openai/clip", "krthr/clip-embeddings", BATCH])
+@pytest.mark.parametrize("blank", ["", " \n", "https://", "\ud800"])
+async def test_a_blank_text_has_a_vector_too(make: Any, model: str, blank: str) -> None:
+    assert (await make(model).embed_texts([blank])).shape == (1, 768)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a dog on a beach at sunset with two children " * 20,
+        "Wohnzimmertischdecke auf der Donaudampfschifffahrtsgesellschaft " * 15,
+        "собака бежит по берегу моря на закате " * 20,
+        "一只狗在海滩上奔跑夕阳西下" * 40,
+        "x" * 1000,
+        "1234567890" * 100,
+    ],
+)
+@pytest.mark.parametrize("model", ["openai/clip", BATCH])
+async def test_a_text_that_is_too_long_is_cut_to_nearly_what_fits(
+    make: Any, fake: FakeReplicate, model: str, text: str
+) -> None:
+    short = "a cat"
+    vectors = await make(model).embed_texts([text, short])
+    embedded = max((each for each in fake.counts.texts if each != short), key=lambda each: -len(each))
+    assert one_line(text).startswith(embedded)
+    assert 0.8 * 77 < count_tokens(embedded) <= 77
+    np.testing.assert_array_equal(vectors, [vector_of_line(embedded), vector_of_line(short)])
+    assert fake.counts.creates <= 4
+
+
+def test_a_text_that_fits_is_not_cut() -> None:
+    for text in ("a dog", "two words " * 37, "ein Hund"):
+        assert may_fit(one_line(text)) == one_line(text)
+    assert surely_fits("a dog on a beach at sunset with two children")
+
+
+# --- Faults that pass ---
+
+PASSING = sorted(FAULTS - {"401", "402", "404", "422"})
+
+
+@pytest.mark.parametrize("fault", PASSING)
+async def test_what_passes_costs_one_more_call_and_nothing_else(make: Any, fake: FakeReplicate, fault: str) -> None:
+    fake.settings.script = [fault]
+    fake.settings.retry_after = 0.1
+    data = picture(1)
+    embedder = make()
+    np.testing.assert_array_equal(await embed(embedder, data), vector_of(sent_for(data)))
+    assert (fake.counts.creates, dict(fake.counts.faults)) == (2, {fault: 1})
+    assert embedder.calls >= fake.counts.predictions
+
+
+@pytest.mark.parametrize("fault", sorted(POLL_FAULTS))
+async def test_a_prediction_is_asked_after_until_it_has_ended(make: Any, fake: FakeReplicate, fault: str) -> None:
+    fake.settings.unwaited = 1.0
+    fake.settings.latency = 0.2
+    fake.settings.retry_after = 0.1
+    fake.settings.poll_script = ["", fault]
+    data = picture(1)
+    np.testing.assert_array_equal(await embed(make(), data), vector_of(sent_for(data)))
+    assert (fake.counts.creates, dict(fake.counts.poll_faults)) == (1, {fault: 1})
+
+
+async def test_what_takes_longer_than_a_request_may_wait_is_asked_after(make: Any, fake: FakeReplicate) -> None:
+    fake.settings.latency = 1.1
+    assert not isinstance(await embed(make(), picture(1)), ImageRefused)
+    assert fake.counts.creates == 1
+    assert fake.counts.gets > 0
+
+
+async def test_three_hundred_images_come_through_a_service_that_fails_in_a_third_of_its_calls(
+    make: Any, fake: FakeReplicate
+) -> None:
+    # Not the few that take long each time; they have their own tests.
+    drawn = [fault for fault in PASSING if fault not in ("hang", "stuck_starting", "stuck_processing", "429_date")]
+    fake.settings.faults = dict.fromkeys(drawn, 1 / 3 / len(drawn))
+    fake.settings.poll_faults = dict.fromkeys(["429_seconds", "500", "502", "reset", "not_json"], 0.06)
+    fake.settings.unwaited = 0.2
+    fake.settings.retry_after = 0.02
+    embedder = make(concurrency=8, timing=replace(FAST, unsaid_pause=0.02, window=0.2, patience=20.0))
+    pictures = [picture(seed, (240, 230)) for seed in range(300)]
+    results = await asyncio.gather(*(embed(embedder, data) for data in pictures))
+    for data, result in zip(pictures, results, strict=True):
+        np.testing.assert_array_equal(result, vector_of(sent_for(data)))
+    assert fake.counts.faults.total() > 100
+    assert fake.counts.creates <= 300 + fake.counts.faults.total()
+
+
+# --- Faults that stay ---
+
+
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        ("401", "REPLICATE_API_TOKEN"),
+        ("402", "credit"),
+        ("404", "REPLICATE_MODEL"),
+        ("422", "REPLICATE_MODEL"),
+    ],
+)
+async def test_what_a_person_has_to_mend_is_raised_at_once(
+    make: Any, fake: FakeReplicate, fault: str, remedy: str
+) -> None:
+    fake.settings.faults = {fault: 1.0}
+    with pytest.raises(ModelError, match=f"{fault}.*{remedy}") as caught:
+        await embed(make(), picture(1))
+    assert not caught.value.transient
+    assert fake.counts.creates == 1
+
+
+async def test_a_wrong_token_is_named(make: Any) -> None:
+    with pytest.raises(ModelError, match="REPLICATE_API_TOKEN"):
+        await make(token="r8_other").embed_texts(["a dog"])
+
+
+@pytest.mark.parametrize("fault", ["500", "429_seconds", "429_bare", "reset", "not_json", "E1000", "E1001", "canceled"])
+async def test_an_outage_is_never_an_images_fault(make: Any, fake: FakeReplicate, fault: str) -> None:
+    fake.settings.faults = {fault: 1.0}
+    fake.settings.retry_after = 0.05
+    with pytest.raises(ModelError) as caught:
+        await embed(make(timing=replace(FAST, patience=0.3)), picture(1))
+    assert caught.value.transient
+
+
+@pytest.mark.parametrize("fault", ["failed", "zeros", "nulls", "empty", "nothing", "short", "stuck_processing"])
+async def test_a_model_that_fails_on_everything_is_never_an_images_fault(
+    make: Any, fake: FakeReplicate, fault: str
+) -> None:
+    fake.settings.faults = {fault: 1.0}
+    with pytest.raises(ModelError, match="everything") as caught:
+        await embed(make(timing=replace(FAST, deadline=0.1)), picture(1))
+    assert caught.value.transient
+
+
+async def test_a_service_that_cannot_be_reached_is_named(make: Any) -> None:
+    with pytest.raises(ModelError, match="http://127.0.0.1:9") as caught:
+        await embed(make(base_url="http://127.0.0.1:9", timing=replace(FAST, patience=0.1)), picture(1))
+    assert caught.value.transient
+
+
+async def test_a_long_pause_is_left_to_the_caller(make: Any, fake: FakeReplicate) -> None:
+    fake.settings.script = ["429_seconds"]
+    fake.settings.retry_after = 3600
+    embedder = make()
+    for _ in range(3):
+        with pytest.raises(ModelError) as caught:
+            await embed(embedder, picture(1))
+        assert caught.value.transient
+        assert caught.value.retry_after == pytest.approx(3800, abs=200)
+    assert fake.counts.creates == 1
+
+
+# --- Images that the model cannot take ---
+
+
+@pytest.mark.parametrize(
+    ("colour", "reason"),
+    [
+        (REFUSED_COLOUR, Reason.MODEL_REFUSED),
+        (ZEROS_COLOUR, Reason.BAD_VECTOR),
+        (SHORT_COLOUR, Reason.BAD_VECTOR),
+    ],
+)
+async def test_an_image_that_fails_by_itself_is_refused_and_the_others_are_embedded(
+    make: Any, fake: FakeReplicate, colour: tuple[int, int, int], reason: Reason
+) -> None:
+    good, refused = await make().embed_images([ImageInput(data=picture(1)), ImageInput(data=plain(colour))])
+    np.testing.assert_array_equal(good, vector_of(sent_for(picture(1))))
+    assert isinstance(refused, ImageRefused)
+    assert refused.reason == reason
+    assert fake.counts.creates == 1 + fake.counts.faults.total()
+
+
+async def test_a_bad_image_is_refused_when_it_is_the_only_one_left(make: Any, fake: FakeReplicate) -> None:
+    result = await embed(make(), plain(REFUSED_COLOUR))
+    assert isinstance(result, ImageRefused)
+    assert fake.counts.texts.total() == 1  # the question whether the model works at all
+
+
+# --- The batch model ---
+
+
+async def test_fifty_images_are_one_call(make: Any, fake: FakeReplicate, bucket: Bucket) -> None:
+    pictures = [picture(seed) for seed in range(50)]
+    images = [bucket.add(f"{seed}.jpg", data) for seed, data in enumerate(pictures)]
+    embedder = make(BATCH)
+    results = await embedder.embed_images(images)
+    np.testing.assert_array_equal(results, [vector_of(data) for data in pictures])
+    assert (embedder.wants, embedder.batch_size, fake.counts.creates) == ("address", 50, 1)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (b"no image", Reason.MODEL_REFUSED),
+        (None, Reason.OBJECT_MISSING),
+        (plain(REFUSED_COLOUR), Reason.MODEL_REFUSED),
+        (plain(ZEROS_COLOUR), Reason.BAD_VECTOR),
+    ],
+)
+async def test_a_bad_image_fails_alone(
+    make: Any, fake: FakeReplicate, bucket: Bucket, bad: bytes | None, reason: Reason
+) -> None:
+    pictures = [picture(seed) for seed in range(50)]
+    images = [bucket.add(f"{seed}.jpg", data) for seed, data in enumerate(pictures)]
+    images[17] = bucket.add("bad.jpg", bad or b"")
+    if bad is None:
+        del bucket.files["bad.jpg"]
+    results = await make(BATCH).embed_images(images)
+    refused = results.pop(17)
+    assert isinstance(refused, ImageRefused)
+    assert refused.reason == reason
+    np.testing.assert_array_equal(results, [vector_of(data) for data in pictures[:17] + pictures[18:]])
+    assert fake.counts.creates <= 5
+
+
+@pytest.mark.parametrize("fault", ["failed", "E1001", "nothing", "stuck_processing"])
+async def test_a_batch_that_fails_without_naming_an_image_is_halved(
+    make: Any, fake: FakeReplicate, bucket: Bucket, fault: str
+) -> None:
+    fake.settings.script = [fault, fault]
+    pictures = [picture(seed) for seed in range(8)]
+    results = await make(BATCH, timing=replace(FAST, deadline=1.0)).embed_images(
+        [bucket.add(f"{seed}.jpg", data) for seed, data in enumerate(pictures)]
+    )
+    np.testing.assert_array_equal(results, [vector_of(data) for data in pictures])
+    assert fake.counts.creates == 5
+
+
+@pytest.mark.parametrize("status", [403, 500, 503])
+async def test_a_store_that_fails_is_never_an_images_fault(make: Any, bucket: Bucket, status: int) -> None:
+    images = [bucket.add(f"{seed}.jpg", picture(seed)) for seed in range(4)]
+    bucket.status = status
+    with pytest.raises(ModelError, match=str(status)) as caught:
+        await make(BATCH).embed_images(images)
+    assert caught.value.transient == (status >= 500)
+
+
+async def test_a_store_that_nobody_can_reach_is_never_an_images_fault(make: Any) -> None:
+    with pytest.raises(ModelError, match="127.0.0.1") as caught:
+        await make(BATCH).embed_images([ImageInput(address="http://127.0.0.1:9/a.jpg")])
+    assert caught.value.transient
+
+
+async def test_images_that_have_no_public_address_are_no_use_to_the_batch_model(make: Any) -> None:
+    with pytest.raises(ModelError, match="REPLICATE_MODEL=openai/clip") as caught:
+        await make(BATCH).embed_images([ImageInput(address="/images/photos/a.jpg")])
+    assert not caught.value.transient
+
+
+# --- Rate limits ---
+
+
+@pytest.mark.parametrize(
+    ("says", "wasted"),
+    [("429_seconds", 6), ("429_resets", 6), ("429_expected", 6), ("429_field", 6), ("429_rate", 6), ("429_bare", 8)],
+)
+async def test_a_slow_account_works_slowly_with_few_calls_in_vain(
+    make: Any, fake: FakeReplicate, says: str, wasted: int
+) -> None:
+    # 6 a minute, in a hundredth of the time.
+    fake.settings.rate, fake.settings.rate_period, fake.settings.rate_says = 6, 0.6, says
+    embedder = make()
+    pictures = [picture(seed) for seed in range(30)]
+    results = await asyncio.gather(*(embed(embedder, data) for data in pictures))
+    np.testing.assert_array_equal(results, [vector_of(sent_for(data)) for data in pictures])
+    assert fake.counts.creates <= 30 + wasted
+
+
+async def test_speed_comes_back_when_the_limit_goes(make: Any, fake: FakeReplicate) -> None:
+    fake.settings.rate, fake.settings.rate_period = 6, 0.6
+    fake.settings.latency = 0.01
+    embedder = make()
+    await asyncio.gather(*(embed(embedder, picture(1)) for _ in range(10)))
+    fake.settings.rate = 0
+    # Within the test's time limit only at more than a hundred times the speed of before.
+    await asyncio.wait_for(asyncio.gather(*(embedder.embed_texts([f"dog {n}"]) for n in range(500))), 30)
+
+
+# --- Ends ---
+
+
+@pytest.mark.parametrize("fault", ["stuck_starting", "stuck_processing"])
+async def test_a_prediction_that_is_no_longer_waited_for_is_cancelled(
+    make: Any, fake: FakeReplicate, fault: str
+) -> None:
+    fake.settings.script = [fault]
+    await embed(make(), picture(1))
+    assert (fake.counts.cancels, fake.counts.statuses["canceled"]) == (1, 1)
+    assert fake.counts.headers[0]["Cancel-After"] == "5s"
+
+
+async def test_a_call_that_is_cancelled_cancels_its_prediction(make: Any, fake: FakeReplicate) -> None:
+    fake.settings.unwaited = 1.0
+    fake.settings.latency = 30.0
+    embedder = make()
+    task = asyncio.create_task(embed(embedder, picture(1)))
+    while not fake.counts.gets:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert fake.counts.statuses["canceled"] == 1
+    fake.settings.unwaited, fake.settings.latency = 0.0, 0.0
+    assert not isinstance(await embed(embedder, picture(2)), ImageRefused)
+
+
+# --- Settings ---
+
+
+def test_names_tell_models_apart(make: Any) -> None:
+    other = "0" * 64
+    assert make().name == "replicate:openai/clip"
+    assert make("krthr/clip-embeddings").name == "replicate:krthr/clip-embeddings"
+    assert make(f"{BATCH}:{other}").name == f"replicate:{BATCH}:{other}"
+
+
+async def test_another_version_of_a_known_model_is_called(make: Any, fake: FakeReplicate) -> None:
+    with pytest.raises(ModelError, match="REPLICATE_MODEL"):  # which the fake does not have
+        await embed(make(f"krthr/clip-embeddings:{'0' * 64}"), picture(1))
+    assert fake.counts.creates == 1
+
+
+def test_every_setting_that_is_wrong_is_named(make: Any) -> None:
+    with pytest.raises(SettingsError) as caught:
+        make("cjwbw/clip-vit-large-patch14", token="", base_url="api.replicate.com")
+    message = str(caught.value)
+    for name in ("REPLICATE_API_TOKEN", "REPLICATE_MODEL", "REPLICATE_BASE_URL", "openai/clip"):
+        assert name in message
+    with pytest.raises(SettingsError, match="64 hexadecimal digits"):
+        make("krthr/clip-embeddings:latest")
+
+
+@pytest.mark.parametrize("model", ["openai/clip", "krthr/clip-embeddings", BATCH])
+async def test_a_check_tells_whose_token_it_is_and_predicts_nothing(make: Any, fake: FakeReplicate, model: str) -> None:
+    assert await make(model).check() == f"{model} at Replicate, as acme"
+    assert fake.counts.creates == 0
+
+
+async def test_a_check_names_the_setting_that_is_wrong(make: Any, bucket: Bucket) -> None:
+    with pytest.raises(ModelError, match="401.*REPLICATE_API_TOKEN"):
+        await make(token="r8_other").check()
+    with pytest.raises(ModelError, match="404.*REPLICATE_MODEL"):
+        await make(f"{BATCH}:{'0' * 64}").check()
+    with pytest.raises(ModelError, match="REPLICATE_BASE_URL"):
+        await make(base_url="http://127.0.0.1:9").check()
+    bucket.add("v1", b"<html>")
+    with pytest.raises(ModelError):
+        await make(base_url=bucket.url).check()
+
+
+# --- The fake as a process of its own ---
+
+
+def test_the_fake_serves_as_a_process_and_is_controlled_over_http() -> None:
+    command = [sys.executable, "-m", "tests.fakes.replicate", "--settings", '{"latency": 0.01}']
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+
+        def post(path: str, body: dict[str, Any]) -> Any:
+            headers = {"Content-Type": "application/json", "Authorization": "Bearer r8_fake", "Prefer": "wait"}
+            request = urllib.request.Request(url + path, json.dumps(body).encode(), headers)
+            with urllib.request.urlopen(request) as response:
+                return json.load(response)
+
+        assert post("/_control", {"latency": 0.02, "script": ["failed"]})["latency"] == 0.02
+        create = "/v1/models/openai/clip/predictions"
+        assert post(create, {"input": {"text": "a dog"}})["status"] == "failed"
+        assert post(create, {"input": {"text": "a dog"}})["output"]["embedding"] == vector_of_text("a dog")
+        with urllib.request.urlopen(url + "/_counts") as response:
+            counts = json.load(response)
+        assert (counts["creates"], counts["faults"]) == (2, {"failed": 1})
+        process.terminate()
+        assert process.wait() == 0
+
+
+def test_the_fake_takes_its_settings() -> None:
+    with FakeReplicate.serving(Settings(token="other")) as fake:
+        assert fake.settings.token == "other"
