@@ -25,7 +25,7 @@ async def read(conn: Connection, collection: Collection) -> dict[str, Any]:
         counts,
         rate_per_minute=await stats.rate_per_minute(conn, collection, now=datetime.now(UTC)),
         calls=await stats.calls(conn, collection),
-        price_per_image=wiring.price_per_image(collection.model),
+        price=wiring.price_of(collection.model),
     )
     reasons = await stats.reasons(conn, collection) if counts.failed else {}
     return {"bucket": collection.bucket} | asdict(counts) | {"reasons": reasons} | asdict(speed)

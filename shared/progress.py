@@ -6,6 +6,14 @@ from shared.model import Counts
 
 
 @dataclass(frozen=True)
+class Price:
+    """What a model charges, in US dollars: estimates. A call may embed several images."""
+
+    per_call: float
+    per_image: float
+
+
+@dataclass(frozen=True)
 class Speed:
     """``rate_per_minute`` is measured over the last minutes, 0 when nothing is left; then ``eta_seconds`` is None.
 
@@ -18,12 +26,12 @@ class Speed:
     cost_to_go: float
 
 
-def speed(counts: Counts, *, rate_per_minute: float, calls: int, price_per_image: float) -> Speed:
+def speed(counts: Counts, *, rate_per_minute: float, calls: int, price: Price) -> Speed:
     """Return the figures for a collection that has *counts*."""
     moving = counts.pending > 0 and rate_per_minute > 0
     return Speed(
         rate_per_minute=round(rate_per_minute, 1) if moving else 0.0,
         eta_seconds=round(counts.pending / rate_per_minute * 60, 1) if moving else None,
-        cost_so_far=round(calls * price_per_image, 6),
-        cost_to_go=round(counts.pending * price_per_image, 6),
+        cost_so_far=round(calls * price.per_call, 6),
+        cost_to_go=round(counts.pending * price.per_image, 6),
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import SettingsError
@@ -18,12 +18,17 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
 
     database_url: SecretStr | None = None
-    image_browser_home: Path = Field(default_factory=lambda: platformdirs.user_data_path("image-browser", appauthor=False))
+    image_browser_home: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("image-browser", appauthor=False)
+    )
     bucket: str | None = None
 
     r2_account_id: str | None = None
     r2_access_key_id: str | None = None
     r2_secret_access_key: SecretStr | None = None
+    aws_access_key_id: str | None = None
+    aws_secret_access_key: SecretStr | None = None
+    aws_session_token: SecretStr | None = None
     s3_endpoint_url: str | None = None
     s3_region: str | None = None
     public_url: str | None = None
@@ -33,6 +38,15 @@ class Settings(BaseSettings):
     replicate_model: str = "openai/clip"
     replicate_base_url: str = "https://api.replicate.com"
     clip_model: str = "ViT-L/14"
+
+    @model_validator(mode="after")
+    def _store_is_complete(self) -> "Settings":
+        if self.r2_account_id or self.s3_endpoint_url:
+            if not (self.r2_access_key_id or self.aws_access_key_id):
+                raise ValueError("R2_ACCESS_KEY_ID (or AWS_ACCESS_KEY_ID) is missing: the object store needs a key")
+            if not (self.r2_secret_access_key or self.aws_secret_access_key):
+                raise ValueError("R2_SECRET_ACCESS_KEY (or AWS_SECRET_ACCESS_KEY) is missing: the key needs its secret")
+        return self
 
     @property
     def embedder_for_new(self) -> EmbedderKind:
@@ -62,6 +76,8 @@ def load(kind: type[S], **flags: Any) -> S:
 
 def _problem(error: dict[str, Any]) -> str:
     name = ".".join(str(part) for part in error["loc"]).upper()
+    if not name:
+        return str(error["msg"]).removeprefix("Value error, ")
     secret = any(word in name for word in ("TOKEN", "SECRET", "KEY", "URL"))
     value = "" if secret or error["type"] == "missing" else f" is {error['input']!r}"
     return f"{name}{value}: {error['msg']}"

@@ -7,7 +7,9 @@ from shared.db import embedded
 from shared.db.pool import Database
 from shared.decoding import Decoder
 from shared.embedders import Embedder
+from shared.embedders.replicate import MODELS, ReplicateEmbedder
 from shared.errors import SettingsError
+from shared.progress import Price
 from shared.settings import EmbedderKind, Settings
 from shared.stores import ObjectStore
 from shared.stores.folder import FolderStore
@@ -55,7 +57,21 @@ def open_store(settings: Settings, bucket: str, *, concurrency: int) -> ObjectSt
     """Return the store that holds *bucket*; nothing is asked of it yet."""
     if settings.s3_endpoint_url is None and settings.r2_account_id is None:
         return FolderStore(settings.home / "buckets", bucket, threads=concurrency)
-    raise SettingsError("S3_ENDPOINT_URL, R2_ACCOUNT_ID: not available yet; leave them unset to use folders")
+    # boto3 takes a while to import, and not everybody needs it.
+    from shared.stores.s3 import S3Store, r2_endpoint
+
+    secret = settings.r2_secret_access_key or settings.aws_secret_access_key
+    token = settings.aws_session_token
+    return S3Store(
+        endpoint_url=settings.s3_endpoint_url or r2_endpoint(settings.r2_account_id or ""),
+        access_key_id=settings.r2_access_key_id or settings.aws_access_key_id or "",
+        secret_access_key=secret.get_secret_value() if secret else "",
+        session_token=token.get_secret_value() if token else None,
+        bucket=bucket,
+        region=settings.s3_region or ("auto" if settings.s3_endpoint_url is None else "us-east-1"),
+        public_url=settings.public_url,
+        concurrency=concurrency,
+    )
 
 
 def kind_of(model: str) -> EmbedderKind:
@@ -72,7 +88,19 @@ def make_embedder(settings: Settings, kind: EmbedderKind, decoder: Decoder, *, c
         from shared.embedders.offline import OfflineEmbedder
 
         return OfflineEmbedder(settings.home / "models", decoder)
-    raise SettingsError(f"EMBEDDER={kind} is not available yet: use EMBEDDER=offline")
+    if kind == "clip":
+        from shared.embedders.clip import ClipEmbedder
+
+        return ClipEmbedder(settings.clip_model, settings.home / "models", decoder)
+    if settings.replicate_api_token is None:
+        raise SettingsError("EMBEDDER=replicate needs REPLICATE_API_TOKEN; EMBEDDER=offline needs no account")
+    return ReplicateEmbedder(
+        token=settings.replicate_api_token.get_secret_value(),
+        decoder=decoder,
+        model=settings.replicate_model,
+        base_url=settings.replicate_base_url,
+        concurrency=concurrency,
+    )
 
 
 def same_model(embedder: Embedder, *, bucket: str, model: str) -> None:
@@ -84,6 +112,9 @@ def same_model(embedder: Embedder, *, bucket: str, model: str) -> None:
         )
 
 
-def price_per_image(model: str) -> float:
-    """Return what a vector of *model* costs, an estimate in US dollars; 0 where it costs this machine's time alone."""
-    return 0.0
+def price_of(model: str) -> Price:
+    """Return what the vectors of *model* cost; nothing where it takes this machine's time alone."""
+    traits = MODELS.get(model.removeprefix("replicate:").partition(":")[0])
+    if traits is None:
+        return Price(per_call=0, per_image=0)
+    return Price(per_call=traits.price_per_image * traits.batch_size, per_image=traits.price_per_image)

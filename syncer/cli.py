@@ -24,7 +24,8 @@ from shared.errors import ImageBrowserError, SettingsError
 from shared.model import Collection
 from shared.sql import collections, queue, stats
 from shared.stores import ObjectStore
-from syncer import report
+from syncer import doctor, report
+from syncer.drop import drop_objects
 from syncer.embed import Embedding, Policy
 from syncer.outage import Outages
 from syncer.progress import Progress
@@ -135,6 +136,11 @@ def _parser() -> argparse.ArgumentParser:
     retry = add("retry", _retry, "put images that were given up back into the queue")
     retry.add_argument("--bucket", help="the bucket (default: BUCKET)")
     retry.add_argument("--key", help="only this image")
+    drop = add("drop", _drop, "remove a collection: its rows, and the objects that were put into the bucket for it")
+    drop.add_argument("--bucket", help="the bucket (default: BUCKET)")
+    drop.add_argument("--yes", action="store_true", help="really do it")
+    drop.add_argument("--keep-objects", action="store_true", help="remove the rows alone")
+    add("doctor", _doctor, "check every setting and connection, and say what to do")
     add("buckets", _buckets, "list collections")
     add("migrate", _migrate, "bring the database to the form that this version expects")
     return parser
@@ -255,7 +261,7 @@ async def _transfer(arguments: argparse.Namespace, *, upload: bool, embed: bool)
                     if embed:
                         phases.create_task(embedding.run())
                 watching.cancel()
-        return await _summary(arguments, parts, collection, embedder)
+        return await _summary(arguments, parts, collection)
 
 
 def _folder(path: Path) -> Path:
@@ -316,8 +322,8 @@ async def _measure(parts: Parts, collection: Collection) -> None:
         await asyncio.sleep(1)
 
 
-async def _summary(arguments: argparse.Namespace, parts: Parts, collection: Collection, embedder: Embedder) -> int:
-    row = await parts.database.run(partial(_one_status, collection=collection, price=embedder.price_per_image))
+async def _summary(arguments: argparse.Namespace, parts: Parts, collection: Collection) -> int:
+    row = await parts.database.run(partial(_one_status, collection=collection))
     done = parts.progress.counts
     if arguments.json:
         report.as_json(
@@ -329,14 +335,14 @@ async def _summary(arguments: argparse.Namespace, parts: Parts, collection: Coll
     return SOME_FAILED if row["failed"] else DONE
 
 
-async def _one_status(conn: Connection, collection: Collection, price: float) -> dict[str, Any]:
+async def _one_status(conn: Connection, collection: Collection) -> dict[str, Any]:
     now = datetime.now(UTC)
     counts = await stats.counts(conn, collection)
     speed = progress.speed(
         counts,
         rate_per_minute=await stats.rate_per_minute(conn, collection, now=now),
         calls=await stats.calls(conn, collection),
-        price_per_image=price,
+        price=wiring.price_of(collection.model),
     )
     return report.status_of(collection, counts, await stats.reasons(conn, collection), speed)
 
@@ -346,7 +352,7 @@ async def _status(arguments: argparse.Namespace) -> int:
         chosen = [await _existing(parts)] if arguments.bucket else await parts.database.run(collections.every)
 
         async def every(conn: Connection) -> list[dict[str, Any]]:
-            return [await _one_status(conn, c, wiring.price_per_image(c.model)) for c in chosen]
+            return [await _one_status(conn, c) for c in chosen]
 
         rows = await parts.database.run(every)
     if arguments.json:
@@ -388,6 +394,34 @@ async def _buckets(arguments: argparse.Namespace) -> int:
     else:
         report.collections(rows)
     return DONE
+
+
+async def _drop(arguments: argparse.Namespace) -> int:
+    async with _parts(arguments) as parts, contextlib.AsyncExitStack() as stack:
+        collection = await _existing(parts)
+        if not arguments.yes:
+            counts = await parts.database.run(partial(stats.counts, collection=collection))
+            raise SettingsError(f"this removes {collection.bucket!r} with {counts.total} images: add --yes to do it")
+        removed = 0
+        if not arguments.keep_objects:
+            store = wiring.open_store(parts.settings, collection.bucket, concurrency=parts.settings.upload_concurrency)
+            stack.push_async_callback(store.close)
+            removed = await drop_objects(parts.database, store, collection)
+        await parts.database.run(partial(collections.drop, collection=collection))
+    if arguments.json:
+        report.as_json({"bucket": collection.bucket, "dropped": True, "objects_removed": removed})
+    else:
+        print(f"{collection.bucket}: removed, with {removed} objects")
+    return DONE
+
+
+async def _doctor(arguments: argparse.Namespace) -> int:
+    findings = await doctor.examine(_load(arguments))
+    if arguments.json:
+        report.as_json({"checks": [vars(finding) for finding in findings]})
+    else:
+        report.findings(findings)
+    return DONE if all(finding.ok for finding in findings) else COULD_NOT_RUN
 
 
 async def _migrate(arguments: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from shared.model import Collection, Counts, Failure
 from shared.progress import Speed
+from syncer.doctor import Finding
 
 
 def as_json(result: Any) -> None:
@@ -58,6 +59,12 @@ def collections(rows: Sequence[Collection]) -> None:
     """Print which collections there are."""
     for c in rows:
         print(f"{c.bucket}  {c.model}  {c.dimensions} dimensions")
+
+
+def findings(rows: Sequence[Finding]) -> None:
+    """Print what checks found, a line each."""
+    for finding in rows:
+        print(f"{'ok ' if finding.ok else 'BAD'}  {finding.name}: {finding.detail}")
 
 
 def failures(rows: Sequence[Failure]) -> None:

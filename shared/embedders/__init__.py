@@ -29,9 +29,8 @@ class Embedder(Protocol):
 
     ``name`` identifies the space: vectors of two names are never compared. ``batch_size`` is how many images one call
     of embed_images should be given, ``wants`` which field of an ImageInput it reads, ``local`` whether a call costs
-    nothing but this machine's time. ``price_per_image`` is an estimate in US dollars, 0 where nothing is charged, and
-    ``calls`` counts the images that were sent to be charged for, tries that failed included. ``notice`` is a sentence
-    that people should read who use the model, or None.
+    nothing but this machine's time. ``price_per_image`` is an estimate in US dollars, 0 where nothing is charged.
+    ``notice`` is a sentence that people should read who use the model, or None.
     """
 
     name: str
@@ -40,8 +39,11 @@ class Embedder(Protocol):
     wants: Literal["data", "address"]
     local: bool
     price_per_image: float
-    calls: int
     notice: str | None
+
+    @property
+    def calls(self) -> int:
+        """How many calls were made that are charged for, failed tries included; one may take batch_size images."""
 
     async def embed_images(self, images: Sequence[ImageInput]) -> list[Vector | ImageRefused]:
         """Return for each image, in order, its unit-length vector [dimensions], or why the image is at fault.

@@ -183,3 +183,18 @@ async def recent(
             {"created_at": created_at, "id": image_id, "limit": limit, "model": collection.model},
         )
         return await cur.fetchall()
+
+
+async def own_keys(conn: AsyncConnection[Any], collection: Collection, *, after: str, limit: int) -> list[str]:
+    """Return keys of objects that we put into the bucket, by key, behind *after*; adopted ones are not ours."""
+    cur = await conn.execute(
+        for_collection(
+            """
+            SELECT r2_key FROM {images} WHERE r2_key > %(after)s AND origin <> 'adopted'
+             ORDER BY r2_key LIMIT %(limit)s
+            """,
+            collection,
+        ),
+        {"after": after, "limit": limit},
+    )
+    return [key for (key,) in await cur.fetchall()]

@@ -62,6 +62,8 @@ class ClipEmbedder:
     batch_size = 32
     wants: Literal["data", "address"] = "data"
     local = True
+    calls = 0
+    notice: str | None = None
     price_per_image = 0.0
 
     def __init__(

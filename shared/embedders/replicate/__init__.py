@@ -71,6 +71,7 @@ class ReplicateEmbedder:
 
     dimensions = 768
     local = False
+    notice: str | None = None
 
     def __init__(
         self,
@@ -254,9 +255,9 @@ class ReplicateEmbedder:
         try:
             # By what it says it embedded, so that no vector can come to another image than its own.
             found = {one["input"]: one["embedding"] for one in output} if batch else {inputs[0]: output["embedding"]}
+            results = {each: _vector(found[each]) for each in inputs}
         except (KeyError, TypeError) as exc:
-            raise PredictionFailed(f"its output has an unknown form: {str(output)[:80]}") from exc
-        results = {each: _vector(found.get(each, ())) for each in inputs}
+            raise PredictionFailed(f"its output has another form: {str(output)[:80]}") from exc
         if any(not isinstance(result, ImageRefused) for result in results.values()):
             self._answered_at = time.monotonic()
         return results
@@ -288,10 +289,10 @@ def _check_settings(*, token: str, model: str, base_url: str) -> None:
 
 
 async def _all(tasks: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Return the results of all; when some fail, raise the first failure after the last one has ended."""
+    """Return the results of all, refusals among them; a failure is raised after the last one has ended."""
     results = await asyncio.gather(*tasks, return_exceptions=True)
     for result in results:
-        if isinstance(result, BaseException):
+        if isinstance(result, BaseException) and not isinstance(result, ImageRefused):
             raise result
     return results  # type: ignore[return-value]
 
@@ -312,9 +313,9 @@ def _vector_of_text(text: str, result: Vector | ImageRefused) -> Vector:
 
 
 def _parts(inputs: list[str], error: str) -> tuple[list[str], list[str]]:
-    """Part inputs that failed together: the one that the error names from the others, else in two halves."""
+    """Part inputs that failed together: the address that the error names from the others, else in two halves."""
     # The longest, for one address may be the beginning of another.
-    named = max((each for each in inputs if each in error), key=len, default=None)
+    named = max((each for each in inputs if "://" in each and each in error), key=len, default=None)
     if named is not None:
         return [each for each in inputs if each != named], [named]
     half = len(inputs) // 2

@@ -1,0 +1,69 @@
+"""Checks every setting and connection, each by itself, and says what to do about what does not work."""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+
+from shared import wiring
+from shared.db import pool
+from shared.decoding import Decoder
+from shared.embedders.replicate import ReplicateEmbedder
+from shared.errors import ImageBrowserError
+from syncer.settings import SyncerSettings
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found, as a sentence; with the remedy where it is not ``ok``."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+async def examine(settings: SyncerSettings) -> list[Finding]:
+    """Return the findings of all checks."""
+    return [
+        await _finding("database", _database(settings)),
+        await _finding("store", _store(settings)),
+        await _finding("model", _model(settings)),
+    ]
+
+
+async def _finding(name: str, check: Awaitable[str]) -> Finding:
+    try:
+        return Finding(name, True, await check)
+    except ImageBrowserError as exc:
+        return Finding(name, False, str(exc))
+
+
+async def _database(settings: SyncerSettings) -> str:
+    async with wiring.database_url(settings) as url:
+        where = "DATABASE_URL" if settings.database_url else f"embedded, under {settings.home}"
+        return f"{await pool.check(url)} ({where})"
+
+
+async def _store(settings: SyncerSettings) -> str:
+    if not settings.r2_account_id and not settings.s3_endpoint_url:
+        return f"folders under {settings.home / 'buckets'}"
+    if not settings.bucket:
+        return "settings are complete; set BUCKET to have the bucket itself checked"
+    store = wiring.open_store(settings, settings.bucket, concurrency=1)
+    try:
+        await store.prepare()
+    finally:
+        await store.close()
+    return f"bucket {settings.bucket!r} answers"
+
+
+async def _model(settings: SyncerSettings) -> str:
+    decoder = Decoder()
+    kind = settings.embedder_for_new
+    embedder = wiring.make_embedder(settings, kind, decoder)
+    try:
+        if isinstance(embedder, ReplicateEmbedder):
+            return await embedder.check()
+        await embedder.embed_texts(["a photo"])
+        return f"{embedder.name}, {embedder.dimensions} dimensions, on this machine"
+    finally:
+        await embedder.close()
+        await decoder.close()

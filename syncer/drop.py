@@ -1,0 +1,32 @@
+"""Removes from a bucket what was put there for a collection."""
+
+from functools import partial
+
+from shared.db.pool import Database
+from shared.model import Collection
+from shared.sql import images
+from shared.stores import RESERVED_PREFIX, ObjectStore
+
+BATCH = 1000
+
+
+async def drop_objects(database: Database, store: ObjectStore, collection: Collection) -> int:
+    """Remove the collection's objects and all that is ours in the bucket; return how many.
+
+    Objects that were adopted were there before us, and stay.
+    """
+    removed = 0
+    last = ""
+    while keys := await database.run(partial(images.own_keys, collection=collection, after=last, limit=BATCH)):
+        await store.delete(keys)
+        removed += len(keys)
+        last = keys[-1]
+    ours: list[str] = []
+    async for found in store.list(RESERVED_PREFIX):
+        ours.append(found.key)
+        if len(ours) == BATCH:
+            await store.delete(ours)
+            removed += len(ours)
+            ours.clear()
+    await store.delete(ours)
+    return removed + len(ours)
