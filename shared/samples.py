@@ -5,6 +5,7 @@ scikit-learn are CC BY 2.0: the pagoda by danielbuechele, the flower by vultilio
 """
 
 import shutil
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -55,3 +56,7 @@ def _package_folder(package: str) -> Path:
     if spec is None or spec.origin is None:
         raise SettingsError(f"the sample photos need {package}: install the extra, as in pip install '.[demo]'")
     return Path(spec.origin).parent
+
+
+if __name__ == "__main__":
+    sample_photos(Path(sys.argv[1]))

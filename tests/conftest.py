@@ -22,6 +22,7 @@ from psycopg import sql
 
 from shared.db import embedded, migrate
 from shared.db.pool import Database
+from shared.samples import sample_photos
 
 # What a test's outcome must not depend on.
 CLEAN_ENVIRONMENT = {
@@ -86,8 +87,6 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the real sample photos."""
     folder = tmp_path_factory.mktemp("photos")
-    from shared.samples import sample_photos
-
     sample_photos(folder)
     return folder
 
