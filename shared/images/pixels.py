@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, ImageFile
+from PIL import AvifImagePlugin, Image, ImageCms, ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -30,6 +30,8 @@ from shared.images.formats import SNIFF_BYTES, Format, sniff
 MAX_PIXELS = 200_000_000
 # Pillow's own cap is a warning first, lower, and only checked on some paths: ours stands in its place.
 Image.MAX_IMAGE_PIXELS = None
+# One image, one core: the worker processes are what runs in parallel.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 Size = tuple[int, int]
 File = io.BytesIO | io.BufferedReader
@@ -155,7 +157,6 @@ def _plugin(kind: Format) -> Callable[[File], ImageFile.ImageFile]:
         case Format.HEIC:
             import pillow_heif
 
-            # One image, one core: the worker processes are what runs in parallel.
             pillow_heif.options.DECODE_THREADS = 1
             return pillow_heif.HeifImageFile
         case Format.JPEG:
