@@ -9,7 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,11 @@ PICTURES = [ImageInput(data=picture(number)) for number in range(len(SIZES))]
 XENOVA = "Xenova/clip-vit-base-patch32"
 
 
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[Decoder]:
-    decoder = Decoder(2)
+@pytest.fixture
+async def decoder() -> AsyncIterator[Decoder]:
+    decoder = Decoder(1)
     yield decoder
-    asyncio.run(decoder.close())
+    await decoder.close()
 
 
 class Clip:
