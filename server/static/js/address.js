@@ -1,7 +1,8 @@
 /** A state of the page and its address, in both directions. What is not a state of ours (filters) is carried along. */
 
 const OWN = ["bucket", "q", "similar", "view"];
-const PAGE_SIZE = 60;
+/** How many images a page of a list has. */
+export const PAGE_SIZE = 60;
 
 /** The state that an address names: `{bucket, q, similar, view, filters}`; absent parts are "". */
 export function parse(href, defaultBucket) {

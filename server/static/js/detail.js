@@ -1,5 +1,7 @@
 /** The chosen image above its neighbours, and the facts about an image in words. */
 
+import { getJson } from "./api.js";
+import { image as imageAddress } from "./address.js";
 import { bytes, date, fileName, folder, number, score, taken } from "./format.js";
 
 const template = document.getElementById("detail-template");
@@ -10,6 +12,7 @@ export function detailElement(image, closeAddress, element = template.content.fi
   const name = fileName(image.key);
   const address = image.preview_url || image.url;
   fit(picture, image);
+  fit(element.querySelector(".detail-stage"), image);
   picture.alt = name;
   // The thumbnail is there already where the reader has just clicked it.
   picture.style.backgroundImage = `url(${JSON.stringify(image.thumbnail_url)})`;
@@ -27,10 +30,17 @@ export function detailElement(image, closeAddress, element = template.content.fi
 /** Give a picture its final box before it is loaded; base.css does the arithmetic. */
 export function fit(picture, image) {
   const known = image.width && image.height;
-  picture.classList.toggle("fitted", Boolean(known));
+  if (picture.tagName === "IMG") picture.classList.toggle("fitted", Boolean(known));
   if (!known) return;
   picture.style.setProperty("--width", image.width);
   picture.style.setProperty("--height", image.height);
+}
+
+/** Ask once for what lists leave out (EXIF, lens, keywords) and keep it with the image; without it, all goes on. */
+export async function withDetails(image, bucket) {
+  if ("exif" in image) return;
+  const whole = await getJson(imageAddress(bucket, image.id)).catch(() => ({}));
+  Object.assign(image, { ...whole, ...image, status: whole.status ?? image.status });
 }
 
 /** Fill a `<dl>` with what is known of an image; call it again when more is. */
@@ -58,25 +68,27 @@ function facts(image) {
     const megapixels = number(Math.round((image.width * image.height) / 1e5) / 10);
     add("Size", `${number(image.width)} × ${number(image.height)} (${megapixels} MP)`);
   }
-  const size = image.bytes ?? image.size_bytes ?? image.size;
-  if (typeof size === "number") add("File", bytes(size));
+  if (image.size) add("File", bytes(image.size));
   if (image.taken_at) add("Taken", taken(image.taken_at));
   add("Camera", image.camera);
   add("Lens", image.lens);
+  add("Caption", image.caption);
+  add("Keywords", image.keywords?.join(", "));
+  if (image.latitude || image.longitude) add("Place", `${image.latitude.toFixed(5)}, ${image.longitude.toFixed(5)}`);
   if (image.created_at) add("Added", date(image.created_at));
   if (typeof image.score === "number") add("Similarity", score(image.score));
   if (image.status === "pending") add("Search", "Not searchable yet");
-  if (image.status === "failed") add("Search", image.reason ? `Failed: ${image.reason}` : "Failed");
+  if (image.status === "failed") add("Search", image.failure_reason ? `Failed: ${image.failure_reason}` : "Failed");
   const known = new Set(rows.map(([, value]) => value));
   for (const [name, value] of Object.entries(image.exif ?? {})) {
-    const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+    const text = String(typeof value === "object" ? JSON.stringify(value) : value).trim();
     if (!known.has(text)) add(spaced(name), text.slice(0, 200));
   }
   return rows;
 }
 
-/** "FocalLengthIn35mm" and "focal_length" as words. */
+/** "ExposureTime" and "exposure_time" as "Exposure time"; abbreviations such as ISO stay. */
 function spaced(name) {
-  const words = name.replace(/_/g, " ").replace(/([a-z0-9])([A-Z])/g, "$1 $2");
-  return words.charAt(0).toUpperCase() + words.slice(1).toLowerCase();
+  const words = name.replace(/_/g, " ").replace(/([a-z0-9])([A-Z])/g, "$1 $2").replace(/([a-z])(\d)/g, "$1 $2").replace(/^F ?Number$/, "Aperture");
+  return words.charAt(0).toUpperCase() + words.slice(1).replace(/\b[A-Z](?=[a-z])/g, (letter) => letter.toLowerCase());
 }

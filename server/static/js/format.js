@@ -2,6 +2,7 @@
 
 const whole = new Intl.NumberFormat();
 const decimal = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
+const money = new Intl.NumberFormat(undefined, { style: "currency", currency: "USD" });
 const dateOnly = new Intl.DateTimeFormat(undefined, { dateStyle: "long" });
 // A camera's clock has no time zone: what it showed is what is written.
 const cameraTime = new Intl.DateTimeFormat(undefined, { dateStyle: "long", timeStyle: "short", timeZone: "UTC" });
@@ -42,5 +43,7 @@ export function duration(seconds) {
 }
 
 export const rate = (perMinute) => `${decimal.format(perMinute)} per minute`;
+
+export const dollars = (amount = 0) => money.format(amount);
 
 export const score = (value) => value.toFixed(2);

@@ -3,7 +3,7 @@
 import { getJson } from "./api.js";
 import * as address from "./address.js";
 import { Arrivals } from "./arrivals.js";
-import { detailElement } from "./detail.js";
+import { detailElement, withDetails, writeFacts } from "./detail.js";
 import { fileName, images as countImages, number } from "./format.js";
 import { Grid } from "./grid.js";
 import { closingMenus, listen } from "./keyboard.js";
@@ -94,7 +94,9 @@ class Gallery {
     }
     for (const figure of document.querySelectorAll("data.number")) figure.textContent = number(Number(figure.value));
     if (main.dataset.error) this.#drawMessage({ message: main.dataset.error }, () => this.reload());
+    this.#drawSearchBox();
     this.#drawList();
+    main.classList.add("is-ready");
     this.#remember();
     if (place) this.#findPlace(place);
     if (this.state.view) this.#openLarge();
@@ -103,6 +105,7 @@ class Gallery {
   // Going from one state to another
 
   #listen() {
+    $("lightbox").addEventListener("close", () => this.grid.resized());
     addEventListener("popstate", () => this.#popped());
     addEventListener("scroll", () => this.#notePlace(), { passive: true });
     addEventListener("pagehide", () => this.#savePlace());
@@ -219,8 +222,8 @@ class Gallery {
       if (error.name === "AbortError") return;
       results.next = null;
       this.results = results;
-      this.#drawAll();
       this.#drawMessage(error, () => this.#open(state, { place }));
+      this.#drawAll();
       return;
     } finally {
       if (request === this.#request) this.#busy(false);
@@ -408,6 +411,12 @@ class Gallery {
     const close = address.page({ bucket: this.bucket, filters: this.state.filters });
     const detail = detailElement(this.#chosen, close, element);
     if (!element) holder.replaceChildren(detail);
+    this.#completeDetail(detail, this.#chosen);
+  }
+
+  async #completeDetail(detail, image) {
+    await withDetails(image, this.bucket);
+    writeFacts(detail.querySelector(".detail-facts"), image);
   }
 
   #drawSearchBox() {
@@ -424,18 +433,28 @@ class Gallery {
 
   #drawEmpty() {
     const { state, results, stats } = this;
-    if (results.images.length) return $("empty")?.remove();
-    if ($("empty")) return;
+    $("empty")?.remove();
+    if (results.images.length || !$("message").hidden) return;
     const box = document.createElement("div");
+    const help = document.createElement("p");
+    let title = "Nothing here yet";
+    if (state.similar && this.#chosen?.status === "pending") {
+      title = "This image is not searchable yet";
+      help.textContent = "What looks like it appears here once its turn has come.";
+    } else if (stats?.pending && (state.q || state.similar)) {
+      title = "Nothing is searchable yet";
+      help.textContent = `${countImages(stats.pending)} still to go.`;
+    } else if (state.similar) {
+      title = "Nothing to compare it with";
+      help.textContent = "There is no other searchable image in this collection.";
+    } else {
+      const command = document.createElement("code");
+      command.textContent = `syncer sync ~/Pictures --bucket ${this.bucket || "photos"}`;
+      help.append("Run ", command, document.createElement("br"), "Photos appear here while they are being uploaded.");
+    }
     box.id = "empty";
     box.className = "empty";
-    const title = paragraph(state.q || state.similar ? "Nothing is searchable here yet" : "Nothing here yet", "empty-title");
-    const command = document.createElement("code");
-    command.textContent = `syncer sync ~/Pictures --bucket ${this.bucket || "photos"}`;
-    const help = document.createElement("p");
-    if (stats?.pending) help.textContent = `${countImages(stats.pending)} wait for their vectors. They appear here as they arrive.`;
-    else help.append("Run ", command);
-    box.append(title, help);
+    box.append(paragraph(title, "empty-title"), help);
     $("wall").before(box);
   }
 

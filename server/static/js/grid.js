@@ -39,7 +39,7 @@ export class Grid {
     this.#addressOf = addressOf;
     addEventListener("scroll", () => this.#soon(), { passive: true });
     addEventListener("resize", () => this.#soon(), { passive: true });
-    new ResizeObserver(() => this.#resized()).observe(wall);
+    new ResizeObserver(() => this.resized()).observe(wall);
     list.addEventListener("keydown", (event) => this.#key(event));
     list.addEventListener("focusin", (event) => {
       const index = this.indexOf(event.target);
@@ -179,8 +179,10 @@ export class Grid {
     return seen.find((at) => this.#layout.boxes[at].top + wallTop >= eye) ?? seen[0] ?? -1;
   }
 
-  #resized() {
-    if (this.#layout && this.#wall.clientWidth !== this.#layout.width) this.keepingPlace(() => this.relayout());
+  /** The wall may have another width now. Behind an open dialog it waits: the scroll bar is only away for a while. */
+  resized() {
+    if (!this.#layout || this.#wall.clientWidth === this.#layout.width) return;
+    if (!document.querySelector("dialog[open]")) this.keepingPlace(() => this.relayout());
   }
 
   #place(from) {

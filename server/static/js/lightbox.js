@@ -1,8 +1,6 @@
 /** One image as large as the window, stepping through the list that it belongs to. */
 
-import { getJson } from "./api.js";
-import { image as imageAddress } from "./address.js";
-import { fit, writeFacts } from "./detail.js";
+import { fit, withDetails, writeFacts } from "./detail.js";
 import { fileName, number } from "./format.js";
 
 const SWIPE = 48;
@@ -58,7 +56,9 @@ export class Lightbox {
     this.#index = list.images.findIndex((other) => other.id === image.id);
     this.#image = image;
     this.#render();
-    if (!this.#dialog.open) this.#dialog.showModal();
+    if (this.#dialog.open) return;
+    this.#dialog.showModal();
+    this.#dialog.focus();
   }
 
   close() {
@@ -115,10 +115,8 @@ export class Lightbox {
     if (side.hidden) return;
     const image = this.#image;
     writeFacts(side.querySelector("dl"), image);
-    if (image.exif !== undefined) return;
-    const whole = await getJson(imageAddress(this.#bucket, image.id)).catch(() => null);
-    if (whole) image.exif = whole.exif ?? {};
-    if (whole && image === this.#image) writeFacts(side.querySelector("dl"), { ...whole, ...image });
+    await withDetails(image, this.#bucket);
+    if (image === this.#image) writeFacts(side.querySelector("dl"), image);
   }
 
   #key(event) {

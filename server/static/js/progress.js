@@ -1,6 +1,6 @@
 /** The indexing progress: a server-sent stream of statistics, drawn as a ring and a table of figures. */
 
-import { duration, number, rate } from "./format.js";
+import { dollars, duration, number, rate } from "./format.js";
 
 const FIRST_PAUSE = 1000;
 const LONGEST_PAUSE = 30000;
@@ -77,6 +77,10 @@ export class Progress {
       rate: stats.rate_per_minute ? rate(stats.rate_per_minute) : "–",
       eta: pending && stats.eta_seconds !== null && stats.eta_seconds !== undefined ? duration(stats.eta_seconds) : "–",
     };
+    figures.cost = dollars(stats.cost_so_far) + (pending ? `, ${dollars(stats.cost_to_go)} to go` : "");
+    for (const row of element.querySelectorAll(".progress-cost")) {
+      row.hidden = !(stats.cost_so_far || stats.cost_to_go);
+    }
     for (const [name, text] of Object.entries(figures)) {
       element.querySelector(`[data-stat="${name}"]`).textContent = text;
     }

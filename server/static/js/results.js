@@ -1,7 +1,7 @@
 /** One list of images, as far as it has been loaded: what a search, a neighbourhood or the recent images answer. */
 
 import { getJson } from "./api.js";
-import { after, list } from "./address.js";
+import { PAGE_SIZE, after, list } from "./address.js";
 
 export class Results {
   #address;
@@ -40,7 +40,7 @@ export class Results {
   async #load(signal, limit) {
     if (this.done) return [];
     const url = new URL(this.next, location.href);
-    if (limit) url.searchParams.set("limit", limit);
+    url.searchParams.set("limit", limit ?? PAGE_SIZE);
     return this.#take(await getJson(url.pathname + url.search, { signal }));
   }
 
