@@ -487,7 +487,7 @@ class FakeReplicate:
             case "429_field":
                 return await self._problem(request, 429, throttled, retry_after=told)
             case "429_rate":
-                rate = 60 * (self.settings.rate or 1) / self.settings.rate_period
+                rate = 60 * (self.settings.rate or 600) / self.settings.rate_period
                 detail = (
                     f"{throttled} Your rate limit for creating predictions is reduced to {rate:g} requests per minute"
                 )

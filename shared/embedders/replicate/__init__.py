@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from shared.decoding import Decoder
 from shared.embedders import ImageInput, Vector, unit_vector
-from shared.embedders.replicate.client import Client, PredictionFailed, Timing
+from shared.embedders.replicate.client import Client, PredictionFailed, PredictionOverdue, Timing
 from shared.embedders.replicate.derivative import data_url
 from shared.embedders.replicate.text import is_too_long, may_fit, one_line, shorter, surely_fits
 from shared.errors import ImageRefused, ModelError, Reason, SettingsError
@@ -53,7 +53,7 @@ MODELS = {
     ),
 }
 
-_TRIES = 3  # of an input on which the model fails without saying that it always will
+_TRIES = 5  # of an input on which the model fails without saying that it always will
 _UNREADABLE = re.compile(r"cannot identify image|truncated|broken data stream|decompression bomb", re.IGNORECASE)
 _PROBE = "a photo"
 _BY_THE_MODEL = (Reason.MODEL_REFUSED, Reason.BAD_VECTOR)
@@ -231,7 +231,8 @@ class ReplicateEmbedder:
 
     async def _embed_alone(self, single: str, kind: Kind) -> Vector | ImageRefused:
         """Embed one input, more than once where it fails without a reason that is sure to stay."""
-        for _ in range(_TRIES):
+        tries = _TRIES
+        while True:
             try:
                 result = (await self._predict([single], kind))[single]
             except PredictionFailed as exc:
@@ -239,9 +240,11 @@ class ReplicateEmbedder:
                 result = ImageRefused(Reason.MODEL_REFUSED, f"the model failed on it: {exc}", final=final)
                 if final or is_too_long(str(exc)):
                     return result
-            if not isinstance(result, ImageRefused):
+                if isinstance(exc, PredictionOverdue):
+                    tries -= _TRIES // 2  # for the time that it took
+            tries -= 1
+            if tries <= 0 or not isinstance(result, ImageRefused):
                 return result
-        return result
 
     async def _predict(self, inputs: list[str], kind: Kind) -> dict[str, Vector | ImageRefused]:
         """Return what one prediction gives for each of the inputs; a single model takes one.

@@ -67,6 +67,10 @@ class PredictionFailed(Exception):
     """The model ran on this input and gave no answer; the message says why, in the model's words."""
 
 
+class PredictionOverdue(PredictionFailed):
+    """The model began, and was stopped when it had not ended by the deadline."""
+
+
 class _RateLimited(ModelError):
     """A call was over the limit; ``distance`` is how many seconds there have to be between calls, if that was said."""
 
@@ -135,7 +139,7 @@ class Client:
         if isinstance(exc, ModelError) and exc.retry_after is not None:
             return 0.0  # the pacer makes this call wait, together with all others
         first, longest = self._timing.backoff, self._timing.longest_backoff
-        return wait_exponential_jitter(initial=first, max=longest, jitter=first)(state)
+        return wait_exponential_jitter(multiplier=first, max=longest, jitter=first)(state)
 
     async def _predict(self, model_input: Json) -> Json:
         """Make a prediction and return it when it has ended; cancel it when nobody waits for it any longer."""
@@ -158,7 +162,7 @@ class Client:
             await self._cancel(prediction)
             what = f"no answer within {self._timing.deadline:g} s"
             if prediction["status"] == "processing":
-                raise PredictionFailed(what) from exc
+                raise PredictionOverdue(what) from exc
             raise ModelError(f"the model at Replicate did not start: {what}", transient=True) from exc
         except asyncio.CancelledError:
             await asyncio.shield(self._cancel(prediction))

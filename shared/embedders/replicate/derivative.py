@@ -18,7 +18,7 @@ def data_url(data: bytes) -> str:
     and loses nothing but what JPEG at quality 95 loses. The largest that 224 x 224 pixels of noise make is 130 kB;
     Replicate takes data URLs of up to 256 kB. Raises ImageRefused for what cannot be decoded.
     """
-    image = open_rgb(data, at_least=(2 * SIDE, 2 * SIDE))
+    image = _middle(open_rgb(data, at_least=(2 * SIDE, 2 * SIDE), colour_profile=False))
     scale = SIDE / min(image.size)
     width, height = (max(SIDE, int(side * scale)) for side in image.size)
     left, top = (width - SIDE) // 2, (height - SIDE) // 2
@@ -26,3 +26,12 @@ def data_url(data: bytes) -> str:
     file = io.BytesIO()
     square.save(file, "JPEG", quality=95, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """Return the middle of an image that is long and narrow, which scaled whole could take any amount of memory."""
+    longest = 2 * min(image.size)
+    if max(image.size) <= longest:
+        return image
+    left, top = (max(0, side - longest) // 2 for side in image.size)
+    return image.crop((left, top, image.width - left, image.height - top))

@@ -7,18 +7,17 @@ from collections import deque
 
 from shared.errors import ModelError
 
-_MARGIN = 1.05  # below the limit by this much, since calls sent evenly do not arrive evenly
-_ENOUGH = 10  # calls that have to pass before a higher speed is believed in
-_NEGLIGIBLE = 0.02  # seconds between calls that no limit asks for: full speed again
+_MARGIN = 1.05  # slower than the limit by this much, since calls sent evenly do not arrive evenly
+_BACKOFF = 1.25  # slower by this much after a refusal that says nothing new
+_SPEED_UP = 0.001  # faster by this much with each call that passes, times how many have passed since the last refusal
 
 
 class Pacer:
     """Lets calls go one after the other, as far apart as the service seems to want. Times are in seconds.
 
-    At first there is no distance. A refusal stops all calls for as long as it says, and from then on they keep the
-    distance that follows from it. Then the speed is doubled again and again while nothing is refused, the first time
-    after *window* seconds, and after each further refusal later: so a limit that stays costs few refused calls, and
-    one that goes is forgotten within minutes.
+    At first there is no distance between calls. A refusal stops all of them for as long as it says, and sets a distance
+    for those that follow. Each call that passes shortens it, by more the longer nothing is refused: a limit that stays
+    costs about one refused call in twenty, and one that goes is forgotten after a hundred calls.
     """
 
     def __init__(self, *, window: float, longest_pause: float) -> None:
@@ -28,13 +27,13 @@ class Pacer:
         self._queue = asyncio.Lock()  # which is fair: first come, first served
         self._next = 0.0  # when the next call may go
         self._distance = 0.0
-        self._recent: deque[float] = deque()  # when calls passed, over the last window
-        self._passed = 0  # calls since the distance last changed
+        self._longest_told = 0.0  # the longest pause that a refusal asked for, since the distance was 0
         self._refused_at = 0.0
-        self._hold = window / 2  # how long after a refusal a higher speed is tried; doubled by each one
+        self._passed = 0  # calls since the last refusal
+        self._recent: deque[float] = deque()  # when calls passed, over the last window
 
     async def turn(self) -> float:
-        """Wait until a call may go, and return the moment, to be given to ``refused``."""
+        """Wait until a call may go, and return the moment, which ``refused`` wants to know."""
         async with self._queue:
             # Again after each sleep, since a refusal may have moved the moment.
             while (pause := self._next - time.monotonic()) > 0:
@@ -46,38 +45,46 @@ class Pacer:
             self._next = now + self._distance
             return now
 
-    def passed(self) -> None:
-        """Note that the service took a call."""
-        now = time.monotonic()
-        self._recent.append(now)
-        self._forget(now)
-        self._passed += 1
-        if self._distance and self._passed >= _ENOUGH and now - self._refused_at >= self._hold:
-            self._distance = self._distance / 2 if self._distance > _NEGLIGIBLE else 0.0
-            self._passed = 0
-
     def pause(self, seconds: float) -> None:
-        """Let no call go for so many seconds."""
-        # Callers that were told the same moment should not all come back in it.
+        """Let no call go for so long."""
+        # A little longer, since what is said is rounded.
         self._next = max(self._next, time.monotonic() + seconds * random.uniform(1.0, 1.1))
 
+    def passed(self) -> None:
+        """Note that the service took a call."""
+        self._recent.append(time.monotonic())
+        self._forget()
+        self._passed += 1
+        self._distance *= 1 - min(0.5, _SPEED_UP * self._passed)
+        if self._distance < self._window / 3000:  # which no limit asks for
+            self._distance = self._longest_told = 0.0
+
     def refused(self, sent_at: float, *, pause: float, distance: float | None) -> None:
-        """Note that the call sent at *sent_at* was over the limit.
+        """Note that the call that went at *sent_at* was over the limit.
 
         *pause* is how long the service wants to be left alone, *distance* what it wants between calls, if it said so.
         """
         self.pause(pause)
         if sent_at < self._refused_at:
             return  # it went at the former speed, and says nothing about the one that has been set since
-        now = self._refused_at = time.monotonic()
-        self._forget(now)
-        # A token bucket has its next token within one distance, so the pause is no longer than it; a window that is
-        # used up may want a longer pause, but then it has let through as many calls as it lets through.
-        distance = distance or min(pause, self._window / max(1, len(self._recent)))
-        self._distance = max(1.5 * self._distance, _MARGIN * distance)
+        if distance is not None:
+            self._distance = max(self._distance, _MARGIN * distance)
+        else:
+            self._distance = self._guess(pause)
+        self._refused_at = time.monotonic()
         self._passed = 0
-        self._hold = min(2 * self._hold, 15 * self._window)
 
-    def _forget(self, now: float) -> None:
-        while self._recent and self._recent[0] < now - self._window:
+    def _guess(self, pause: float) -> float:
+        """Return the distance that follows from a refusal."""
+        self._forget()
+        self._longest_told = max(self._longest_told, pause)
+        # A bucket of tokens has the next one within one distance, so that a pause is no longer than it. A window that
+        # is used up may ask for a long pause, but then it let through as many calls as it lets through.
+        guess = max(_BACKOFF * self._distance, _MARGIN * min(pause, self._window / max(1, len(self._recent))))
+        # And its distance is not much longer than the longest pause: so refusals that come at random do not add up.
+        # Unless a call is refused although all waited: then what was said was too little.
+        return min(guess, 1.5 * self._longest_told) if self._passed else guess
+
+    def _forget(self) -> None:
+        while self._recent and self._recent[0] < time.monotonic() - self._window:
             self._recent.popleft()
