@@ -21,6 +21,6 @@ trap 'exit 130' INT TERM
 
 # Status 3: finished, but some files are no images; they were named above.
 "$BIN/syncer" sync "$PHOTOS" --bucket "$bucket" || [ $? -eq 3 ]
-kill -0 "$server" 2>/dev/null || exit 1
+kill -0 "$server" 2>/dev/null || { echo "The server has ended: see above, or take another port with PORT=" >&2; exit 1; }
 printf '\nThe gallery is at http://127.0.0.1:%s/?bucket=%s (Ctrl-C ends it)\n' "$PORT" "$bucket"
 wait "$server"

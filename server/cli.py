@@ -2,10 +2,12 @@
 
 import argparse
 import logging
+import socket
 import sys
 from typing import NoReturn
 
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 from server.settings import ServerSettings
 from shared import settings
@@ -22,13 +24,14 @@ def main() -> NoReturn:
     parser.add_argument("--workers", type=int, help="how many processes serve (1)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("sse_starlette").setLevel(logging.WARNING)
+    for noisy in ("uvicorn.error", "sse_starlette"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         loaded = settings.load(ServerSettings, **vars(arguments))
     except ImageBrowserError as exc:
         print(f"server: {exc}", file=sys.stderr)
         sys.exit(1)
-    uvicorn.run(
+    config = uvicorn.Config(
         "server.app:from_environment",
         factory=True,
         host=loaded.host,
@@ -39,4 +42,22 @@ def main() -> NoReturn:
         # Progress streams never end by themselves: a stop does not wait for them.
         timeout_graceful_shutdown=3,
     )
+    server = _Announcing(config)
+    try:
+        if loaded.workers == 1:
+            server.run()
+        else:
+            Multiprocess(config, target=server.run, sockets=[config.bind_socket()]).run()
+    except KeyboardInterrupt:
+        pass
     sys.exit(0)
+
+
+class _Announcing(uvicorn.Server):
+    """Says where it serves, once it does."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+            print(f"Image Browser serves on http://{host}:{self.config.port}", file=sys.stderr, flush=True)

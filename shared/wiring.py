@@ -1,4 +1,7 @@
-"""Puts the parts together as the settings say: the database, the store and the model, for both processes."""
+"""Puts the parts together as the settings say: the database, the store and the model, for both processes.
+
+Adapters are imported where they are chosen: each brings libraries that take a while to load, and most runs use one.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -7,7 +10,6 @@ from shared.db import embedded
 from shared.db.pool import Database
 from shared.decoding import Decoder
 from shared.embedders import Embedder
-from shared.embedders.replicate import MODELS, ReplicateEmbedder
 from shared.errors import SettingsError
 from shared.progress import Price
 from shared.settings import EmbedderKind, Settings
@@ -57,7 +59,6 @@ def open_store(settings: Settings, bucket: str, *, concurrency: int) -> ObjectSt
     """Return the store that holds *bucket*; nothing is asked of it yet."""
     if settings.s3_endpoint_url is None and settings.r2_account_id is None:
         return FolderStore(settings.home / "buckets", bucket, threads=concurrency)
-    # boto3 takes a while to import, and not everybody needs it.
     from shared.stores.s3 import S3Store, r2_endpoint
 
     secret = settings.r2_secret_access_key or settings.aws_secret_access_key
@@ -92,6 +93,8 @@ def make_embedder(settings: Settings, kind: EmbedderKind, decoder: Decoder, *, c
         from shared.embedders.clip import ClipEmbedder
 
         return ClipEmbedder(settings.clip_model, settings.home / "models", decoder)
+    from shared.embedders.replicate import ReplicateEmbedder
+
     if settings.replicate_api_token is None:
         raise SettingsError("EMBEDDER=replicate needs REPLICATE_API_TOKEN; EMBEDDER=offline needs no account")
     return ReplicateEmbedder(
@@ -114,7 +117,9 @@ def same_model(embedder: Embedder, *, bucket: str, model: str) -> None:
 
 def price_of(model: str) -> Price:
     """Return what the vectors of *model* cost; nothing where it takes this machine's time alone."""
-    traits = MODELS.get(model.removeprefix("replicate:").partition(":")[0])
-    if traits is None:
+    if kind_of(model) != "replicate":
         return Price(per_call=0, per_image=0)
+    from shared.embedders.replicate import MODELS
+
+    traits = MODELS[model.removeprefix("replicate:").partition(":")[0]]
     return Price(per_call=traits.price_per_image * traits.batch_size, per_image=traits.price_per_image)

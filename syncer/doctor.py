@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from shared import wiring
 from shared.db import pool
 from shared.decoding import Decoder
-from shared.embedders.replicate import ReplicateEmbedder
 from shared.errors import ImageBrowserError
 from syncer.settings import SyncerSettings
 
@@ -60,7 +59,10 @@ async def _model(settings: SyncerSettings) -> str:
     kind = settings.embedder_for_new
     embedder = wiring.make_embedder(settings, kind, decoder)
     try:
-        if isinstance(embedder, ReplicateEmbedder):
+        if kind == "replicate":
+            from shared.embedders.replicate import ReplicateEmbedder
+
+            assert isinstance(embedder, ReplicateEmbedder)
             return await embedder.check()
         await embedder.embed_texts(["a photo"])
         return f"{embedder.name}, {embedder.dimensions} dimensions, on this machine"

@@ -64,14 +64,21 @@ def template(postgres: str) -> str:
     return name
 
 
-@pytest.fixture
-def database_url(postgres: str, template: str) -> Iterator[str]:
-    """The address of a database of this test's own."""
+@contextmanager
+def new_database(postgres: str, template: str) -> Iterator[str]:
+    """The address of a new database, migrated, until the block ends."""
     name = f"test_{uuid4().hex[:12]}"
     with psycopg.connect(postgres, autocommit=True) as conn:
         conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
         yield postgres.replace("/image_browser?", f"/{name}?")
         conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database_url(postgres: str, template: str) -> Iterator[str]:
+    """The address of a database of this test's own."""
+    with new_database(postgres, template) as url:
+        yield url
 
 
 @pytest_asyncio.fixture
@@ -129,10 +136,8 @@ class Syncer:
         )
 
 
-@pytest.fixture
-def home(tmp_path: Path, shared_folder: Path) -> Path:
-    """An IMAGE_BROWSER_HOME of this test's own; the offline model is built once for all tests."""
-    folder = tmp_path / "home"
+def make_home(folder: Path, shared_folder: Path) -> Path:
+    """Make an IMAGE_BROWSER_HOME; the offline model is built once for all of them."""
     folder.mkdir()
     models = shared_folder / "models"
     models.mkdir(exist_ok=True)
@@ -140,17 +145,28 @@ def home(tmp_path: Path, shared_folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def environment(home: Path, database_url: str) -> Mapping[str, str]:
-    """The environment of a command of this test."""
+def make_environment(home: Path, database_url: str) -> dict[str, str]:
+    """Return the environment of a command that works with these."""
     own = {"DATABASE_URL": database_url, "IMAGE_BROWSER_HOME": str(home), "EMBEDDER": "offline"}
     return CLEAN_ENVIRONMENT | own
 
 
 @pytest.fixture
-def syncer(environment: Mapping[str, str]) -> Syncer:
+def home(tmp_path: Path, shared_folder: Path) -> Path:
+    """An IMAGE_BROWSER_HOME of this test's own."""
+    return make_home(tmp_path / "home", shared_folder)
+
+
+@pytest.fixture
+def environment(home: Path, database_url: str) -> dict[str, str]:
+    """The environment of a command of this test."""
+    return make_environment(home, database_url)
+
+
+@pytest.fixture
+def syncer(environment: dict[str, str]) -> Syncer:
     """The command ``syncer``."""
-    return Syncer(dict(environment))
+    return Syncer(environment)
 
 
 @dataclass

@@ -62,9 +62,9 @@ class ClipEmbedder:
     batch_size = 32
     wants: Literal["data", "address"] = "data"
     local = True
+    price_per_image = 0.0
     calls = 0
     notice: str | None = None
-    price_per_image = 0.0
 
     def __init__(
         self, model: str, cache: Path, decoder: Decoder, *, threads: int | None = None, endpoint: str | None = None
