@@ -42,12 +42,11 @@ def main() -> NoReturn:
         # Progress streams never end by themselves: a stop does not wait for them.
         timeout_graceful_shutdown=3,
     )
-    server = _Announcing(config)
     try:
         if loaded.workers == 1:
-            server.run()
+            _Announcing(config).run()
         else:
-            Multiprocess(config, target=server.run, sockets=[config.bind_socket()]).run()
+            Multiprocess(config, sockets=[config.bind_socket()]).run()
     except KeyboardInterrupt:
         pass
     sys.exit(0)
