@@ -338,7 +338,9 @@ class FolderStore:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as exc:
-            raise _refused(key, "needs a folder where an object lies that has its name", final=False) from exc
+            if any(os.path.lexists(folder) and not folder.is_dir() for folder in target.parents):
+                raise _refused(key, "needs a folder where an object lies that has its name", final=False) from exc
+            raise FileNotFoundError(f"{target.parent} came and went") from exc
         except OSError as exc:
             if exc.errno in _NAME_REFUSED:
                 raise _refused(key, f"cannot be a path on this disk: {exc.strerror}") from exc

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import os
 import re
 import threading
 import time
@@ -18,13 +19,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import boto3.session
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,
     HTTPClientError,
     IncompleteReadError,
-    ResponseStreamingError,
     SSLError,
 )
 from botocore.handlers import add_expect_header
@@ -131,9 +133,15 @@ class S3Store:
 
     async def prepare(self) -> None:
         """Make sure that the bucket can be listed. A listing says why not; a HEAD request has no room for a reason."""
-        answer = await self._call(
-            lambda: self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1), patience=_PREPARE_PATIENCE
-        )
+        try:
+            answer = await self._call(
+                lambda: self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1), patience=_PREPARE_PATIENCE
+            )
+        except StoreError as exc:
+            # Every S3 error has a code; where there is none, botocore puts the status in its place.
+            if isinstance(exc.__cause__, ClientError) and _code(exc.__cause__) in {"", str(_status(exc.__cause__))}:
+                raise self._not_s3(transient=exc.transient) from exc.__cause__
+            raise
         if "Name" not in answer:
             raise self._not_s3()
 
@@ -361,15 +369,14 @@ class S3Store:
         where = f"the object store at {self._endpoint_url}"
         if isinstance(exc, SSLError):
             return StoreError(f"{where} has no certificate that this machine trusts: {exc}", transient=False)
-        if isinstance(exc, HTTPClientError | IncompleteReadError | ResponseStreamingError):
+        if isinstance(exc, ConnectionError | HTTPClientError | IncompleteReadError):
             advice = "look at the network, and at S3_ENDPOINT_URL or R2_ACCOUNT_ID"
             return StoreError(f"{where} cannot be reached, or does not answer: {exc}: {advice}", transient=True)
         return StoreError(f"{where} cannot be asked: {exc}", transient=False)
 
     def _refusal(self, exc: ClientError, key: str) -> StoreError:
-        metadata = exc.response.get("ResponseMetadata", {})
-        code, status = _code(exc), metadata.get("HTTPStatusCode", 0)
-        headers = metadata.get("HTTPHeaders", {})
+        code, status = _code(exc), _status(exc)
+        headers = exc.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         where = f"the object store at {self._endpoint_url}"
         if code == "NoSuchKey" or (status == 404 and key and code in {"404", "NotFound"}):
             return self._missing(key)
@@ -403,9 +410,9 @@ class S3Store:
     def _taken(self, key: str) -> ObjectExists:
         return ObjectExists(f"there is an object {key!r} in bucket {self.bucket!r} already")
 
-    def _not_s3(self) -> StoreError:
+    def _not_s3(self, *, transient: bool = False) -> StoreError:
         message = f"what answers at {self._endpoint_url} does not speak S3: look at S3_ENDPOINT_URL or R2_ACCOUNT_ID"
-        return StoreError(message, transient=False)
+        return StoreError(message, transient=transient)
 
 
 # Making a client is not safe in threads, unlike using one.
@@ -414,8 +421,13 @@ _CREATION = threading.Lock()
 
 @lru_cache(maxsize=1)
 def _session() -> boto3.session.Session:
-    """Return the one session: it keeps the description of S3, which takes 150 ms to read, for clients at 10 ms each."""
-    return boto3.session.Session()  # type: ignore[no-untyped-call]
+    """Return the one session: it keeps the description of S3, which takes 150 ms to read, for clients at 10 ms each.
+
+    It reads none of the files that the AWS command line keeps: a profile of that name may not even be there.
+    """
+    ignored = {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
+    core = botocore.session.Session(session_vars=ignored)  # type: ignore[no-untyped-call]
+    return boto3.session.Session(botocore_session=core)  # type: ignore[no-untyped-call]
 
 
 class _Signer:
@@ -487,6 +499,10 @@ def _wait(state: RetryCallState) -> float:
 
 def _code(exc: ClientError) -> str:
     return str(exc.response.get("Error", {}).get("Code", ""))
+
+
+def _status(exc: ClientError) -> int:
+    return int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _retry_after(headers: dict[str, str]) -> float | None:

@@ -46,7 +46,7 @@ AWKWARD_KEYS = [
 
 @pytest.fixture(scope="module")
 def s3_server() -> Iterator[S3Server]:
-    with S3Server() as server:
+    with S3Server(page_size=10) as server:
         yield server
 
 

@@ -29,14 +29,21 @@ Kind = Literal[
 
 
 class S3Server:
-    """moto's S3, started on a free port; use it as a context manager or call start and stop."""
+    """moto's S3, started on a free port; use it as a context manager or call start and stop.
+
+    *page_size* is how many objects a listing gives at once.
+    """
 
     url: str
+
+    def __init__(self, *, page_size: int = 1000) -> None:
+        self._page_size = page_size
 
     def start(self) -> Self:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         environment |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
         environment |= {"AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+        environment |= {"MOTO_S3_DEFAULT_MAX_KEYS": str(self._page_size)}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.fakes.s3"],
             stdin=subprocess.PIPE,
@@ -121,6 +128,7 @@ class FaultyProxy:
         self.requests: list[Request] = []
         self.rule: Rule = lambda request: None
         self._upstream = urlsplit(upstream).netloc
+        self._port = 0
         self._lock = threading.Lock()
 
     @property
@@ -162,8 +170,9 @@ class FaultyProxy:
 
             upstream = self._upstream
 
-        self._server = _ProxyServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._server = _ProxyServer(("127.0.0.1", self._port), Handler)
+        self._port = self._server.server_port  # the same one when it is started again
+        self.url = f"http://127.0.0.1:{self._port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         return self
@@ -184,6 +193,25 @@ class _ProxyServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._connections: set[socket.socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Stop listening, and hang up on clients that keep their connections."""
+        super().server_close()
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that hang up are part of the play."""
