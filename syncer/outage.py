@@ -13,6 +13,16 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+_backoff = wait_random_exponential(multiplier=0.5, max=30)
+
+
+def _pause(state: RetryCallState) -> float:
+    """Wait as long as the service asked for, and longer and longer where it asked for nothing."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, ServiceError) else None
+    return max(_backoff(state), asked or 0.0)
+
+
 class Outages:
     """Tries work again while a service is away, up to *patience* seconds, and says so to *waiting*."""
 
@@ -24,7 +34,7 @@ class Outages:
         """Return what *work* returns; raise its ServiceError when it is not transient or patience ends."""
         policy = AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, ServiceError) and error.transient),
-            wait=wait_random_exponential(multiplier=0.5, max=30),
+            wait=_pause,
             stop=stop_after_delay(self._patience),
             before_sleep=self._tell,
             reraise=True,

@@ -33,6 +33,8 @@ async def claim(
                     SELECT id, model
                       FROM {queue} AS candidate
                      WHERE model = %(model)s AND state = 'pending' AND due_at <= now()
+                       -- After a restart, whoever held a lease meanwhile gets the time to come back and use it.
+                       AND (lease IS NULL OR pg_postmaster_start_time() < now() - %(duration)s)
                        AND NOT EXISTS (
                            SELECT FROM {images} AS mine
                              JOIN {images} AS twin ON twin.sha256 = mine.sha256 AND twin.id < mine.id
