@@ -13,7 +13,8 @@ COMMIT = "0123456789" * 4
 class FakeHub:
     """Serves ``repositories``, name -> folder. ``fetched`` lists the files whose content was asked for.
 
-    A file whose path is in ``cut_short`` ends in the middle, as when a connection breaks.
+    A file whose path is in ``cut_short`` ends in the middle, as when a connection breaks; one in ``stalled`` does not
+    come until the hub is closed.
     """
 
     def __init__(self, repositories: dict[str, Path]) -> None:
@@ -21,6 +22,9 @@ class FakeHub:
         self.fetched: list[str] = []
         self.requests = 0
         self.cut_short: set[str] = set()
+        self.stalled: set[str] = set()
+        self.stalling = threading.Event()
+        self._closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
@@ -35,6 +39,7 @@ class FakeHub:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -73,6 +78,10 @@ class FakeHub:
                 self.end_headers()
                 if with_body:
                     hub.fetched.append(file)
+                    if file in hub.stalled:
+                        hub.stalling.set()
+                        hub._closing.wait()
+                        return
                     self.wfile.write(content[: len(content) // 2] if file in hub.cut_short else content)
 
             def _answer_commit(self) -> None:

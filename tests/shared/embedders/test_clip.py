@@ -7,6 +7,7 @@ import asyncio
 import io
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -278,6 +279,24 @@ async def test_a_download_that_was_cut_short_is_said_and_goes_on_with_the_next_c
         await embedder.embed_texts(["a dog"])
     tiny_hub.cut_short.clear()
     assert (await embedder.embed_texts(["a dog"])).shape == (1, 12)
+
+
+def test_a_download_can_be_interrupted(tmp_path: Path) -> None:
+    code = (
+        "import asyncio, sys; from pathlib import Path; from shared.decoding import Decoder;"
+        "from shared.embedders.clip import ClipEmbedder\n"
+        "async def main():"
+        " await ClipEmbedder('ViT-B/32', Path(sys.argv[1]), Decoder(1), endpoint=sys.argv[2]).embed_texts(['a dog'])\n"
+        "asyncio.run(main())"
+    )
+    with FakeHub({XENOVA: MODELS / "transformers_clip"}) as hub:
+        hub.stalled.add("onnx/text_model.onnx")
+        command = [sys.executable, "-c", code, str(tmp_path), hub.endpoint]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            assert hub.stalling.wait(60)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+    assert errors.rstrip().endswith("KeyboardInterrupt")
 
 
 async def test_a_repository_without_the_file_is_said(clip: Clip, tiny_hub: FakeHub) -> None:

@@ -1,0 +1,146 @@
+"""Measures the models that run on this machine: images per second, and what a text costs by its length.
+
+    python -m bench.local_models [--images 64] [--rounds 5] [--scratch FOLDER]
+
+An embedder is compared with as little as can be: the same files decoded by a pool of processes, then the same arrays
+given to a bare ONNX Runtime session, each with the whole machine to itself. Both are measured in every round, one after
+the other, and the ratio is the median over the rounds. CLIP has the shape of ViT-B/32 and random weights.
+"""
+
+import argparse
+import asyncio
+import io
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import skimage.data
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.random_clip import ensure_made
+from shared.decoding import Decoder
+from shared.embedders import Embedder, ImageInput
+from shared.embedders.clip import ClipEmbedder
+from shared.embedders.clip import preprocess as clip_pixels
+from shared.embedders.clip.layouts import read_image_model
+from shared.embedders.offline import OfflineEmbedder
+from shared.embedders.offline import pixels as offline_pixels
+
+CORES = os.cpu_count() or 1
+Read = Callable[[bytes], NDArray[np.uint8]]
+Feed = Callable[[Sequence[NDArray[np.uint8]]], dict[str, NDArray[Any]]]
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "image-browser-bench")
+    arguments = parser.parse_args()
+    files = photos(arguments.images)
+    print(f"{len(files)} photos of 1600 x 1200, {sum(map(len, files)) / len(files) / 1e3:.0f} kB; {CORES} cores")
+
+    decoder = Decoder()
+    folder = ensure_made(arguments.scratch / "random-ViT-B-32")
+    clip = ClipEmbedder(str(folder), arguments.scratch, decoder)
+    model = read_image_model(folder)
+    await measure_images(
+        clip, files, arguments.rounds, session_file=model.weights, batch=8,
+        read=partial(clip_pixels.read_pixels, preprocessing=model.preprocessing),
+        feed=lambda pixels: {"pixel_values": model.preprocessing.normalise(np.stack(pixels))},
+    )  # fmt: skip
+    await measure_texts(clip)
+    await clip.close()
+
+    offline = OfflineEmbedder(arguments.scratch, decoder)
+    await offline.embed_images([ImageInput(files[0])])  # builds the model
+    await measure_images(
+        offline, files, arguments.rounds, batch=1,
+        session_file=next(arguments.scratch.rglob("image_encoder.onnx")),
+        read=offline_pixels.read_pixels, feed=lambda pixels: {"pixels": np.stack(pixels)},
+    )  # fmt: skip
+    await measure_texts(offline)
+    await offline.close()
+    await decoder.close()
+
+
+def photos(count: int) -> list[bytes]:
+    """Return JPEG files made of photographs that come with scikit-image, each another detail."""
+    sources = [Image.fromarray(getattr(skimage.data, name)()) for name in ("astronaut", "coffee", "chelsea", "rocket")]
+    files = []
+    for number in range(count):
+        source = sources[number % len(sources)].rotate(number, expand=False)
+        file = io.BytesIO()
+        source.resize((1600, 1200), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+        files.append(file.getvalue())
+    return files
+
+
+async def measure_images(
+    embedder: Embedder, files: list[bytes], rounds: int, *, session_file: Path, batch: int, read: Read, feed: Feed
+) -> None:
+    images = [ImageInput(data) for data in files]
+    together, alone = bare_session(session_file, threads=0), bare_session(session_file, threads=1)
+    ratios, rates = [], []
+    with (
+        ProcessPoolExecutor(CORES, mp_context=get_context("forkserver")) as processes,
+        ThreadPoolExecutor(CORES) as threads,
+    ):
+        pixels = list(processes.map(read, files))
+        feeds = [feed(pixels[start : start + batch]) for start in range(0, len(pixels), batch)]
+        await embedder.embed_images(images)
+        for _ in range(rounds):
+            decoding = seconds(lambda: list(processes.map(read, files)))
+            # The bare session may use the cores in the way that suits it better.
+            computing = min(
+                seconds(lambda: [together.run(None, values) for values in feeds]),
+                seconds(lambda: list(threads.map(lambda values: alone.run(None, values), feeds))),
+            )
+            start = time.perf_counter()
+            await embedder.embed_images(images)
+            ours = time.perf_counter() - start
+            ratios.append((decoding + computing) / ours)
+            rates.append((len(files) / ours, len(files) / (decoding + computing)))
+    own, bare = (statistics.median(column) for column in zip(*rates, strict=True))
+    print(
+        f"{embedder.name}: {own:.1f} images/s, bare session plus decoding {bare:.1f};"
+        f" ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})"
+    )
+
+
+async def measure_texts(embedder: Embedder) -> None:
+    for words in (1, 3, 5, 10, 20, 40, 70):
+        text = " ".join(["dog"] * words)
+        await embedder.embed_texts([text])
+        times = []
+        for _ in range(20):
+            start = time.perf_counter()
+            await embedder.embed_texts([text])
+            times.append(time.perf_counter() - start)
+        print(f"{embedder.name}: a text of {words:2} words: {1e3 * statistics.median(times):.1f} ms")
+
+
+def bare_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
