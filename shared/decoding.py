@@ -142,6 +142,8 @@ class _Worker:
             *(sys.executable, "-m", "shared.decoding_worker", str(memory_limit), str(time_limit)),
             stdin=PIPE,
             stdout=PIPE,
+            # A reply is never held up in the pipe: asyncio would not see the end of a process with a reply half read.
+            limit=sys.maxsize,
             env=environment,
             # Ctrl-C in a terminal is for the program, which then stops its workers.
             start_new_session=True,
