@@ -137,8 +137,11 @@ class FolderStore:
 
     def path(self, key: str) -> Path:
         """Return the file that holds the object, always one inside the bucket; raise ObjectMissing if there is none."""
-        with self._open(key):
-            return self._path(key)
+        try:
+            with self._open(key):
+                return self._path(key)
+        except OSError as exc:
+            raise self._store_error(exc) from exc
 
     async def close(self) -> None:
         await asyncio.to_thread(self._executor.shutdown)

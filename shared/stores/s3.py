@@ -49,7 +49,7 @@ PART_SIZE = 8 << 20
 ADDRESS_WINDOW = 3600
 
 _DELETE_BATCH = 1000
-_PREPARE_PATIENCE = 5.0  # seconds: who starts a program with a wrong address should not wait long for the message
+_SHORT_PATIENCE = 5.0  # seconds, where somebody waits for a message: a wrong address at the start, a failure at the end
 _NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _BUCKET = re.compile(r"[a-zA-Z0-9._-]{1,255}")
 
@@ -135,7 +135,7 @@ class S3Store:
         """Make sure that the bucket can be listed. A listing says why not; a HEAD request has no room for a reason."""
         try:
             answer = await self._call(
-                lambda: self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1), patience=_PREPARE_PATIENCE
+                lambda: self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1), patience=_SHORT_PATIENCE
             )
         except StoreError as exc:
             # Every S3 error has a code; where there is none, botocore puts the status in its place.
@@ -293,7 +293,8 @@ class S3Store:
         except BaseException:
             # What is left is paid for until the store drops it (R2 after seven days).
             with suppress(StoreError):
-                await asyncio.shield(self._call(lambda: self._client.abort_multipart_upload(**where), key))
+                abort = self._call(lambda: self._client.abort_multipart_upload(**where), key, patience=_SHORT_PATIENCE)
+                await asyncio.shield(abort)
             raise
 
     async def _write(
@@ -312,17 +313,15 @@ class S3Store:
 
         try:
             await self._call(once, key)
-        except (ObjectExists, ObjectMissing, StoreError) as exc:
-            cause = exc.__cause__
-            if conditional and isinstance(cause, ClientError) and _code(cause) == "NotImplemented":
+        except StoreError as exc:
+            code = _code(exc.__cause__)
+            if conditional and code == "NotImplemented":
                 self._conditional_writes = False
                 await self._write(request, key, sha256, overwrite=overwrite)
                 return
             # The first try may have been done although its answer was lost; then the second one finds its own work.
-            own_work = isinstance(exc, ObjectExists) or (
-                isinstance(cause, ClientError) and _code(cause) == "NoSuchUpload"
-            )
-            if tries > 1 and own_work and await self._holds(key) == sha256:
+            done_before = tries > 1 and (isinstance(exc, ObjectExists) or code == "NoSuchUpload")
+            if done_before and await self._holds(key) == sha256:
                 return
             raise
 
@@ -439,7 +438,13 @@ class _Signer:
     def __init__(
         self, endpoint_url: str, region: str, access_key_id: str, secret_access_key: str, session_token: str | None
     ) -> None:
-        self._endpoint = urlsplit(endpoint_url)
+        endpoint = urlsplit(endpoint_url)
+        # As browsers name it: in small letters, and with a port only where it is not the usual one.
+        usual = {"http": 80, "https": 443}.get(endpoint.scheme)
+        self._host = endpoint.hostname or ""
+        if endpoint.port not in {None, usual}:
+            self._host += f":{endpoint.port}"
+        self._scheme, self._path = endpoint.scheme, endpoint.path
         self._region = region
         self._access_key_id = access_key_id
         self._session_token = session_token
@@ -465,11 +470,11 @@ class _Signer:
         if version:
             parameters["x-version"] = version
         query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in sorted(parameters.items()))
-        path = f"{self._endpoint.path}/{bucket}/{quote(key, safe='/-_.~')}"
-        request = f"GET\n{path}\n{query}\nhost:{self._endpoint.netloc}\n\nhost\nUNSIGNED-PAYLOAD"
+        path = f"{self._path}/{bucket}/{quote(key, safe='/-_.~')}"
+        request = f"GET\n{path}\n{query}\nhost:{self._host}\n\nhost\nUNSIGNED-PAYLOAD"
         to_sign = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
         signature = hmac.new(self._day_key(day), to_sign.encode(), hashlib.sha256).hexdigest()
-        return f"{self._endpoint.scheme}://{self._endpoint.netloc}{path}?{query}&X-Amz-Signature={signature}"
+        return f"{self._scheme}://{self._host}{path}?{query}&X-Amz-Signature={signature}"
 
 
 def _signing_key(secret_access_key: str, day: str, region: str) -> bytes:
@@ -497,8 +502,8 @@ def _wait(state: RetryCallState) -> float:
     return max(asked or 0.0, wait_random_exponential(multiplier=0.5, max=5.0)(state))
 
 
-def _code(exc: ClientError) -> str:
-    return str(exc.response.get("Error", {}).get("Code", ""))
+def _code(exc: BaseException | None) -> str:
+    return str(exc.response.get("Error", {}).get("Code", "")) if isinstance(exc, ClientError) else ""
 
 
 def _status(exc: ClientError) -> int:

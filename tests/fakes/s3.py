@@ -14,9 +14,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -50,6 +51,7 @@ class S3Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
+            cwd=Path(__file__).parents[2],
             text=True,
         )
         assert self._process.stdout is not None
@@ -73,12 +75,9 @@ class S3Server:
             answer = connection.getresponse()
             assert answer.status in {200, 409}, answer.read()
 
-    def arguments(self, bucket: str, **more: Any) -> dict[str, Any]:
-        """Return what S3Store wants for a bucket of this server."""
-        return s3_arguments(self.url, bucket, **more)
-
 
 def s3_arguments(url: str, bucket: str, **more: Any) -> dict[str, Any]:
+    """Return the arguments of an S3Store for a bucket of the server or proxy at *url*."""
     return {
         "endpoint_url": url,
         "access_key_id": ACCESS_KEY_ID,
@@ -320,13 +319,6 @@ def _kind(method: str, key: str, query: dict[str, list[str]], headers: dict[str,
         case "PUT" | "HEAD" | "DELETE":
             return "bucket"
     return "other"
-
-
-@contextlib.contextmanager
-def faulty_s3() -> Iterator[tuple[S3Server, FaultyProxy]]:
-    """Give a server and a proxy before it."""
-    with S3Server() as server, FaultyProxy(server.url) as proxy:
-        yield server, proxy
 
 
 def _main() -> None:

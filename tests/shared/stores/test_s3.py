@@ -400,6 +400,15 @@ def test_an_address_stays_the_same_for_an_hour_and_works_for_an_hour_more(monkey
     assert len(set(seen)) == 2
 
 
+def test_an_address_names_the_host_as_a_browser_does() -> None:
+    for endpoint, host in [
+        ("https://Store.Example:443/", "https://store.example/photos/"),
+        ("http://store.example:80", "http://store.example/photos/"),
+        ("http://store.example:9000/s3", "http://store.example:9000/s3/photos/"),
+    ]:
+        assert S3Store(**s3_arguments(endpoint, "photos")).address("a.jpg").startswith(f"{host}a.jpg?")
+
+
 def test_another_version_has_another_address() -> None:
     store = S3Store(**s3_arguments("https://store.example", "photos"))
     assert store.address("a.jpg", version="1") != store.address("a.jpg", version="2") != store.address("a.jpg")
@@ -478,7 +487,7 @@ async def test_a_wrong_key_is_told_with_the_settings_to_look_at(
 
 
 async def test_a_missing_bucket_is_told_with_how_to_make_it(server: S3Server) -> None:
-    message = await message_of(S3Store(**server.arguments("not-there")))
+    message = await message_of(S3Store(**s3_arguments(server.url, "not-there")))
     assert "has no bucket 'not-there': create it in the dashboard or with `aws s3 mb s3://not-there" in message
     assert server.url in message
 
@@ -490,7 +499,7 @@ async def test_a_clock_that_is_off_is_told_with_by_how_much(store: S3Store, prox
 
 
 async def test_an_endpoint_that_nobody_listens_at_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.stores.s3._PREPARE_PATIENCE", 0.1)
+    monkeypatch.setattr("shared.stores.s3._SHORT_PATIENCE", 0.1)
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # and does not listen
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
@@ -504,6 +513,6 @@ async def test_an_endpoint_that_nobody_listens_at_is_told(monkeypatch: pytest.Mo
 async def test_an_endpoint_that_does_not_speak_s3_is_told(
     store: S3Store, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch, status: int, body: str
 ) -> None:
-    monkeypatch.setattr("shared.stores.s3._PREPARE_PATIENCE", 0.1)
+    monkeypatch.setattr("shared.stores.s3._SHORT_PATIENCE", 0.1)
     proxy.rule = lambda request: Fault("status", status, body=body)
     assert "does not speak S3" in await message_of(store)
