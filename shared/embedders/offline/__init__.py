@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
@@ -18,9 +17,9 @@ from numpy.typing import NDArray
 
 from shared.decoding import Decoder
 from shared.embedders import ImageInput, Vector, unit_vector
-from shared.embedders.offline.cache import ensure_built
+from shared.embedders.offline.cache import check_packages, ensure_built
 from shared.embedders.offline.pixels import read_pixels
-from shared.errors import ImageRefused, SettingsError
+from shared.errors import ImageRefused
 
 if TYPE_CHECKING:
     # Decoding workers import this package, and have no use for ONNX Runtime.
@@ -53,15 +52,11 @@ class OfflineEmbedder:
         """Use the model in a folder of its own below *models*, building it there when first needed.
 
         *threads* is how many images or texts are computed at once, one on each processor unless given.
-        Raises SettingsError when the packages that run it are missing.
+        Raises SettingsError when the packages of the extra ``offline`` are missing.
         """
-        missing = [name for name in ("onnxruntime", "tokenizers") if find_spec(name) is None]
-        if missing:
-            raise SettingsError(
-                f"EMBEDDER=offline needs {' and '.join(missing)}: install the extra, as in pip install '.[offline]'"
-            )
-        threads = threads or os.cpu_count() or 1
         self._cache = models / self.name
+        check_packages(self._cache)
+        threads = threads or os.cpu_count() or 1
         self._decoder = decoder
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="offline-model")
         # Enough that neither decoders nor networks wait for each other; more would only fill memory with pixels.

