@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import base64
 import contextlib
+import functools
 import hashlib
 import inspect
 import io
@@ -56,6 +57,7 @@ class ModelFailure(Exception):
     """What an encoder raises to make the prediction fail; the message is the prediction's error."""
 
 
+@functools.lru_cache(maxsize=256)
 def vector_of_pixels(data: bytes) -> list[float]:
     """Return a vector that is a function of the image's pixels alone, not of length 1."""
     with Image.open(io.BytesIO(data)) as image:
@@ -88,6 +90,7 @@ class Settings:
     latency: float = 0.0  # from create to the end of a prediction
     latency_per_input: float = 0.0  # more, for each line of a batch
     unwaited: float = 0.0  # probability that a create does not wait for the answer, though asked to
+    fetches: bool = True  # without, an address stands for its image, and a benchmark measures no server of files
     seed: int = 0
     faults: dict[str, float] = field(default_factory=dict)  # fault -> probability, for creates
     poll_faults: dict[str, float] = field(default_factory=dict)  # fault -> probability, for gets
@@ -204,7 +207,7 @@ class FakeReplicate:
                 web.get("/_counts", self._show_counts),
             ]
         )
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.01)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
@@ -312,7 +315,7 @@ class FakeReplicate:
         if fault == "stuck_processing":
             return
         inputs = len(str(prediction.input.get("inputs", "")).splitlines())
-        await asyncio.sleep(self.settings.latency + self.settings.latency_per_input * inputs)
+        ends_at = time.monotonic() + self.settings.latency + self.settings.latency_per_input * inputs
         try:
             status, error, output = "succeeded", None, await self._output(prediction.model, prediction.input)
         except ModelFailure as exc:
@@ -320,6 +323,7 @@ class FakeReplicate:
             status, error, output = "failed", str(exc), None
         if fault and fault not in LOSSES:
             status, error, output = _spoil(fault, output)
+        await asyncio.sleep(ends_at - time.monotonic())
         if prediction.status not in ENDED:
             self._end(prediction, status, error, output)
 
@@ -397,6 +401,9 @@ class FakeReplicate:
         return [{"input": line, "embedding": vectors[line]} for line in lines]
 
     async def _fetch_vector(self, session: aiohttp.ClientSession, address: str, vectors: dict[str, Any]) -> None:
+        if not self.settings.fetches:
+            vectors[address] = vector_of_text(address)
+            return
         try:
             async with session.get(address) as response:  # whatever the status
                 vectors[address] = await self._image_vector(await response.read())

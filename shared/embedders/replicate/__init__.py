@@ -87,6 +87,7 @@ class ReplicateEmbedder:
 
         Raises SettingsError for values that cannot be used.
         """
+        token = token.strip()
         _check_settings(token=token, model=model, base_url=base_url)
         path, _, version = model.partition(":")
         traits = MODELS[path]
@@ -113,7 +114,7 @@ class ReplicateEmbedder:
 
     @property
     def calls(self) -> int:
-        """How many predictions were made so far; one whose answer was lost counts, for it may have been."""
+        """How many predictions were made so far, one whose answer was lost among them, for it may have been."""
         return self._client.calls
 
     async def embed_images(self, images: Sequence[ImageInput]) -> list[Vector | ImageRefused]:
