@@ -4,7 +4,8 @@
 
 An embedder is compared with as little as can be: the same files decoded by a pool of processes, then the same arrays
 given to a bare ONNX Runtime session, each with the whole machine to itself. Both are measured in every round, one after
-the other, and the ratio is the median over the rounds. CLIP has the shape of ViT-B/32 and random weights.
+the other, and the ratio is the median over the rounds. Where the machine has other work to do, compare the processor
+time per image, too. CLIP has the shape of ViT-B/32 and random weights.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import psutil
 import skimage.data
 from numpy.typing import NDArray
 from PIL import Image
@@ -91,7 +93,7 @@ async def measure_images(
 ) -> None:
     images = [ImageInput(data) for data in files]
     together, alone = bare_session(session_file, threads=0), bare_session(session_file, threads=1)
-    ratios, rates = [], []
+    ratios, rates, costs = [], [], []
     with (
         ProcessPoolExecutor(CORES, mp_context=get_context("forkserver")) as processes,
         ThreadPoolExecutor(CORES) as threads,
@@ -99,22 +101,29 @@ async def measure_images(
         pixels = list(processes.map(read, files))
         feeds = [feed(pixels[start : start + batch]) for start in range(0, len(pixels), batch)]
         await embedder.embed_images(images)
+        # The bare session may use the cores in the way that suits it better.
+        work: Callable[[], object] = min(
+            lambda: [together.run(None, values) for values in feeds],
+            lambda: list(threads.map(lambda values: alone.run(None, values), feeds)),
+            key=seconds,
+        )
         for _ in range(rounds):
+            before = processor_seconds()
             decoding = seconds(lambda: list(processes.map(read, files)))
-            # The bare session may use the cores in the way that suits it better.
-            computing = min(
-                seconds(lambda: [together.run(None, values) for values in feeds]),
-                seconds(lambda: list(threads.map(lambda values: alone.run(None, values), feeds))),
-            )
+            computing = seconds(work)
+            between = processor_seconds()
             start = time.perf_counter()
             await embedder.embed_images(images)
             ours = time.perf_counter() - start
+            costs.append((processor_seconds() - between, between - before))
             ratios.append((decoding + computing) / ours)
             rates.append((len(files) / ours, len(files) / (decoding + computing)))
     own, bare = (statistics.median(column) for column in zip(*rates, strict=True))
+    own_cost, bare_cost = (1e3 * statistics.median(column) / len(files) for column in zip(*costs, strict=True))
     print(
         f"{embedder.name}: {own:.1f} images/s, bare session plus decoding {bare:.1f};"
-        f" ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})"
+        f" ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f});"
+        f" {own_cost:.0f} ms of processor time per image, bare {bare_cost:.0f}"
     )
 
 
@@ -134,6 +143,13 @@ def bare_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def processor_seconds() -> float:
+    """Return the processor time that this program and its workers have taken."""
+    this = psutil.Process()
+    times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
+    return sum(spent.user + spent.system for spent in times)
 
 
 def seconds(work: Callable[[], object]) -> float:
