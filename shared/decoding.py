@@ -24,7 +24,9 @@ from shared.errors import ImageRefused, Reason
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MEMORY_LIMIT = 2 << 30  # bytes of address space of one worker, where the system can limit it (not on macOS)
+MEMORY_LIMIT = (
+    3 << 30
+)  # bytes of address space: a transparent picture of MAX_PIXELS needs 2.6 GB (macOS has no such limit)
 TIME_LIMIT = 60.0  # seconds for one image
 _TASKS = 1000  # after so many a worker is replaced, so that what a decoder leaks is bounded
 

@@ -40,17 +40,19 @@ def main() -> None:
         length = requests.read(8)
         if not length:
             return
-        request = requests.read(int.from_bytes(length))
-        signal.setitimer(signal.ITIMER_REAL, time_limit)
-        reply = _answer(request)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        reply = _answer(requests.read(int.from_bytes(length)), time_limit)
 
 
-def _answer(request: bytes) -> bytes:
+def _answer(request: bytes, time_limit: float) -> bytes:
     """Return the pickle of (True, the function's result) or (False, the exception that it raised)."""
     try:
         function, args, kwargs = pickle.loads(request)
-        return _pickle((True, function(*args, **kwargs)))
+        signal.setitimer(signal.ITIMER_REAL, time_limit)
+        try:
+            result = function(*args, **kwargs)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return _pickle((True, result))
     except (ImageRefused, MemoryError) as exc:
         return _pickle((False, exc))
     except Exception as exc:

@@ -91,7 +91,7 @@ def examine(source: bytes | Path, *, derivatives: bool = True) -> Examined:
     box = _PREVIEW_BOX if derivatives else _PLACEHOLDER_BOX
     with opened(source) as file:
         digest = hashlib.file_digest(file, "sha256").digest()
-        size = file.tell()
+        size = file.seek(0, io.SEEK_END)
         decoded = decode(file, needed=lambda shown: _within(box, shown))
         metadata = read_metadata(decoded)
         # Colours, turns and the smaller pictures are worked out on the preview's pixels, a fraction of the photo's.

@@ -10,7 +10,7 @@ from PIL import Image
 
 from shared.errors import ImageRefused, Reason
 from shared.images.formats import Format
-from shared.images.pixels import Decoded, File, Size, decode, turned
+from shared.images.pixels import Decoded, File, Size, decode, one_line, turned
 
 # How LibRaw names a turn -> how EXIF does.
 _ORIENTATIONS = {3: 3, 5: 8, 6: 6}
@@ -30,7 +30,7 @@ def decode_preview(file: File, needed: Callable[[Size], Size] | None) -> Decoded
         detail = "this is a camera's raw file without a preview that can be shown"
         raise ImageRefused(Reason.UNSUPPORTED, detail) from exc
     except rawpy.LibRawError as exc:
-        raise ImageRefused(Reason.CORRUPT, f"the camera's raw file cannot be read: {exc}") from exc
+        raise ImageRefused(Reason.CORRUPT, f"the camera's raw file cannot be read: {one_line(exc)}") from exc
     if isinstance(preview.data, bytes):
         decoded = decode(io.BytesIO(preview.data), needed=needed)
     else:

@@ -1,0 +1,433 @@
+"""Images of every kind that is taken, and files that only look like images: made here, so that none is anybody's.
+
+``cases`` gives them all with what is expected of each; single ones come from the functions above it.
+"""
+
+import io
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pillow_heif
+from PIL import Image, ImageCms, ImageDraw
+
+from shared.errors import Reason
+from shared.images import Format
+
+# The corners of a marked picture: where they end up says how it was turned.
+RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 180, 40), (40, 60, 220), (230, 220, 40)
+ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file, and what is to become of it: shown with this format and size, or refused for a reason."""
+
+    name: str
+    data: bytes
+    format: Format | None = None
+    size: tuple[int, int] | None = None
+    reason: Reason | None = None
+    truncated: bool = False
+
+    def write(self, folder: Path) -> Path:
+        """Write the file into *folder*, and return its path."""
+        path = folder / self.name
+        path.write_bytes(self.data)
+        return path
+
+
+def marked(width: int = 320, height: int = 240) -> Image.Image:
+    """Return a picture whose quarters are red, green (above), blue and yellow (below)."""
+    image = Image.new("RGB", (width, height), RED)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((width // 2, 0, width, height // 2 - 1), fill=GREEN)
+    draw.rectangle((0, height // 2, width // 2 - 1, height), fill=BLUE)
+    draw.rectangle((width // 2, height // 2, width, height), fill=YELLOW)
+    return image
+
+
+def photo(width: int = 640, height: int = 480, *, seed: int = 0) -> Image.Image:
+    """Return a picture with smooth shades and some noise, other ones for other seeds."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
+    noise = random.integers(-6, 7, (height, width, 1), dtype=np.int16)
+    return Image.fromarray(np.clip(smooth + noise, 0, 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """Return *image* as a file of a kind that Pillow names, or HEIF."""
+    file = io.BytesIO()
+    if kind == "HEIF":
+        pillow_heif.from_pillow(image).save(file, quality=90, **options)
+    else:
+        image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def jpeg(width: int = 640, height: int = 480, *, seed: int = 0, **options: Any) -> bytes:
+    """Return a photo as a JPEG file; *options* are Pillow's."""
+    return encoded(photo(width, height, seed=seed), "JPEG", **{"quality": 90} | options)
+
+
+# What is broken
+
+
+def jpeg_header(data: bytes) -> bytes:
+    """Return a JPEG file up to where its pixels begin."""
+    start = data.index(b"\xff\xda")
+    return data[: start + 2 + int.from_bytes(data[start + 2 : start + 4])]
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """Return one chunk of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_bomb(width: int = 50_000, height: int = 50_000) -> bytes:
+    """Return a small PNG file that declares, and would unpack to, *width* x *height* pixels of one bit."""
+    packer = zlib.compressobj(9)
+    row = bytes(1 + (width + 7) // 8)
+    pixels = b"".join(packer.compress(row * min(500, height - y)) for y in range(0, height, 500)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", pixels) + png_chunk(b"IEND", b"")
+
+
+def garbage(length: int = 20_000) -> bytes:
+    """Return bytes that mean nothing, always the same ones."""
+    return np.random.default_rng(7).bytes(length)
+
+
+# Colour profiles
+
+
+def _profile(space: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes:
+    table, data, offset = b"", b"", 128 + 4 + 12 * len(tags)
+    for name, value in tags.items():
+        value += bytes(-len(value) % 4)
+        table += name + struct.pack(">II", offset + len(data), len(value))
+        data += value
+    kind = b"prtr" if space == b"CMYK" else b"mntr"
+    header = struct.pack(">I4sI4s4s4s", offset + len(data), b"none", 0x02400000, kind, space, connection)
+    header += struct.pack(">6H4s", 2020, 1, 1, 0, 0, 0, b"acsp") + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
+    return header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + data
+
+
+def _described(name: bytes) -> dict[bytes, bytes]:
+    text = b"desc" + bytes(4) + struct.pack(">I", len(name) + 1) + name + b"\0"
+    return {b"desc": text + bytes(78), b"cprt": b"text" + bytes(4) + b"none\0"}
+
+
+def _xyz(values: Sequence[float]) -> bytes:
+    return b"XYZ " + bytes(4) + struct.pack(">3i", *(round(value * 65536) for value in values))
+
+
+def _rgb_profile(name: bytes, red: Sequence[float], green: Sequence[float], blue: Sequence[float]) -> bytes:
+    gamma = b"curv" + bytes(4) + struct.pack(">IH", 1, round(2.2 * 256))
+    colours = {b"rXYZ": _xyz(red), b"gXYZ": _xyz(green), b"bXYZ": _xyz(blue), b"wtpt": _xyz((0.9642, 1, 0.8249))}
+    return _profile(b"RGB ", b"XYZ ", _described(name) | colours | {b"rTRC": gamma, b"gTRC": gamma, b"bTRC": gamma})
+
+
+def adobe_rgb() -> bytes:
+    """Return an ICC profile with the primaries of Adobe RGB (1998)."""
+    return _rgb_profile(b"Wide", (0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
+
+
+def display_p3() -> bytes:
+    """Return an ICC profile with the primaries of Display P3, which phones use."""
+    return _rgb_profile(b"P3", (0.51512, 0.2412, -0.00105), (0.29198, 0.69225, 0.04189), (0.1571, 0.06657, 0.78407))
+
+
+def cmyk_profile() -> bytes:
+    """Return an ICC profile of inks: a table from the sixteen full overprints to what they look like (Lab)."""
+    white = np.array([100.0, 0, 0])
+    inks = np.array([[55, -37, -50], [48, 74, -3], [89, -5, 93], [16, 0, 0]])
+    table = b""
+    for overprint in np.ndindex(2, 2, 2, 2):
+        lab = white
+        for ink, used in zip(inks, overprint, strict=True):
+            lab = lab + used * (ink - white) * lab[0] / 100
+        lightness, a, b = np.clip(lab, [0, -128, -128], [100, 127, 127])
+        table += bytes([round(lightness * 2.55), round(a + 128), round(b + 128)])
+    ramp = bytes(range(256))
+    identity = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity + ramp * 4 + table + ramp * 3
+    return _profile(b"CMYK", b"Lab ", _described(b"Inks") | {b"A2B0": lut, b"wtpt": _xyz((0.9642, 1, 0.8249))})
+
+
+# Metadata
+
+
+def exif_bytes(tags: dict[int, Any], *, exif: dict[int, Any] | None = None, gps: dict[int, Any] | None = None) -> bytes:
+    """Return an EXIF block with these tags in its main, its EXIF and its GPS directory."""
+    block = Image.Exif()
+    for tag, value in tags.items():
+        block[tag] = value
+    if exif:
+        block.get_ifd(0x8769).update(exif)
+    if gps:
+        block.get_ifd(0x8825).update(gps)
+    return block.tobytes()
+
+
+def oriented(orientation: int, kind: str = "JPEG") -> bytes:
+    """Return a file that is shown as ``marked()``, whose pixels lie as EXIF's *orientation*, 1 to 8, says."""
+    turns = Image.Transpose
+    lying = {
+        2: turns.FLIP_LEFT_RIGHT,
+        3: turns.ROTATE_180,
+        4: turns.FLIP_TOP_BOTTOM,
+        5: turns.TRANSPOSE,
+        6: turns.ROTATE_90,
+        7: turns.TRANSVERSE,
+        8: turns.ROTATE_270,
+    }
+    image = marked()
+    if orientation in lying:
+        image = image.transpose(lying[orientation])
+    return encoded(image, kind, exif=exif_bytes({ORIENTATION: orientation}))
+
+
+def iptc_block(caption: bytes, keywords: Sequence[bytes]) -> bytes:
+    """Return a JPEG segment (APP13) with a caption and keywords, as photo agencies write them."""
+    records = [(120, caption), *((25, keyword) for keyword in keywords)]
+    data = b"".join(struct.pack(">BBBH", 0x1C, 2, number, len(text)) + text for number, text in records)
+    resource = b"8BIM" + struct.pack(">HHI", 0x0404, 0, len(data)) + data + b"\0" * (len(data) % 2)
+    segment = b"Photoshop 3.0\0" + resource
+    return b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment
+
+
+def with_segment(data: bytes, segment: bytes) -> bytes:
+    """Return a JPEG file with one more segment, right after its start."""
+    return data[:2] + segment + data[2:]
+
+
+# Raw
+
+
+def dng(*, orientation: int = 1, preview: bool = True) -> bytes:
+    """Return a camera's raw file (DNG): a preview, ``marked()`` as JPEG, in front of a mosaic of grey."""
+    mosaic = np.full((64, 64), 1000, dtype="<u2").tobytes()
+    picture = encoded(marked(), "JPEG", quality=90)
+    short, long, rational, byte, text = "H", "I", "R", "B", "s"
+    camera = [
+        (271, text, b"Maker\0"),
+        (272, text, b"Model 1\0"),
+        (274, short, [orientation]),
+        (50706, byte, [1, 4, 0, 0]),
+        (50707, byte, [1, 1, 0, 0]),
+        (50708, text, b"Maker Model 1\0"),
+        (50721, rational, [1, 0, 0, 0, 1, 0, 0, 0, 1]),
+        (50728, rational, [1, 1, 1]),
+    ]
+    sensor = [
+        (254, long, [0]),
+        (256, long, [64]),
+        (257, long, [64]),
+        (258, short, [16]),
+        (259, short, [1]),
+        (262, short, [32803]),
+        (273, long, [mosaic]),
+        (277, short, [1]),
+        (278, long, [64]),
+        (279, long, [len(mosaic)]),
+        (33421, short, [2, 2]),
+        (33422, byte, [0, 1, 1, 2]),
+        (50717, long, [4095]),
+    ]
+    small = [
+        (254, long, [1]),
+        (256, long, [320]),
+        (257, long, [240]),
+        (258, short, [8, 8, 8]),
+        (259, short, [7]),
+        (262, short, [6]),
+        (273, long, [picture]),
+        (277, short, [3]),
+        (278, long, [240]),
+        (279, long, [len(picture)]),
+    ]
+    if not preview:
+        return _tiff([*camera, *sensor])
+    return _tiff([*small, *camera, (330, long, [sensor])])
+
+
+def _tiff(entries: list[tuple[int, str, Any]]) -> bytes:
+    """Return a little-endian TIFF; a value that is bytes or a directory is laid down, and its offset put in."""
+    out = bytearray(b"II*\0\0\0\0\0")
+
+    def lay(data: bytes) -> int:
+        offset = len(out)
+        out.extend(data + bytes(len(data) % 2))
+        return offset
+
+    def directory(tags: list[tuple[int, str, Any]]) -> int:
+        codes = {"B": 1, "s": 2, "H": 3, "I": 4, "R": 5}
+        rows = b""
+        for tag, kind, value in sorted(tags, key=lambda entry: entry[0]):
+            if kind == "s":
+                packed, count = value, len(value)
+            else:
+                count = len(value)
+                values = [lay(v) if isinstance(v, bytes) else directory(v) if isinstance(v, list) else v for v in value]
+                if kind == "R":
+                    packed = b"".join(struct.pack("<II", number, 1) for number in values)
+                else:
+                    packed = struct.pack(f"<{count}{kind}", *values)
+            inline = packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack("<I", lay(packed))
+            rows += struct.pack("<HHI", tag, codes[kind], count) + inline
+        return lay(struct.pack("<H", len(rows) // 12) + rows + bytes(4))
+
+    first = directory(entries)
+    struct.pack_into("<I", out, 4, first)
+    return bytes(out)
+
+
+# All of them
+
+
+@cache
+def cases() -> tuple[Case, ...]:
+    """Return every odd image that is to be shown, and every file that is to be refused."""
+    return (*shown(), *refused())
+
+
+@cache
+def shown() -> tuple[Case, ...]:
+    """Return files that become images."""
+    size = (320, 240)
+    small = marked()
+    frames = [marked(), Image.new("RGB", size, BLUE), Image.new("RGB", size, YELLOW)]
+    cmyk = small.convert("CMYK")
+    grey16 = Image.fromarray(np.linspace(0, 65535, 320 * 240, dtype=np.uint16).reshape(240, 320))
+    clear = small.copy()
+    clear.putalpha(Image.linear_gradient("L").resize(size))
+    cut = jpeg(seed=1)
+    cut_progressive = jpeg(seed=2, progressive=True)
+    big_png = encoded(photo(seed=3), "PNG")
+    animated = {"save_all": True, "append_images": frames[1:], "duration": 100}
+    cmyk_options = {"quality": 95, "icc_profile": cmyk_profile()}
+    return (
+        Case("plain.jpg", jpeg(), Format.JPEG, (640, 480)),
+        Case("progressive.jpg", jpeg(progressive=True), Format.JPEG, (640, 480)),
+        Case("grey.jpg", encoded(photo().convert("L"), "JPEG"), Format.JPEG, (640, 480)),
+        Case("cmyk.jpg", encoded(cmyk, "JPEG", quality=95), Format.JPEG, size),
+        Case("cmyk-profile.jpg", encoded(cmyk, "JPEG", **cmyk_options), Format.JPEG, size),
+        Case("adobe-rgb.jpg", encoded(small, "JPEG", icc_profile=adobe_rgb()), Format.JPEG, size),
+        Case("display-p3.jpg", encoded(small, "JPEG", icc_profile=display_p3()), Format.JPEG, size),
+        Case("broken-profile.jpg", encoded(small, "JPEG", icc_profile=garbage(400)), Format.JPEG, size),
+        Case("foreign-profile.jpg", encoded(small, "JPEG", icc_profile=cmyk_profile()), Format.JPEG, size),
+        Case("broken-exif.jpg", encoded(small, "JPEG", exif=b"Exif\0\0" + garbage(500)), Format.JPEG, size),
+        *(Case(f"orientation-{n}.jpg", oriented(n), Format.JPEG, size) for n in range(1, 9)),
+        *(Case(f"orientation-{n}.png", oriented(n, "PNG"), Format.PNG, size) for n in (3, 6)),
+        *(Case(f"orientation-{n}.tif", oriented(n, "TIFF"), Format.TIFF, size) for n in (3, 6)),
+        *(Case(f"orientation-{n}.webp", oriented(n, "WEBP"), Format.WEBP, size) for n in (3, 6)),
+        *(Case(f"orientation-{n}.avif", oriented(n, "AVIF"), Format.AVIF, size) for n in (3, 6)),
+        *(Case(f"orientation-{n}.heic", oriented(n, "HEIF"), Format.HEIC, size) for n in (3, 6)),
+        Case("rgb.png", encoded(small, "PNG"), Format.PNG, size),
+        Case("alpha.png", encoded(clear, "PNG"), Format.PNG, size),
+        Case("grey-alpha.png", encoded(clear.convert("LA"), "PNG"), Format.PNG, size),
+        Case("palette.png", encoded(small.quantize(16), "PNG"), Format.PNG, size),
+        Case("palette-clear.png", encoded(small.quantize(16), "PNG", transparency=0), Format.PNG, size),
+        Case("bits.png", encoded(small.convert("1"), "PNG"), Format.PNG, size),
+        Case("grey16.png", encoded(grey16, "PNG"), Format.PNG, size),
+        Case("animated.png", encoded(small, "PNG", **animated), Format.PNG, size),
+        Case("still.gif", encoded(small, "GIF"), Format.GIF, size),
+        Case("animated.gif", encoded(small, "GIF", **animated), Format.GIF, size),
+        Case("still.webp", encoded(small, "WEBP"), Format.WEBP, size),
+        Case("alpha.webp", encoded(clear, "WEBP"), Format.WEBP, size),
+        Case("animated.webp", encoded(small, "WEBP", **animated), Format.WEBP, size),
+        Case("phone.heic", encoded(small, "HEIF"), Format.HEIC, size),
+        Case("still.avif", encoded(small, "AVIF"), Format.AVIF, size),
+        Case("windows.bmp", encoded(small, "BMP"), Format.BMP, size),
+        Case("scan.tif", encoded(small, "TIFF"), Format.TIFF, size),
+        Case("pages.tiff", encoded(small, "TIFF", save_all=True, append_images=frames[1:]), Format.TIFF, size),
+        Case("packed.tif", encoded(small, "TIFF", compression="tiff_lzw"), Format.TIFF, size),
+        Case("grey16.tif", encoded(grey16, "TIFF"), Format.TIFF, size),
+        Case("float.tif", encoded(Image.fromarray(np.asarray(grey16, dtype=np.float32)), "TIFF"), Format.TIFF, size),
+        Case("cmyk.tif", encoded(cmyk, "TIFF"), Format.TIFF, size),
+        Case("lab.tif", encoded(_lab(small), "TIFF"), Format.TIFF, size),
+        Case("camera.dng", dng(), Format.RAW, size),
+        Case("camera-turned.dng", dng(orientation=6), Format.RAW, (240, 320)),
+        Case("png-named.jpg", encoded(small, "PNG"), Format.PNG, size),
+        Case("jpeg-named.png", jpeg(), Format.JPEG, (640, 480)),
+        Case("jpeg-named.heic", jpeg(), Format.JPEG, (640, 480)),
+        Case("one-pixel.png", encoded(Image.new("RGB", (1, 1), RED), "PNG"), Format.PNG, (1, 1)),
+        Case("one-pixel.gif", encoded(Image.new("RGB", (1, 1), RED), "GIF"), Format.GIF, (1, 1)),
+        Case("wide.png", encoded(photo(20_000, 3), "PNG"), Format.PNG, (20_000, 3)),
+        Case("tall.jpg", jpeg(2, 30_000), Format.JPEG, (2, 30_000)),
+        Case("trailing.jpg", jpeg() + garbage(), Format.JPEG, (640, 480)),
+        Case("cut.jpg", cut[: len(cut) // 2], Format.JPEG, (640, 480), truncated=True),
+        Case(
+            "cut-progressive.jpg", cut_progressive[: len(cut_progressive) // 3], Format.JPEG, (640, 480), truncated=True
+        ),
+        Case("cut.png", big_png[: len(big_png) // 2], Format.PNG, (640, 480), truncated=True),
+    )
+
+
+def _lab(image: Image.Image) -> Image.Image:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    return ImageCms.profileToProfile(image, srgb, lab, outputMode="LAB")
+
+
+@cache
+def refused() -> tuple[Case, ...]:
+    """Return files that cannot become images."""
+    plain = jpeg()
+    png = encoded(marked(), "PNG")
+    webp = encoded(marked(), "WEBP")
+    heic = encoded(marked(), "HEIF")
+    avif = encoded(marked(), "AVIF")
+    video = struct.pack(">I", 24) + b"ftypisom" + bytes(4) + b"isommp42" + garbage(500)
+    return (
+        Case("empty.jpg", b"", reason=Reason.EMPTY),
+        Case("text.jpg", b"Dear diary,\nno photo today.\n", reason=Reason.NOT_AN_IMAGE),
+        Case("umlaut.jpg", "Kein Bild, nur Wörter. ".encode() * 5_000, reason=Reason.NOT_AN_IMAGE),
+        Case("page.png", b"<!DOCTYPE html><html><body>404</body></html>", reason=Reason.NOT_AN_IMAGE),
+        Case("document.jpg", b"%PDF-1.7\n" + garbage(100), reason=Reason.NOT_AN_IMAGE),
+        Case("archive.jpg", b"PK\x03\x04" + garbage(100), reason=Reason.NOT_AN_IMAGE),
+        Case("movie.heic", video, reason=Reason.NOT_AN_IMAGE),
+        Case("zeros.jpg", bytes(5_000), reason=Reason.NOT_AN_IMAGE),
+        Case("noise.jpg", garbage(), reason=Reason.NOT_AN_IMAGE),
+        Case(
+            "drawing.png", b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', reason=Reason.UNSUPPORTED
+        ),
+        Case("layers.tif", b"8BPS\0\x01" + garbage(100), reason=Reason.UNSUPPORTED),
+        Case("new.jpg", b"\0\0\0\x0cJXL \r\n\x87\n" + garbage(100), reason=Reason.UNSUPPORTED),
+        Case("no-preview.dng", dng(preview=False), reason=Reason.UNSUPPORTED),
+        Case("header.jpg", jpeg_header(plain), reason=Reason.CORRUPT),
+        Case("half-header.jpg", plain[:100], reason=Reason.CORRUPT),
+        Case("signature.jpg", plain[:3], reason=Reason.CORRUPT),
+        Case("header.png", png[:50], reason=Reason.CORRUPT),
+        Case("signature.png", png[:8], reason=Reason.CORRUPT),
+        Case("garbage.png", png[:33] + garbage(), reason=Reason.CORRUPT),
+        Case("garbage.gif", encoded(marked(), "GIF")[:13] + garbage(200), reason=Reason.CORRUPT),
+        Case("garbage.tif", b"II*\0\x08\0\0\0" + garbage(), reason=Reason.CORRUPT),
+        Case("garbage.bmp", encoded(marked(), "BMP")[:18] + garbage(200), reason=Reason.CORRUPT),
+        Case("garbage.webp", webp[:30] + garbage(), reason=Reason.CORRUPT),
+        Case("garbage.heic", heic[:32] + garbage(), reason=Reason.CORRUPT),
+        Case("garbage.cr2", b"II*\0\x10\0\0\0CR\x02\0" + garbage(), reason=Reason.CORRUPT),
+        Case("cut.webp", webp[: len(webp) // 2], reason=Reason.CORRUPT),
+        Case("cut.heic", heic[: len(heic) // 2], reason=Reason.CORRUPT),
+        Case("cut.avif", avif[: len(avif) // 2], reason=Reason.CORRUPT),
+        Case("bomb.png", png_bomb(), reason=Reason.TOO_LARGE),
+        Case("bomb.bmp", _declaring(encoded(marked(), "BMP"), 18, "<ii", 60_000, 60_000), reason=Reason.TOO_LARGE),
+        Case("bomb.jpg", _large_jpeg(), reason=Reason.TOO_LARGE),
+    )
+
+
+def _declaring(data: bytes, offset: int, layout: str, *numbers: int) -> bytes:
+    changed = bytearray(data)
+    struct.pack_into(layout, changed, offset, *numbers)
+    return bytes(changed)
+
+
+def _large_jpeg() -> bytes:
+    data = jpeg(64, 64)
+    return _declaring(data, data.index(b"\xff\xc0") + 5, ">HH", 65_000, 65_000)
