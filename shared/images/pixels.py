@@ -198,10 +198,7 @@ def _load(
             # First of all, since the metadata of a PNG may lie behind its pixels; and a TIFF is turned on loading,
             # and then says no more that it has to be.
             image.load()
-        exif = _exif(image)
-        orientation = exif.get(_ORIENTATION_TAG, 1)
-        if orientation not in _TRANSPOSES:
-            orientation = 1
+        exif, orientation = _exif(image)
         size = turned(image.size, orientation)
         if kind is Format.JPEG:
             if needed:
@@ -224,11 +221,13 @@ def one_line(exc: Exception) -> str:
     return " ".join(said.split())[:200].rstrip(".")
 
 
-def _exif(image: Image.Image) -> Image.Exif:
+def _exif(image: Image.Image) -> tuple[Image.Exif, int]:
     try:
-        return image.getexif()
+        exif = image.getexif()
+        orientation = exif.get(_ORIENTATION_TAG)
+        return exif, orientation if orientation in _TRANSPOSES else 1
     except Exception:  # whatever is wrong with the metadata, the picture can be seen
-        return Image.Exif()
+        return Image.Exif(), 1
 
 
 def turned(size: Size, orientation: int) -> Size:
