@@ -35,7 +35,8 @@ format: $(BIN)/.dev
 	$(BIN)/ruff check --fix $(SOURCES)
 
 bench: $(BIN)/.dev
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench.replicate
+	$(BIN)/python -m bench.local_models
 
 # What is pinned: every package with its hashes, for all supported Pythons and platforms, without addresses.
 requirements: $(BIN)/uv
