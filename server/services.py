@@ -86,7 +86,9 @@ class Services:
 
     def _query(self, collection: Collection) -> tuple[Embedder, QueryVectors]:
         if collection.model not in self._queries:
-            embedder = wiring.make_embedder(self.settings, wiring.kind_of(collection.model), self.decoder)
+            embedder = wiring.make_embedder(
+                self.settings, wiring.kind_of(collection.model), self.decoder, concurrency=8, somebody_waits=True
+            )
             wiring.same_model(embedder, bucket=collection.bucket, model=collection.model)
             self._queries[collection.model] = embedder, QueryVectors(embedder, self.database)
         return self._queries[collection.model]

@@ -83,8 +83,13 @@ def kind_of(model: str) -> EmbedderKind:
     raise SettingsError(f"the model {model!r} is unknown to this version: run the version that made the collection")
 
 
-def make_embedder(settings: Settings, kind: EmbedderKind, decoder: Decoder, *, concurrency: int = 1) -> Embedder:
-    """Return an embedder of this kind, which makes up to *concurrency* calls at once; models load when first used."""
+def make_embedder(
+    settings: Settings, kind: EmbedderKind, decoder: Decoder, *, concurrency: int, somebody_waits: bool = False
+) -> Embedder:
+    """Return an embedder of this kind, which makes up to *concurrency* calls at once; models load when first used.
+
+    When *somebody_waits* for its answers, a service that is slow or away is given up after some seconds.
+    """
     if kind == "offline":
         from shared.embedders.offline import OfflineEmbedder
 
@@ -93,7 +98,7 @@ def make_embedder(settings: Settings, kind: EmbedderKind, decoder: Decoder, *, c
         from shared.embedders.clip import ClipEmbedder
 
         return ClipEmbedder(settings.clip_model, settings.home / "models", decoder)
-    from shared.embedders.replicate import ReplicateEmbedder
+    from shared.embedders.replicate import ReplicateEmbedder, Timing
 
     if settings.replicate_api_token is None:
         raise SettingsError("EMBEDDER=replicate needs REPLICATE_API_TOKEN; EMBEDDER=offline needs no account")

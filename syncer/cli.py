@@ -240,7 +240,8 @@ async def _transfer(arguments: argparse.Namespace, *, upload: bool, embed: bool)
             store=store,
             outages=parts.outages,
             progress=parts.progress,
-            concurrency=parts.settings.embed_concurrency,
+            # The embedder itself makes no more calls at once than it may; more workers decode meanwhile.
+            workers=2 * parts.settings.embed_concurrency,
             policy=Policy(
                 lease=timedelta(seconds=parts.settings.lease_seconds),
                 attempts=parts.settings.image_attempts,

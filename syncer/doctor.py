@@ -57,7 +57,7 @@ async def _store(settings: SyncerSettings) -> str:
 async def _model(settings: SyncerSettings) -> str:
     decoder = Decoder()
     kind = settings.embedder_for_new
-    embedder = wiring.make_embedder(settings, kind, decoder)
+    embedder = wiring.make_embedder(settings, kind, decoder, concurrency=1, somebody_waits=True)
     try:
         if kind == "replicate":
             from shared.embedders.replicate import ReplicateEmbedder

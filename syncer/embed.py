@@ -61,7 +61,7 @@ class Embedding:
         store: ObjectStore,
         outages: Outages,
         progress: Progress,
-        concurrency: int,
+        workers: int,
         policy: Policy,
     ) -> None:
         self._collection = collection
@@ -71,9 +71,10 @@ class Embedding:
         self._store = store
         self._outages = outages
         self._progress = progress
-        self._concurrency = concurrency
+        self._workers = workers
         self._policy = policy
         self._batch = min(embedder.batch_size, MAX_CLAIM)
+        self._recorded_calls = 0
         self._held: dict[int, Job] = {}
         self._changed = asyncio.Event()
         self._complete = False
@@ -97,10 +98,10 @@ class Embedding:
         try:
             async with asyncio.TaskGroup() as tasks:
                 renewing = tasks.create_task(self._renew())
-                for _ in range(self._concurrency):
+                for _ in range(self._workers):
                     tasks.create_task(self._work(jobs))
                 await self._feed(jobs)
-                for _ in range(self._concurrency):
+                for _ in range(self._workers):
                     await jobs.put(None)
                 renewing.cancel()
         finally:
@@ -109,7 +110,7 @@ class Embedding:
     async def _feed(self, jobs: asyncio.Queue[Job | None]) -> None:
         """Claim what is due, a little more than the workers have in hand, until there is nothing to wait for."""
         # Claims stay small: what this process holds, another one cannot do.
-        in_hand = self._concurrency * self._batch
+        in_hand = self._workers * self._batch
         while True:
             self._changed.clear()
             complete = self._complete
@@ -158,7 +159,6 @@ class Embedding:
     async def _settle(self, batch: Sequence[Job]) -> None:
         """Store for each job its vector, or why there is none; only a service's fault stops the run."""
         began = datetime.now(UTC)
-        calls = self._embedder.calls
         try:
             outcomes = await self._outages.outlast(partial(self._embed, batch))
         except ServiceError:
@@ -171,7 +171,7 @@ class Embedding:
                 return
             log.exception("%s could not be embedded", batch[0].key)
             outcomes = [ImageRefused(Reason.MODEL_REFUSED, f"it could not be embedded: {exc!r}", final=False)]
-        await self._store_outcomes(batch, outcomes, began=began, calls=self._embedder.calls - calls)
+        await self._store_outcomes(batch, outcomes, began=began)
 
     async def _embed(self, batch: Sequence[Job]) -> list[Vector | ImageRefused]:
         """Return what the model makes of each job's image, or what is wrong with the image."""
@@ -191,8 +191,12 @@ class Embedding:
             return refusal
 
     async def _store_outcomes(
-        self, batch: Sequence[Job], outcomes: Sequence[Vector | ImageRefused], *, began: datetime, calls: int
+        self, batch: Sequence[Job], outcomes: Sequence[Vector | ImageRefused], *, began: datetime
     ) -> None:
+        # Other workers' calls among them: what counts is that each is recorded once.
+        calls = self._embedder.calls - self._recorded_calls
+        self._recorded_calls += calls
+
         async def store(conn: Connection) -> tuple[int, list[tuple[Job, ImageRefused]]]:
             embedded, given_up = 0, []
             for job, outcome in zip(batch, outcomes, strict=True):

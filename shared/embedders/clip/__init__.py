@@ -61,7 +61,7 @@ class ClipEmbedder:
     the two towers is fetched and loaded when it is first used: what only asks for texts never holds the larger one.
     """
 
-    batch_size = 32
+    batch_size = 4  # each image's file is held in memory meanwhile, and more at once are no faster
     wants: Literal["data", "address"] = "data"
     local = True
     price_per_image = 0.0

@@ -38,7 +38,7 @@ class OfflineEmbedder:
     # A change of the recipe, its data or its networks is a new space, and needs a new name.
     name = "offline-v1"
     dimensions = 384
-    batch_size = 32
+    batch_size = 4  # each image's file is held in memory meanwhile, and more at once are no faster
     wants: Literal["data", "address"] = "data"
     local = True
     price_per_image = 0.0
