@@ -3,15 +3,13 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import Any
 
 from shared import progress, wiring
 from shared.db.pool import Connection, Database
 from shared.errors import ServiceError
 from shared.model import Collection
-from shared.sql import stats
 
 log = logging.getLogger(__name__)
 
@@ -20,15 +18,7 @@ INTERVAL = 1.0  # seconds
 
 async def read(conn: Connection, collection: Collection) -> dict[str, Any]:
     """Return the collection's figures as clients see them."""
-    counts = await stats.counts(conn, collection)
-    speed = progress.speed(
-        counts,
-        rate_per_minute=await stats.rate_per_minute(conn, collection, now=datetime.now(UTC)),
-        calls=await stats.calls(conn, collection),
-        price=wiring.price_of(collection.model),
-    )
-    reasons = await stats.reasons(conn, collection) if counts.failed else {}
-    return {"bucket": collection.bucket} | asdict(counts) | {"reasons": reasons} | asdict(speed)
+    return (await progress.read(conn, collection, wiring.price_of(collection.model))).as_json()
 
 
 @dataclass

@@ -22,6 +22,7 @@ from shared.decoding import Decoder
 from shared.embedders import Embedder
 from shared.errors import ImageBrowserError, SettingsError
 from shared.model import Collection
+from shared.progress import Status
 from shared.sql import collections, queue, stats
 from shared.stores import ObjectStore
 from syncer import doctor, report
@@ -319,45 +320,38 @@ def _uploader(
 async def _measure(parts: Parts, collection: Collection) -> None:
     """Show how far the collection is, each second."""
     while True:
-        parts.progress.measured(await parts.database.run(partial(stats.counts, collection=collection)))
+        parts.progress.measured(await parts.database.run(partial(_read, collection=collection)))
         await asyncio.sleep(1)
 
 
 async def _summary(arguments: argparse.Namespace, parts: Parts, collection: Collection) -> int:
-    row = await parts.database.run(partial(_one_status, collection=collection))
+    row = await parts.database.run(partial(_read, collection=collection))
     done = parts.progress.counts
     if arguments.json:
         report.as_json(
-            row | {"uploaded": done["uploaded"], "unchanged": done["unchanged"], "embedded_now": done["embedded"]}
+            row.as_json()
+            | {"uploaded": done["uploaded"], "unchanged": done["unchanged"], "embedded_now": done["embedded"]}
         )
     else:
         print(f"{done['uploaded']} uploaded, {done['unchanged']} unchanged, {done['embedded']} embedded by this run")
         report.status([row])
-    return SOME_FAILED if row["failed"] else DONE
+    return SOME_FAILED if row.failed else DONE
 
 
-async def _one_status(conn: Connection, collection: Collection) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    counts = await stats.counts(conn, collection)
-    speed = progress.speed(
-        counts,
-        rate_per_minute=await stats.rate_per_minute(conn, collection, now=now),
-        calls=await stats.calls(conn, collection),
-        price=wiring.price_of(collection.model),
-    )
-    return report.status_of(collection, counts, await stats.reasons(conn, collection), speed)
+async def _read(conn: Connection, collection: Collection) -> Status:
+    return await progress.read(conn, collection, wiring.price_of(collection.model))
 
 
 async def _status(arguments: argparse.Namespace) -> int:
     async with _parts(arguments) as parts:
         chosen = [await _existing(parts)] if arguments.bucket else await parts.database.run(collections.every)
 
-        async def every(conn: Connection) -> list[dict[str, Any]]:
-            return [await _one_status(conn, c) for c in chosen]
+        async def every(conn: Connection) -> list[Status]:
+            return [await _read(conn, c) for c in chosen]
 
         rows = await parts.database.run(every)
     if arguments.json:
-        report.as_json({"buckets": rows})
+        report.as_json({"buckets": [row.as_json() for row in rows]})
     else:
         report.status(rows)
     return DONE

@@ -8,19 +8,11 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import (
-    Progress as RichProgress,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as RichProgress
 
 from shared.errors import ImageRefused
-from shared.model import Counts
+from shared.progress import Status, words
 
 LINE_INTERVAL = 10.0  # seconds between two plain lines
 
@@ -35,7 +27,7 @@ class Progress:
         self._quiet = quiet
         self._waiting = ""
         self._last_line = time.monotonic()
-        self._total: int | None = None
+        self._words = ""
         self._bar: RichProgress | None = None
         self._task = TaskID(0)
 
@@ -50,7 +42,6 @@ class Progress:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("vectors"),
-            TimeRemainingColumn(),
             TextColumn("[dim]{task.fields[note]}"),
         )
         with RichProgress(*columns, console=Console(file=self._stream), transient=True) as self._bar:
@@ -98,15 +89,15 @@ class Progress:
         else:
             print(printable, file=self._stream, flush=True)
 
-    def measured(self, counts: Counts) -> None:
+    def measured(self, status: Status) -> None:
         """Show how far the whole collection is."""
+        self._words = words(status)
         if self._bar:
-            self._bar.update(
-                self._task, total=counts.total - counts.failed, completed=counts.embedded, note=self._note()
-            )
+            total = status.total - status.failed
+            self._bar.update(self._task, total=total, completed=status.embedded, note=self._note())
         elif time.monotonic() - self._last_line > LINE_INTERVAL:
             self._last_line = time.monotonic()
-            self.say(f"{counts.embedded} of {counts.total} embedded, {counts.pending} pending; {self._note()}")
+            self.say(f"{status.embedded} of {status.total} embedded, {status.pending} pending; {self._note()}")
 
     def _count(self, what: str, n: int = 1) -> None:
         self.counts[what] += n
@@ -115,4 +106,5 @@ class Progress:
             self._bar.update(self._task, note=self._note())
 
     def _note(self) -> str:
-        return ", ".join(f"{n} {what}" for what, n in self.counts.items() if what != "embedded" and n)
+        counted = [f"{n} {what}" for what, n in self.counts.items() if what != "embedded" and n]
+        return "; ".join(filter(None, [self._words, ", ".join(counted)]))

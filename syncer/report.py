@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from shared.model import Collection, Counts, Failure
-from shared.progress import Speed
+from shared.model import Collection, Failure
+from shared.progress import Status, words
 from syncer.doctor import Finding
 
 
@@ -16,43 +15,19 @@ def as_json(result: Any) -> None:
     print(json.dumps(result, default=lambda value: value.isoformat() if isinstance(value, datetime) else str(value)))
 
 
-def status_of(collection: Collection, counts: Counts, reasons: dict[str, int], speed: Speed) -> dict[str, Any]:
-    """Return one collection's status as programs read it."""
-    return (
-        {"bucket": collection.bucket, "model": collection.model} | asdict(counts) | {"reasons": reasons} | asdict(speed)
-    )
-
-
-def status(collections: Sequence[dict[str, Any]]) -> None:
+def status(rows: Sequence[Status]) -> None:
     """Print how far collections are."""
-    if not collections:
+    if not rows:
         print("There is no collection yet: `syncer sync DIR --bucket NAME` makes one.")
-    for c in collections:
-        print(
-            f"{c['bucket']}: {c['total']} images,"
-            f" {c['embedded']} embedded, {c['pending']} pending, {c['failed']} failed"
-        )
-        if c["pending"]:
-            print(f"  {speed(c)}")
-        for reason, n in c["reasons"].items():
+    for row in rows:
+        counts = f"{row.embedded} embedded, {row.pending} pending, {row.failed} failed"
+        print(f"{row.bucket}: {row.total} images, {counts}")
+        if line := words(row):
+            print(f"  {line}")
+        elif row.pending:
+            print("  nothing was embedded in the last minutes: `syncer embed` goes on")
+        for reason, n in row.reasons.items():
             print(f"  failed: {n} {reason}")
-        if c["cost_so_far"] or c["cost_to_go"]:
-            print(f"  cost, estimated: ${c['cost_so_far']:.2f} so far, ${c['cost_to_go']:.2f} to go")
-
-
-def speed(c: dict[str, Any]) -> str:
-    """Return rate and remaining time in words."""
-    if not c["rate_per_minute"] or c["eta_seconds"] is None:
-        return "nothing was embedded in the last minutes: `syncer embed` goes on"
-    return f"{c['rate_per_minute']:.0f} a minute, about {duration(c['eta_seconds'])} to go"
-
-
-def duration(seconds: float) -> str:
-    """Return a number of seconds in the words that people use."""
-    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}s"
-    return f"{seconds:.0f} s"
 
 
 def collections(rows: Sequence[Collection]) -> None:

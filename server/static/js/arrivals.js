@@ -2,7 +2,7 @@
 
 import { getJson } from "./api.js";
 import { list, some } from "./address.js";
-import { images as countImages, number } from "./format.js";
+import { number } from "./format.js";
 
 /** The shortest time between two looks, however fast images arrive, in milliseconds. */
 const PAUSE = 1500;
@@ -44,10 +44,11 @@ export class Arrivals {
     this.#seen = stats;
     this.loadedAt ??= stats;
     const same = before && ["total", "embedded", "pending", "failed"].every((name) => before[name] === stats[name]);
-    if (before && !same) this.#look();
+    if (before && !same) this.look();
   }
 
-  async #look() {
+  /** See what has changed, as soon as the last look is some time ago. */
+  async look() {
     if (this.#looking) {
       this.#again = true;
       return;
@@ -63,7 +64,7 @@ export class Arrivals {
     this.#offer();
     setTimeout(() => {
       this.#looking = false;
-      if (this.#again || this.#waiting.length) this.#look();
+      if (this.#again || this.#waiting.length) this.look();
     }, PAUSE);
   }
 
@@ -103,7 +104,8 @@ export class Arrivals {
     }
     if (!this.#waiting.length) return this.#say("");
     if (scrollY > AT_TOP || !atRest || grid.hasFocus) {
-      this.#say(this.#missed ? "Many new images" : countImages(this.#waiting.length).replace(" image", " new image"));
+      const count = this.#waiting.length;
+      this.#say(this.#missed ? "Many new images" : `${number(count)} new image${count === 1 ? "" : "s"}`);
     } else if (performance.now() - this.#lastMove > HAND_AT_REST) {
       this.#accept();
     }

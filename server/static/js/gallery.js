@@ -29,6 +29,9 @@ class Gallery {
   #request = null;
   #chosen = null;
   #moreFailed = false;
+  #end = new IntersectionObserver((seen) => seen.at(-1).isIntersecting && this.#loadMore(), {
+    rootMargin: `0px 0px ${AHEAD}px 0px`,
+  });
 
   constructor() {
     const main = $("gallery");
@@ -137,9 +140,6 @@ class Gallery {
       ArrowDown: (event) => this.#enterGrid(event),
       ArrowRight: (event) => this.#enterGrid(event),
     });
-    new IntersectionObserver((seen) => seen.at(-1).isIntersecting && this.#loadMore(), {
-      rootMargin: `0px 0px ${AHEAD}px 0px`,
-    }).observe($("more"));
   }
 
   #clicked(event) {
@@ -202,6 +202,7 @@ class Gallery {
     this.#drawAll();
     this.grid.goTo(known.place);
     this.#refocus();
+    this.arrivals.look();
   }
 
   /** Load a list and show it; what is shown already stays until the answer comes. */
@@ -340,8 +341,13 @@ class Gallery {
     if (results !== this.results) return;
     this.grid.grown({ done: results.done });
     this.#drawMore(results.done ? "end" : "idle");
-    // An observer is silent while its target stays in sight.
-    if ($("more").getBoundingClientRect().top < innerHeight + AHEAD) await this.#loadMore();
+    this.#watchEnd();
+  }
+
+  /** An observer tells only of changes; observing anew tells how it stands now. */
+  #watchEnd() {
+    this.#end.unobserve($("more"));
+    this.#end.observe($("more"));
   }
 
   // Places
@@ -400,6 +406,7 @@ class Gallery {
       dividerNote: all ? "Nothing here clearly matches. These come closest." : "From here on no better than chance.",
     });
     this.#drawMore(results.done ? "end" : "idle");
+    this.#watchEnd();
     this.#drawCount();
     this.#drawEmpty();
     this.arrivals.reset();

@@ -222,29 +222,32 @@ export class Grid {
       element.remove();
       this.#elements.delete(id);
     }
-    // Elements stand in reading order, for screen readers and the Tab key.
-    let after = this.#list.firstElementChild;
-    for (const at of wanted) {
-      const image = this.#images[at];
-      let element = this.#elements.get(image.id);
-      if (!element) {
-        element = createTile(image, this.#addressOf(image));
-        this.#elements.set(image.id, element);
-      }
-      this.#put(element, this.#layout.boxes[at]);
-      element.setAttribute("aria-posinset", at + 1);
-      element.setAttribute("aria-setsize", this.#done ? this.#images.length : -1);
-      element.querySelector(".tile-link").tabIndex = at === this.#current ? 0 : -1;
-      if (at === this.#weakFrom && after !== this.#divider) this.#list.insertBefore(this.#divider, after);
-      if (after === this.#divider) after = after.nextElementSibling;
-      if (element === after) after = after.nextElementSibling;
-      else this.#list.insertBefore(element, after);
+    if (wanted.length && !wanted.includes(this.#current)) {
+      this.#current = wanted.find((at) => this.#layout.boxes[at].top >= top) ?? wanted[0];
     }
-    if (!wanted.includes(this.#current) && wanted.length) {
-      const reachable = wanted.find((at) => this.#layout.boxes[at].top >= top) ?? wanted[0];
-      this.#makeCurrent(reachable);
+    const elements = wanted.flatMap((at) => (at === this.#weakFrom ? [this.#divider, this.#tile(at)] : [this.#tile(at)]));
+    if (!elements.includes(this.#divider)) this.#divider?.remove();
+    // Elements stand in reading order, for screen readers and the Tab key; those in their place are not touched.
+    let next = this.#list.firstElementChild;
+    for (const element of elements) {
+      if (element === next) next = next.nextElementSibling;
+      else this.#list.insertBefore(element, next);
     }
-    if (this.#divider && !keep.has(this.#images[this.#weakFrom].id)) this.#divider.remove();
+  }
+
+  /** The element of an image, made if need be, where it belongs. */
+  #tile(at) {
+    const image = this.#images[at];
+    let element = this.#elements.get(image.id);
+    if (!element) {
+      element = createTile(image, this.#addressOf(image));
+      this.#elements.set(image.id, element);
+    }
+    this.#put(element, this.#layout.boxes[at]);
+    element.setAttribute("aria-posinset", at + 1);
+    element.setAttribute("aria-setsize", this.#done ? this.#images.length : -1);
+    element.querySelector(".tile-link").tabIndex = at === this.#current ? 0 : -1;
+    return element;
   }
 
   #put(element, box) {
