@@ -1,7 +1,7 @@
 """The lists of images that pages and API show alike: recent ones, what a text finds, an image's neighbours."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,6 +17,8 @@ from shared.sql import images, search, stats
 EXACT_UP_TO = 20_000
 # Beyond it the ranking is made once over the index, this long.
 DEPTH = 2_000
+# and kept this long.
+WALK_LIFETIME = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,9 @@ async def _nearest(
             following = ["exact", last[1], last[0].image.id] if last else None
             return [hit for hit, _ in ranked[:limit]], following
         ids, scores = await search.ranking(conn, collection, vector, depth=DEPTH, leave_out=leave_out)
-        walk = uuid4()
-        await search.save_walk(conn, collection, walk, ids, scores, now=datetime.now(UTC))
+        walk, now = uuid4(), datetime.now(UTC)
+        await search.forget_walks(conn, before=now - WALK_LIFETIME)
+        await search.save_walk(conn, collection, walk, ids, scores, now=now)
         return await _walk_page(conn, collection, walk, after=0, limit=limit)
 
     hits, following = await app.database.run(page)
