@@ -1,6 +1,7 @@
 """The command line of the server."""
 
 import argparse
+import asyncio
 import logging
 import socket
 import sys
@@ -10,24 +11,30 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from server.settings import ServerSettings
-from shared import settings
+from shared import settings, wiring
+from shared.db import migrate
 from shared.errors import ImageBrowserError
 
 
 def main() -> NoReturn:
-    """Serve until interrupted."""
+    """Serve until interrupted, or migrate and end."""
     parser = argparse.ArgumentParser(
         prog="server", description="Serves the gallery and the search API. All settings are in README's table."
     )
     parser.add_argument("--host", help="the address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help="the port to listen on (8000)")
     parser.add_argument("--workers", type=int, help="how many processes serve (1)")
-    arguments = parser.parse_args()
+    parser.add_argument("--migrate", action="store_true", help="apply missing migrations to the database, and end")
+    arguments = vars(parser.parse_args())
+    migrate_only = arguments.pop("migrate")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     for noisy in ("uvicorn.error", "sse_starlette"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        loaded = settings.load(ServerSettings, **vars(arguments))
+        loaded = settings.load(ServerSettings, **arguments)
+        if migrate_only:
+            asyncio.run(_migrate(loaded))
+            sys.exit(0)
     except ImageBrowserError as exc:
         print(f"server: {exc}", file=sys.stderr)
         sys.exit(1)
@@ -50,6 +57,12 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         pass
     sys.exit(0)
+
+
+async def _migrate(loaded: ServerSettings) -> None:
+    async with wiring.open_database(loaded, max_connections=1, patience=30) as database:
+        done = await database.run(migrate.migrate)
+    print("\n".join(f"applied {name}" for name in done) or "nothing to apply")
 
 
 class _Announcing(uvicorn.Server):
