@@ -3,6 +3,7 @@
 const OWN = ["bucket", "q", "similar", "view"];
 /** How many images a page of a list has. */
 export const PAGE_SIZE = 60;
+export const LARGEST_PAGE = 200;
 
 /** The state that an address names: `{bucket, q, similar, view, filters}`; absent parts are "". */
 export function parse(href, defaultBucket) {
@@ -42,7 +43,7 @@ export function after(listAddress, cursor) {
 export const image = (bucket, id) => `/api/images/${encodeURIComponent(id)}?${new URLSearchParams({ bucket })}`;
 
 /** Some images of the bucket by id, in one request. */
-export const some = (bucket, ids) => `/api/images?${new URLSearchParams({ bucket, ids: ids.join(","), limit: 200 })}`;
+export const some = (bucket, ids) => `/api/images?${new URLSearchParams({ bucket, ids: ids.join(","), limit: LARGEST_PAGE })}`;
 
 /** Two states list the same images when they differ in nothing but what is viewed large. */
 export const sameList = (a, b) => list(a) === list(b);

@@ -376,7 +376,7 @@ class Gallery {
     const { results } = this;
     const enough = Math.min(place.count ?? 0, FAR_ENOUGH);
     while (place.id && !results.byId.has(place.id) && results.images.length < enough && !results.done) {
-      const grown = await results.more({ limit: 200 }).catch(() => []);
+      const grown = await results.more({ limit: address.LARGEST_PAGE }).catch(() => []);
       if (!grown.length || results !== this.results) break;
       this.grid.grown({ done: results.done });
     }

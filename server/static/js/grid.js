@@ -23,6 +23,7 @@ export class Grid {
   #done = true;
   #layout = null;
   #elements = new Map();
+  #placed = new WeakMap();
   #divider = null;
   #dividerNote = "";
   #weakFrom = -1;
@@ -69,9 +70,7 @@ export class Grid {
     const kept = new Set(images.map((image) => image.id));
     for (const [id, element] of this.#elements) {
       // Another list means other scores and other addresses, unless this is the page that the server wrote.
-      if (kept.has(id) && !this.#layout) continue;
-      element.remove();
-      this.#elements.delete(id);
+      if (!kept.has(id) || this.#layout) this.#drop(id, element);
     }
     this.relayout();
     this.#list.classList.add("is-ready");
@@ -218,9 +217,7 @@ export class Grid {
 
     const keep = new Set(wanted.map((at) => this.#images[at].id));
     for (const [id, element] of this.#elements) {
-      if (keep.has(id)) continue;
-      element.remove();
-      this.#elements.delete(id);
+      if (!keep.has(id)) this.#drop(id, element);
     }
     if (wanted.length && !wanted.includes(this.#current)) {
       this.#current = wanted.find((at) => this.#layout.boxes[at].top >= top) ?? wanted[0];
@@ -243,11 +240,25 @@ export class Grid {
       element = createTile(image, this.#addressOf(image));
       this.#elements.set(image.id, element);
     }
-    this.#put(element, this.#layout.boxes[at]);
+    const tabIndex = at === this.#current ? 0 : -1;
+    const link = element.querySelector(".tile-link");
+    if (link.tabIndex !== tabIndex) link.tabIndex = tabIndex;
+    // While the reader scrolls, most tiles stand where they stood.
+    const box = this.#layout.boxes[at];
+    if (this.#placed.get(element) === box) return element;
+    this.#placed.set(element, box);
+    this.#put(element, box);
     element.setAttribute("aria-posinset", at + 1);
     element.setAttribute("aria-setsize", this.#done ? this.#images.length : -1);
-    element.querySelector(".tile-link").tabIndex = at === this.#current ? 0 : -1;
     return element;
+  }
+
+  #drop(id, element) {
+    // A picture that is still being fetched would hold up those that have come into view.
+    const picture = element.querySelector(".tile-image");
+    if (!picture.complete) picture.removeAttribute("src");
+    element.remove();
+    this.#elements.delete(id);
   }
 
   #put(element, box) {

@@ -1,7 +1,7 @@
 /** One list of images, as far as it has been loaded: what a search, a neighbourhood or the recent images answer. */
 
 import { getJson } from "./api.js";
-import { PAGE_SIZE, after, list } from "./address.js";
+import { LARGEST_PAGE, PAGE_SIZE, after, list } from "./address.js";
 
 export class Results {
   #address;
@@ -40,7 +40,8 @@ export class Results {
   async #load(signal, limit) {
     if (this.done) return [];
     const url = new URL(this.next, location.href);
-    url.searchParams.set("limit", limit ?? PAGE_SIZE);
+    // Who has come this far goes on: larger pages keep ahead of a fast scroll.
+    url.searchParams.set("limit", limit ?? (this.images.length < 3 * PAGE_SIZE ? PAGE_SIZE : LARGEST_PAGE));
     return this.#take(await getJson(url.pathname + url.search, { signal }));
   }
 
