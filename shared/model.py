@@ -87,6 +87,7 @@ class Job:
     id: int
     key: str
     sha256: bytes
+    derivatives: bool
     attempts: int
     lease: UUID
 

@@ -57,7 +57,7 @@ async def open_database(
 
 def open_store(settings: Settings, bucket: str, *, concurrency: int) -> ObjectStore:
     """Return the store that holds *bucket*; nothing is asked of it yet."""
-    if settings.s3_endpoint_url is None and settings.r2_account_id is None:
+    if _in_folders(settings):
         return FolderStore(settings.home / "buckets", bucket, threads=concurrency)
     from shared.stores.s3 import S3Store, r2_endpoint
 
@@ -73,6 +73,10 @@ def open_store(settings: Settings, bucket: str, *, concurrency: int) -> ObjectSt
         public_url=settings.public_url,
         concurrency=concurrency,
     )
+
+
+def _in_folders(settings: Settings) -> bool:
+    return settings.s3_endpoint_url is None and settings.r2_account_id is None
 
 
 def kind_of(model: str) -> EmbedderKind:
@@ -98,17 +102,23 @@ def make_embedder(
         from shared.embedders.clip import ClipEmbedder
 
         return ClipEmbedder(settings.clip_model, settings.home / "models", decoder)
-    from shared.embedders.replicate import ReplicateEmbedder, Timing
+    from shared.embedders.replicate import ReplicateEmbedder
 
     if settings.replicate_api_token is None:
         raise SettingsError("EMBEDDER=replicate needs REPLICATE_API_TOKEN; EMBEDDER=offline needs no account")
-    return ReplicateEmbedder(
+    embedder = ReplicateEmbedder(
         token=settings.replicate_api_token.get_secret_value(),
         decoder=decoder,
         model=settings.replicate_model,
         base_url=settings.replicate_base_url,
         concurrency=concurrency,
     )
+    if embedder.wants == "address" and _in_folders(settings):
+        raise SettingsError(
+            f"REPLICATE_MODEL is {settings.replicate_model!r}, which fetches images itself and cannot reach folders on"
+            " this machine: set R2_ACCOUNT_ID or S3_ENDPOINT_URL, or REPLICATE_MODEL=openai/clip, which is sent copies"
+        )
+    return embedder
 
 
 def same_model(embedder: Embedder, *, bucket: str, model: str) -> None:

@@ -182,7 +182,8 @@ class Embedding:
 
     async def _input(self, job: Job) -> ImageInput | ImageRefused:
         if self._embedder.wants == "address":
-            return ImageInput(address=self._store.address(preview_key(job.sha256)))
+            key = preview_key(job.sha256) if job.derivatives else job.key
+            return ImageInput(address=self._store.address(key))
         try:
             return ImageInput(data=await self._store.get(job.key))
         except ObjectMissing:

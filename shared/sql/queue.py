@@ -47,7 +47,7 @@ async def claim(
                    SET lease = %(lease)s, due_at = now() + %(duration)s
                   FROM due, {images} AS i
                  WHERE q.id = due.id AND q.model = due.model AND i.id = q.id
-                RETURNING q.id, i.r2_key AS key, i.sha256, q.attempts, q.lease
+                RETURNING q.id, i.r2_key AS key, i.sha256, i.derivatives, q.attempts, q.lease
                 """,
                 collection,
             ),

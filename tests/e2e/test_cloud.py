@@ -1,0 +1,125 @@
+"""The cloud path: images in S3, vectors from Replicate, PostgreSQL behind a pooler in transaction mode.
+
+None of them can be reached from a test: moto is S3, a fake that gives the offline model's vectors is Replicate. The
+pooler is PgBouncer itself.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.conftest import CLEAN_ENVIRONMENT, Syncer, serving
+from tests.fakes.pgbouncer import pooled
+from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server
+from tests.pictures import make_pictures
+
+WORDS = {"a cat": "cat", "a rocket": "rocket", "a cup of coffee": "coffee", "a motorcycle": "motorcycle"}
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def replicate(shared_folder: Path) -> Iterator[str]:
+    """The address of a fake Replicate with the offline model's vectors."""
+    models = shared_folder / "models"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.fakes.replicate", "--vectors", "offline", "--cache", str(models)],
+        env=CLEAN_ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        yield process.stdout.readline().strip()
+        process.terminate()
+        process.wait(timeout=20)
+
+
+@pytest.fixture
+def cloud(tmp_path: Path, database_url: str, s3: S3Server, replicate: str) -> Iterator[dict[str, str]]:
+    """The environment of a user of the cloud."""
+    with pooled(database_url) as address:
+        yield CLEAN_ENVIRONMENT | {
+            "DATABASE_URL": address,
+            "IMAGE_BROWSER_HOME": str(tmp_path / "home"),
+            "S3_ENDPOINT_URL": s3.url,
+            "R2_ACCESS_KEY_ID": ACCESS_KEY_ID,
+            "R2_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+            "EMBEDDER": "replicate",
+            "REPLICATE_API_TOKEN": "r8_fake",
+            "REPLICATE_BASE_URL": replicate,
+        }
+
+
+def counts(replicate: str) -> Any:
+    return httpx2.get(f"{replicate}/_counts").json()
+
+
+@pytest.mark.parametrize("model", ["openai/clip", "andreasjansson/clip-features"])
+def test_real_photos_in_a_bucket_are_found_by_words(
+    cloud: dict[str, str], s3: S3Server, replicate: str, photos: Path, tmp_path: Path, model: str
+) -> None:
+    bucket = model.replace("/", "-")
+    s3.make_bucket(bucket)
+    cloud["REPLICATE_MODEL"] = model
+    count = len(list(photos.iterdir()))
+    before = counts(replicate)["predictions"]
+    done = Syncer(cloud)("sync", photos, "--bucket", bucket, "--json")
+    assert done.status == 0, done.stderr
+    assert done.json["uploaded"] == done.json["embedded"] == done.json["total"] == count
+    predictions = counts(replicate)["predictions"] - before
+    assert predictions == count if model == "openai/clip" else predictions < count
+
+    with serving(cloud, tmp_path / "server.log") as server:
+        assert server.get("/readyz") == {"status": "ok", "database": "ok"}
+        for words, name in WORDS.items():
+            found = server.get("/api/search", bucket=bucket, q=words)["images"]
+            # The second model sees previews, and there the astronaut, with a space shuttle behind her, is a rocket too.
+            close = found[: 1 if model == "openai/clip" else 2]
+            image = next((each for each in close if name in each["key"]), None)
+            assert image is not None, f"{words} found {[each['key'] for each in close]} first"
+            # Presigned: a browser needs no key of the bucket, which is private.
+            assert httpx2.get(image["url"]).content == (photos / image["key"]).read_bytes()
+            assert httpx2.get(image["thumbnail_url"]).headers["content-type"] == "image/webp"
+        assert server.get("/api/collections")["collections"][0]["model"] == f"replicate:{model}"
+
+
+def test_a_model_that_fetches_images_gets_the_originals_where_there_are_no_previews(
+    cloud: dict[str, str], s3: S3Server, tmp_path: Path
+) -> None:
+    s3.make_bucket("originals")
+    make_pictures(tmp_path / "some", 3)
+    cloud["REPLICATE_MODEL"] = "andreasjansson/clip-features"
+    done = Syncer(cloud)("sync", tmp_path / "some", "--bucket", "originals", "--no-derivatives", "--json")
+    assert done.status == 0, done.stderr
+    assert done.json["embedded"] == 3
+
+
+def test_a_model_that_fetches_images_is_refused_where_it_cannot_reach_them(
+    syncer: Syncer, replicate: str, tmp_path: Path
+) -> None:
+    make_pictures(tmp_path / "some", 1)
+    settings = {"EMBEDDER": "replicate", "REPLICATE_API_TOKEN": "r8_fake", "REPLICATE_BASE_URL": replicate}
+    batch = {**settings, "REPLICATE_MODEL": "andreasjansson/clip-features"}
+    refused = syncer("sync", tmp_path / "some", "--bucket", "b", **batch)
+    assert refused.status == 1
+    assert "S3_ENDPOINT_URL" in refused.stderr
+    # Nothing was begun: the model can still be chosen.
+    assert syncer("sync", tmp_path / "some", "--bucket", "b", **settings).status == 0
+
+
+def test_the_doctor_finds_every_part_of_the_cloud_well(cloud: dict[str, str], s3: S3Server) -> None:
+    s3.make_bucket("checked")
+    done = Syncer(cloud)("doctor", "--json", BUCKET="checked")
+    assert done.status == 0, done.stdout
+    assert [check["ok"] for check in done.json["checks"]] == [True] * 3
