@@ -102,7 +102,7 @@ def make_embedder(
         from shared.embedders.clip import ClipEmbedder
 
         return ClipEmbedder(settings.clip_model, settings.home / "models", decoder)
-    from shared.embedders.replicate import ReplicateEmbedder
+    from shared.embedders.replicate import ReplicateEmbedder, Timing
 
     if settings.replicate_api_token is None:
         raise SettingsError("EMBEDDER=replicate needs REPLICATE_API_TOKEN; EMBEDDER=offline needs no account")
@@ -112,6 +112,7 @@ def make_embedder(
         model=settings.replicate_model,
         base_url=settings.replicate_base_url,
         concurrency=concurrency,
+        timing=Timing(deadline=20, wait=10, response=5, patience=5) if somebody_waits else None,
     )
     if embedder.wants == "address" and _in_folders(settings):
         raise SettingsError(
