@@ -10,7 +10,8 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import HOSTILE_NAMES, MANY, OpenTab, Site
 
-pytestmark = pytest.mark.browser
+# One worker drives the browser: the site is built once.
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 END = re.compile("That is all")
 

@@ -1,6 +1,20 @@
-/** A state of the page and its address, in both directions. What is not a state of ours (filters) is carried along. */
+/** A state of the page and its address, in both directions. */
 
 const OWN = ["bucket", "q", "similar", "view"];
+/** Filters narrow any list; they are carried along from one to the next as they are. */
+const FILTERS = [
+  "taken_after",
+  "taken_before",
+  "camera",
+  "folder",
+  "orientation",
+  "type",
+  "min_width",
+  "min_height",
+  "max_width",
+  "max_height",
+  "strict",
+];
 /** How many images a page of a list has. */
 export const PAGE_SIZE = 60;
 export const LARGEST_PAGE = 200;
@@ -10,7 +24,7 @@ export function parse(href, defaultBucket) {
   const params = new URL(href, location.href).searchParams;
   const state = { bucket: params.get("bucket") || defaultBucket, filters: [] };
   for (const name of OWN.slice(1)) state[name] = (params.get(name) ?? "").trim();
-  state.filters = [...params].filter(([name]) => !OWN.includes(name) && name !== "cursor");
+  state.filters = [...params].filter(([name]) => FILTERS.includes(name));
   return state;
 }
 

@@ -8,6 +8,7 @@ import { fileName, images as countImages, number } from "./format.js";
 import { Grid } from "./grid.js";
 import { closingMenus, listen } from "./keyboard.js";
 import { Lightbox } from "./lightbox.js";
+import { emptyNotice, endNotice, errorNotice, quotation } from "./notices.js";
 import { Progress } from "./progress.js";
 import { Results } from "./results.js";
 
@@ -18,6 +19,7 @@ const REMEMBERED = 20;
 /** How far a reload goes to find the place where the reader was, in images. */
 const FAR_ENOUGH = 5000;
 const ZOOMS = [0.6, 0.78, 1, 1.35, 1.8];
+const MIDDLE_ZOOM = 2;
 
 const $ = (id) => document.getElementById(id);
 const plainClick = (event) => event.button === 0 && !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
@@ -29,6 +31,7 @@ class Gallery {
   #request = null;
   #chosen = null;
   #moreFailed = false;
+  #zoom = MIDDLE_ZOOM;
   #end = new IntersectionObserver((seen) => seen.at(-1).isIntersecting && this.#loadMore(), {
     rootMargin: `0px 0px ${AHEAD}px 0px`,
   });
@@ -54,7 +57,7 @@ class Gallery {
       },
     });
     this.arrivals = new Arrivals(this, { pill: $("pill"), text: $("pill-text"), wall: $("wall") });
-    this.#zoomTo(Number(localStorage.getItem("zoom") ?? 2));
+    this.#zoomTo(rememberedZoom());
     this.#begin(main);
     this.#listen();
     if ($("progress")) new Progress($("progress"), (stats) => this.#stats(stats));
@@ -209,7 +212,6 @@ class Gallery {
   async #open(state, { place }) {
     this.#request?.abort();
     const request = (this.#request = new AbortController());
-    const previous = this.state;
     this.state = state;
     this.#drawSearchBox();
     this.#busy(true);
@@ -229,19 +231,14 @@ class Gallery {
     } finally {
       if (request === this.#request) this.#busy(false);
     }
-    const entered = this.#hadFocus || previous.similar !== state.similar;
     this.results = results;
     this.#drawMessage(null);
     this.#drawAll();
     this.#remember();
     await this.#findPlace(place);
-    if (entered && place.y === 0) this.#refocus();
+    this.#refocus();
     this.#announce(this.#summary());
     if (state.view) this.#openLarge();
-  }
-
-  get #hadFocus() {
-    return document.activeElement === document.body;
   }
 
   #refocus() {
@@ -395,7 +392,7 @@ class Gallery {
     const { state, results } = this;
     const title = $("title");
     if (state.similar) title.textContent = "Looks like this";
-    else if (state.q) title.replaceChildren("Closest to ", quoted(state.q));
+    else if (state.q) title.replaceChildren("Closest to ", quotation(state.q));
     else title.textContent = "Recent";
     const about = state.q || (state.similar && this.#chosen ? fileName(this.#chosen.key) : "");
     document.title = about ? `${about} · ${this.#name}` : this.#name;
@@ -439,63 +436,26 @@ class Gallery {
   }
 
   #drawEmpty() {
-    const { state, results, stats } = this;
     $("empty")?.remove();
-    if (results.images.length || !$("message").hidden) return;
-    const box = document.createElement("div");
-    const help = document.createElement("p");
-    let title = "Nothing here yet";
-    if (state.similar && this.#chosen?.status === "pending") {
-      title = "This image is not searchable yet";
-      help.textContent = "What looks like it appears here once its turn has come.";
-    } else if (stats?.pending && (state.q || state.similar)) {
-      title = "Nothing is searchable yet";
-      help.textContent = `${countImages(stats.pending)} still to go.`;
-    } else if (state.similar) {
-      title = "Nothing to compare it with";
-      help.textContent = "There is no other searchable image in this collection.";
-    } else {
-      const command = document.createElement("code");
-      command.textContent = `syncer sync ~/Pictures --bucket ${this.bucket || "photos"}`;
-      help.append("Run ", command, document.createElement("br"), "Photos appear here while they are being uploaded.");
-    }
-    box.id = "empty";
-    box.className = "empty";
-    box.append(paragraph(title, "empty-title"), help);
-    $("wall").before(box);
+    if (this.results.images.length || !$("message").hidden) return;
+    const { state, stats, bucket } = this;
+    $("wall").before(emptyNotice({ state, stats, bucket, chosen: this.#chosen }));
   }
 
+  /** What stands below the last tile; `kind` is "idle", "loading", "failed" or "end". */
   #drawMore(kind, error) {
-    const box = $("more");
-    box.className = `more is-${kind}`;
-    if (kind === "failed") {
-      const retry = document.createElement("button");
-      retry.className = "button";
-      retry.type = "button";
-      retry.textContent = "Try again";
-      retry.addEventListener("click", () => this.#loadMore({ retry: true }));
-      box.replaceChildren(paragraph("Could not load more."), retry);
-      this.#announce(`Could not load more. ${error.message}`);
-    } else if (kind === "end") {
-      const count = this.results.images.length;
-      box.replaceChildren(...(count ? [paragraph(count === 1 ? "That is the only one" : `That is all: ${countImages(count)}`)] : []));
-    } else box.replaceChildren(...(kind === "loading" ? [paragraph("Loading more…")] : []));
+    $("more").className = `more is-${kind}`;
+    const retry = () => this.#loadMore({ retry: true });
+    $("more").replaceChildren(...endNotice(kind, { count: this.results.images.length, retry }));
+    if (error) this.#announce(`Could not load more. ${error.message}`);
   }
 
   /** Show what went wrong, in place of what it kept from coming; null takes it away. */
   #drawMessage(error, again) {
-    const box = $("message");
-    box.hidden = error === null;
+    $("message").hidden = error === null;
     if (error === null) return;
     $("empty")?.remove();
-    const text = document.createElement("div");
-    text.append(paragraph("This did not work", "message-title"), paragraph(error.message));
-    const retry = document.createElement("button");
-    retry.className = "button";
-    retry.type = "button";
-    retry.textContent = "Try again";
-    retry.addEventListener("click", again);
-    box.replaceChildren($("warning-template").content.cloneNode(true), text, retry);
+    $("message").replaceChildren(...errorNotice(error, again));
   }
 
   #busy(busy) {
@@ -512,13 +472,11 @@ class Gallery {
 
   #zoomTo(step) {
     this.#zoom = Math.min(ZOOMS.length - 1, Math.max(0, step));
-    localStorage.setItem("zoom", this.#zoom);
+    rememberZoom(this.#zoom);
     this.grid.zoom = ZOOMS[this.#zoom];
     $("smaller").disabled = this.#zoom === 0;
     $("larger").disabled = this.#zoom === ZOOMS.length - 1;
   }
-
-  #zoom = 2;
 
   #summary() {
     const count = this.results.images.length;
@@ -531,19 +489,22 @@ class Gallery {
   }
 }
 
-function paragraph(text, className = "") {
-  const element = document.createElement("p");
-  element.className = className;
-  element.textContent = text;
-  return element;
+// A browser may refuse to remember anything.
+
+function rememberedZoom() {
+  try {
+    return Number.parseInt(localStorage.getItem("zoom") ?? MIDDLE_ZOOM, 10) || 0;
+  } catch {
+    return MIDDLE_ZOOM;
+  }
 }
 
-function quoted(text) {
-  const quote = document.createElement("q");
-  const isolated = document.createElement("bdi");
-  isolated.textContent = text;
-  quote.append(isolated);
-  return quote;
+function rememberZoom(step) {
+  try {
+    localStorage.setItem("zoom", step);
+  } catch {
+    // The next visit begins with the middle one.
+  }
 }
 
 new Gallery();

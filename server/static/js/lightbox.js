@@ -57,11 +57,13 @@ export class Lightbox {
     this.#image = image;
     this.#render();
     if (this.#dialog.open) return;
+    document.documentElement.classList.add("is-viewing-large");
     this.#dialog.showModal();
     this.#dialog.focus();
   }
 
   close() {
+    document.documentElement.classList.remove("is-viewing-large");
     if (this.#dialog.open) this.#dialog.close();
     this.#part("image").removeAttribute("src");
   }

@@ -1,0 +1,70 @@
+/** What the page says in words: why it is empty, what went wrong, where the wall ends. */
+
+import { images as countImages } from "./format.js";
+
+/** Why no images are shown, and what to do about it. */
+export function emptyNotice({ state, stats, bucket, chosen }) {
+  const [title, ...help] = emptyWords({ state, stats, bucket, chosen });
+  const box = document.createElement("div");
+  const text = document.createElement("p");
+  box.id = "empty";
+  box.className = "empty";
+  text.append(...help);
+  box.append(paragraph(title, "empty-title"), text);
+  return box;
+}
+
+function emptyWords({ state, stats, bucket, chosen }) {
+  if (state.similar && chosen?.status === "pending") {
+    return ["This image is not searchable yet", "What looks like it appears here once its turn has come."];
+  }
+  if (stats?.pending && (state.q || state.similar)) {
+    return ["Nothing is searchable yet", `${countImages(stats.pending)} still to go.`];
+  }
+  if (state.similar) return ["Nothing to compare it with", "There is no other searchable image in this collection."];
+  const command = document.createElement("code");
+  command.textContent = `syncer sync ~/Pictures --bucket ${bucket || "photos"}`;
+  const then = "Photos appear here while they are being uploaded.";
+  return ["Nothing here yet", "Run ", command, document.createElement("br"), then];
+}
+
+/** What stands below the last tile. */
+export function endNotice(kind, { count, retry }) {
+  if (kind === "loading") return [paragraph("Loading more…")];
+  if (kind === "failed") return [paragraph("Could not load more."), retryButton(retry)];
+  if (kind === "end" && count) return [paragraph(count === 1 ? "That is the only one" : `That is all: ${countImages(count)}`)];
+  return [];
+}
+
+/** What went wrong, in the server's words, and a way to try again. */
+export function errorNotice(error, again) {
+  const text = document.createElement("div");
+  text.append(paragraph("This did not work", "message-title"), paragraph(error.message));
+  const sign = document.getElementById("warning-template").content.cloneNode(true);
+  return [sign, text, retryButton(again)];
+}
+
+/** Somebody's words in quotation marks, whatever direction they run. */
+export function quotation(text) {
+  const quote = document.createElement("q");
+  const isolated = document.createElement("bdi");
+  isolated.textContent = text;
+  quote.append(isolated);
+  return quote;
+}
+
+function retryButton(action) {
+  const button = document.createElement("button");
+  button.className = "button";
+  button.type = "button";
+  button.textContent = "Try again";
+  button.addEventListener("click", action);
+  return button;
+}
+
+function paragraph(text, className = "") {
+  const element = document.createElement("p");
+  element.className = className;
+  element.textContent = text;
+  return element;
+}
