@@ -30,6 +30,16 @@ def limit(parameters: Mapping[str, str]) -> int:
     return int(value)
 
 
+def ids(parameters: Mapping[str, str]) -> list[int]:
+    """Return the ids that are asked for, separated by commas; none when the parameter is missing."""
+    value = parameters.get("ids", "")
+    if not value:
+        return []
+    if not re.fullmatch(r"[0-9]{1,18}(,[0-9]{1,18})*", value) or value.count(",") >= MAX_LIMIT:
+        raise Problem(400, f"ids is {value[:40]!r}: give 1 to {MAX_LIMIT} whole numbers, separated by commas")
+    return [int(part) for part in value.split(",")]
+
+
 def image_id(value: str) -> int:
     """Return an image's id from an address."""
     if not re.fullmatch(r"[0-9]{1,19}", value) or not 1 <= int(value) <= MAX_ID:

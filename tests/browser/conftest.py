@@ -11,7 +11,7 @@ import numpy as np
 import psycopg
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from psycopg import sql
 
 from tests.conftest import CLEAN_ENVIRONMENT, Server, Syncer, serving
@@ -51,6 +51,9 @@ new PerformanceObserver((list) => {
 }).observe({ type: "layout-shift", buffered: true });
 document.addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));
 """
+
+# A machine that runs other tests beside these is slow at times.
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="session")
@@ -181,7 +184,7 @@ def open_tab(chromium: Browser, site: Site) -> Iterator[OpenTab]:
     def open_tab(path: str, *, width: int = 1280, height: int = 800, complaints: bool = False, **options: bool) -> Tab:
         context = chromium.new_context(viewport={"width": width, "height": height}, **options)  # type: ignore[arg-type]
         contexts.append(context)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(30_000)
         context.add_init_script(OBSERVERS)
         tab = Tab(context.new_page())
         tab.page.on("request", lambda request: tab.requests.append(request.url.removeprefix(site.server.url)))

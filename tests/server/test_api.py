@@ -61,6 +61,12 @@ def test_recent_images_come_newest_first(filled: Server) -> None:
     assert created == sorted(created, reverse=True)
 
 
+def test_images_are_asked_for_by_their_ids(filled: Server) -> None:
+    some = [image["id"] for image in filled.get("/api/images", bucket="b", limit=3)["images"]][::-1]
+    wanted = ",".join(map(str, [*some, 999_999]))
+    assert [image["id"] for image in filled.get("/api/images", bucket="b", ids=wanted)["images"]] == some
+
+
 def test_an_image_tells_what_is_known_of_it(filled: Server) -> None:
     image = filled.get("/api/images", bucket="b", limit=1)["images"][0]
     assert (image["width"], image["height"], image["bucket"]) == (48, 32, "b")
@@ -100,6 +106,7 @@ def test_files_are_served_with_etags_and_ranges_and_nothing_else_is(filled: Serv
         ("/api/search?bucket=b&q=x&cursor=nonsense", 400),
         ("/api/images?bucket=nothing", 404),
         ("/api/images?bucket=%00", 404),
+        ("/api/images?bucket=b&ids=1,x", 400),
         ("/api/images/999999?bucket=b", 404),
         ("/api/images/99999999999999999999?bucket=b", 404),
         ("/api/images/-1?bucket=b", 404),
