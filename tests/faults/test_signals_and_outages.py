@@ -1,0 +1,130 @@
+"""Runs that are ended give back what they hold; services that are away are waited for, and count against no image."""
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.conftest import Syncer
+from tests.fakes.replicate import FakeReplicate, Settings
+from tests.pictures import make_pictures
+
+LONG_LEASE = {"LEASE_SECONDS": "600", "PYTHONWARNINGS": "ignore"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    make_pictures(folder, 12)
+    return folder
+
+
+@pytest.fixture
+def cloud(syncer: Syncer) -> Callable[[FakeReplicate], Syncer]:
+    """The command ``syncer`` with its vectors from a fake Replicate."""
+
+    def at(fake: FakeReplicate) -> Syncer:
+        return Syncer(
+            syncer.environment
+            | LONG_LEASE
+            | {"EMBEDDER": "replicate", "REPLICATE_API_TOKEN": "r8_fake", "REPLICATE_BASE_URL": fake.url}
+        )
+
+    return at
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def hold_leases(url: str) -> int:
+    with psycopg.connect(url) as conn:
+        row = conn.execute("SELECT count(*) FROM b_queue WHERE lease IS NOT NULL AND state = 'pending'").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["sync", "embed"])
+def test_a_run_that_is_interrupted_while_the_model_hangs_gives_its_leases_back(
+    cloud: Callable[[FakeReplicate], Syncer], folder: Path, database_url: str, command: str, number: signal.Signals
+) -> None:
+    with FakeReplicate.serving(Settings(faults={"hang": 1.0})) as fake:
+        syncer = cloud(fake)
+        assert syncer("upload", folder, "--bucket", "b").status == 0
+        arguments = [folder, "--bucket", "b"] if command == "sync" else ["--bucket", "b"]
+        process = syncer.start(command, *arguments)
+        wait_for(lambda: fake.counts.creates >= 3 and hold_leases(database_url) > 0)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=20)
+        assert (process.returncode, "interrupted" in stderr) == (130, True)
+        assert hold_leases(database_url) == 0
+        fake.settings.faults = {}
+        done = syncer("embed", "--bucket", "b", "--json")
+        assert (done.status, done.json["embedded"], done.json["pending"]) == (0, 12, 0), done.stderr
+
+
+def test_a_run_that_is_interrupted_while_it_waits_for_the_database_ends(tmp_path: Path, syncer: Syncer) -> None:
+    process = syncer.start("embed", "--bucket", "b", DATABASE_URL=f"postgresql://x@/x?host={tmp_path}")
+    assert process.stderr is not None
+    assert "waiting for PostgreSQL" in process.stderr.readline()
+    process.terminate()
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+
+
+def test_an_outage_of_the_model_counts_against_no_image(cloud: Callable[[FakeReplicate], Syncer], folder: Path) -> None:
+    with FakeReplicate.serving(Settings(faults={"503": 1.0})) as fake:
+        syncer = cloud(fake)
+        process = syncer.start("sync", folder, "--bucket", "b", "--json")
+        wait_for(lambda: fake.counts.creates >= 12)
+        fake.settings.faults = {}
+        stdout, stderr = process.communicate(timeout=100)
+    assert process.returncode == 0, stderr
+    result = json.loads(stdout)
+    assert (result["embedded"], result["failed"], result["pending"]) == (12, 0, 0)
+
+
+@pytest.mark.parametrize(("fault", "remedy"), [("401", "REPLICATE_API_TOKEN"), ("402", "billing")])
+def test_a_service_that_refuses_us_ends_the_run_and_counts_against_no_image(
+    cloud: Callable[[FakeReplicate], Syncer], folder: Path, database_url: str, fault: str, remedy: str
+) -> None:
+    with FakeReplicate.serving(Settings(faults={fault: 1.0})) as fake:
+        syncer = cloud(fake)
+        done = syncer("sync", folder, "--bucket", "b")
+        assert done.status == 1
+        assert remedy in done.stderr
+        fake.settings.faults = {}
+        with psycopg.connect(database_url) as conn:
+            rows = conn.execute("SELECT DISTINCT state, attempts, lease FROM b_queue").fetchall()
+        assert rows in ([("pending", 0, None)], [])
+        again = syncer("sync", folder, "--bucket", "b", "--json")
+        assert (again.status, again.json["embedded"]) == (0, 12), again.stderr
+        cost = syncer("status", "--json").json["buckets"][0]["cost_so_far"]
+        assert cost == pytest.approx(fake.counts.predictions * 0.000015)
+
+
+def test_what_was_given_up_is_listed_and_is_embedded_when_it_is_retried(
+    syncer: Syncer, folder: Path, home: Path
+) -> None:
+    assert syncer("upload", folder, "--bucket", "b").status == 0
+    image = home / "buckets" / "b" / "set 1" / "picture-0001.jpg"
+    away = image.rename(image.with_suffix(".away"))
+    assert syncer("embed", "--bucket", "b", IMAGE_RETRY_SECONDS="0.1").status == 3
+    (failure,) = syncer("failed", "--bucket", "b", "--json").json["failed"]
+    assert (failure["key"], failure["reason"], failure["attempts"]) == (
+        "set 1/picture-0001.jpg",
+        "object_missing",
+        3,
+    )
+    away.rename(image)
+    assert syncer("retry", "--bucket", "b", "--json").json["retried"] == 1
+    assert syncer("embed", "--bucket", "b").status == 0
+    assert syncer("failed", "--bucket", "b", "--json").json["failed"] == []
