@@ -51,6 +51,12 @@ Encoder = Callable[[Any], Values | Awaitable[Values]]
 REFUSED_COLOUR = (255, 0, 255)  # the model fails on it, without saying that it always will
 ZEROS_COLOUR = (0, 255, 255)  # its vector is zeros
 SHORT_COLOUR = (255, 255, 0)  # its vector has 512 dimensions
+NULLS_COLOUR = (0, 255, 0)  # its vector is nulls, which is how JSON has NaN
+_BAD_VECTORS: dict[tuple[int, ...], Values] = {
+    ZEROS_COLOUR: [0.0] * DIMENSIONS,
+    SHORT_COLOUR: [0.0] * 512,
+    NULLS_COLOUR: [None] * DIMENSIONS,
+}
 
 
 class ModelFailure(Exception):
@@ -148,6 +154,7 @@ ENDS = frozenset(
     | {"stuck_starting", "stuck_processing", "empty", "nothing", "nulls", "zeros", "short"}
 )
 FAULTS = REFUSALS | LOSSES | ENDS
+_OUTPUTS = frozenset({"empty", "nothing", "nulls", "zeros", "short"})  # which a prediction that failed has not
 POLL_FAULTS = frozenset({"429_seconds", "429_bare", "500", "502", "503", "reset", "hang", "not_json"})
 
 
@@ -321,7 +328,7 @@ class FakeReplicate:
         except ModelFailure as exc:
             self.counts.faults["refused"] += 1
             status, error, output = "failed", str(exc), None
-        if fault and fault not in LOSSES:
+        if fault in ENDS and (status == "succeeded" or fault not in _OUTPUTS):
             status, error, output = _spoil(fault, output)
         await asyncio.sleep(ends_at - time.monotonic())
         if prediction.status not in ENDED:
@@ -426,9 +433,9 @@ class FakeReplicate:
             raise ModelFailure("cannot identify image file <_io.BytesIO object at 0x7f2d5c0f1e40>") from exc
         if colour == REFUSED_COLOUR:
             raise ModelFailure("list index out of range")
-        if colour in (ZEROS_COLOUR, SHORT_COLOUR):
+        if colour and colour in _BAD_VECTORS:
             self.counts.faults["bad_vector"] += 1
-            return [0.0] * (DIMENSIONS if colour == ZEROS_COLOUR else 512)
+            return _BAD_VECTORS[colour]
         return await _called(self._encode_image, data)
 
     async def _text_vector(self, text: str) -> Values:

@@ -1,0 +1,374 @@
+"""Everything fails, again and again: in the end every image has its vector, or the right reason why it has none."""
+
+import asyncio
+import base64
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import psycopg
+import pytest
+from PIL import Image
+
+from shared.db import embedded
+from shared.decoding import Decoder
+from shared.embedders import ImageInput, Vector, unit_vector
+from shared.embedders.offline import OfflineEmbedder
+from shared.embedders.replicate.derivative import data_url
+from shared.errors import ImageRefused, Reason
+from tests import corpus
+from tests.conftest import make_environment
+from tests.fakes.replicate import (
+    DIMENSIONS,
+    FAULTS,
+    NULLS_COLOUR,
+    POLL_FAULTS,
+    REFUSED_COLOUR,
+    SHORT_COLOUR,
+    ZEROS_COLOUR,
+    Settings,
+    vector_of_pixels,
+)
+from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, Request, S3Server
+from tests.pictures import make_pictures
+
+BUCKET = "fire"
+CONCURRENCY = 3
+IN_FLIGHT = 2 * CONCURRENCY  # calls made at a time, and vectors that wait to be stored, of one process
+DEADLINE = 300.0  # seconds, for all to end after the last disturbance
+ENDS_THE_RUN = ("401", "402", "404", "422")  # somebody has to change a setting, so the process says so and ends
+SHORT_TIMES = {"LEASE_SECONDS": "6", "IMAGE_RETRY_SECONDS": "0.2", "EMBED_CONCURRENCY": str(CONCURRENCY)}
+
+REJECTED = {
+    "text": (b"Dear diary,\nno photo today.\n", Reason.NOT_AN_IMAGE),
+    "header": (corpus.jpeg_header(corpus.jpeg()), Reason.CORRUPT),
+    "bomb": (corpus.png_bomb(), Reason.TOO_LARGE),
+}
+BAD_FOR_THE_MODEL = {
+    "refused": (REFUSED_COLOUR, Reason.MODEL_REFUSED),
+    "short": (SHORT_COLOUR, Reason.BAD_VECTOR),
+    "nan": (NULLS_COLOUR, Reason.BAD_VECTOR),
+    "zeros": (ZEROS_COLOUR, Reason.BAD_VECTOR),
+}
+
+
+class Server:
+    """A PostgreSQL of this test's own, which can be ended as a power cut ends it, and be started again."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._uses = [self._start()]
+        self.url = self._uses[0].url
+
+    def _start(self) -> embedded.Embedded:
+        # What the machine's crash would lose is safe from that of a process.
+        return asyncio.run(embedded.start(self._home, settings={"fsync": "off"}))
+
+    def crash(self, number: int) -> None:
+        os.kill(int((self._home / "postgresql/data/postmaster.pid").read_text().split()[0]), number)
+
+    def recover(self) -> None:
+        self._uses.append(self._start())
+
+    def release(self) -> None:
+        for use in self._uses:
+            asyncio.run(use.release())
+
+
+class Syncers:
+    """Processes that are killed, and started again as often as they end because somebody has to look."""
+
+    def __init__(self, environment: dict[str, str], logs: Path, *, module: str = "syncer") -> None:
+        self._environment, self._logs, self._module = environment, logs, module
+        self._running: list[tuple[tuple[str, ...], subprocess.Popen[bytes]]] = []
+        self.interruptions = 0  # of a process that had something in flight, maybe
+        self.statuses: list[int] = []
+
+    def start(self, *arguments: str) -> None:
+        with (self._logs / f"{arguments[0]}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", self._module, *arguments],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._running.append((arguments, process))
+
+    def kill(self, which: int) -> None:
+        """Kill one with -9, and start another in its place."""
+        arguments, process = self._running.pop(which)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            self.interruptions += 1
+        process.wait()
+        self.start(*arguments)
+
+    def wait(self) -> None:
+        """Return when all have ended by themselves with their work done."""
+        deadline = time.monotonic() + DEADLINE
+        while self._running:
+            assert time.monotonic() < deadline, self.log()
+            arguments, process = self._running.pop(0)
+            try:
+                status = process.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                self._running.append((arguments, process))
+                continue
+            if status == 1:
+                self.interruptions += 1
+                self.start(*arguments)
+            else:
+                self.statuses.append(status)
+
+    def log(self) -> str:
+        return "\n".join(path.read_text(errors="replace")[-10_000:] for path in sorted(self._logs.glob("*.log")))
+
+    def end(self) -> None:
+        for _, process in self._running:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path / "server")
+    yield server
+    server.release()
+
+
+@contextmanager
+def fake_replicate(settings: Settings) -> Iterator[str]:
+    """The address of a fake Replicate in a process of its own."""
+    command = [sys.executable, "-m", "tests.fakes.replicate", "--settings", json.dumps(asdict(settings))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+def make_bad(folder: Path, each: int) -> dict[str, Reason]:
+    """Write *each* files of every kind that is rejected and that the model takes badly; return key -> reason."""
+    expected = {}
+    for kind, (data, reason) in REJECTED.items():
+        for number in range(each):
+            expected[_write(folder, f"{kind}-{number}.jpg", data)] = reason
+    for kind, (colour, reason) in BAD_FOR_THE_MODEL.items():
+        for number in range(each):
+            data = corpus.encoded(Image.new("RGB", (40 + number, 40), colour), "JPEG", quality=95)
+            expected[_write(folder, f"{kind}-{number}.jpg", data)] = reason
+    return expected
+
+
+def _write(folder: Path, name: str, data: bytes) -> str:
+    path = folder / "bad" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    return f"bad/{name}"
+
+
+def vectors_of_the_fake(folder: Path, keys: list[str]) -> dict[str, Vector]:
+    def vector(path: Path) -> Vector:
+        sent = base64.b64decode(data_url(path.read_bytes()).partition(",")[2])
+        return unit_vector(vector_of_pixels(sent), dimensions=DIMENSIONS)
+
+    return {key: vector(folder / key) for key in keys}
+
+
+async def _vectors_of_the_offline_model(folder: Path, keys: list[str], cache: Path) -> dict[str, Vector]:
+    decoder = Decoder()
+    embedder = OfflineEmbedder(cache, decoder)
+    try:
+        vectors = await embedder.embed_images([ImageInput(data=(folder / key).read_bytes()) for key in keys])
+    finally:
+        await embedder.close()
+        await decoder.close()
+    return {key: vector for key, vector in zip(keys, vectors, strict=True) if not isinstance(vector, ImageRefused)}
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def has_collection(url: str) -> bool:
+    with psycopg.connect(url) as conn:
+        return conn.execute(f"SELECT to_regclass('{BUCKET}_queue') IS NOT NULL").fetchone() == (True,)
+
+
+def assert_all_is_settled(url: str, vectors: dict[str, Vector], failed: dict[str, Reason]) -> None:
+    with psycopg.connect(url) as conn:
+
+        def rows(query: str) -> list[Any]:
+            return conn.execute(query.replace("fire_", f"{BUCKET}_").encode()).fetchall()
+
+        reasons = rows(
+            "SELECT r2_key, reason FROM fire_queue JOIN fire_images USING (id) WHERE state = 'failed'"
+            " UNION ALL SELECT path, reason FROM fire_files WHERE reason IS NOT NULL"
+        )
+        pending = rows("SELECT r2_key FROM fire_queue JOIN fire_images USING (id) WHERE state = 'pending'")
+        stored = rows("SELECT r2_key, embedding::text FROM fire_embeddings WHERE embedding IS NOT NULL")
+        kept = rows("SELECT sum(images), sum(pending), sum(failed) FROM fire_counts")
+        counted = rows(
+            "SELECT (SELECT count(*) FROM fire_images), count(*) FILTER (WHERE state = 'pending'),"
+            " count(*) FILTER (WHERE state = 'failed') FROM fire_queue"
+        )
+    assert pending == []
+    assert dict(reasons) == failed
+    assert len(reasons) == len(failed)
+    assert sorted(key for key, _ in stored) == sorted(vectors)
+    for key, text in stored:
+        # A halfvec has 11 bits.
+        np.testing.assert_allclose(json.loads(text), vectors[key], rtol=2**-11, atol=1e-6, err_msg=key)
+    assert kept == counted
+
+
+@pytest.mark.timeout(600)  # on a machine that is busy with something else
+def test_every_image_gets_its_vector_or_its_reason_though_everything_fails_again_and_again(
+    tmp_path: Path, server: Server
+) -> None:
+    rng = random.Random(4)
+    folder, logs = tmp_path / "pictures", tmp_path / "logs"
+    logs.mkdir()
+    good = [path.relative_to(folder).as_posix() for path in make_pictures(folder, 460)]
+    failed = make_bad(folder, 5)
+    removed = [path.relative_to(folder).as_posix() for path in make_pictures(folder, 5, first=460)]
+    failed |= dict.fromkeys(removed, Reason.OBJECT_MISSING)
+    assert (len(good), len(failed)) == (460, 40)
+    vectors = vectors_of_the_fake(folder, good)
+
+    each_once = sorted(FAULTS)
+    rng.shuffle(each_once)
+    drawn = sorted(FAULTS.difference(ENDS_THE_RUN))
+    settings = Settings(
+        seed=4,
+        latency=0.2,
+        unwaited=0.2,
+        retry_after=0.1,
+        script=[fault for name in each_once for fault in (name, "", "")],
+        faults=dict.fromkeys(drawn, 0.2 / len(drawn)),
+        poll_faults=dict.fromkeys(sorted(POLL_FAULTS), 0.02),
+    )
+    store_faults = [Fault("status", 503, "SlowDown"), Fault("reset"), Fault("lost"), Fault("half"), Fault("status")]
+
+    with S3Server() as s3, FaultyProxy(s3.url) as proxy, fake_replicate(settings) as replicate:
+        s3.make_bucket(BUCKET)
+        s3_client = _s3_client(s3.url)
+
+        def rule(request: Request) -> Fault | None:
+            if request.kind == "get" and request.key in removed:
+                s3_client.delete_object(Bucket=BUCKET, Key=request.key)
+            return rng.choice(store_faults) if rng.random() < 0.03 else None
+
+        proxy.rule = rule
+        environment = make_environment(tmp_path / "home", server.url) | SHORT_TIMES
+        environment |= {"EMBEDDER": "replicate", "REPLICATE_API_TOKEN": "r8_fake", "REPLICATE_BASE_URL": replicate}
+        environment |= {"S3_ENDPOINT_URL": proxy.url, "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID}
+        environment |= {"AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY, "PYTHONWARNINGS": "ignore"}
+        syncers = Syncers(environment, logs, module="tests.faults.hasty_syncer")
+        try:
+            syncers.start("sync", str(folder), "--bucket", BUCKET)
+            wait_for(lambda: has_collection(server.url))
+            syncers.start("embed", "--bucket", BUCKET)
+            syncers.start("embed", "--bucket", BUCKET)
+            for turn in range(7):
+                time.sleep(rng.uniform(1, 3))
+                if turn % 2:
+                    proxy.stop()
+                else:
+                    server.crash(rng.choice([signal.SIGQUIT, signal.SIGKILL]))
+                time.sleep(rng.uniform(0, 1))
+                syncers.kill(rng.randrange(3))
+                time.sleep(rng.uniform(0, 1))
+                if turn % 2:
+                    proxy.start()
+                else:
+                    server.recover()
+            syncers.wait()
+        finally:
+            syncers.end()
+        counts = _get_json(f"{replicate}/_counts")
+
+    print(syncers.log())
+    print({name: counts[name] for name in ("creates", "predictions", "faults", "poll_faults", "statuses", "texts")})
+    print(f"{syncers.interruptions} interruptions, statuses {syncers.statuses}, store {proxy.counts}")
+    assert syncers.statuses == [3, 3, 3]
+    assert_all_is_settled(server.url, vectors, failed)
+    faults = Counter(counts["faults"])
+    assert set(faults) >= FAULTS
+    assert counts["creates"] <= 500 + faults.total() + IN_FLIGHT * syncers.interruptions
+
+
+def _s3_client(url: str) -> Any:
+    return boto3.client(  # type: ignore[no-untyped-call]
+        "s3",
+        endpoint_url=url,
+        aws_access_key_id=ACCESS_KEY_ID,
+        aws_secret_access_key=SECRET_ACCESS_KEY,
+        region_name="us-east-1",
+    )
+
+
+def _get_json(url: str) -> Any:
+    with urllib.request.urlopen(url) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.timeout(600)  # on a machine that is busy with something else
+def test_every_image_gets_its_vector_from_this_machine_though_processes_and_database_are_killed(
+    tmp_path: Path, server: Server, home: Path
+) -> None:
+    rng = random.Random(5)
+    folder, logs = tmp_path / "pictures", tmp_path / "logs"
+    logs.mkdir()
+    environment = make_environment(home, server.url) | SHORT_TIMES | {"PYTHONWARNINGS": "ignore"}
+
+    removed = [path.relative_to(folder).as_posix() for path in make_pictures(folder, 4)]
+    first = Syncers(environment, logs)
+    first.start("upload", str(folder), "--bucket", BUCKET)
+    first.wait()
+    for key in removed:
+        (home / "buckets" / BUCKET / key).unlink()
+    failed = dict.fromkeys(removed, Reason.OBJECT_MISSING)
+    for kind, (data, reason) in REJECTED.items():
+        for number in range(2):
+            failed[_write(folder, f"{kind}-{number}.jpg", data)] = reason
+    good = [path.relative_to(folder).as_posix() for path in make_pictures(folder, 110, first=4)]
+    assert (len(good), len(failed)) == (110, 10)
+
+    syncers = Syncers(environment, logs)
+    try:
+        syncers.start("sync", str(folder), "--bucket", BUCKET)
+        syncers.start("embed", "--bucket", BUCKET)
+        syncers.start("embed", "--bucket", BUCKET)
+        for _ in range(5):
+            time.sleep(rng.uniform(0.5, 2))
+            server.crash(rng.choice([signal.SIGQUIT, signal.SIGKILL]))
+            syncers.kill(rng.randrange(3))
+            time.sleep(rng.uniform(0, 1))
+            server.recover()
+        syncers.wait()
+    finally:
+        syncers.end()
+    assert syncers.statuses == [3, 3, 3], syncers.log()
+    vectors = asyncio.run(_vectors_of_the_offline_model(folder, good, home / "models"))
+    assert_all_is_settled(server.url, vectors, failed)
