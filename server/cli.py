@@ -46,8 +46,8 @@ def main() -> NoReturn:
         workers=loaded.workers,
         log_config=None,
         access_log=False,
-        # Progress streams never end by themselves: a stop does not wait for them.
-        timeout_graceful_shutdown=3,
+        # Requests under way are answered; progress streams end by themselves when the server is told to stop.
+        timeout_graceful_shutdown=25,
     )
     try:
         if loaded.workers == 1:
