@@ -33,7 +33,15 @@ def is_transient(error: BaseException) -> bool:
 
 
 # Prepared statements and a pooler in transaction mode do not go together (42P05).
-_CONNECT: dict[str, Any] = {"prepare_threshold": None, "connect_timeout": 10}
+_CONNECT: dict[str, Any] = {
+    "prepare_threshold": None,
+    "connect_timeout": 10,
+    # A server that vanished without a word, as in a failover, is noticed within a minute, not after fifteen.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,  # milliseconds
+}
 
 
 class Database:
