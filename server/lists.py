@@ -13,7 +13,7 @@ from shared.db.pool import Connection
 from shared.model import Collection, Hit, Image
 from shared.sql import images, search, stats
 
-# Up to here a walk compares the query with all vectors, exactly, and goes to the end; 20,000 take about 12 ms.
+# Up to here a walk compares the query with all vectors, exactly, and goes to the end.
 EXACT_UP_TO = 20_000
 # Beyond it the ranking is made once over the index, this long.
 DEPTH = 2_000

@@ -22,7 +22,6 @@ class Progress:
 
     def __init__(self, stream: TextIO = sys.stderr, *, quiet: bool = False) -> None:
         self.counts: Counter[str] = Counter()
-        self.reasons: Counter[str] = Counter()
         self._stream = stream
         self._quiet = quiet
         self._waiting = ""
@@ -63,13 +62,11 @@ class Progress:
 
     def failed(self, name: str, refusal: ImageRefused) -> None:
         """Report a file or image that was given up, by name."""
-        self.reasons[refusal.reason] += 1
         self._count("failed")
         self.say(f"{name}: {refusal.reason}: {refusal.detail}")
 
-    def rejected_before(self, reason: str) -> None:
+    def rejected_before(self) -> None:
         """Count a file that was given up in a former run and has not changed since."""
-        self.reasons[reason] += 1
         self._count("failed")
 
     def waiting(self, why: str) -> None:

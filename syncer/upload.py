@@ -107,7 +107,7 @@ class Uploader:
 
     def _known_before(self, known: KnownFile) -> None:
         if known.reason:
-            self._progress.rejected_before(known.reason)
+            self._progress.rejected_before()
         else:
             self._progress.kept()
 

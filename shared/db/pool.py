@@ -81,10 +81,6 @@ class Database:
         """Close all connections."""
         await self._pool.close()
 
-    def stats(self) -> dict[str, int]:
-        """Return psycopg_pool's own counters."""
-        return self._pool.get_stats()
-
     async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
         """Return what *work* returns, called with a connection inside one transaction.
 

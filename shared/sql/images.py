@@ -134,19 +134,6 @@ async def get_many(conn: AsyncConnection[Any], collection: Collection, ids: Sequ
     return [found[image_id] for image_id in ids if image_id in found]
 
 
-async def by_key(conn: AsyncConnection[Any], collection: Collection, key: str) -> Image | None:
-    """Return the image under *key*, or None."""
-    async with conn.cursor(row_factory=class_row(Image)) as cur:
-        await cur.execute(
-            for_collection(
-                f"SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES} WHERE i.r2_key = %(key)s",  # noqa: S608 - constants
-                collection,
-            ),
-            {"key": key, "model": collection.model},
-        )
-        return await cur.fetchone()
-
-
 async def details(conn: AsyncConnection[Any], collection: Collection, image_id: int) -> dict[str, Any] | None:
     """Return what is known of one image beyond Image: lens, keywords, caption, place, EXIF, failure; or None."""
     async with conn.cursor(row_factory=dict_row) as cur:
