@@ -1,8 +1,11 @@
-"""Query texts to vectors: from memory, from the database, and only then from the model."""
+"""What is searched for, as a vector. Query texts become vectors from memory, from the database, and only then from the
+model.
+"""
 
 import hashlib
 import unicodedata
 from collections import OrderedDict
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
@@ -16,6 +19,18 @@ MEMORY = 2000  # texts; 3 kB each
 def normalised(text: str) -> str:
     """Return *text* in the form by which it is cached: composed characters, single spaces, lower case."""
     return " ".join(unicodedata.normalize("NFC", text).lower().split())
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """What is searched for. ``vector`` has unit length; ``scope`` says in one text what was asked, and binds cursors to
+    it; ``words`` are to be looked for in names and captions too; ``leave_out`` are images not to be shown.
+    """
+
+    vector: Vector
+    scope: str
+    words: str | None = None
+    leave_out: frozenset[int] = frozenset()
 
 
 class QueryVectors:

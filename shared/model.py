@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 
@@ -73,11 +73,39 @@ class Image:
 
 
 @dataclass(frozen=True)
+class Filters:
+    """What listed images must be like; None asks for nothing. Sizes are in pixels, of the picture turned upright, and
+    in bytes.
+
+    ``taken_after`` is the first moment, ``taken_before`` the first that is too late. ``camera`` is the whole name, in
+    any case. ``folder`` holds the image or a folder above it. ``type`` is a media type.
+    """
+
+    taken_after: datetime | None = None
+    taken_before: datetime | None = None
+    camera: str | None = None
+    folder: str | None = None
+    orientation: Literal["landscape", "portrait", "square"] | None = None
+    type: str | None = None
+    min_width: int | None = None
+    max_width: int | None = None
+    min_height: int | None = None
+    max_height: int | None = None
+    min_size: int | None = None
+    max_size: int | None = None
+
+
+@dataclass(frozen=True)
 class Hit:
-    """An image of a ranked list; ``score`` is the cosine of its vector and the query's, −1 to 1."""
+    """An image of a ranked list; ``score`` is the cosine of its vector and the query's, −1 to 1.
+
+    ``named`` says that the query's words stand in its name, folder, keywords or caption. Such an image may be found
+    before it has a vector: then ``score`` is None.
+    """
 
     image: Image
-    score: float
+    score: float | None
+    named: bool = False
 
 
 @dataclass(frozen=True)

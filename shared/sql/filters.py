@@ -1,0 +1,36 @@
+"""The one condition that filters become, in every list alike."""
+
+from dataclasses import asdict
+from typing import Any, LiteralString
+
+from shared.model import Filters
+
+# Over {images} i. All text is written here; values go in as parameters of the same names.
+_CONDITIONS: dict[str, LiteralString] = {
+    "taken_after": "i.taken_at >= %(taken_after)s",
+    "taken_before": "i.taken_at < %(taken_before)s",
+    "camera": "lower(i.camera) = lower(%(camera)s)",
+    # All keys that begin with the folder and a slash, as one range of the unique index, which is in byte order: "0" is
+    # the character behind "/".
+    "folder": "i.r2_key > %(folder)s || '/' AND i.r2_key < %(folder)s || '0'",
+    "orientation": "sign(i.width - i.height) = %(orientation)s",
+    "type": "i.content_type = %(type)s",
+    "min_width": "i.width >= %(min_width)s",
+    "max_width": "i.width <= %(max_width)s",
+    "min_height": "i.height >= %(min_height)s",
+    "max_height": "i.height <= %(max_height)s",
+    "min_size": "i.size >= %(min_size)s",
+    "max_size": "i.size <= %(max_size)s",
+}
+_ORIENTATIONS = {"landscape": 1, "square": 0, "portrait": -1}
+
+
+def condition(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
+    """Return what an image of {images} ``i`` must fulfil, as SQL text and its parameters; "true" without filters."""
+    values = {name: value for name, value in asdict(filters).items() if value is not None}
+    text: LiteralString = " AND ".join(_CONDITIONS[name] for name in values) or "true"
+    if filters.orientation:
+        values["orientation"] = _ORIENTATIONS[filters.orientation]
+    if filters.folder:
+        values["folder"] = filters.folder.strip("/")
+    return text, values
