@@ -76,6 +76,12 @@ class ObjectStore(Protocol):
     async def get(self, key: str) -> bytes:
         """Return the object's bytes; raise ObjectMissing when there is none."""
 
+    async def download(self, key: str, target: Path) -> StoredObject:
+        """Write the object's bytes into the file *target*, in pieces, and return all that is known of the object.
+
+        Raises ObjectMissing when there is none, and OSError when *target* cannot be written.
+        """
+
     async def head(self, key: str) -> StoredObject:
         """Return all that is known of the object; raise ObjectMissing when there is none."""
 

@@ -17,6 +17,7 @@ import json
 import mimetypes
 import os
 import re
+import shutil
 import stat
 import sys
 import time
@@ -115,6 +116,9 @@ class FolderStore:
     async def get(self, key: str) -> bytes:
         return await self._run(self._get, key)
 
+    async def download(self, key: str, target: Path) -> StoredObject:
+        return await self._run(self._download, key, target)
+
     async def head(self, key: str) -> StoredObject:
         return await self._run(self._head, key)
 
@@ -196,6 +200,12 @@ class FolderStore:
     def _get(self, key: str) -> bytes:
         with self._open(key) as file:
             return file.readall()
+
+    def _download(self, key: str, target: Path) -> StoredObject:
+        with self._open(key) as file, target.open("wb") as copy:
+            shutil.copyfileobj(file, copy, _PIECE)
+            status = os.fstat(file.fileno())
+        return _stored(key, status, self._known(key, status))
 
     def _head(self, key: str) -> StoredObject:
         with self._open(key) as file:

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -39,7 +40,7 @@ from shared.stores.body import read_pieces
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, GetObjectOutputTypeDef, HeadObjectOutputTypeDef
 
 T = TypeVar("T")
 
@@ -189,18 +190,20 @@ class S3Store:
         self._check_readable(key)
         return await self._call(read, key)
 
+    async def download(self, key: str, target: Path) -> StoredObject:
+        def write() -> StoredObject:
+            answer = self._client.get_object(Bucket=self.bucket, Key=key)
+            body: Any = answer["Body"]
+            with closing(body), target.open("wb") as file:
+                shutil.copyfileobj(body, file, PART_SIZE)
+            return _described(key, answer)
+
+        self._check_readable(key)
+        return await self._call(write, key)
+
     async def head(self, key: str) -> StoredObject:
         self._check_readable(key)
-        answer = await self._call(lambda: self._client.head_object(Bucket=self.bucket, Key=key), key)
-        return StoredObject(
-            key=key,
-            size=answer["ContentLength"],
-            modified=answer["LastModified"],
-            etag=answer["ETag"].strip('"'),
-            sha256=answer["Metadata"].get("sha256"),
-            content_type=answer.get("ContentType"),
-            cache_control=answer.get("CacheControl"),
-        )
+        return _described(key, await self._call(lambda: self._client.head_object(Bucket=self.bucket, Key=key), key))
 
     async def copy(self, source: str, target: str) -> None:
         """Copy an object inside the bucket; one of more than 5 GiB is refused by S3, and so raises StoreError."""
@@ -493,6 +496,18 @@ def _why_impossible(key: str) -> ImageRefused | None:
         detail = f"the key {key!r} holds a control character, which S3 cannot put into its lists: rename the file"
         return ImageRefused(Reason.KEY_INVALID, detail)
     return None
+
+
+def _described(key: str, answer: "GetObjectOutputTypeDef | HeadObjectOutputTypeDef") -> StoredObject:
+    return StoredObject(
+        key=key,
+        size=answer["ContentLength"],
+        modified=answer["LastModified"],
+        etag=answer["ETag"].strip('"'),
+        sha256=answer["Metadata"].get("sha256"),
+        content_type=answer.get("ContentType"),
+        cache_control=answer.get("CacheControl"),
+    )
 
 
 def _wait(state: RetryCallState) -> float:

@@ -208,6 +208,16 @@ async def test_a_file_that_cannot_be_read_is_the_files_fault(store: ObjectStore,
     assert await keys(store) == []
 
 
+async def test_a_download_writes_the_bytes_and_tells_what_head_tells(store: ObjectStore, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"something longer that was there before")
+    await put(store, "folder/a.jpg", b"some pixels")
+    assert await store.download("folder/a.jpg", target) == await store.head("folder/a.jpg")
+    assert target.read_bytes() == b"some pixels"
+    with pytest.raises(ObjectMissing, match=r"nothing/here\.jpg"):
+        await store.download("nothing/here.jpg", target)
+
+
 @pytest.mark.parametrize("call", ["get", "head"])
 async def test_reading_what_is_not_there_names_the_key(store: ObjectStore, call: str) -> None:
     with pytest.raises(ObjectMissing, match=r"nothing/here\.jpg"):
