@@ -1,5 +1,6 @@
 """The lists of images that pages and API show alike: recent ones, what a text finds, an image's neighbours."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -7,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from server import presenting
+from server.presenting import ImageAnswer
 from server.problems import Problem
 from server.services import Services
 from shared.db.pool import Connection
@@ -25,7 +27,7 @@ WALK_LIFETIME = timedelta(hours=1)
 class Page:
     """A page of a list, and the cursor of the next one; None at the end."""
 
-    images: list[dict[str, Any]]
+    images: Sequence[ImageAnswer]
     next_cursor: str | None
 
     def as_json(self) -> dict[str, Any]:

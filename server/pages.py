@@ -66,17 +66,17 @@ async def _page(
     context: dict[str, Any], app: Services, collection: Collection, request: Request
 ) -> tuple[str, dict[str, str], Page]:
     """Return the list that the page shows: its address in the API, its parameters, its first page."""
-    cursor = request.query_params.get("cursor")
-    limit = parameters.limit(request.query_params)
+    asked = parameters.read(parameters.Gallery, request.query_params)
+    limit, cursor = asked.limit, asked.cursor
     state = {"bucket": collection.bucket}
-    if similar := request.query_params.get("similar"):
-        image = await lists.the_image(app, collection, parameters.image_id(similar))
+    if asked.similar:
+        image = await lists.the_image(app, collection, parameters.image_id(asked.similar))
         context["similar"] = presenting.image(image, app.store(collection.bucket))
         page = await lists.similar(app, collection, image, limit=limit, cursor=cursor)
         return f"/api/images/{image.id}/similar", state, page
-    if text := parameters.text(request.query_params, "q", longest=parameters.MAX_QUERY):
-        page = await lists.found_by_text(app, collection, text, limit=limit, cursor=cursor)
-        return "/api/search", state | {"q": text}, page
+    if asked.q:
+        page = await lists.found_by_text(app, collection, asked.q, limit=limit, cursor=cursor)
+        return "/api/search", state | {"q": asked.q}, page
     return "/api/images", state, await lists.recent(app, collection, limit=limit, cursor=cursor)
 
 

@@ -2,12 +2,71 @@
 
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from shared.derivatives import preview_key, thumbnail_key
 from shared.model import Hit, Image
 from shared.stores import ObjectStore
 
 
-def image(image: Image, store: ObjectStore) -> dict[str, Any]:
+class ImageAnswer(TypedDict):
+    """An image. ``status`` is ``pending``, ``embedded`` or ``failed``; times are ISO 8601."""
+
+    id: int
+    key: str
+    bucket: str
+    url: str
+    thumbnail_url: str
+    preview_url: str
+    width: int
+    height: int
+    size: int
+    content_type: str
+    placeholder: str | None
+    created_at: str
+    taken_at: str | None
+    camera: str | None
+    truncated: bool
+    status: str
+
+
+class HitAnswer(ImageAnswer):
+    """An image that was found. ``score`` is the cosine, null where the image has no vector; ``weak`` says that chance
+    would do as well."""
+
+    score: float | None
+    weak: bool
+
+
+class ImageDetails(ImageAnswer):
+    """An image with all that is known of it."""
+
+    lens: str | None
+    keywords: list[str]
+    caption: str | None
+    latitude: float | None
+    longitude: float | None
+    exif: dict[str, Any] | None
+    origin: str
+    failure_reason: str | None
+    failure_detail: str | None
+
+
+class Images(TypedDict):
+    """A page of images; ``next_cursor`` gives the next one, and is null at the end."""
+
+    images: list[ImageAnswer]
+    next_cursor: str | None
+
+
+class Hits(TypedDict):
+    """A page of what was found, best first; ``next_cursor`` gives the next one, and is null at the end."""
+
+    images: list[HitAnswer]
+    next_cursor: str | None
+
+
+def image(image: Image, store: ObjectStore) -> ImageAnswer:
     """Return the public form of an image of the bucket that *store* holds."""
     url = store.address(image.key, version=image.sha256.hex()[:16])
     return {
@@ -30,6 +89,6 @@ def image(image: Image, store: ObjectStore) -> dict[str, Any]:
     }
 
 
-def hit(hit: Hit, store: ObjectStore) -> dict[str, Any]:
+def hit(hit: Hit, store: ObjectStore) -> HitAnswer:
     """Return the public form of a search result."""
-    return image(hit.image, store) | {"score": round(hit.score, 6), "weak": False}
+    return {**image(hit.image, store), "score": None if hit.score is None else round(hit.score, 6), "weak": False}

@@ -5,8 +5,18 @@ from http import HTTPStatus
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from typing_extensions import TypedDict
 
 from shared.errors import ServiceError
+
+
+class ProblemDocument(TypedDict):
+    """What went wrong with a request. ``detail`` names the parameter, its value and what is allowed."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
 
 
 class Problem(Exception):
@@ -22,7 +32,7 @@ class Problem(Exception):
 def response(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     """Return a problem document."""
     title = HTTPStatus(status).phrase
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    body = ProblemDocument(type="about:blank", title=title, status=status, detail=detail)
     return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
 
 

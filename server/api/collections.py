@@ -8,11 +8,33 @@ from typing import Any
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from typing_extensions import TypedDict
 
-from server import stats
+from server import parameters, stats
+from server.openapi import operation
 from server.services import Services, services
 from shared.db.pool import Connection
+from shared.progress import Status
 from shared.sql import stats as stats_rows
+
+
+class CollectionAnswer(TypedDict):
+    """A collection. ``total = embedded + pending + failed``."""
+
+    bucket: str
+    total: int
+    embedded: int
+    pending: int
+    failed: int
+    model: str
+    dimensions: int
+    title: str
+
+
+class Collections(TypedDict):
+    """The collections that this server shows."""
+
+    collections: list[CollectionAnswer]
 
 
 async def summaries(app: Services) -> list[dict[str, Any]]:
@@ -30,22 +52,28 @@ async def summaries(app: Services) -> list[dict[str, Any]]:
     return await app.database.run(read)
 
 
-async def every(request: Request) -> Response:
-    """GET /api/collections: all collections that this server shows."""
+@operation(asks=parameters.Query, answers=Collections, errors=(503,))
+async def every(request: Request, _asked: parameters.Query) -> Response:
+    """GET /api/collections: the collections that this server shows."""
     return JSONResponse({"collections": await summaries(services(request))})
 
 
-async def figures(request: Request) -> Response:
+@operation(asks=parameters.InCollection, answers=Status)
+async def figures(request: Request, asked: parameters.InCollection) -> Response:
     """GET /api/stats: how far a collection is."""
     app = services(request)
-    collection = await app.collection(request.query_params.get("bucket"))
+    collection = await app.collection(asked.bucket)
     return JSONResponse(await app.database.run(lambda conn: stats.read(conn, collection)))
 
 
-async def stream(request: Request) -> Response:
-    """GET /api/stats/stream: the same as server-sent events named ``stats``, at once and on every change."""
+@operation(asks=parameters.InCollection, answers=str, media_type="text/event-stream")
+async def stream(request: Request, asked: parameters.InCollection) -> Response:
+    """GET /api/stats/stream: how far a collection is, as server-sent events named `stats`, at once and on every change.
+
+    The data of each event is what `/api/stats` answers.
+    """
     app = services(request)
-    collection = await app.collection(request.query_params.get("bucket"))
+    collection = await app.collection(asked.bucket)
 
     async def events() -> AsyncIterator[ServerSentEvent]:
         async for state in app.feed.listen(collection):
