@@ -1,19 +1,68 @@
-"""What is searched for, as a vector. Query texts become vectors from memory, from the database, and only then from the
-model.
+"""What is searched for: terms as addresses write them, their sum, and the vectors of texts and pictures.
+
+A query is a sum of terms: texts, images of the collection and uploaded pictures, each with a weight. In an address each
+is one ``term`` parameter, the gallery's and ``GET /api/search``'s alike, in this form:
+
+    [-][WEIGHT*]KIND:VALUE
+
+    term=image:12                    more like image 12 of the collection
+    term=text:at night               and more like these words
+    term=-text:people                and less like these
+    term=0.5*query_image:HANDLE      and half as much like a picture that POST /api/query-images took
+
+The value goes on to the end, colons and stars included. A weight is a decimal number such as 2 or 0.25, without it 1;
+a minus counts against. The parameters ``q`` (one text) and ``query_image`` (one handle) are terms of weight 1. Like any
+value these are percent-encoded, and none needs a plus sign, which would be read as a space.
 """
 
 import hashlib
+import re
 import unicodedata
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from typing import Literal
+
+import numpy as np
 
 from shared.db.pool import Database
 from shared.embedders import Embedder, Vector, unit_vector
 from shared.sql import query_vectors
 
 MEMORY = 2000  # texts; 3 kB each
+MAX_TERMS = 16
+MAX_WEIGHT = 100.0
+
+_WRITTEN = re.compile(r"(-?)(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)\*)?(text|image|query_image):(.+)", re.DOTALL)
+
+Kind = Literal["text", "image", "query_image", "image_url"]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One part of what is asked for: *value* is words, an image's id, a handle or an address, by *kind*.
+
+    A negative *weight* counts against it.
+    """
+
+    kind: Kind
+    value: str
+    weight: float = 1.0
+
+    @classmethod
+    def parse(cls, written: str) -> "Term":
+        """Return the term that an address writes; raise ValueError that says what is allowed."""
+        match = _WRITTEN.fullmatch(written.strip())
+        if match is None:
+            raise ValueError("give [-][WEIGHT*]KIND:VALUE, such as text:at night, -text:people, 0.5*image:12")
+        sign, weight, kind, value = match.groups()
+        return cls(kind, value.strip(), float(sign + (weight or "1")))  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        """The term as an address writes it."""
+        amount = "" if abs(self.weight) == 1 else f"{np.format_float_positional(abs(self.weight), trim='-')}*"
+        return f"{'-' if self.weight < 0 else ''}{amount}{self.kind}:{self.value}"
 
 
 def normalised(text: str) -> str:
@@ -25,12 +74,14 @@ def normalised(text: str) -> str:
 class Query:
     """What is searched for. ``vector`` has unit length; ``scope`` says in one text what was asked, and binds cursors to
     it; ``words`` are to be looked for in names and captions too; ``leave_out`` are images not to be shown.
+    ``image_share`` is how much of it comes from images: 0 for words alone, 1 for images alone.
     """
 
     vector: Vector
     scope: str
     words: str | None = None
     leave_out: frozenset[int] = frozenset()
+    image_share: float = 0.0
 
 
 class QueryVectors:
