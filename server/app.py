@@ -11,9 +11,10 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
-from server import files, health, pages, problems
+from server import files, health, pages, problems, sign_in
 from server.api import collections, images, search
 from server.assets import Assets
+from server.auth import Guard, Tokens
 from server.headers import SecurityHeaders
 from server.services import opened
 from server.settings import ServerSettings
@@ -34,6 +35,7 @@ def create_app(loaded: ServerSettings) -> Starlette:
             yield
 
     assets = Assets()
+    tokens = Tokens(loaded)
     app = Starlette(
         lifespan=lifespan,
         routes=[
@@ -48,12 +50,20 @@ def create_app(loaded: ServerSettings) -> Starlette:
             Route("/healthz", health.alive),
             Route("/readyz", health.ready),
             Route("/files/{bucket}/{key:path}", files.serve),
+            Route("/sign-in", sign_in.page),
+            Route("/sign-in", sign_in.enter, methods=["POST"]),
+            Route("/sign-out", sign_in.leave, methods=["POST"]),
             Route("/static/{version}/{path:path}", assets.serve),
         ],
-        middleware=[Middleware(SecurityHeaders), Middleware(GZipMiddleware, minimum_size=1024)],
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(Guard, tokens=tokens),
+            Middleware(GZipMiddleware, minimum_size=1024),
+        ],
         exception_handlers=dict.fromkeys((Exception, problems.Problem, ServiceError, HTTPException), problems.handle),
     )
     app.state.assets = assets
+    app.state.tokens = tokens
     app.state.templates = Jinja2Templates(Path(__file__).parent / "templates")
     return app
 

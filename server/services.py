@@ -3,11 +3,12 @@
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from starlette.requests import Request
 
+from server.auth import NOBODY, Access
 from server.cursors import Cursors
 from server.problems import Problem
 from server.query import QueryVectors
@@ -25,26 +26,32 @@ from shared.stores import ObjectStore
 
 @dataclass
 class Services:
-    """One process's connections and caches. Nothing here is lost with the process that others would miss."""
+    """One process's connections and caches. Nothing here is lost with the process that others would miss.
+
+    Each request works with a copy that has its own ``access``, so what it caches goes into the containers that all
+    copies share.
+    """
 
     settings: ServerSettings
     database: Database
     decoder: Decoder
     feed: StatsFeed
-    _cursors: Cursors | None = None
+    access: Access = NOBODY
+    _secret: list[str] = field(default_factory=list)
     _stores: dict[str, ObjectStore] = field(default_factory=dict)
     _queries: dict[str, tuple[Embedder, QueryVectors]] = field(default_factory=dict)
 
     async def collections(self) -> list[Collection]:
-        """Return the collections that this server shows."""
+        """Return the collections that this server shows to whoever asks."""
         shown = self.settings.buckets
         every = await self.database.run(collections.every)
-        return [c for c in every if not shown or c.bucket in shown]
+        return [c for c in every if (not shown or c.bucket in shown) and self.access.sees(c.bucket)]
 
     async def collection(self, bucket: str | None) -> Collection:
         """Return the collection that a request names, or the default one; raise a 404 that names it."""
         every = await self.collections()
-        wanted = bucket or self.settings.bucket
+        default = self.settings.bucket
+        wanted = bucket or (default if default and self.access.sees(default) else None)
         for c in every:
             if wanted is None or c.bucket == wanted:
                 return c
@@ -52,16 +59,20 @@ class Services:
             raise Problem(404, "there is no collection yet: `syncer sync DIR --bucket NAME` makes one")
         raise Problem(404, f"there is no collection {wanted[:100]!r}: /api/collections lists them")
 
-    async def cursors(self) -> Cursors:
-        """Return what signs cursors, with the key that all servers share."""
-        if self._cursors is None:
+    async def secret(self) -> str:
+        """Return the key that signs cursors and cookies, the same on all servers."""
+        if not self._secret:
             if self.settings.secret_key:
                 secret = self.settings.secret_key.get_secret_value()
             else:
                 propose = partial(collections.shared_value, name="secret_key", proposal=secrets.token_urlsafe(32))
                 secret = await self.database.run(propose)
-            self._cursors = Cursors(secret)
-        return self._cursors
+            self._secret.append(secret)
+        return self._secret[0]
+
+    async def cursors(self) -> Cursors:
+        """Return what signs cursors."""
+        return Cursors(await self.secret())
 
     def store(self, bucket: str) -> ObjectStore:
         """Return the store that holds *bucket*."""
@@ -118,7 +129,7 @@ async def opened(settings: ServerSettings) -> AsyncIterator[Services]:
 
 
 def services(request: Request) -> Services:
-    """Return the services of the process that serves *request*."""
+    """Return the services of the process that serves *request*, as far as it may use them."""
     found = request.app.state.services
     assert isinstance(found, Services)
-    return found
+    return replace(found, access=request.state.access)

@@ -1,11 +1,15 @@
 """What the server reads from the environment beside what both processes share."""
 
+import re
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from shared.settings import Settings
+
+# What is guessed at network speed holds for ages with this many random characters.
+_TOKEN = re.compile(r"[!-+\--~]{16,}")
 
 
 class ServerSettings(Settings):
@@ -16,9 +20,50 @@ class ServerSettings(Settings):
     workers: int = Field(1, ge=1)
     buckets: Annotated[tuple[str, ...], NoDecode] = ()
     secret_key: SecretStr | None = None
+    api_token: SecretStr | None = None
+    read_token: SecretStr | None = None
+    read_tokens: Annotated[tuple[tuple[str, SecretStr], ...], NoDecode] = ()
+    upload_max_bytes: int = Field(100 << 20, ge=1)
     database_connections: int = Field(10, ge=1)
 
     @field_validator("buckets", mode="before")
     @classmethod
     def _separated_by_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("read_tokens", mode="before")
+    @classmethod
+    def _bucket_and_token(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.strip().partition("=") for part in value.split(",") if part.strip()]
+        if not all(bucket.strip() and token.strip() for bucket, _, token in pairs):
+            raise ValueError("give bucket=token, and more of them after commas")
+        return tuple((bucket.strip(), token.strip()) for bucket, _, token in pairs)
+
+    @model_validator(mode="after")
+    def _tokens_are_good(self) -> "ServerSettings":
+        given = [(f"READ_TOKENS ({bucket})", token) for bucket, token in self.read_tokens]
+        single = [("READ_TOKEN", self.read_token), ("API_TOKEN", self.api_token)]
+        given += [(name, token) for name, token in single if token]
+        for name, token in given:
+            if not _TOKEN.fullmatch(token.get_secret_value()):
+                raise ValueError(
+                    f"{name} has {len(token)} characters: give at least 16, ASCII without spaces and commas,"
+                    " such as `openssl rand -hex 16` makes"
+                )
+        for name, token in given[len(self.read_tokens) :]:
+            if [other.get_secret_value() for _, other in given].count(token.get_secret_value()) > 1:
+                raise ValueError(
+                    f"{name} is the same as another token, which allows something else: make one of its own"
+                )
+        return self
+
+    @property
+    def buckets_by_token(self) -> dict[str, frozenset[str]]:
+        """The tokens of READ_TOKENS, and the buckets that each opens."""
+        found: dict[str, frozenset[str]] = {}
+        for bucket, secret in self.read_tokens:
+            token = secret.get_secret_value()
+            found[token] = found.get(token, frozenset()) | {bucket}
+        return found
