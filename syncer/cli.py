@@ -26,6 +26,7 @@ from shared.progress import Status
 from shared.sql import collections, queue, stats
 from shared.stores import ObjectStore
 from syncer import doctor, report
+from syncer.adopt import Adoption
 from syncer.drop import drop_objects
 from syncer.embed import Embedding, Policy
 from syncer.outage import Outages
@@ -127,6 +128,18 @@ def _parser() -> argparse.ArgumentParser:
     sync.add_argument("--embed-concurrency", type=int, metavar="N", help="model calls at once (3)")
     upload = add("upload", _upload, "upload what is new or changed, without embedding it")
     add_folder(upload)
+    adopt = add("adopt", _adopt, "index what already lies in a bucket, without uploading it again, and embed it")
+    adopt.add_argument("--bucket", help="the bucket (default: BUCKET)")
+    adopt.add_argument("--prefix", default="", help="only what lies under this prefix")
+    adopt.add_argument(
+        "--reclaim",
+        action="store_true",
+        help="what carries this program's marks is the collection's own again: to rebuild a lost database",
+    )
+    adopt.add_argument("--no-embed", action="store_true", help="index alone; `syncer embed` does the rest")
+    adopt.add_argument("--upload-concurrency", type=int, metavar="N", help="objects read at once (8)")
+    adopt.add_argument("--embed-concurrency", type=int, metavar="N", help="model calls at once (3)")
+    adopt.add_argument("--no-derivatives", action="store_true", help="make no thumbnails and previews")
     embed = add("embed", _embed, "embed until nothing is pending; any number of these may run at once")
     embed.add_argument("--bucket", help="the bucket (default: BUCKET)")
     embed.add_argument("--embed-concurrency", type=int, metavar="N", help="model calls at once (3)")
@@ -179,11 +192,16 @@ async def _parts(arguments: argparse.Namespace) -> AsyncIterator[Parts]:
         yield Parts(loaded, database, shown, Outages(patience, shown.waiting))
 
 
+def _bucket(parts: Parts, default: str | None = None) -> str:
+    bucket = parts.settings.bucket or default
+    if not bucket:
+        raise SettingsError("no bucket is named: give --bucket NAME, or set BUCKET")
+    return bucket
+
+
 async def _existing(parts: Parts) -> Collection:
     """Return the collection that is asked for, which must be there."""
-    if not parts.settings.bucket:
-        raise SettingsError("no bucket is named: give --bucket NAME, or set BUCKET")
-    bucket = names.check_bucket(parts.settings.bucket)
+    bucket = names.check_bucket(_bucket(parts))
     found = await parts.database.run(partial(collections.find, bucket=bucket))
     if found is None:
         known = [c.bucket for c in await parts.database.run(collections.every)]
@@ -206,25 +224,51 @@ def _embedder_for(parts: Parts, model: str | None, bucket: str, decoder: Decoder
 
 
 async def _sync(arguments: argparse.Namespace) -> int:
-    return await _transfer(arguments, upload=True, embed=True)
+    folder = _folder(arguments.folder)
+    return await _transfer(arguments, partial(_bring_folder, folder), bucket=folder.name)
 
 
 async def _upload(arguments: argparse.Namespace) -> int:
-    return await _transfer(arguments, upload=True, embed=False)
+    folder = _folder(arguments.folder)
+    return await _transfer(arguments, partial(_bring_folder, folder), bucket=folder.name, embed=False)
+
+
+async def _adopt(arguments: argparse.Namespace) -> int:
+    return await _transfer(arguments, _bring_bucket, embed=not arguments.no_embed)
 
 
 async def _embed(arguments: argparse.Namespace) -> int:
-    return await _transfer(arguments, upload=False, embed=True)
+    return await _transfer(arguments)
 
 
-async def _transfer(arguments: argparse.Namespace, *, upload: bool, embed: bool) -> int:
-    """Run one phase or both at once, show how they go on, and report."""
+@dataclass
+class Transfer:
+    """What the first phase works with; it calls ``arrived`` when there is something to embed."""
+
+    arguments: argparse.Namespace
+    parts: Parts
+    collection: Collection
+    store: ObjectStore
+    decoder: Decoder
+    arrived: Callable[[], None]
+
+
+async def _transfer(
+    arguments: argparse.Namespace,
+    bring: Callable[[Transfer], Coroutine[Any, Any, None]] | None = None,
+    *,
+    bucket: str | None = None,
+    embed: bool = True,
+) -> int:
+    """Run the first phase, which is *bring*, the second or both at once, show how they go on, and report.
+
+    The first phase makes the collection where there is none, of *bucket* where the settings name none.
+    """
     async with _parts(arguments) as parts, contextlib.AsyncExitStack() as stack:
-        folder = _folder(arguments.folder) if upload else None
         decoder = Decoder()
         stack.push_async_callback(decoder.close)
-        if folder:
-            collection, embedder = await _ensure_collection(parts, folder, decoder)
+        if bring:
+            collection, embedder = await _ensure_collection(parts, bucket, decoder)
         else:
             collection = await _existing(parts)
             embedder = _embedder_for(parts, collection.model, collection.bucket, decoder)
@@ -250,16 +294,16 @@ async def _transfer(arguments: argparse.Namespace, *, upload: bool, embed: bool)
             ),
         )
 
-        async def bring() -> None:
-            if folder:
-                await _uploader(arguments, parts, collection, folder, store, decoder, embedding.arrived).run()
+        async def first_phase() -> None:
+            if bring:
+                await bring(Transfer(arguments, parts, collection, store, decoder, embedding.arrived))
             embedding.no_more_to_come()
 
         with parts.progress.shown():
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(_measure(parts, collection))
                 async with asyncio.TaskGroup() as phases:
-                    phases.create_task(bring())
+                    phases.create_task(first_phase())
                     if embed:
                         phases.create_task(embedding.run())
                 watching.cancel()
@@ -274,8 +318,8 @@ def _folder(path: Path) -> Path:
     return folder
 
 
-async def _ensure_collection(parts: Parts, folder: Path, decoder: Decoder) -> tuple[Collection, Embedder]:
-    bucket = names.check_bucket(parts.settings.bucket or folder.name)
+async def _ensure_collection(parts: Parts, bucket: str | None, decoder: Decoder) -> tuple[Collection, Embedder]:
+    bucket = names.check_bucket(_bucket(parts, bucket))
     found = await parts.database.run(partial(collections.find, bucket=bucket))
     embedder = _embedder_for(parts, found.model if found else None, bucket, decoder)
     if found is None:
@@ -292,29 +336,42 @@ async def _ensure_collection(parts: Parts, folder: Path, decoder: Decoder) -> tu
     return found, embedder
 
 
-def _uploader(
-    arguments: argparse.Namespace,
-    parts: Parts,
-    collection: Collection,
-    folder: Path,
-    store: ObjectStore,
-    decoder: Decoder,
-    arrived: Callable[[], None],
-) -> Uploader:
-    return Uploader(
+async def _bring_folder(folder: Path, transfer: Transfer) -> None:
+    arguments, settings = transfer.arguments, transfer.parts.settings
+    uploader = Uploader(
         folder,
-        collection,
+        transfer.collection,
         source=arguments.source or f"{socket.gethostname()}:{folder}",
         suffixes=images.EXTENSIONS,
-        database=parts.database,
-        store=store,
-        decoder=decoder,
-        outages=parts.outages,
-        progress=parts.progress,
-        arrived=arrived,
-        concurrency=parts.settings.upload_concurrency,
+        database=transfer.parts.database,
+        store=transfer.store,
+        decoder=transfer.decoder,
+        outages=transfer.parts.outages,
+        progress=transfer.parts.progress,
+        arrived=transfer.arrived,
+        concurrency=settings.upload_concurrency,
         derivatives=not arguments.no_derivatives,
     )
+    await uploader.run()
+
+
+async def _bring_bucket(transfer: Transfer) -> None:
+    arguments = transfer.arguments
+    adoption = Adoption(
+        transfer.collection,
+        prefix=arguments.prefix,
+        suffixes=images.EXTENSIONS,
+        reclaim=arguments.reclaim,
+        database=transfer.parts.database,
+        store=transfer.store,
+        decoder=transfer.decoder,
+        outages=transfer.parts.outages,
+        progress=transfer.parts.progress,
+        arrived=transfer.arrived,
+        concurrency=transfer.parts.settings.upload_concurrency,
+        derivatives=not arguments.no_derivatives,
+    )
+    await adoption.run()
 
 
 async def _measure(parts: Parts, collection: Collection) -> None:
@@ -328,12 +385,13 @@ async def _summary(arguments: argparse.Namespace, parts: Parts, collection: Coll
     row = await parts.database.run(partial(_read, collection=collection))
     done = parts.progress.counts
     if arguments.json:
-        report.as_json(
-            row.as_json()
-            | {"uploaded": done["uploaded"], "unchanged": done["unchanged"], "embedded_now": done["embedded"]}
-        )
+        brought = {what: done[what] for what in ("uploaded", "adopted", "unchanged")}
+        report.as_json(row.as_json() | brought | {"embedded_now": done["embedded"]})
     else:
-        print(f"{done['uploaded']} uploaded, {done['unchanged']} unchanged, {done['embedded']} embedded by this run")
+        brought_now = "adopted" if done["adopted"] else "uploaded"
+        print(
+            f"{done[brought_now]} {brought_now}, {done['unchanged']} unchanged, {done['embedded']} embedded by this run"
+        )
         report.status([row])
     return SOME_FAILED if row.failed else DONE
 

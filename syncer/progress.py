@@ -52,8 +52,12 @@ class Progress:
         """Count a file that was uploaded."""
         self._count("uploaded")
 
+    def adopted(self) -> None:
+        """Count an object of the bucket that was indexed."""
+        self._count("adopted")
+
     def kept(self) -> None:
-        """Count a file that is as it was."""
+        """Count a file or object that is as it was."""
         self._count("unchanged")
 
     def embedded(self, images: int) -> None:
@@ -66,7 +70,7 @@ class Progress:
         self.say(f"{name}: {refusal.reason}: {refusal.detail}")
 
     def rejected_before(self) -> None:
-        """Count a file that was given up in a former run and has not changed since."""
+        """Count a file or object that was given up in a former run and has not changed since."""
         self._count("failed")
 
     def waiting(self, why: str) -> None:

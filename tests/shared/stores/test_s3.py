@@ -222,10 +222,13 @@ async def test_what_cannot_pass_is_not_tried_again(store: S3Store, proxy: Faulty
     assert proxy.counts == {"copy": 1}
 
 
-async def test_half_an_object_is_never_given(store: S3Store, proxy: FaultyProxy) -> None:
+async def test_half_an_object_is_never_given(store: S3Store, proxy: FaultyProxy, tmp_path: Path) -> None:
     await put(store, "a.jpg")
     proxy.fail_next(Fault("half"), "get", times=3)
     assert await store.get("a.jpg") == BODY
+    proxy.fail_next(Fault("half"), "get", times=3)
+    await store.download("a.jpg", tmp_path / "a.jpg")
+    assert (tmp_path / "a.jpg").read_bytes() == BODY
 
 
 async def test_a_put_that_may_not_overwrite_knows_its_own_work_when_the_answer_was_lost(
