@@ -7,13 +7,17 @@ from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
+import numpy as np
+
 from server import presenting
 from server.presenting import ImageAnswer
 from server.problems import Problem
+from server.query import Query
 from server.services import Services
 from shared.db.pool import Connection
-from shared.model import Collection, Hit, Image
+from shared.model import Collection, Filters, Hit, Image
 from shared.sql import images, search, stats
+from shared.sql.filters import EVERYTHING
 
 # Up to here a walk compares the query with all vectors, exactly, and goes to the end.
 EXACT_UP_TO = 20_000
@@ -34,33 +38,33 @@ class Page:
         return {"images": self.images, "next_cursor": self.next_cursor}
 
 
-async def recent(app: Services, collection: Collection, *, limit: int, cursor: str | None) -> Page:
+async def recent(
+    app: Services, collection: Collection, filters: Filters = EVERYTHING, *, limit: int, cursor: str | None
+) -> Page:
     """Return images, newest first, embedded or not."""
     cursors = await app.cursors()
-    scope = f"recent {collection.bucket}"
+    scope = f"recent {collection.bucket} {filters}"
     position = cursors.read(scope, cursor)
     before = (datetime.fromisoformat(position[0]), int(position[1])) if position else None
-    found = await app.database.run(partial(images.recent, collection=collection, limit=limit + 1, before=before))
+    read = partial(images.recent, collection=collection, filters=filters, limit=limit + 1, before=before)
+    found = await app.database.run(read)
     page = found[:limit]
     following = cursors.write(scope, [page[-1].created_at.isoformat(), page[-1].id]) if len(found) > limit else None
     store = app.store(collection.bucket)
     return Page([presenting.image(each, store) for each in page], following)
 
 
-async def found_by_text(app: Services, collection: Collection, text: str, *, limit: int, cursor: str | None) -> Page:
-    """Return the images nearest to *text*, nearest first."""
-    vector = await app.queries(collection).of(text)
-    return await _nearest(app, collection, vector.tolist(), scope=f"text {text}", limit=limit, cursor=cursor)
+async def text_query(app: Services, collection: Collection, text: str) -> Query:
+    """Return the query for the images nearest to *text*."""
+    return Query(await app.queries(collection).of(text), f"text {text}", words=text)
 
 
-async def similar(app: Services, collection: Collection, image: Image, *, limit: int, cursor: str | None) -> Page:
-    """Return the visual neighbours of *image*, itself left out; none before it has its vector."""
-    vector = await app.database.run(partial(search.vector_of, collection=collection, image_id=image.id))
-    if vector is None:
-        return Page([], None)
-    return await _nearest(
-        app, collection, vector, scope=f"similar {image.id}", limit=limit, cursor=cursor, leave_out=image.id
-    )
+async def similar_query(app: Services, collection: Collection, image: Image) -> Query | None:
+    """Return the query for the visual neighbours of *image*, itself left out; None before it has its vector."""
+    stored = await app.database.run(partial(search.vector_of, collection=collection, image_id=image.id))
+    if stored is None:
+        return None
+    return Query(np.asarray(stored, np.float32), f"similar {image.id}", leave_out=frozenset({image.id}))
 
 
 async def the_image(app: Services, collection: Collection, image_id: int) -> Image:
@@ -71,19 +75,23 @@ async def the_image(app: Services, collection: Collection, image_id: int) -> Ima
     return found
 
 
-async def _nearest(
+async def ranked(
     app: Services,
     collection: Collection,
-    vector: list[float],
+    query: Query | None,
+    filters: Filters = EVERYTHING,
     *,
-    scope: str,
+    strict: bool = False,
     limit: int,
     cursor: str | None,
-    leave_out: int | None = None,
 ) -> Page:
+    """Return what is nearest to *query*, nearest first; with *strict* without weak matches. No query finds nothing."""
+    if query is None:
+        return Page([], None)
     cursors = await app.cursors()
-    scope = f"{collection.bucket} {collection.model} {scope}"
+    scope = f"{collection.bucket} {collection.model} {query.scope} {filters} {strict}"
     position = cursors.read(scope, cursor)
+    vector, leave_out = query.vector.tolist(), query.leave_out
 
     async def page(conn: Connection) -> tuple[list[Hit], Any]:
         if position and position[0] == "walk":
@@ -92,11 +100,13 @@ async def _nearest(
         # A walk that began with exact comparison goes on so, also when the collection grows meanwhile.
         if position or embedded <= EXACT_UP_TO:
             after = (float(position[1]), int(position[2])) if position else None
-            ranked = await search.exact(conn, collection, vector, limit=limit + 1, after=after, leave_out=leave_out)
-            last = ranked[limit - 1] if len(ranked) > limit else None
+            nearest = await search.exact(
+                conn, collection, vector, filters, limit=limit + 1, after=after, leave_out=leave_out
+            )
+            last = nearest[limit - 1] if len(nearest) > limit else None
             following = ["exact", last[1], last[0].image.id] if last else None
-            return [hit for hit, _ in ranked[:limit]], following
-        ids, scores = await search.ranking(conn, collection, vector, depth=DEPTH, leave_out=leave_out)
+            return [hit for hit, _ in nearest[:limit]], following
+        ids, scores = await search.ranking(conn, collection, vector, filters, depth=DEPTH, leave_out=leave_out)
         walk, now = uuid4(), datetime.now(UTC)
         await search.forget_walks(conn, before=now - WALK_LIFETIME)
         await search.save_walk(conn, collection, walk, ids, scores, now=now)

@@ -13,7 +13,8 @@ from server.lists import Page
 from server.services import Services, services
 from shared.model import Collection
 
-STATE = ("bucket", "q", "similar", "view")  # what a page's address can hold
+FILTERS = (*parameters.FilterFields.model_fields, "strict")
+STATE = ("bucket", "q", "similar", "view", *FILTERS)  # what a page's address can hold
 
 
 async def gallery(request: Request) -> Response:
@@ -67,17 +68,21 @@ async def _page(
 ) -> tuple[str, dict[str, str], Page]:
     """Return the list that the page shows: its address in the API, its parameters, its first page."""
     asked = parameters.read(parameters.Gallery, request.query_params)
-    limit, cursor = asked.limit, asked.cursor
-    state = {"bucket": collection.bucket}
+    filters, limit, cursor = asked.filters(), asked.limit, asked.cursor
+    state = {"bucket": collection.bucket} | {
+        name: value for name, value in request.query_params.items() if name in FILTERS and value
+    }
     if asked.similar:
         image = await lists.the_image(app, collection, parameters.image_id(asked.similar))
         context["similar"] = presenting.image(image, app.store(collection.bucket))
-        page = await lists.similar(app, collection, image, limit=limit, cursor=cursor)
-        return f"/api/images/{image.id}/similar", state, page
-    if asked.q:
-        page = await lists.found_by_text(app, collection, asked.q, limit=limit, cursor=cursor)
-        return "/api/search", state | {"q": asked.q}, page
-    return "/api/images", state, await lists.recent(app, collection, limit=limit, cursor=cursor)
+        address, query = f"/api/images/{image.id}/similar", await lists.similar_query(app, collection, image)
+    elif asked.q:
+        address, query = "/api/search", await lists.text_query(app, collection, asked.q)
+        state["q"] = asked.q
+    else:
+        return "/api/images", state, await lists.recent(app, collection, filters, limit=limit, cursor=cursor)
+    page = await lists.ranked(app, collection, query, filters, strict=asked.strict, limit=limit, cursor=cursor)
+    return address, state, page
 
 
 def page_url(current: dict[str, str], changes: dict[str, Any]) -> str:

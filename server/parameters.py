@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 from starlette.requests import Request
 
 from server.problems import Problem
+from shared.model import Filters
 
 LIMIT, MAX_LIMIT = 30, 200
 MAX_QUERY = 1000
@@ -52,6 +53,7 @@ ImageIds = Annotated[
     BeforeValidator(_numbers),
     Allowed(f"1 to {MAX_LIMIT} whole numbers, separated by commas"),
 ]
+Strict = Annotated[bool, Field(description="leave out weak matches"), Allowed("1 or 0")]
 Size = Annotated[int, Field(ge=0, le=MAX_ID), Allowed("a whole number, 0 or more")]
 Moment = Annotated[
     datetime,
@@ -102,6 +104,22 @@ class FilterFields(BaseModel):
     min_size: Size | None = Field(None, description="bytes")
     max_size: Size | None = Field(None, description="bytes")
 
+    def filters(self) -> Filters:
+        """Return the filters in the form that lists take."""
+        given = {name: getattr(self, name) for name in FilterFields.model_fields}
+        given["folder"] = self.folder.strip("/") if self.folder else None
+        given["type"] = media_type(self.type) if self.type else None
+        return Filters(**given)
+
+
+_OTHER_NAMES = {"jpg": "jpeg", "tif": "tiff", "heif": "heic", "raw": "x-raw"}
+
+
+def media_type(name: str) -> str:
+    """Return the media type that *name* means: ``jpg``, ``jpeg``, ``image/jpeg``."""
+    name = name.lower()
+    return name if "/" in name else f"image/{_OTHER_NAMES.get(name, name)}"
+
 
 class FilterBody(Body, FilterFields):
     """The filters of a composed query."""
@@ -116,11 +134,14 @@ class Recent(FilterFields, Listing):
 class Similar(FilterFields, Listing):
     """An image's neighbours."""
 
+    strict: Strict = False
+
 
 class Search(FilterFields, Listing):
     """What a text finds."""
 
     q: Text = Field(max_length=MAX_QUERY, description="the words to search for", examples=["a red dress"])
+    strict: Strict = False
 
 
 class Gallery(FilterFields, Listing):
@@ -128,6 +149,7 @@ class Gallery(FilterFields, Listing):
 
     q: Text | None = Field(None, max_length=MAX_QUERY)
     similar: str | None = None
+    strict: Strict = False
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -26,7 +26,7 @@ async def recent(request: Request, asked: parameters.Recent) -> Response:
         found = await app.database.run(partial(images.get_many, collection=collection, ids=asked.ids))
         store = app.store(collection.bucket)
         return JSONResponse(Page([presenting.image(image, store) for image in found], None).as_json())
-    page = await lists.recent(app, collection, limit=asked.limit, cursor=asked.cursor)
+    page = await lists.recent(app, collection, asked.filters(), limit=asked.limit, cursor=asked.cursor)
     return JSONResponse(page.as_json())
 
 
@@ -46,5 +46,8 @@ async def similar(request: Request, asked: parameters.Similar) -> Response:
     app = services(request)
     collection = await app.collection(asked.bucket)
     image = await lists.the_image(app, collection, parameters.image_id(request.path_params["id"]))
-    page = await lists.similar(app, collection, image, limit=asked.limit, cursor=asked.cursor)
+    query = await lists.similar_query(app, collection, image)
+    page = await lists.ranked(
+        app, collection, query, asked.filters(), strict=asked.strict, limit=asked.limit, cursor=asked.cursor
+    )
     return JSONResponse(page.as_json())

@@ -14,5 +14,8 @@ async def by_text(request: Request, asked: parameters.Search) -> Response:
     """GET /api/search: the images nearest to a text, nearest first."""
     app = services(request)
     collection = await app.collection(asked.bucket)
-    page = await lists.found_by_text(app, collection, asked.q, limit=asked.limit, cursor=asked.cursor)
+    query = await lists.text_query(app, collection, asked.q)
+    page = await lists.ranked(
+        app, collection, query, asked.filters(), strict=asked.strict, limit=asked.limit, cursor=asked.cursor
+    )
     return JSONResponse(page.as_json())

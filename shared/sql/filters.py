@@ -5,6 +5,8 @@ from typing import Any, LiteralString
 
 from shared.model import Filters
 
+EVERYTHING = Filters()
+
 # Over {images} i. All text is written here; values go in as parameters of the same names.
 _CONDITIONS: dict[str, LiteralString] = {
     "taken_after": "i.taken_at >= %(taken_after)s",
@@ -26,11 +28,20 @@ _ORIENTATIONS = {"landscape": 1, "square": 0, "portrait": -1}
 
 
 def condition(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
-    """Return what an image of {images} ``i`` must fulfil, as SQL text and its parameters; "true" without filters."""
+    """Return what a row of {images} ``i`` must fulfil, as SQL text and its parameters; "true" without filters."""
     values = {name: value for name, value in asdict(filters).items() if value is not None}
     text: LiteralString = " AND ".join(_CONDITIONS[name] for name in values) or "true"
     if filters.orientation:
         values["orientation"] = _ORIENTATIONS[filters.orientation]
-    if filters.folder:
-        values["folder"] = filters.folder.strip("/")
     return text, values
+
+
+def wanted(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
+    """Return the same for a row of {embeddings} ``e``.
+
+    The image is looked up for each row: a join could be turned round by the planner, away from the vectors' index.
+    """
+    text, values = condition(filters)
+    if not values:
+        return text, values
+    return f"(SELECT {text} FROM {{images}} AS i WHERE i.id = e.id)", values  # noqa: S608 - constants

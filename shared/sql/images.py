@@ -9,8 +9,9 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
-from shared.model import Collection, Image, NewImage
+from shared.model import Collection, Filters, Image, NewImage
 from shared.sql import for_collection
+from shared.sql.filters import EVERYTHING, condition
 
 # What shared.model.Image holds, from {images} i, {embeddings} e and {queue} q. A statement that reads images embeds
 # this text as it is.
@@ -32,7 +33,7 @@ async def add(conn: AsyncConnection[Any], collection: Collection, image: NewImag
         "exif": Jsonb(image.exif) if image.exif is not None else None,
         "keywords": list(image.keywords),
         "now": now,
-        "model": collection.model,
+        "bucket": collection.bucket,
     }
     cur = await conn.execute(
         for_collection(
@@ -86,16 +87,25 @@ async def add(conn: AsyncConnection[Any], collection: Collection, image: NewImag
         ),
         values,
     )
+    # The model is the one whose vectors the table holds now: a switch to another one waits from here on.
     if copied.rowcount:
         await conn.execute(
-            for_collection("DELETE FROM {queue} WHERE id = %(id)s AND model = %(model)s", collection), values
+            for_collection(
+                """
+                DELETE FROM {queue} AS q USING collections AS c
+                 WHERE q.id = %(id)s AND c.bucket = %(bucket)s AND q.model = c.model
+                """,
+                collection,
+            ),
+            values,
         )
     else:
         # ... and else it is work to do. A lease on the old content ends here: its vector will be refused.
         await conn.execute(
             for_collection(
                 """
-                INSERT INTO {queue} (id, model, due_at) VALUES (%(id)s, %(model)s, %(now)s)
+                INSERT INTO {queue} (id, model, due_at)
+                SELECT %(id)s, model, %(now)s FROM collections WHERE bucket = %(bucket)s
                 ON CONFLICT (id, model) DO UPDATE SET
                     state = 'pending', due_at = excluded.due_at, lease = NULL, attempts = 0,
                     reason = NULL, detail = NULL
@@ -153,21 +163,28 @@ async def details(conn: AsyncConnection[Any], collection: Collection, image_id: 
 
 
 async def recent(
-    conn: AsyncConnection[Any], collection: Collection, *, limit: int, before: tuple[datetime, int] | None = None
+    conn: AsyncConnection[Any],
+    collection: Collection,
+    filters: Filters = EVERYTHING,
+    *,
+    limit: int,
+    before: tuple[datetime, int] | None = None,
 ) -> list[Image]:
     """Return up to *limit* images, newest first; with *before*, those that come after that (created_at, id)."""
     created_at, image_id = before or (None, None)
+    wanted, values = condition(filters)
     async with conn.cursor(row_factory=class_row(Image)) as cur:
         await cur.execute(
             for_collection(
                 f"""
                 SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES}
-                 WHERE %(created_at)s::timestamptz IS NULL OR (i.created_at, i.id) < (%(created_at)s, %(id)s)
+                 WHERE (%(created_at)s::timestamptz IS NULL OR (i.created_at, i.id) < (%(created_at)s, %(id)s))
+                   AND {wanted}
                  ORDER BY i.created_at DESC, i.id DESC LIMIT %(limit)s
                 """,  # noqa: S608 - constants
                 collection,
             ),
-            {"created_at": created_at, "id": image_id, "limit": limit, "model": collection.model},
+            values | {"created_at": created_at, "id": image_id, "limit": limit, "model": collection.model},
         )
         return await cur.fetchall()
 

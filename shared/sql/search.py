@@ -4,7 +4,7 @@ Vectors have unit length, so the inner product is the cosine. pgvector's ``<#>``
 nearest come first in ascending order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,8 +12,9 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 
-from shared.model import Collection, Hit, Image
+from shared.model import Collection, Filters, Hit, Image
 from shared.sql import for_collection, vector_text
+from shared.sql.filters import EVERYTHING, wanted
 from shared.sql.images import IMAGE_COLUMNS, IMAGE_TABLES
 
 
@@ -21,16 +22,20 @@ async def exact(
     conn: AsyncConnection[Any],
     collection: Collection,
     query: Sequence[float],
+    filters: Filters = EVERYTHING,
     *,
     limit: int,
     after: tuple[float, int] | None = None,
-    leave_out: int | None = None,
+    leave_out: Iterable[int] = (),
+    lowest: float | None = None,
 ) -> list[tuple[Hit, float]]:
     """Return the *limit* images nearest to *query*, nearest first, each with its exact distance, compared with all.
 
-    *after* is the (distance, id) behind which to continue. The order is total, so that pages neither repeat nor skip.
+    *after* is the (distance, id) behind which to continue, *lowest* the score at which to end. The order is total, so
+    that pages neither repeat nor skip.
     """
     distance, image_id = after or (None, None)
+    condition, values = wanted(filters)
     async with conn.cursor(row_factory=dict_row) as cur:
         await cur.execute(
             for_collection(
@@ -38,10 +43,12 @@ async def exact(
                 f"""
                 WITH nearest AS MATERIALIZED (
                     SELECT id, distance
-                      FROM (SELECT id, (embedding <#> %(query)s::halfvec) + 0 AS distance
-                              FROM {{embeddings}} WHERE embedding IS NOT NULL) AS compared
+                      FROM (SELECT e.id, (e.embedding <#> %(query)s::halfvec) + 0 AS distance
+                              FROM {{embeddings}} AS e
+                             WHERE e.embedding IS NOT NULL AND {condition}) AS compared
                      WHERE (%(distance)s::float8 IS NULL OR (distance, id) > (%(distance)s, %(id)s))
-                       AND id IS DISTINCT FROM %(leave_out)s::bigint
+                       AND (%(lowest)s::float8 IS NULL OR distance <= -%(lowest)s::float8)
+                       AND id <> ALL (%(leave_out)s::bigint[])
                      ORDER BY distance, id
                      LIMIT %(limit)s)
                 SELECT {IMAGE_COLUMNS}, nearest.distance
@@ -50,11 +57,13 @@ async def exact(
                 """,  # noqa: S608 - constants
                 collection,
             ),
-            {
+            values
+            | {
                 "query": vector_text(query),
                 "distance": distance,
                 "id": image_id,
-                "leave_out": leave_out,
+                "lowest": lowest,
+                "leave_out": list(leave_out),
                 "limit": limit,
                 "model": collection.model,
             },
@@ -66,31 +75,34 @@ async def ranking(
     conn: AsyncConnection[Any],
     collection: Collection,
     query: Sequence[float],
+    filters: Filters = EVERYTHING,
     *,
     depth: int,
-    leave_out: int | None = None,
+    leave_out: Iterable[int] = (),
 ) -> tuple[list[int], list[float]]:
     """Return the ids of the *depth* images nearest to *query* by the HNSW index, nearest first, and their scores.
 
     The index is made to go on until it has that many: by itself it stops after ``hnsw.ef_search`` (40) rows, counting
-    deleted ones.
+    deleted ones and those that the filters refuse. It gives up after a tenth of a million rows; then there are fewer.
     """
+    condition, values = wanted(filters)
     await conn.execute("SET LOCAL hnsw.iterative_scan = strict_order")
     await conn.execute("SET LOCAL hnsw.max_scan_tuples = 100000")
     # The setting's largest value is 1,000; beyond it the scan goes on in rounds.
     await conn.execute("SELECT set_config('hnsw.ef_search', %s, true)", [str(min(max(depth, 100), 1000))])
     cur = await conn.execute(
         for_collection(
-            """
-            SELECT id, -(embedding <#> %(query)s::halfvec)
-              FROM {embeddings} WHERE embedding IS NOT NULL
-             ORDER BY embedding <#> %(query)s::halfvec LIMIT %(depth)s
-            """,
+            f"""
+            SELECT e.id, -(e.embedding <#> %(query)s::halfvec)
+              FROM {{embeddings}} AS e
+             WHERE e.embedding IS NOT NULL AND e.id <> ALL (%(leave_out)s::bigint[]) AND {condition}
+             ORDER BY e.embedding <#> %(query)s::halfvec LIMIT %(depth)s
+            """,  # noqa: S608 - constants
             collection,
         ),
-        {"query": vector_text(query), "depth": depth + 1},
+        values | {"query": vector_text(query), "leave_out": list(leave_out), "depth": depth},
     )
-    rows = [row for row in await cur.fetchall() if row[0] != leave_out][:depth]
+    rows = await cur.fetchall()
     return [row[0] for row in rows], [_clamped(row[1]) for row in rows]
 
 

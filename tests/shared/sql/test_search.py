@@ -66,7 +66,7 @@ async def test_an_exact_walk_gives_every_image_once_in_the_true_order(
     after: Any = None
     while True:
         page = await database.run(
-            partial(search.exact, collection=collection, query=query, limit=37, after=after, leave_out=7)
+            partial(search.exact, collection=collection, query=query, limit=37, after=after, leave_out=[7])
         )
         found += [hit.image.id for hit, _ in page]
         if len(page) < 37:
