@@ -3,6 +3,7 @@
     ImageBrowserError
     ├── SettingsError          a setting or an argument is wrong: nothing was started
     ├── ImageRefused           this image's fault: it is reported by name, the rest goes on
+    ├── ModelChanged           a collection has got vectors of another model meanwhile
     └── ServiceError           a service's fault: never counted against an image
         ├── StoreError         the object store
         │   ├── ObjectMissing  there is no such key
@@ -59,6 +60,10 @@ class ImageRefused(ImageBrowserError):
 
     def __str__(self) -> str:
         return self.detail
+
+
+class ModelChanged(ImageBrowserError):
+    """A collection's vectors are those of another model than what was read before: read it again and start over."""
 
 
 class ServiceError(ImageBrowserError):

@@ -8,7 +8,10 @@ from uuid import UUID
 
 @dataclass(frozen=True)
 class Collection:
-    """A bucket and the tables that index it. ``base`` is the stem of its tables' names."""
+    """A bucket and the tables that index it. ``base`` is the stem of its tables' names.
+
+    ``vectors`` is which of them holds the vectors of ``model``: its own, or what a re-embedding fills beside.
+    """
 
     bucket: str
     base: str
@@ -16,6 +19,20 @@ class Collection:
     dimensions: int
     title: str
     created_at: datetime
+    vectors: Literal["embeddings", "shadow"] = "embeddings"
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """The vectors of another model beside a collection's own.
+
+    A re-embedding is ``preparing`` while not every image has its place there, then ``filling``; after the switch they
+    are those of the ``previous`` model.
+    """
+
+    model: str
+    dimensions: int
+    state: Literal["preparing", "filling", "previous"]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from shared import images, progress, settings, wiring
 from shared.db import migrate, names
@@ -25,7 +25,7 @@ from shared.model import Collection
 from shared.progress import Status
 from shared.sql import collections, queue, stats
 from shared.stores import ObjectStore
-from syncer import doctor, report
+from syncer import doctor, reembed, report
 from syncer.adopt import Adoption
 from syncer.drop import drop_objects
 from syncer.embed import Embedding, Policy
@@ -150,6 +150,18 @@ def _parser() -> argparse.ArgumentParser:
     retry = add("retry", _retry, "put images that were given up back into the queue")
     retry.add_argument("--bucket", help="the bucket (default: BUCKET)")
     retry.add_argument("--key", help="only this image")
+    again = add(
+        "reembed", _reembed, "give a collection the vectors of another model, while searches go on with those it has"
+    )
+    again.add_argument("--bucket", help="the bucket (default: BUCKET)")
+    what = again.add_mutually_exclusive_group()
+    what.add_argument("--embedder", choices=get_args(settings.EmbedderKind), help="the model (default: EMBEDDER)")
+    what.add_argument("--rollback", action="store_true", help="switch back to the previous model's vectors")
+    what.add_argument(
+        "--forget",
+        action="store_true",
+        help="remove the vectors beside those in use: of a re-embedding that is given up, or of the previous model",
+    )
     drop = add("drop", _drop, "remove a collection: its rows, and the objects that were put into the bucket for it")
     drop.add_argument("--bucket", help="the bucket (default: BUCKET)")
     drop.add_argument("--yes", action="store_true", help="really do it")
@@ -161,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _load(arguments: argparse.Namespace) -> SyncerSettings:
-    flags = ("bucket", "upload_concurrency", "embed_concurrency")
+    flags = ("bucket", "upload_concurrency", "embed_concurrency", "embedder")
     return settings.load(SyncerSettings, **{flag: getattr(arguments, flag, None) for flag in flags})
 
 
@@ -278,21 +290,7 @@ async def _transfer(
         stack.push_async_callback(store.close)
         await parts.outages.outlast(store.prepare)
 
-        embedding = Embedding(
-            collection,
-            embedder,
-            database=parts.database,
-            store=store,
-            outages=parts.outages,
-            progress=parts.progress,
-            # The embedder itself makes no more calls at once than it may; more workers decode meanwhile.
-            workers=2 * parts.settings.embed_concurrency,
-            policy=Policy(
-                lease=timedelta(seconds=parts.settings.lease_seconds),
-                attempts=parts.settings.image_attempts,
-                retry_delay=timedelta(seconds=parts.settings.image_retry_seconds),
-            ),
-        )
+        embedding = _embedding(parts, collection, embedder, store)
 
         async def first_phase() -> None:
             if bring:
@@ -308,6 +306,24 @@ async def _transfer(
                         phases.create_task(embedding.run())
                 watching.cancel()
         return await _summary(arguments, parts, collection)
+
+
+def _embedding(parts: Parts, collection: Collection, embedder: Embedder, store: ObjectStore) -> Embedding:
+    return Embedding(
+        collection,
+        embedder,
+        database=parts.database,
+        store=store,
+        outages=parts.outages,
+        progress=parts.progress,
+        # The embedder itself makes no more calls at once than it may; more workers decode meanwhile.
+        workers=2 * parts.settings.embed_concurrency,
+        policy=Policy(
+            lease=timedelta(seconds=parts.settings.lease_seconds),
+            attempts=parts.settings.image_attempts,
+            retry_delay=timedelta(seconds=parts.settings.image_retry_seconds),
+        ),
+    )
 
 
 def _folder(path: Path) -> Path:
@@ -437,6 +453,56 @@ async def _retry(arguments: argparse.Namespace) -> int:
     else:
         print(f"{n} put back; `syncer embed --bucket {collection.bucket}` or the next `syncer sync` tries them again")
     return DONE
+
+
+async def _reembed(arguments: argparse.Namespace) -> int:
+    """Fill the vectors of another model and switch to them; or go back; or remove those that lie beside."""
+    async with _parts(arguments) as parts:
+        collection = await _existing(parts)
+        if arguments.forget:
+            forgotten = await reembed.forget(parts.database, collection)
+            if arguments.json:
+                report.as_json({"bucket": collection.bucket, "model": collection.model, "forgotten": forgotten.model})
+            else:
+                print(f"{collection.bucket}: the vectors of {forgotten.model} are removed")
+            return DONE
+        if arguments.rollback:
+            await reembed.roll_back(parts.database, collection)
+        else:
+            await _fill_and_switch(parts, collection)
+        switched = await _existing(parts)
+        row = await parts.database.run(partial(_read, collection=switched))
+        failures = await parts.database.run(partial(queue.failures, collection=switched, model=switched.model))
+    if arguments.json:
+        report.as_json(row.as_json() | {"previous_model": collection.model})
+    else:
+        print(f"{row.bucket}: {row.model} instead of {collection.model}; `syncer reembed --rollback` goes back")
+        report.failures(failures)
+        report.status([row])
+    return SOME_FAILED if row.failed else DONE
+
+
+async def _fill_and_switch(parts: Parts, collection: Collection) -> None:
+    if parts.settings.embedder is None:
+        raise SettingsError("no model is named: give --embedder replicate, clip or offline")
+    concurrency = parts.settings.embed_concurrency
+    async with contextlib.AsyncExitStack() as stack:
+        decoder = Decoder()
+        stack.push_async_callback(decoder.close)
+        embedder = wiring.make_embedder(parts.settings, parts.settings.embedder, decoder, concurrency=concurrency)
+        stack.push_async_callback(embedder.close)
+        if embedder.notice:
+            parts.progress.say(embedder.notice)
+        store = wiring.open_store(parts.settings, collection.bucket, concurrency=concurrency)
+        stack.push_async_callback(store.close)
+        await parts.outages.outlast(store.prepare)
+        beside = await reembed.begin(parts.database, collection, embedder)
+        fill = partial(_embedding, parts, beside, embedder, store)
+        with parts.progress.shown():
+            async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(_measure(parts, beside))
+                await reembed.fill_and_switch(parts.database, collection, embedder.name, fill)
+                watching.cancel()
 
 
 async def _buckets(arguments: argparse.Namespace) -> int:

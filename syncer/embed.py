@@ -20,7 +20,7 @@ from shared.derivatives import preview_key
 from shared.embedders import Embedder, ImageInput, Vector
 from shared.errors import ImageRefused, ObjectMissing, Reason, ServiceError
 from shared.model import Collection, Job
-from shared.sql import queue, stats
+from shared.sql import queue, reembed, stats
 from shared.stores import ObjectStore
 from syncer.outage import Outages
 from syncer.progress import Progress
@@ -91,8 +91,8 @@ class Embedding:
     async def run(self) -> None:
         """Return when no image is pending, also not with other workers, and nothing more is to come.
 
-        Raises ServiceError when a service refuses, or stays away for too long. However it ends, killed processes
-        aside, the images in hand are given back.
+        Raises ServiceError when a service refuses, or stays away for too long, and ModelChanged when the collection was
+        switched to another model. However it ends, killed processes aside, the images in hand are given back.
         """
         jobs: asyncio.Queue[Job | None] = asyncio.Queue()
         try:
@@ -131,16 +131,13 @@ class Embedding:
                 await asyncio.wait_for(self._changed.wait(), timeout=1.0)
 
     async def _claim(self, limit: int) -> list[Job]:
-        return await self._database.run(
-            partial(
-                queue.claim,
-                collection=self._collection,
-                model=self._model,
-                lease=uuid4(),
-                limit=limit,
-                duration=self._policy.lease,
+        async def claim(conn: Connection) -> list[Job]:
+            await reembed.check_model(conn, self._collection)
+            return await queue.claim(
+                conn, self._collection, self._model, lease=uuid4(), limit=limit, duration=self._policy.lease
             )
-        )
+
+        return await self._database.run(claim)
 
     async def _work(self, jobs: asyncio.Queue[Job | None]) -> None:
         while (job := await jobs.get()) is not None:

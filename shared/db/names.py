@@ -14,6 +14,7 @@ from shared.errors import SettingsError
 SUFFIXES = (
     *("embeddings", "images", "files", "queue", "counts"),
     *("hnsw", "recent", "content", "due", "reason", "rejected", "fileimage"),
+    *("shadow", "shadowhnsw", "swap"),
 )
 _LONGEST_BASE = 63 - len("_embeddings")  # PostgreSQL cuts names at 63 bytes, silently
 _PLAIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")

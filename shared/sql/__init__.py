@@ -15,12 +15,13 @@ from shared.model import Collection
 
 def for_collection(statement: LiteralString, collection: Collection) -> bytes:
     """Return *statement* with the names of the collection's tables in it, quoted."""
-    return _filled(statement, collection.base)
+    return _filled(statement, collection.base, collection.vectors)
 
 
 @lru_cache(maxsize=2048)
-def _filled(statement: LiteralString, base: str) -> bytes:
+def _filled(statement: LiteralString, base: str, vectors: str) -> bytes:
     tables = {suffix: Identifier(f"{base}_{suffix}") for suffix in names.SUFFIXES}
+    tables["embeddings"] = Identifier(f"{base}_{vectors}")
     return SQL(statement).format(**tables).as_bytes(None)
 
 

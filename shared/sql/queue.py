@@ -95,8 +95,8 @@ async def complete(
 ) -> int:
     """Store *vector* for the job's image and all that wait with the same content; return for how many.
 
-    0 means that the lease was lost: the image was changed, removed, or is another worker's by now. Then nothing is
-    written.
+    0 means that the lease was lost: the image was changed, removed, or is another worker's by now; or that the table
+    holds vectors of another model by now. Then nothing is written.
     """
     cur = await conn.execute(
         for_collection(
@@ -104,6 +104,8 @@ async def complete(
             WITH held AS (
                 SELECT id FROM {queue}
                  WHERE id = %(id)s AND model = %(model)s AND lease = %(lease)s AND state = 'pending'
+                   AND EXISTS (SELECT FROM vector_tables AS v
+                                WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s)
                    FOR UPDATE),
             done AS (
                 DELETE FROM {queue} AS q
@@ -115,7 +117,15 @@ async def complete(
             """,
             collection,
         ),
-        {"id": job.id, "model": model, "lease": job.lease, "sha256": job.sha256, "vector": vector_text(vector)},
+        {
+            "id": job.id,
+            "model": model,
+            "lease": job.lease,
+            "sha256": job.sha256,
+            "vector": vector_text(vector),
+            "bucket": collection.bucket,
+            "vectors": collection.vectors,
+        },
     )
     return cur.rowcount
 

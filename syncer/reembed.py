@@ -1,0 +1,73 @@
+"""Gives a collection the vectors of another model, while searches go on with those that it has."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+
+from shared.db.pool import Database
+from shared.embedders import Embedder
+from shared.errors import ModelChanged, SettingsError
+from shared.model import Collection, Shadow
+from shared.sql import collections, reembed
+from syncer.embed import Embedding
+
+BATCH = 5000  # images that get their places in one transaction
+
+
+async def begin(database: Database, collection: Collection, embedder: Embedder) -> Collection:
+    """Return the collection as it looks with the embedder's vectors beside its own, with a place for each image.
+
+    Raises SettingsError when it has that model already, or is being re-embedded with yet another.
+    """
+    now = datetime.now(UTC)
+    begun = partial(reembed.begin, collection=collection, model=embedder.name, dimensions=embedder.dimensions, now=now)
+    target = reembed.beside(collection, await database.run(begun))
+    last: int | None = 0
+    while last is not None:
+        last = await database.run(partial(reembed.prepare, collection=target, after=last, limit=BATCH, now=now))
+    return target
+
+
+async def fill_and_switch(
+    database: Database, collection: Collection, model: str, fill: Callable[[], Embedding]
+) -> None:
+    """Fill what is missing of *model* beside the collection, and switch; images that were given up have no vector then.
+
+    *fill* makes a run over what ``begin`` returned. Others may do the same at the same time. Raises SettingsError when
+    the re-embedding was given up meanwhile.
+    """
+    switch = partial(reembed.switch, collection=collection, model=model, back=False)
+    try:
+        switched = False
+        while not switched:
+            embedding = fill()
+            embedding.no_more_to_come()
+            await embedding.run()
+            switched = await database.run(partial(switch, now=datetime.now(UTC)))
+        return
+    except* ModelChanged:
+        pass  # somebody else has switched, or given up
+    current = await database.run(partial(collections.find, bucket=collection.bucket))
+    if current is None or current.model != model:
+        raise SettingsError(f"the re-embedding of {collection.bucket!r} with {model!r} was given up")
+
+
+async def roll_back(database: Database, collection: Collection) -> None:
+    """Switch the collection back to the vectors of its previous model; raises SettingsError where there are none."""
+    shadow = await database.run(partial(reembed.find, bucket=collection.bucket))
+    if shadow is None or shadow.state != "previous":
+        raise SettingsError(
+            f"collection {collection.bucket!r} has no previous vectors to go back to"
+            + (f": the re-embedding with {shadow.model!r} has not switched yet" if shadow else "")
+        )
+    switch = partial(reembed.switch, collection=collection, model=shadow.model, back=True, now=datetime.now(UTC))
+    await database.run(switch)
+
+
+async def forget(database: Database, collection: Collection) -> Shadow:
+    """Remove the vectors beside the collection's own and return what they were; SettingsError where there are none."""
+    shadow = await database.run(partial(reembed.find, bucket=collection.bucket))
+    if shadow is None:
+        raise SettingsError(f"collection {collection.bucket!r} has no vectors beside its own: nothing is to be done")
+    await database.run(partial(reembed.forget, collection=collection))
+    return shadow
