@@ -16,7 +16,7 @@ from server.query import Query
 from server.services import Services
 from shared.db.pool import Connection
 from shared.model import Collection, Filters, Hit, Image
-from shared.sql import images, search, stats
+from shared.sql import images, reembed, search, stats
 from shared.sql.filters import EVERYTHING
 
 # Up to here a walk compares the query with all vectors, exactly, and goes to the end.
@@ -94,6 +94,7 @@ async def ranked(
     vector, leave_out = query.vector.tolist(), query.leave_out
 
     async def page(conn: Connection) -> tuple[list[Hit], Any]:
+        await reembed.check_model(conn, collection)
         if position and position[0] == "walk":
             return await _walk_page(conn, collection, UUID(position[1]), after=position[2], limit=limit)
         embedded = (await stats.counts(conn, collection)).embedded
