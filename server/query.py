@@ -15,24 +15,33 @@ a minus counts against. The parameters ``q`` (one text) and ``query_image`` (one
 value these are percent-encoded, and none needs a plus sign, which would be read as a space.
 """
 
+import asyncio
 import hashlib
 import re
 import unicodedata
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
 
 import numpy as np
 
-from shared.db.pool import Database
+from shared.db.pool import Connection, Database
 from shared.embedders import Embedder, Vector, unit_vector
 from shared.sql import query_vectors
 
 MEMORY = 2000  # texts; 3 kB each
+# The database keeps this many texts, those that were asked for last, each for this long after it was asked for last;
+# that is written down once a day.
+KEPT = 100_000
+UNUSED = timedelta(days=90)
+RECENT = timedelta(days=1)
 MAX_TERMS = 16
 MAX_WEIGHT = 100.0
+# Of the weights' sum; what is left below it is rounding: vectors are stored in half precision.
+NOTHING = 0.01
 
 _WRITTEN = re.compile(r"(-?)(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)\*)?(text|image|query_image):(.+)", re.DOTALL)
 
@@ -84,13 +93,45 @@ class Query:
     image_share: float = 0.0
 
 
+def summed(parts: Sequence[tuple[float, Vector]]) -> Vector | None:
+    """Return the sum of unit vectors by their weights, normalised again; None where (nearly) nothing is left of it.
+
+    This is how CLIP's vectors are combined: prompts by their mean (Radford et al. 2021, arXiv:2103.00020, section
+    3.1.4), an image and a text by their sum (the baseline of Baldrati et al. 2022, CVPR, "Effective conditioned and
+    composed image retrieval combining CLIP-based features"). docs/relevance.md says why there is no more to it.
+    """
+    total = np.zeros(len(parts[0][1]))
+    for weight, vector in parts:
+        total += weight * vector.astype(np.float64)
+    length = float(np.linalg.norm(total))
+    if length < NOTHING * sum(abs(weight) for weight, _ in parts):
+        return None
+    return (total / length).astype(np.float32)
+
+
+def as_kept(vector: Vector) -> Vector:
+    """Return the unit vector that comes back from the database when *vector* is kept there, in half precision.
+
+    What comes from the model goes through this too: else a search's second page, asked for elsewhere, would be one of
+    a slightly different order.
+    """
+    return unit_vector(vector.astype(np.float16), dimensions=len(vector))
+
+
+async def free() -> None:
+    """Spend nothing: what a model on this machine costs."""
+
+
 class QueryVectors:
     """Vectors of query texts for one model. What was asked once, on any server, costs no model call again."""
 
-    def __init__(self, embedder: Embedder, database: Database) -> None:
+    def __init__(self, embedder: Embedder, database: Database, spend: Callable[[], Awaitable[None]] = free) -> None:
+        """*spend* is awaited before each call of the model, and refuses it by what it raises."""
         self._embedder = embedder
         self._database = database
+        self._spend = spend
         self._memory: OrderedDict[bytes, Vector] = OrderedDict()
+        self._asked: dict[bytes, asyncio.Task[Vector]] = {}
 
     async def of(self, text: str) -> Vector:
         """Return the unit vector of *text*; raises ModelError when it is new and the model cannot be asked."""
@@ -99,21 +140,47 @@ class QueryVectors:
         if (known := self._memory.get(digest)) is not None:
             self._memory.move_to_end(digest)
             return known
-        stored = await self._database.run(partial(query_vectors.find, model=self._embedder.name, digest=digest))
-        if stored is None:
-            vector: Vector = (await self._embedder.embed_texts([text]))[0]
-            await self._database.run(
-                partial(
-                    query_vectors.save,
-                    model=self._embedder.name,
-                    digest=digest,
-                    vector=vector.tolist(),
-                    now=datetime.now(UTC),
-                )
-            )
-        else:
-            vector = unit_vector(stored, dimensions=self._embedder.dimensions)
+        vector = await self._stored(digest)
+        if vector is None:
+            vector = await self._from_model(text, digest)
         self._memory[digest] = vector
         if len(self._memory) > MEMORY:
             self._memory.popitem(last=False)
         return vector
+
+    async def _stored(self, digest: bytes) -> Vector | None:
+        found = await self._database.run(partial(query_vectors.find, model=self._embedder.name, digest=digest))
+        if found is None:
+            return None
+        values, used_at = found
+        vector = unit_vector(values, dimensions=self._embedder.dimensions)
+        if datetime.now(UTC) - used_at > RECENT:
+            await self._keep(digest, vector)
+        return vector
+
+    async def _from_model(self, text: str, digest: bytes) -> Vector:
+        """Return what the model makes of the text; those who ask for the same text meanwhile share the call."""
+        if digest not in self._asked:
+            await self._spend()
+        if digest not in self._asked:
+            task = asyncio.create_task(self._ask(text, digest))
+            self._asked[digest] = task
+            task.add_done_callback(lambda _: self._asked.pop(digest))
+        # Who goes away meanwhile does not end the call of the others.
+        return await asyncio.shield(self._asked[digest])
+
+    async def _ask(self, text: str, digest: bytes) -> Vector:
+        vector: Vector = (await self._embedder.embed_texts([text]))[0]
+        await self._keep(digest, vector)
+        return as_kept(vector)
+
+    async def _keep(self, digest: bytes, vector: Vector) -> None:
+        now = datetime.now(UTC)
+
+        async def keep(conn: Connection) -> None:
+            await query_vectors.save(conn, self._embedder.name, digest, vector.tolist(), now=now)
+            # Chosen by the digest, about one text in 256 pays for looking what can be forgotten.
+            if digest[0] == 0:
+                await query_vectors.prune(conn, unused_since=now - UNUSED, keep=KEPT)
+
+        await self._database.run(keep)

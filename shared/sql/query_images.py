@@ -1,0 +1,114 @@
+"""Vectors of pictures that were asked for, kept for a while for all servers together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg.rows import class_row
+
+from shared.sql import vector_text
+
+PRUNED_AT_ONCE = 100
+
+
+@dataclass(frozen=True)
+class QueryImage:
+    """A picture that can be asked for by its handle, until it expires."""
+
+    handle: str
+    model: str
+    embedding: list[float]
+    expires_at: datetime
+
+
+_COLUMNS = "handle, model, embedding::real[], expires_at"
+
+
+async def find(conn: AsyncConnection[Any], handle: str, *, now: datetime) -> QueryImage | None:
+    """Return the picture with this handle, of whatever model; None when there is none (any more)."""
+    async with conn.cursor(row_factory=class_row(QueryImage)) as cur:
+        await cur.execute(
+            f"SELECT {_COLUMNS} FROM query_images WHERE handle = %s AND expires_at > %s",  # noqa: S608 - a constant
+            [handle, now],
+        )
+        return await cur.fetchone()
+
+
+async def at_address(
+    conn: AsyncConnection[Any], model: str, address_digest: bytes, *, fetched_after: datetime, now: datetime
+) -> QueryImage | None:
+    """Return the picture that was fetched from an address since then; None when there is none."""
+    async with conn.cursor(row_factory=class_row(QueryImage)) as cur:
+        await cur.execute(
+            """
+            SELECT q.handle, q.model, q.embedding::real[], q.expires_at
+              FROM query_addresses AS a JOIN query_images AS q USING (handle)
+             WHERE a.model = %s AND a.digest = %s AND a.fetched_at > %s AND q.expires_at > %s
+            """,
+            [model, address_digest, fetched_after, now],
+        )
+        return await cur.fetchone()
+
+
+async def renew(
+    conn: AsyncConnection[Any], model: str, digest: bytes, *, now: datetime, expires_at: datetime
+) -> QueryImage | None:
+    """Let the picture with this content live until *expires_at*, and return it; None when it is not known any more."""
+    async with conn.cursor(row_factory=class_row(QueryImage)) as cur:
+        await cur.execute(
+            f"UPDATE query_images SET expires_at = greatest(expires_at, %s)"  # noqa: S608 - a constant
+            f" WHERE model = %s AND digest = %s AND expires_at > %s RETURNING {_COLUMNS}",
+            [expires_at, model, digest, now],
+        )
+        return await cur.fetchone()
+
+
+async def save(
+    conn: AsyncConnection[Any],
+    model: str,
+    digest: bytes,
+    vector: Sequence[float],
+    *,
+    handle: str,
+    expires_at: datetime,
+) -> QueryImage:
+    """Keep the picture's vector under *handle*, or under the handle that its content has already; return it."""
+    async with conn.cursor(row_factory=class_row(QueryImage)) as cur:
+        await cur.execute(
+            f"INSERT INTO query_images AS known (handle, model, digest, embedding, expires_at)"  # noqa: S608 - a constant
+            f" VALUES (%s, %s, %s, %s::halfvec, %s)"
+            f" ON CONFLICT (model, digest) DO UPDATE SET expires_at = greatest(known.expires_at, excluded.expires_at)"
+            f" RETURNING {_COLUMNS}",
+            [handle, model, digest, vector_text(vector), expires_at],
+        )
+        kept = await cur.fetchone()
+    assert kept is not None
+    return kept
+
+
+async def save_address(
+    conn: AsyncConnection[Any], model: str, address_digest: bytes, *, handle: str, now: datetime
+) -> None:
+    """Remember that the picture *handle* lies at an address."""
+    await conn.execute(
+        "INSERT INTO query_addresses (model, digest, handle, fetched_at) VALUES (%s, %s, %s, %s)"
+        " ON CONFLICT (model, digest) DO UPDATE SET handle = excluded.handle, fetched_at = excluded.fetched_at",
+        [model, address_digest, handle, now],
+    )
+
+
+async def prune(conn: AsyncConnection[Any], *, now: datetime, keep: int) -> int:
+    """Forget pictures that expired, and beyond *keep* those that expire first, some at once; return how many."""
+    cur = await conn.execute(
+        """
+        DELETE FROM query_images WHERE handle IN (
+            SELECT handle FROM query_images
+             WHERE expires_at <= greatest(%(now)s,
+                       (SELECT expires_at FROM query_images ORDER BY expires_at DESC OFFSET %(keep)s LIMIT 1))
+             ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+        """,
+        {"now": now, "keep": keep, "limit": PRUNED_AT_ONCE},
+    )
+    return cur.rowcount
