@@ -10,6 +10,7 @@ from shared import progress, wiring
 from shared.db.pool import Connection, Database
 from shared.errors import ServiceError
 from shared.model import Collection
+from shared.sql import collections
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +62,19 @@ class StatsFeed:
             channel.task.cancel()
 
     async def _watch(self, collection: Collection) -> None:
+        async def current(conn: Connection) -> dict[str, Any] | None:
+            # While somebody watches, it can be switched to another model, or dropped.
+            found = await collections.find(conn, collection.bucket)
+            return await read(conn, found) if found else None
+
         while True:
             try:
-                state = await self._database.run(lambda conn: read(conn, collection))
+                state = await self._database.run(current)
             except ServiceError as exc:
                 log.info("no figures of %s: %s", collection.bucket, exc)
             else:
-                self._tell(self._channels[collection.bucket], state)
+                if state:
+                    self._tell(self._channels[collection.bucket], state)
             await asyncio.sleep(INTERVAL)
 
     @staticmethod
