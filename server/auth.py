@@ -149,8 +149,8 @@ class Guard:
         access = allowed or await self._reader(request)
         if access is None:
             raise Problem(401, "reading needs a token: send `Authorization: Bearer TOKEN`", headers=_challenge(bearer))
-        if request.url.path in OF_ALL_BUCKETS and access.buckets is not None:
-            raise Problem(403, f"{request.url.path} speaks of all buckets: READ_TOKEN opens it")
+        if _path(request) in OF_ALL_BUCKETS and access.buckets is not None:
+            raise Problem(403, f"{_path(request)} speaks of all buckets: READ_TOKEN opens it")
         return access
 
     def _writer(self, allowed: Access | None, bearer: str | None) -> Access:
@@ -177,14 +177,21 @@ class Guard:
 
 async def _refusal(request: Request, error: Exception) -> Response:
     refusal = await problems.handle(request, error)
-    if refusal.status_code == 401 and request.method == "GET" and request.url.path in PAGES:
+    if refusal.status_code == 401 and request.method == "GET" and _path(request) in PAGES:
         refusal = RedirectResponse(f"/sign-in?{urlencode({'next': _address(request)})}", status_code=303)
     refusal.headers["Cache-Control"] = "no-store"
     return refusal
 
 
+def _path(request: Request) -> str:
+    """Return the path that the routes go by. That of ``request.url`` is read out of the Host header too."""
+    path: str = request.scope["path"]
+    return path
+
+
 def _address(request: Request) -> str:
-    return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+    query = request.scope["query_string"].decode("latin-1")
+    return f"{_path(request)}?{query}" if query else _path(request)
 
 
 def client_of(request: Request) -> str:
@@ -193,12 +200,12 @@ def client_of(request: Request) -> str:
 
 
 def _is_open(request: Request) -> bool:
-    return request.url.path in OPEN or request.url.path.startswith(OPEN_FOLDER)
+    return _path(request) in OPEN or _path(request).startswith(OPEN_FOLDER)
 
 
 def _writes(request: Request) -> bool:
     """Whether the request would change something; one that no route takes changes nothing."""
-    if request.method in {"GET", "HEAD", "OPTIONS"} or request.url.path in QUESTIONS:
+    if request.method in {"GET", "HEAD", "OPTIONS"} or _path(request) in QUESTIONS:
         return False
     return any(route.matches(request.scope)[0] is Match.FULL for route in request.app.routes)
 

@@ -92,4 +92,4 @@ def _own_path(target: str | None) -> str:
 
 def _arrived_encrypted(request: Request) -> bool:
     # Whoever lies about it gets a cookie that his own browser does not send.
-    return "https" in (request.url.scheme, request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip())
+    return "https" in (request.scope["scheme"], request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip())
