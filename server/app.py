@@ -11,16 +11,18 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
-from server import files, health, pages, problems, sign_in
+from server import docs, files, health, logs, pages, problems, sign_in
 from server.api import collections, images, search
 from server.assets import Assets
 from server.auth import Guard, Tokens
 from server.headers import SecurityHeaders
+from server.observing import Observing
 from server.services import opened
 from server.settings import ServerSettings
+from server.switches import start_over
 from shared import settings
 from shared.db import migrate
-from shared.errors import ServiceError
+from shared.errors import ModelChanged, ServiceError
 
 
 def create_app(loaded: ServerSettings) -> Starlette:
@@ -49,6 +51,9 @@ def create_app(loaded: ServerSettings) -> Starlette:
             Route("/api/stats/stream", collections.stream),
             Route("/healthz", health.alive),
             Route("/readyz", health.ready),
+            Route("/metrics", health.figures),
+            Route("/openapi.json", docs.description),
+            Route("/docs", docs.page),
             Route("/files/{bucket}/{key:path}", files.serve),
             Route("/sign-in", sign_in.page),
             Route("/sign-in", sign_in.enter, methods=["POST"]),
@@ -56,11 +61,15 @@ def create_app(loaded: ServerSettings) -> Starlette:
             Route("/static/{version}/{path:path}", assets.serve),
         ],
         middleware=[
+            Middleware(Observing),
             Middleware(SecurityHeaders),
             Middleware(Guard, tokens=tokens),
             Middleware(GZipMiddleware, minimum_size=1024),
         ],
-        exception_handlers=dict.fromkeys((Exception, problems.Problem, ServiceError, HTTPException), problems.handle),
+        exception_handlers={
+            **dict.fromkeys((problems.Problem, ServiceError, HTTPException), problems.handle),
+            ModelChanged: start_over,
+        },
     )
     app.state.assets = assets
     app.state.tokens = tokens
@@ -70,4 +79,6 @@ def create_app(loaded: ServerSettings) -> Starlette:
 
 def from_environment() -> Starlette:
     """Return the application for the settings of the environment; uvicorn's workers call this."""
-    return create_app(settings.load(ServerSettings))
+    loaded = settings.load(ServerSettings)
+    logs.configure(loaded.log_format)
+    return create_app(loaded)

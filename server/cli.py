@@ -2,14 +2,16 @@
 
 import argparse
 import asyncio
-import logging
+import os
 import socket
 import sys
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from server import logs, metrics
 from server.settings import ServerSettings
 from shared import settings, wiring
 from shared.db import migrate
@@ -27,11 +29,9 @@ def main() -> NoReturn:
     parser.add_argument("--migrate", action="store_true", help="apply missing migrations to the database, and end")
     arguments = vars(parser.parse_args())
     migrate_only = arguments.pop("migrate")
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    for noisy in ("uvicorn.error", "sse_starlette"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         loaded = settings.load(ServerSettings, **arguments)
+        logs.configure(loaded.log_format)
         if migrate_only:
             asyncio.run(_migrate(loaded))
             sys.exit(0)
@@ -46,6 +46,7 @@ def main() -> NoReturn:
         workers=loaded.workers,
         log_config=None,
         access_log=False,
+        forwarded_allow_ips=list(loaded.trusted_proxies),
         # Requests under way are answered; progress streams end by themselves when the server is told to stop.
         timeout_graceful_shutdown=25,
     )
@@ -53,7 +54,9 @@ def main() -> NoReturn:
         if loaded.workers == 1:
             _Announcing(config).run()
         else:
-            Multiprocess(config, sockets=[config.bind_socket()]).run()
+            with TemporaryDirectory(prefix="image-browser-metrics-") as folder:
+                os.environ[metrics.SHARED_FOLDER] = folder
+                Multiprocess(config, sockets=[config.bind_socket()]).run()
     except KeyboardInterrupt:
         pass
     sys.exit(0)

@@ -1,9 +1,5 @@
 """Headers that every answer carries."""
 
-from collections.abc import MutableMapping
-from typing import Any
-
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECURITY = {
@@ -19,8 +15,11 @@ SECURITY = {
 }
 
 
+_RAW = [(name.lower().encode(), value.encode()) for name, value in SECURITY.items()]
+
+
 class SecurityHeaders:
-    """ASGI middleware that adds the headers."""
+    """ASGI middleware that adds the headers that an answer does not have."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -32,15 +31,9 @@ class SecurityHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(raw=_headers(message))
-                for name, value in SECURITY.items():
-                    headers.setdefault(name, value)
+                headers = list(message.get("headers", ()))
+                present = {name for name, _ in headers}
+                message["headers"] = headers + [header for header in _RAW if header[0] not in present]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
-
-
-def _headers(message: MutableMapping[str, Any]) -> list[tuple[bytes, bytes]]:
-    message["headers"] = list(message.get("headers", []))
-    headers: list[tuple[bytes, bytes]] = message["headers"]
-    return headers

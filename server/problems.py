@@ -5,18 +5,24 @@ from http import HTTPStatus
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
 from typing_extensions import TypedDict
 
+from server.logs import request_id
 from shared.errors import ServiceError
 
 
 class ProblemDocument(TypedDict):
-    """What went wrong with a request. ``detail`` names the parameter, its value and what is allowed."""
+    """What went wrong with a request (RFC 9457). ``detail`` names the parameter, its value and what is allowed.
+
+    ``request_id`` is what the server's log has of it.
+    """
 
     type: str
     title: str
     status: int
     detail: str
+    request_id: str
 
 
 class Problem(Exception):
@@ -32,7 +38,7 @@ class Problem(Exception):
 def response(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     """Return a problem document."""
     title = HTTPStatus(status).phrase
-    body = ProblemDocument(type="about:blank", title=title, status=status, detail=detail)
+    body = ProblemDocument(type="about:blank", title=title, status=status, detail=detail, request_id=request_id.get())
     return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
 
 
@@ -51,7 +57,23 @@ def from_exception(error: Exception) -> Problem:
             return Problem(500, "something went wrong on the server; its log has the details")
 
 
-async def handle(_request: Request, error: Exception) -> Response:
-    """Answer a request of the API that failed."""
+async def handle(request: Request, error: Exception) -> Response:
+    """Answer a request that failed."""
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        return _other_method(request)
+    if isinstance(error, HTTPException) and error.status_code == 404:
+        error = Problem(404, f"there is nothing at {request.url.path[:100]!r}: /docs describes the API")
     problem = from_exception(error)
     return response(problem.status, problem.detail, problem.headers)
+
+
+def _other_method(request: Request) -> Response:
+    """Answer a method that the path does not have; OPTIONS asks which it has."""
+    # Several routes can share a path, and Starlette tells the methods of the first.
+    matching = [r for r in request.app.routes if isinstance(r, Route) and r.matches(request.scope)[0] != Match.NONE]
+    allowed = ", ".join(sorted({"OPTIONS"}.union(*(route.methods or () for route in matching))))
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers={"Allow": allowed})
+    return response(
+        405, f"{request.method[:20]} is not for {request.url.path[:100]!r}: use {allowed}", {"Allow": allowed}
+    )

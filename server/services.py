@@ -1,5 +1,6 @@
 """What handlers work with: opened once per process, shared by all requests."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,6 +9,7 @@ from functools import partial
 
 from starlette.requests import Request
 
+from server import metrics
 from server.auth import NOBODY, Access
 from server.cursors import Cursors
 from server.problems import Problem
@@ -97,8 +99,8 @@ class Services:
 
     def _query(self, collection: Collection) -> tuple[Embedder, QueryVectors]:
         if collection.model not in self._queries:
-            embedder = wiring.make_embedder(
-                self.settings, wiring.kind_of(collection.model), self.decoder, concurrency=8, somebody_waits=True
+            embedder = wiring.embedder_of(
+                self.settings, collection.model, self.decoder, concurrency=8, somebody_waits=True
             )
             wiring.same_model(embedder, bucket=collection.bucket, model=collection.model)
             self._queries[collection.model] = embedder, QueryVectors(embedder, self.database)
@@ -119,12 +121,18 @@ async def opened(settings: ServerSettings) -> AsyncIterator[Services]:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(
             wiring.open_database(
-                settings, max_connections=settings.database_connections, patience=2.0, checkout_timeout=3.0
+                settings,
+                max_connections=settings.database_connections,
+                patience=2.0,
+                checkout_timeout=3.0,
+                replicas=[url.get_secret_value() for url in settings.database_read_urls],
             )
         )
         made = Services(settings, database, Decoder(), StatsFeed(database))
         stack.push_async_callback(made.close)
         stack.push_async_callback(made.feed.close)
+        watching = asyncio.create_task(metrics.watch_pools(database))
+        stack.callback(watching.cancel)
         yield made
 
 

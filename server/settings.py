@@ -1,7 +1,7 @@
 """What the server reads from the environment beside what both processes share."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
@@ -25,8 +25,13 @@ class ServerSettings(Settings):
     read_tokens: Annotated[tuple[tuple[str, SecretStr], ...], NoDecode] = ()
     upload_max_bytes: int = Field(100 << 20, ge=1)
     database_connections: int = Field(10, ge=1)
+    database_read_urls: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1",)
+    paid_texts_per_hour: int = Field(600, ge=1)
+    paid_texts_per_hour_and_client: int = Field(60, ge=1)
+    log_format: Literal["text", "json"] | None = None
 
-    @field_validator("buckets", mode="before")
+    @field_validator("buckets", "database_read_urls", "trusted_proxies", mode="before")
     @classmethod
     def _separated_by_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from server import metrics
 from shared import progress, wiring
 from shared.db.pool import Connection, Database
 from shared.errors import ServiceError
@@ -45,6 +46,7 @@ class StatsFeed:
         if channel is None:
             channel = self._channels[collection.bucket] = _Channel(asyncio.create_task(self._watch(collection)))
         channel.listeners.add(queue)
+        metrics.listeners.inc()
         if channel.latest is not None:
             queue.put_nowait(channel.latest)
         try:
@@ -52,6 +54,7 @@ class StatsFeed:
                 yield await queue.get()
         finally:
             channel.listeners.discard(queue)
+            metrics.listeners.dec()
             if not channel.listeners and self._channels.get(collection.bucket) is channel:
                 del self._channels[collection.bucket]
                 channel.task.cancel()

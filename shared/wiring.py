@@ -3,7 +3,7 @@
 Adapters are imported where they are chosen: each brings libraries that take a while to load, and most runs use one.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from shared.db import embedded
@@ -38,6 +38,7 @@ async def open_database(
     patience: float,
     checkout_timeout: float = 10.0,
     waiting: Callable[[str], None] | None = None,
+    replicas: Sequence[str] = (),
 ) -> AsyncIterator[Database]:
     """The database, connected in the background; the rest is as Database says."""
     async with database_url(settings) as url:
@@ -47,6 +48,7 @@ async def open_database(
             patience=patience,
             checkout_timeout=checkout_timeout,
             waiting=waiting,
+            replicas=replicas,
         )
         await database.open()
         try:
@@ -120,6 +122,23 @@ def make_embedder(
             " this machine: set R2_ACCOUNT_ID or S3_ENDPOINT_URL, or REPLICATE_MODEL=openai/clip, which is sent copies"
         )
     return embedder
+
+
+def embedder_of(
+    settings: Settings, model: str, decoder: Decoder, *, concurrency: int, somebody_waits: bool = False
+) -> Embedder:
+    """Return the embedder of the vectors of *model*, as a collection remembers it, whatever new collections get.
+
+    Raises SettingsError when the settings lack what it needs: a token, or the folder of a model that has no public name.
+    """
+    kind, name = kind_of(model), model.partition(":")[2]
+    if kind == "clip":
+        from shared.embedders.clip.hub import known_model
+
+        settings = settings.model_copy(update={"clip_model": name} if known_model(name) else {})
+    if kind == "replicate":
+        settings = settings.model_copy(update={"replicate_model": name})
+    return make_embedder(settings, kind, decoder, concurrency=concurrency, somebody_waits=somebody_waits)
 
 
 def same_model(embedder: Embedder, *, bucket: str, model: str) -> None:

@@ -75,8 +75,13 @@ async def stream(request: Request, asked: parameters.InCollection) -> Response:
     app = services(request)
     collection = await app.collection(asked.bucket)
 
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    if request.method == "HEAD":
+        # What has no body would not end by itself.
+        return Response(headers=headers, media_type="text/event-stream")
+
     async def events() -> AsyncIterator[ServerSentEvent]:
         async for state in app.feed.listen(collection):
             yield ServerSentEvent(json.dumps(state), event="stats")
 
-    return EventSourceResponse(events(), headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+    return EventSourceResponse(events(), headers=headers)

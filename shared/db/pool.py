@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
 from typing import Any, TypeVar
 
 import psycopg
@@ -12,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from shared.errors import DatabaseError
+from shared.timing import spent_on
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +47,25 @@ _CONNECT: dict[str, Any] = {
 }
 
 
+# For so long a replica that failed is not asked again, and so long at most a request waits for one that is away.
+_REPLICA_REST = 10.0  # seconds
+_REPLICA_PATIENCE = 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class Usage:
+    """A pool at one moment: its connections, and how much work waits for one."""
+
+    in_use: int
+    idle: int
+    waiting: int
+
+
 class Database:
-    """A pool of connections that works through poolers in transaction mode and outlives the server's restarts."""
+    """A pool of connections that works through poolers in transaction mode and outlives the server's restarts.
+
+    With *replicas* work that only reads can go to them.
+    """
 
     def __init__(
         self,
@@ -55,8 +75,15 @@ class Database:
         patience: float,
         checkout_timeout: float = 10.0,
         waiting: Callable[[str], None] | None = None,
+        replicas: Sequence[str] = (),
     ) -> None:
         """*patience* is for how many seconds work is tried again while the database is away; *waiting* is told why."""
+        self._replicas = [
+            Database(address, max_connections=max_connections, patience=0, checkout_timeout=_REPLICA_PATIENCE)
+            for address in replicas
+        ]
+        self._turn = count()
+        self._rests_until = 0.0
         self._patience = patience
         self._waiting = waiting
         self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
@@ -75,11 +102,18 @@ class Database:
         """Start the pool; it connects in the background, so that a server starts without its database."""
         # The pool reports every failed attempt to connect; what matters of that reaches the caller as DatabaseError.
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
-        await self._pool.open(wait=False)
+        for database in (self, *self._replicas):
+            await database._pool.open(wait=False)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._pool.close()
+        for database in (self, *self._replicas):
+            await database._pool.close()
+
+    def usage(self) -> dict[str, Usage]:
+        """Return how the pools of ``primary``, ``replica-1``, … are used at this moment."""
+        names = ["primary", *(f"replica-{number + 1}" for number in range(len(self._replicas)))]
+        return {name: each._usage() for name, each in zip(names, (self, *self._replicas), strict=True)}
 
     async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
         """Return what *work* returns, called with a connection inside one transaction.
@@ -101,9 +135,34 @@ class Database:
             transient = is_transient(exc)
             raise DatabaseError(f"PostgreSQL: {first_line(exc)}", transient=transient, retry_after=1.0) from exc
 
+    async def read(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
+        """The same for *work* that only reads, and for which a state of some moments ago will do: a replica may answer.
+
+        Replicas take turns. One that fails is passed over for a while; when none is left, the primary answers.
+        """
+        first = next(self._turn)
+        for number in range(len(self._replicas)):
+            replica = self._replicas[(first + number) % len(self._replicas)]
+            if replica._rests_until > time.monotonic():
+                continue
+            try:
+                return await replica.run(work)
+            except psycopg.Error as exc:
+                log.warning("a read replica failed, maybe it is behind: %s", first_line(exc))
+            except DatabaseError as exc:
+                replica._rests_until = time.monotonic() + _REPLICA_REST
+                log.warning("a read replica is passed over for %.0f s: %s", _REPLICA_REST, exc)
+        return await self.run(work)
+
     async def _once(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
-        async with self._pool.connection() as conn, conn.transaction():
-            return await work(conn)
+        with spent_on("db"):
+            async with self._pool.connection() as conn, conn.transaction():
+                return await work(conn)
+
+    def _usage(self) -> Usage:
+        figures = self._pool.get_stats()
+        idle = figures["pool_available"]
+        return Usage(figures["pool_size"] - idle, idle, figures["requests_waiting"])
 
     def _tell(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

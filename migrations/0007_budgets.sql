@@ -1,0 +1,7 @@
+-- What may still be spent, on texts that a charged model has never seen: in all, and by each client. A budget fills up
+-- with time, so that it is enough to know when it will be full.
+CREATE TABLE budgets (
+    name    text PRIMARY KEY,
+    full_at timestamptz NOT NULL
+);
+CREATE INDEX budgets_full ON budgets (full_at);
