@@ -12,12 +12,12 @@ from pathlib import Path
 
 from shared.db.pool import Connection, Database
 from shared.decoding import Decoder
-from shared.derivatives import preview_key, thumbnail_key
-from shared.errors import ImageRefused, ObjectExists, Reason, ServiceError
-from shared.images import Examined, examine
+from shared.errors import ImageRefused, Reason, ServiceError
+from shared.images import examine
+from shared.ingest import ingest
 from shared.model import Collection, KnownFile, NewImage
-from shared.sql import collections, files, images
-from shared.stores import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore
+from shared.sql import collections, files
+from shared.stores import ObjectStore
 from syncer.outage import Outages
 from syncer.plan import Action, Keep, Report, Upload, plan
 from syncer.progress import Progress
@@ -130,62 +130,31 @@ class Uploader:
             self._progress.kept()
             return
         examined = await self._decoder.run(examine, file.absolute, derivatives=self._derivatives)
-        await self._put(file, examined, replaces=known is not None and known.image_id is not None)
-        await self._database.run(partial(self._commit, file=file, examined=examined))
+        await ingest(
+            self._database,
+            self._store,
+            self._collection,
+            NewImage(key=file.path, origin="folder", **examined.columns()),
+            file.absolute,
+            thumbnail=examined.thumbnail,
+            preview=examined.preview,
+            replaces=known is not None and known.image_id is not None,
+            source=self._source,
+            recorded=partial(self._record, file, examined.sha256),
+        )
         self._progress.uploaded()
         self._arrived()
 
-    async def _put(self, file: LocalFile, examined: Examined, *, replaces: bool) -> None:
-        """Store the derivatives and then the image: what a row names is there before the row."""
-        sha256 = examined.sha256
-        for key, data in ((thumbnail_key(sha256), examined.thumbnail), (preview_key(sha256), examined.preview)):
-            if data is not None:
-                digest = hashlib.sha256(data).hexdigest()
-                await self._store.put(
-                    key, data, content_type="image/webp", cache_control=CACHE_IMMUTABLE, sha256=digest
-                )
-        try:
-            await self._store.put(
-                file.path,
-                file.absolute,
-                content_type=examined.content_type,
-                cache_control=CACHE_IMAGE,
-                sha256=sha256.hex(),
-                overwrite=replaces,
-            )
-        except ObjectExists:
-            await self._accept_existing(file, sha256)
-
-    async def _accept_existing(self, file: LocalFile, sha256: bytes) -> None:
-        """Take the object under the file's key for the file's own if it holds the same bytes.
-
-        It does when a former run was killed between upload and row, or another folder brought the same photo.
-        """
-        found = await self._store.head(file.path)
-        if found.sha256 is None and found.size == file.size:
-            found_sha256 = hashlib.sha256(await self._store.get(file.path)).hexdigest()
-        else:
-            found_sha256 = found.sha256 or ""
-        if found_sha256 != sha256.hex():
-            raise ImageRefused(
-                Reason.KEY_TAKEN,
-                f"the bucket holds another image under {file.path!r}, which this folder did not bring: rename the file",
-                final=False,
-            )
-
-    async def _commit(self, conn: Connection, file: LocalFile, examined: Examined) -> None:
-        now = datetime.now(UTC)
-        image = NewImage(key=file.path, origin="folder", **examined.columns())
-        image_id = await images.add(conn, self._collection, image, now=now)
+    async def _record(self, file: LocalFile, sha256: bytes, conn: Connection, image_id: int) -> None:
         await files.record(
             conn,
             self._collection,
             self._source,
             file.path,
             stat=file.stat,
-            sha256=examined.sha256,
+            sha256=sha256,
             image_id=image_id,
-            now=now,
+            now=datetime.now(UTC),
         )
 
     async def _touched(self, conn: Connection, file: LocalFile) -> None:

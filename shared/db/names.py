@@ -15,6 +15,8 @@ SUFFIXES = (
     *("embeddings", "images", "files", "queue", "counts"),
     *("hnsw", "recent", "content", "due", "reason", "rejected", "fileimage"),
     *("shadow", "shadowhnsw", "swap"),
+    *("trash", "removed"),
+    *("taken", "camera", "shape", "stem", "words"),
 )
 _LONGEST_BASE = 63 - len("_embeddings")  # PostgreSQL cuts names at 63 bytes, silently
 _PLAIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")

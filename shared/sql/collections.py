@@ -50,7 +50,7 @@ async def ensure(conn: AsyncConnection[Any], bucket: str, *, model: str, dimensi
 async def drop(conn: AsyncConnection[Any], collection: Collection) -> None:
     """Remove the collection: its tables and all that is kept of it elsewhere."""
     await migrate.lock(conn)
-    for suffix in ("counts", "files", "queue", "shadow", "embeddings", "images"):
+    for suffix in ("counts", "trash", "files", "queue", "shadow", "embeddings", "images"):
         await conn.execute(SQL("DROP TABLE IF EXISTS {}").format(Identifier(f"{collection.base}_{suffix}")))
     await conn.execute("DELETE FROM collections WHERE bucket = %s", [collection.bucket])
 

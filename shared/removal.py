@@ -1,0 +1,67 @@
+"""Removes images: first their rows, then their objects, so that no row ever names an object that is gone."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+from shared.db.pool import Connection, Database
+from shared.errors import ObjectMissing, StoreError
+from shared.model import Collection
+from shared.sql import removal
+from shared.sql.removal import Due
+from shared.stores import ObjectStore
+
+log = logging.getLogger(__name__)
+
+BATCH = 1000  # objects, as many as S3 deletes with one request
+
+
+async def remove(
+    database: Database, store: ObjectStore, collection: Collection, ids: Sequence[int], *, tombstone: bool
+) -> int:
+    """Remove images with their vectors, thumbnails and objects; return how many of *ids* there were.
+
+    With *tombstone* their content does not come back with the next sync of the folders that hold it; without it, those
+    folders' syncs forget that they ever saw the files. When the store cannot be reached, the images are removed all
+    the same, and their objects by whoever empties the trash next.
+    """
+    removed = await database.run(partial(removal.take_out, collection=collection, ids=ids, tombstone=tombstone))
+    try:
+        await empty_trash(database, store, collection)
+    except StoreError as exc:
+        log.warning("%d images were removed; their objects will be with the next sync: %s", removed, exc)
+    return removed
+
+
+async def empty_trash(database: Database, store: ObjectStore, collection: Collection) -> int:
+    """Delete the objects that no image names any more; return how many.
+
+    Raises StoreError when the store refuses or cannot be reached; what is left stays noted.
+    """
+    deleted = 0
+    while (some := await database.run(partial(_delete_some, store, collection))) is not None:
+        deleted += some
+    return deleted
+
+
+async def _delete_some(store: ObjectStore, collection: Collection, conn: Connection) -> int | None:
+    due = await removal.lock_due(conn, collection, limit=BATCH)
+    if not due:
+        return None
+    ours = await asyncio.gather(*(_is_ours(store, each) for each in due if not each.named))
+    keys = [key for key in ours if key is not None]
+    await store.delete(keys)
+    await removal.forget(conn, collection, due)
+    return len(keys)
+
+
+async def _is_ours(store: ObjectStore, due: Due) -> str | None:
+    """Return the key of an object that is ours to delete; None where an upload that failed found somebody else's."""
+    if due.derived or due.stored:
+        return due.key
+    try:
+        found = await store.head(due.key)
+    except ObjectMissing:
+        return None
+    return due.key if found.sha256 in {content.hex() for content in due.contents} else None
