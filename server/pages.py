@@ -1,20 +1,27 @@
 """The gallery: one page, whose state is all in its address."""
 
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.templating import Jinja2Templates
 
 from server import lists, parameters, presenting, problems, stats
 from server.api.collections import summaries
+from server.auth import COOKIE
 from server.lists import Page
+from server.query import Term
 from server.services import Services, services
 from shared.model import Collection
+from shared.sql import images
 
 FILTERS = (*parameters.FilterFields.model_fields, "strict")
-STATE = ("bucket", "q", "similar", "view", *FILTERS)  # what a page's address can hold
+STATE = ("bucket", "q", "term", "similar", "view", *FILTERS)  # what a page's address can hold
 
 
 async def gallery(request: Request) -> Response:
@@ -25,16 +32,18 @@ async def gallery(request: Request) -> Response:
         "collections": [],
         "collection": None,
         "q": query.get("q", "").strip()[: parameters.MAX_QUERY],
+        "terms": [],
         "similar": None,
+        "filters": {name: query[name] for name in FILTERS if query.get(name)},
         "images": [],
-        "next_url": None,
         "next_page": None,
         "stats": None,
         "stream_url": None,
         "notice": None,
         "error": None,
         "static": request.app.state.assets.address,
-        "page_url": lambda **changes: page_url(dict(query), changes),
+        "page_url": partial(page_url, query),
+        "signed_in": COOKIE in request.cookies,
     }
     status = 200
     try:
@@ -56,39 +65,53 @@ async def _fill(context: dict[str, Any], app: Services, collection: Collection, 
     context["stats"] = await app.database.run(lambda conn: stats.read(conn, collection))
     context["stream_url"] = "/api/stats/stream?" + urlencode({"bucket": collection.bucket})
     context["notice"] = app.notice(collection)
-    address, state, page = await _page(context, app, collection, request)
+    page = await _page(context, app, collection, request)
+    context["terms"] = await _chips(app, collection, query.getlist("term"))
     context["images"] = page.images
     if page.next_cursor:
-        context["next_url"] = f"{address}?{urlencode(state | {'cursor': page.next_cursor})}"
-        context["next_page"] = page_url(dict(query), {"cursor": page.next_cursor})
+        context["next_page"] = page_url(query, cursor=page.next_cursor)
 
 
-async def _page(
-    context: dict[str, Any], app: Services, collection: Collection, request: Request
-) -> tuple[str, dict[str, str], Page]:
-    """Return the list that the page shows: its address in the API, its parameters, its first page."""
+async def _page(context: dict[str, Any], app: Services, collection: Collection, request: Request) -> Page:
+    """Return the first page of what the address asks for."""
     asked = parameters.read(parameters.Gallery, request.query_params)
     filters, limit, cursor = asked.filters(), asked.limit, asked.cursor
-    state = {"bucket": collection.bucket} | {
-        name: value for name, value in request.query_params.items() if name in FILTERS and value
-    }
     if asked.similar:
         image = await lists.the_image(app, collection, parameters.image_id(asked.similar))
         context["similar"] = presenting.image(image, app.store(collection.bucket))
-        address, query = f"/api/images/{image.id}/similar", await lists.similar_query(app, collection, image)
+        query = await lists.similar_query(app, collection, image)
     elif asked.q:
-        address, query = "/api/search", await lists.text_query(app, collection, asked.q)
-        state["q"] = asked.q
+        query = await lists.text_query(app, collection, asked.q)
     else:
-        return "/api/images", state, await lists.recent(app, collection, filters, limit=limit, cursor=cursor)
-    page = await lists.ranked(app, collection, query, filters, strict=asked.strict, limit=limit, cursor=cursor)
-    return address, state, page
+        return await lists.recent(app, collection, filters, limit=limit, cursor=cursor)
+    return await lists.ranked(app, collection, query, filters, strict=asked.strict, limit=limit, cursor=cursor)
 
 
-def page_url(current: dict[str, str], changes: dict[str, Any]) -> str:
-    """Return the address of the page with *changes*; None removes a part of it."""
-    kept = {name: value for name, value in current.items() if name in STATE} | changes
-    query = urlencode({name: value for name, value in kept.items() if value not in (None, "")})
+async def _chips(app: Services, collection: Collection, written: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what the page shows of each term: the term, its image if it is one of the collection, and what remains of
+    all terms when this one is turned to the other side, or removed.
+    """
+    terms = [Term.parse(each) for each in written]
+    ids = [int(term.value) for term in terms if term.kind == "image" and term.value.isdecimal()]
+    found = await app.database.run(partial(images.get_many, collection=collection, ids=ids)) if ids else []
+    store = app.store(collection.bucket)
+    shown = {str(image.id): presenting.image(image, store) for image in found}
+    return [
+        asdict(term)
+        | {
+            "written": str(term),
+            "image": shown.get(term.value) if term.kind == "image" else None,
+            "turned": [*written[:at], str(replace(term, weight=-term.weight)), *written[at + 1 :]],
+            "removed": [*written[:at], *written[at + 1 :]],
+        }
+        for at, term in enumerate(terms)
+    ]
+
+
+def page_url(current: QueryParams, /, **changes: str | Sequence[str] | None) -> str:
+    """Return the address of the page with *changes*; None removes a part of it, a sequence writes it several times."""
+    kept = {name: [value for value in current.getlist(name) if value] for name in STATE}
+    query = urlencode({name: value for name, value in (kept | changes).items() if value}, doseq=True)
     return f"/?{query}" if query else "/"
 
 

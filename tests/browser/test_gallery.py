@@ -328,7 +328,7 @@ def test_weak_matches_stand_below_a_divider(open_tab: OpenTab) -> None:
     tab.page.route("**/api/search?*", weaken)
     search(tab.page, "a cat")
     divider = tab.page.locator(".divider")
-    expect(divider).to_contain_text("Closest matches")
+    expect(divider).to_contain_text("Weaker matches")
     box = divider.bounding_box()
     assert box is not None
     tiles = tab.tiles()

@@ -1,8 +1,9 @@
 /** A state of the page and its address, in both directions. */
 
-const OWN = ["bucket", "q", "similar", "view"];
+import * as terms from "./terms.js";
+
 /** Filters narrow any list; they are carried along from one to the next as they are. */
-const FILTERS = [
+export const FILTERS = [
   "taken_after",
   "taken_before",
   "camera",
@@ -10,48 +11,72 @@ const FILTERS = [
   "orientation",
   "type",
   "min_width",
-  "min_height",
   "max_width",
+  "min_height",
   "max_height",
+  "min_size",
+  "max_size",
   "strict",
 ];
 /** How many images a page of a list has. */
 export const PAGE_SIZE = 60;
 export const LARGEST_PAGE = 200;
 
-/** The state that an address names: `{bucket, q, similar, view, filters}`; absent parts are "". */
+/**
+ * The state that an address names: `{bucket, q, terms, similar, view, filters}`. Texts are "" where they are absent;
+ * `terms` are those of terms.js, `filters` pairs of name and value.
+ */
 export function parse(href, defaultBucket) {
   const params = new URL(href, location.href).searchParams;
-  const state = { bucket: params.get("bucket") || defaultBucket, filters: [] };
-  for (const name of OWN.slice(1)) state[name] = (params.get(name) ?? "").trim();
-  state.filters = [...params].filter(([name]) => FILTERS.includes(name));
-  return state;
+  const text = (name) => (params.get(name) ?? "").trim();
+  return {
+    bucket: params.get("bucket") || defaultBucket,
+    q: text("q"),
+    terms: params.getAll("term").map(terms.parse).filter(Boolean),
+    similar: text("similar"),
+    view: text("view"),
+    filters: [...params].filter(([name, value]) => FILTERS.includes(name) && value),
+  };
 }
+
+/** The recent images of the bucket, narrowed as in `state`. */
+export const recent = ({ bucket, filters }) => ({
+  bucket,
+  q: "",
+  terms: [],
+  similar: "",
+  view: "",
+  // What is weak is said of matches only.
+  filters: filters.filter(([name]) => name !== "strict"),
+});
+
+/** Whether the state shows the recent images and nothing but them. */
+export const browsing = (state) => !state.similar && !asks(state) && !state.filters.length;
+
+/** Whether the state asks a question: words, terms, or both. */
+export const asks = (state) => Boolean(state.q || state.terms.length);
 
 /** The address of a state, for the address bar and for links. */
-export function page(state) {
-  const params = new URLSearchParams();
-  for (const name of OWN) if (state[name]) params.set(name, state[name]);
-  for (const [name, value] of state.filters ?? []) params.append(name, value);
-  const query = params.toString();
-  return query ? `/?${query}` : "/";
+export function page({ bucket, q, terms: asked, similar, view, filters }) {
+  const params = new URLSearchParams({ bucket });
+  if (q) params.set("q", q);
+  for (const term of asked) params.append("term", terms.format(term));
+  if (similar) params.set("similar", similar);
+  for (const [name, value] of filters) params.append(name, value);
+  if (view) params.set("view", view);
+  return `/?${params}`;
 }
 
-/** Where the JSON list of a state begins. */
-export function list(state, limit = PAGE_SIZE) {
-  const params = new URLSearchParams({ bucket: state.bucket, limit });
-  for (const [name, value] of state.filters ?? []) params.append(name, value);
-  if (state.similar) return `/api/images/${encodeURIComponent(state.similar)}/similar?${params}`;
-  if (!state.q) return `/api/images?${params}`;
-  params.set("q", state.q);
+/** The JSON list of a state, from its beginning or from a cursor on. */
+export function list({ bucket, q, terms: asked, similar, filters }, { limit = PAGE_SIZE, cursor } = {}) {
+  const params = new URLSearchParams({ bucket, limit });
+  for (const [name, value] of filters) params.append(name, value);
+  if (cursor) params.set("cursor", cursor);
+  if (similar) return `/api/images/${encodeURIComponent(similar)}/similar?${params}`;
+  if (!q && !asked.length) return `/api/images?${params}`;
+  if (q) params.set("q", q);
+  for (const term of asked) params.append("term", terms.format(term));
   return `/api/search?${params}`;
-}
-
-/** The same list from a cursor on. */
-export function after(listAddress, cursor) {
-  const url = new URL(listAddress, location.href);
-  url.searchParams.set("cursor", cursor);
-  return url.pathname + url.search;
 }
 
 export const image = (bucket, id) => `/api/images/${encodeURIComponent(id)}?${new URLSearchParams({ bucket })}`;
@@ -59,5 +84,9 @@ export const image = (bucket, id) => `/api/images/${encodeURIComponent(id)}?${ne
 /** Some images of the bucket by id, in one request. */
 export const some = (bucket, ids) => `/api/images?${new URLSearchParams({ bucket, ids: ids.join(","), limit: LARGEST_PAGE })}`;
 
+export const facets = (bucket) => `/api/facets?${new URLSearchParams({ bucket })}`;
+
+export const pictures = (bucket) => `/api/query-images?${new URLSearchParams({ bucket })}`;
+
 /** Two states list the same images when they differ in nothing but what is viewed large. */
-export const sameList = (a, b) => list(a) === list(b);
+export const sameList = (a, b) => page({ ...a, view: "" }) === page({ ...b, view: "" });

@@ -7,6 +7,8 @@ export class ApiError extends Error {
   }
 }
 
+const UNREACHABLE = "The server cannot be reached. Check the connection.";
+
 /** Fetch JSON; rejects with ApiError, or with AbortError when `signal` was aborted. */
 export async function getJson(address, { signal } = {}) {
   let response;
@@ -14,15 +16,46 @@ export async function getJson(address, { signal } = {}) {
     response = await fetch(address, { signal, headers: { accept: "application/json" } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError("The server cannot be reached. Check the connection.");
+    throw new ApiError(UNREACHABLE);
   }
-  const body = await response.json().catch((error) => {
+  const answer = await response.json().catch((error) => {
     if (error.name === "AbortError") throw error;
     return null;
   });
-  if (!response.ok) {
-    throw new ApiError(body?.detail ?? body?.title ?? `The server answered ${response.status}.`, response.status);
+  return checked(answer, response.status);
+}
+
+/**
+ * Send a file and answer what the server says of it; `progress(share)` is told how much has gone, from 0 to 1. Rejects
+ * as `getJson` does.
+ */
+export function sendFile(address, file, { signal, progress }) {
+  return new Promise((resolve, reject) => {
+    // Of the two ways to send, only this one tells how far it is.
+    const request = new XMLHttpRequest();
+    request.open("POST", address);
+    request.responseType = "json";
+    request.setRequestHeader("accept", "application/json");
+    request.setRequestHeader("content-type", file.type || "application/octet-stream");
+    request.upload.addEventListener("progress", (event) => progress(event.total ? event.loaded / event.total : 0));
+    request.addEventListener("error", () => reject(new ApiError(UNREACHABLE)));
+    request.addEventListener("abort", () => reject(new DOMException("Aborted", "AbortError")));
+    request.addEventListener("load", () => {
+      try {
+        resolve(checked(request.response, request.status));
+      } catch (error) {
+        reject(error);
+      }
+    });
+    signal.addEventListener("abort", () => request.abort(), { once: true });
+    request.send(file);
+  });
+}
+
+function checked(answer, status) {
+  if (status < 200 || status > 299) {
+    throw new ApiError(answer?.detail ?? answer?.title ?? `The server answered ${status}.`, status);
   }
-  if (body === null) throw new ApiError("The server's answer could not be read.", response.status);
-  return body;
+  if (answer === null) throw new ApiError("The server's answer could not be read.", status);
+  return answer;
 }

@@ -1,7 +1,7 @@
 /** Images that arrive while the page is open: new ones on top of the recent, marks that go, news for a search. */
 
 import { getJson } from "./api.js";
-import { list, some } from "./address.js";
+import { browsing, list, some } from "./address.js";
 import { number } from "./format.js";
 
 /** The shortest time between two looks, however fast images arrive, in milliseconds. */
@@ -57,7 +57,7 @@ export class Arrivals {
     this.#again = false;
     const { state } = this.#gallery;
     try {
-      if (!state.q && !state.similar && !state.filters.length) await this.#lookAtRecent(state);
+      if (browsing(state)) await this.#lookAtRecent(state);
     } catch {
       this.#again = true;
     }
@@ -70,7 +70,7 @@ export class Arrivals {
 
   async #lookAtRecent(state) {
     const { results, grid } = this.#gallery;
-    const page = await getJson(list(state, 100));
+    const page = await getJson(list(state, { limit: 100 }));
     if (results !== this.#gallery.results) return;
     this.#refresh(page.images);
     const fresh = page.images.filter((image) => !results.byId.has(image.id));
@@ -97,7 +97,7 @@ export class Arrivals {
 
   #offer() {
     const { state, grid, atRest } = this.#gallery;
-    if (state.q || state.similar || state.filters.length) {
+    if (!browsing(state)) {
       const more = this.#seen && this.loadedAt ? this.#seen.embedded - this.loadedAt.embedded : 0;
       this.#say(more > 0 ? `${number(more)} more ${more === 1 ? "image is" : "images are"} searchable now` : "");
       return;
@@ -121,7 +121,7 @@ export class Arrivals {
     const waiting = this.#waiting;
     this.#waiting = [];
     this.#pill.hidden = true;
-    if (state.q || state.similar || state.filters.length || this.#missed) this.#gallery.reload();
+    if (!browsing(state) || this.#missed) this.#gallery.reload();
     else this.#gallery.insert(waiting);
     this.#missed = false;
   }

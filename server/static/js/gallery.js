@@ -3,14 +3,19 @@
 import { getJson } from "./api.js";
 import * as address from "./address.js";
 import { Arrivals } from "./arrivals.js";
+import { Composer } from "./composer.js";
 import { detailElement, withDetails, writeFacts } from "./detail.js";
-import { fileName, images as countImages, number } from "./format.js";
+import { Filters } from "./filters.js";
+import { images as countImages, number } from "./format.js";
 import { Grid } from "./grid.js";
+import { inWords, title } from "./heading.js";
 import { closingMenus, listen } from "./keyboard.js";
 import { Lightbox } from "./lightbox.js";
-import { emptyNotice, endNotice, errorNotice, quotation } from "./notices.js";
+import { dividerNotice, emptyNotice, endNotice, errorNotice } from "./notices.js";
 import { Progress } from "./progress.js";
 import { Results } from "./results.js";
+import { Subjects } from "./subjects.js";
+import { Zoom } from "./zoom.js";
 
 /** How far ahead of the reader the next page is fetched, in pixels. */
 const AHEAD = 2500;
@@ -18,8 +23,6 @@ const AHEAD = 2500;
 const REMEMBERED = 20;
 /** How far a reload goes to find the place where the reader was, in images. */
 const FAR_ENOUGH = 5000;
-const ZOOMS = [0.6, 0.78, 1, 1.35, 1.8];
-const MIDDLE_ZOOM = 2;
 
 const $ = (id) => document.getElementById(id);
 const plainClick = (event) => event.button === 0 && !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
@@ -31,7 +34,6 @@ class Gallery {
   #request = null;
   #chosen = null;
   #moreFailed = false;
-  #zoom = MIDDLE_ZOOM;
   #end = new IntersectionObserver((seen) => seen.at(-1).isIntersecting && this.#loadMore(), {
     rootMargin: `0px 0px ${AHEAD}px 0px`,
   });
@@ -53,11 +55,19 @@ class Gallery {
         step: (image) => this.#viewed(image),
         close: () => this.#closeLarge(),
         similar: (image) => this.#showNeighbours(image),
+        weigh: (image, weight) => this.#weigh(image, weight),
         addressOf: (image) => this.#neighboursAddress(image),
       },
     });
     this.arrivals = new Arrivals(this, { pill: $("pill"), text: $("pill-text"), wall: $("wall") });
-    this.#zoomTo(rememberedZoom());
+    this.zoom = new Zoom({ smaller: $("smaller"), larger: $("larger") }, (factor) => (this.grid.zoom = factor));
+    this.subjects = new Subjects(this.bucket);
+    this.composer = new Composer({
+      state: this.state,
+      subjects: this.subjects,
+      search: (query) => this.#search(query),
+    });
+    this.filters = new Filters({ state: this.state, change: (filters) => this.#visit({ ...this.state, view: "", filters }) });
     this.#begin(main);
     this.#listen();
     if ($("progress")) new Progress($("progress"), (stats) => this.#stats(stats));
@@ -92,7 +102,10 @@ class Gallery {
     const place = history.state?.place;
     history.replaceState({ ...history.state, key: this.#key }, "");
     const images = this.grid.adopt();
-    this.results = new Results(this.state, { images, nextAddress: main.dataset.next || null });
+    const more = $("more").querySelector("a");
+    const cursor = more && new URL(more.href).searchParams.get("cursor");
+    this.results = new Results(this.state, { images, next_cursor: cursor });
+    for (const known of document.querySelectorAll("#chips [data-image]")) this.subjects.know([JSON.parse(known.dataset.image)]);
     const detail = document.querySelector(".detail");
     if (detail?.dataset.image) {
       this.#chosen = JSON.parse(detail.dataset.image);
@@ -100,7 +113,7 @@ class Gallery {
     }
     for (const figure of document.querySelectorAll("data.number")) figure.textContent = number(Number(figure.value));
     if (main.dataset.error) this.#drawMessage({ message: main.dataset.error }, () => this.reload());
-    this.#drawSearchBox();
+    this.#drawQuery();
     this.#drawList();
     main.classList.add("is-ready");
     this.#remember();
@@ -116,28 +129,17 @@ class Gallery {
     addEventListener("scroll", () => this.#notePlace(), { passive: true });
     addEventListener("pagehide", () => this.#savePlace());
     document.addEventListener("click", (event) => this.#clicked(event));
-    $("search").addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.#search($("q").value.trim());
-    });
-    $("q").addEventListener("input", () => this.#drawSearchBox());
-    $("clear").addEventListener("click", () => {
-      $("q").value = "";
-      $("q").focus();
-      if (this.state.q) this.#search("");
-      else this.#drawSearchBox();
-    });
-    $("smaller").addEventListener("click", () => this.#zoomTo(this.#zoom - 1));
-    $("larger").addEventListener("click", () => this.#zoomTo(this.#zoom + 1));
     $("help-open").addEventListener("click", () => $("help").showModal());
     $("help").addEventListener("click", (event) => event.target === $("help") && $("help").close());
     closingMenus();
     listen({
       "/": () => $("q").select(),
       "?": () => $("help").showModal(),
-      "+": () => this.#zoomTo(this.#zoom + 1),
-      "=": () => this.#zoomTo(this.#zoom + 1),
-      "-": () => this.#zoomTo(this.#zoom - 1),
+      "+": () => this.zoom.by(1),
+      "=": () => this.zoom.by(1),
+      "-": () => this.zoom.by(-1),
+      m: (event) => this.#weighFocused(event, 1),
+      l: (event) => this.#weighFocused(event, -1),
       " ": (event) => this.#viewFocused(event),
       Escape: (event) => this.#escape(event),
       ArrowDown: (event) => this.#enterGrid(event),
@@ -147,39 +149,55 @@ class Gallery {
 
   #clicked(event) {
     if (!plainClick(event) || event.defaultPrevented) return;
-    const index = this.grid.indexOf(event.target);
-    const image = this.results.images[index];
-    if (event.target.closest(".tile-view")) this.#viewLarge(image);
-    else if (event.target.closest(".tile-link")) this.#showNeighbours(image);
-    else if (event.target.closest(".detail-view, .detail-stage")) this.#viewLarge(this.#chosen);
-    else if (event.target.closest(".detail-close")) this.#leaveNeighbours();
-    else if (event.target.closest("[data-nav]")) this.#visit(address.parse(event.target.closest("a").href, this.bucket));
+    const { target } = event;
+    const image = this.results.images[this.grid.indexOf(target)] ?? this.#chosen;
+    if (target.closest(".tile-view, .detail-view, .detail-stage")) this.#viewLarge(image);
+    else if (target.closest(".tile-more, .detail-more")) this.#weigh(image, 1);
+    else if (target.closest(".tile-less, .detail-less")) this.#weigh(image, -1);
+    else if (target.closest(".tile-link")) this.#showNeighbours(image);
+    else if (target.closest(".detail-close")) this.#leaveNeighbours();
+    else if (target.closest("[data-nav]")) this.#visit(address.parse(target.closest("a").href, this.bucket));
     else return;
     event.preventDefault();
   }
 
-  #search(q) {
+  #search({ q, terms }) {
     document.activeElement?.blur();
-    this.#visit({ bucket: this.bucket, q, similar: "", view: "", filters: this.state.filters });
+    this.#visit({ ...address.recent(this.state), filters: this.state.filters, q, terms });
+  }
+
+  /** More like an image, or less like it, beside what is asked for already. */
+  #weigh(image, weight) {
+    const { similar, terms } = this.state;
+    this.subjects.know([image, ...(this.#chosen ? [this.#chosen] : [])]);
+    const asked = similar ? [{ kind: "image", value: similar, weight: 1 }] : terms;
+    this.composer.add({ kind: "image", value: String(image.id), weight }, asked);
+  }
+
+  #weighFocused(event, weight) {
+    const image = this.results.images[this.grid.indexOf(event.target)];
+    if (!image) return false;
+    this.#weigh(image, weight);
   }
 
   #neighboursAddress(image) {
-    return address.page({ bucket: this.bucket, similar: String(image.id), filters: this.state?.filters });
+    return address.page({ ...address.recent(this.state), filters: this.state.filters, similar: String(image.id) });
   }
 
   #showNeighbours(image) {
-    this.lightbox.close();
     this.#chosen = image;
-    this.#visit({ bucket: this.bucket, q: "", similar: String(image.id), view: "", filters: this.state.filters });
+    this.#visit({ ...address.recent(this.state), filters: this.state.filters, similar: String(image.id) });
   }
 
   /** Back to where the reader came from; a page entered by its address has only the recent images above it. */
   #leaveNeighbours() {
     if (history.state?.from) history.back();
-    else this.#visit({ bucket: this.bucket, q: "", similar: "", view: "", filters: this.state.filters });
+    else this.#visit(address.recent(this.state));
   }
 
   #visit(state) {
+    this.composer.stopSending();
+    this.lightbox.close();
     this.#savePlace();
     const from = this.#key;
     this.#key = crypto.randomUUID?.() ?? String(Math.random());
@@ -213,7 +231,7 @@ class Gallery {
     this.#request?.abort();
     const request = (this.#request = new AbortController());
     this.state = state;
-    this.#drawSearchBox();
+    this.#drawQuery();
     this.#busy(true);
     const results = new Results(state);
     try {
@@ -223,7 +241,7 @@ class Gallery {
       await results.more({ signal: request.signal });
     } catch (error) {
       if (error.name === "AbortError") return;
-      results.next = null;
+      results.end();
       this.results = results;
       this.#drawMessage(error, () => this.#open(state, { place }));
       this.#drawAll();
@@ -310,7 +328,7 @@ class Gallery {
   #escape(event) {
     if (event.target.closest("input")) event.target.blur();
     else if (this.state.similar) this.#leaveNeighbours();
-    else if (this.state.q) this.#search("");
+    else if (address.asks(this.state)) this.#visit(address.recent(this.state));
     else return false;
   }
 
@@ -384,23 +402,26 @@ class Gallery {
 
   #drawAll() {
     this.#drawDetail();
-    this.#drawSearchBox();
+    this.#drawQuery();
     this.#drawList();
+  }
+
+  /** The field, the chips and the filters. */
+  #drawQuery() {
+    this.composer.draw(this.state);
+    this.filters.draw(this.state);
+    $("gallery").classList.toggle("is-asking", address.asks(this.state) || this.state.similar !== "");
   }
 
   #drawList() {
     const { state, results } = this;
-    const title = $("title");
-    if (state.similar) title.textContent = "Looks like this";
-    else if (state.q) title.replaceChildren("Closest to ", quotation(state.q));
-    else title.textContent = "Recent";
-    const about = state.q || (state.similar && this.#chosen ? fileName(this.#chosen.key) : "");
+    const about = inWords(state, this.subjects, this.#chosen);
+    $("title").replaceChildren(...title(state, this.subjects));
     document.title = about ? `${about} · ${this.#name}` : this.#name;
     this.#moreFailed = false;
-    const all = results.images[0]?.weak;
     this.grid.show(results.images, {
       done: results.done,
-      dividerNote: all ? "Nothing here clearly matches. These come closest." : "From here on no better than chance.",
+      divider: dividerNotice(state, { all: Boolean(results.images[0]?.weak) }),
     });
     this.#drawMore(results.done ? "end" : "idle");
     this.#watchEnd();
@@ -412,7 +433,7 @@ class Gallery {
   #drawDetail(element) {
     const holder = $("detail");
     if (!this.state.similar || String(this.#chosen?.id) !== this.state.similar) return holder.replaceChildren();
-    const close = address.page({ bucket: this.bucket, filters: this.state.filters });
+    const close = address.page(address.recent(this.state));
     const detail = detailElement(this.#chosen, close, element);
     if (!element) holder.replaceChildren(detail);
     this.#completeDetail(detail, this.#chosen);
@@ -423,16 +444,9 @@ class Gallery {
     writeFacts(detail.querySelector(".detail-facts"), image);
   }
 
-  #drawSearchBox() {
-    const box = $("q");
-    if (document.activeElement !== box) box.value = this.state.q;
-    $("clear").hidden = box.value === "";
-  }
-
   #drawCount() {
     const { state, stats } = this;
-    const browsing = !state.q && !state.similar && !state.filters.length;
-    $("count").textContent = browsing && stats?.total ? countImages(stats.total) : "";
+    $("count").textContent = address.browsing(state) && stats?.total ? countImages(stats.total) : "";
   }
 
   #drawEmpty() {
@@ -446,7 +460,7 @@ class Gallery {
   #drawMore(kind, error) {
     $("more").className = `more is-${kind}`;
     const retry = () => this.#loadMore({ retry: true });
-    $("more").replaceChildren(...endNotice(kind, { count: this.results.images.length, retry }));
+    $("more").replaceChildren(...endNotice(kind, { state: this.state, count: this.results.images.length, retry }));
     if (error) this.#announce(`Could not load more. ${error.message}`);
   }
 
@@ -470,40 +484,16 @@ class Gallery {
     this.arrivals.stats(stats);
   }
 
-  #zoomTo(step) {
-    this.#zoom = Math.min(ZOOMS.length - 1, Math.max(0, step));
-    rememberZoom(this.#zoom);
-    this.grid.zoom = ZOOMS[this.#zoom];
-    $("smaller").disabled = this.#zoom === 0;
-    $("larger").disabled = this.#zoom === ZOOMS.length - 1;
-  }
-
   #summary() {
     const count = this.results.images.length;
-    const what = this.state.q ? ` closest to ${this.state.q}` : this.state.similar ? " that look like this" : "";
+    const { state } = this;
+    const asked = address.asks(state) ? ` closest to ${inWords(state, this.subjects)}` : "";
+    const what = state.similar ? " that look like this" : asked;
     return `${countImages(count)}${this.results.done ? "" : " and more"}${what}`;
   }
 
   #announce(text) {
     $("status").textContent = text;
-  }
-}
-
-// A browser may refuse to remember anything.
-
-function rememberedZoom() {
-  try {
-    return Number.parseInt(localStorage.getItem("zoom") ?? MIDDLE_ZOOM, 10) || 0;
-  } catch {
-    return MIDDLE_ZOOM;
-  }
-}
-
-function rememberZoom(step) {
-  try {
-    localStorage.setItem("zoom", step);
-  } catch {
-    // The next visit begins with the middle one.
   }
 }
 

@@ -25,7 +25,7 @@ export class Grid {
   #elements = new Map();
   #placed = new WeakMap();
   #divider = null;
-  #dividerNote = "";
+  #dividerNotice = [];
   #weakFrom = -1;
   #current = 0;
   #frame = 0;
@@ -61,11 +61,11 @@ export class Grid {
     return images;
   }
 
-  /** Show a list from its beginning. The wall keeps reading `images`: tell it of changes by the methods below. */
-  show(images, { done, dividerNote = "" }) {
+  /** Show a list from its beginning; `divider` are the nodes that stand above the weak matches. The wall keeps reading `images`: tell it of changes by the methods below. */
+  show(images, { done, divider = [] }) {
     this.#images = images;
     this.#done = done;
-    this.#dividerNote = dividerNote;
+    this.#dividerNotice = divider;
     this.#current = 0;
     const kept = new Set(images.map((image) => image.id));
     for (const [id, element] of this.#elements) {
@@ -195,9 +195,9 @@ export class Grid {
 
   #divide(at) {
     this.#weakFrom = at;
-    const template = document.getElementById("divider-template");
-    this.#divider = template.content.firstElementChild.cloneNode(true);
-    this.#divider.querySelector("span").textContent = this.#dividerNote;
+    this.#divider = document.createElement("li");
+    this.#divider.className = "divider";
+    this.#divider.append(...this.#dividerNotice);
     this.#put(this.#divider, this.#layout.divide(DIVIDER_HEIGHT));
   }
 

@@ -14,7 +14,7 @@ export class Lightbox {
   #image = null;
   #touch = null;
 
-  /** `on` has `step(image)`, `close()`, `similar(image)`, and `addressOf(image)`. */
+  /** `on` has `step(image)`, `close()`, `similar(image)`, `weigh(image, weight)`, and `addressOf(image)`. */
   constructor(dialog, { bucket, on }) {
     this.#dialog = dialog;
     this.#bucket = bucket;
@@ -24,6 +24,8 @@ export class Lightbox {
     click("prev", () => this.step(-1));
     click("next", () => this.step(1));
     click("info", () => this.#toggleInfo());
+    click("more", () => on.weigh(this.#image, 1));
+    click("less", () => on.weigh(this.#image, -1));
     click("similar", (event) => {
       if (event.ctrlKey || event.metaKey || event.shiftKey) return;
       event.preventDefault();
@@ -126,6 +128,8 @@ export class Lightbox {
     if (event.key === "ArrowLeft") this.step(-1);
     else if (event.key === "ArrowRight") this.step(1);
     else if (event.key === "i") this.#toggleInfo();
+    else if (event.key === "m") this.#on.weigh(this.#image, 1);
+    else if (event.key === "l") this.#on.weigh(this.#image, -1);
     else if (event.key === " " && !event.target.closest("button, a")) this.#on.close();
     else if (event.key === "Enter" && !event.target.closest("button, a")) this.#on.similar(this.#image);
     else return;

@@ -1,5 +1,6 @@
 /** What the page says in words: why it is empty, what went wrong, where the wall ends. */
 
+import * as address from "./address.js";
 import { images as countImages } from "./format.js";
 
 /** Why no images are shown, and what to do about it. */
@@ -15,26 +16,48 @@ export function emptyNotice({ state, stats, bucket, chosen }) {
 }
 
 function emptyWords({ state, stats, bucket, chosen }) {
+  const { filters } = state;
   if (state.similar && chosen?.status === "pending") {
     return ["This image is not searchable yet", "What looks like it appears here once its turn has come."];
   }
-  if (stats?.pending && (state.q || state.similar)) {
+  if (filters.some(([name]) => name === "strict") && (address.asks(state) || state.similar)) {
+    return ["Nothing here clearly fits", link("Show the closest matches", loosened(state))];
+  }
+  if (filters.length) return ["Nothing fits these filters", link("Clear the filters", { ...state, filters: [] })];
+  if (stats?.pending && (address.asks(state) || state.similar)) {
     return ["Nothing is searchable yet", `${countImages(stats.pending)} still to go.`];
   }
   if (state.similar) return ["Nothing to compare it with", "There is no other searchable image in this collection."];
+  if (address.asks(state) && stats?.total) return ["No image is searchable", "Their vectors are missing."];
   const command = document.createElement("code");
   command.textContent = `syncer sync ~/Pictures --bucket ${bucket || "photos"}`;
   const then = "Photos appear here while they are being uploaded.";
   return ["Nothing here yet", "Run ", command, document.createElement("br"), then];
 }
 
+/** What stands above the weak matches; `all` when there are no others. */
+export function dividerNotice(state, { all }) {
+  const text = document.createElement("p");
+  if (!all) {
+    text.textContent = "Weaker matches";
+    return [text, link("Hide", { ...state, view: "", filters: [...state.filters, ["strict", "1"]] })];
+  }
+  const asked = state.q && !state.terms.length ? quotation(state.q) : "this";
+  text.append("Closest matches: nothing here clearly fits ", asked);
+  return [text];
+}
+
 /** What stands below the last tile. */
-export function endNotice(kind, { count, retry }) {
+export function endNotice(kind, { state, count, retry }) {
   if (kind === "loading") return [paragraph("Loading more…")];
   if (kind === "failed") return [paragraph("Could not load more."), retryButton(retry)];
-  if (kind === "end" && count) return [paragraph(count === 1 ? "That is the only one" : `That is all: ${countImages(count)}`)];
-  return [];
+  if (kind !== "end" || !count) return [];
+  const all = paragraph(count === 1 ? "That is the only one" : `That is all: ${countImages(count)}`);
+  const strict = state.filters.some(([name]) => name === "strict");
+  return strict ? [all, link("Show weaker matches", loosened(state))] : [all];
 }
+
+const loosened = (state) => ({ ...state, view: "", filters: state.filters.filter(([name]) => name !== "strict") });
 
 /** What went wrong, in the server's words, and a way to try again. */
 export function errorNotice(error, again) {
@@ -51,6 +74,14 @@ export function quotation(text) {
   isolated.textContent = text;
   quote.append(isolated);
   return quote;
+}
+
+function link(text, state) {
+  const element = document.createElement("a");
+  element.href = address.page(state);
+  element.dataset.nav = "";
+  element.textContent = text;
+  return element;
 }
 
 function retryButton(action) {
