@@ -135,7 +135,7 @@ async def give_up_all(conn: AsyncConnection[Any], collection: Collection, *, sou
 
 
 async def take_out(conn: AsyncConnection[Any], collection: Collection, ids: Sequence[int], *, tombstone: bool) -> int:
-    """Remove images and note their objects to go; return how many there were.
+    """Remove images and note their objects to go, except those that were adopted; return how many there were.
 
     With *tombstone* the files that they came from are marked, so that the content does not come back with the next
     sync; without it the files are forgotten.
@@ -154,12 +154,14 @@ async def take_out(conn: AsyncConnection[Any], collection: Collection, ids: Sequ
     else:
         await conn.execute(for_collection("DELETE FROM {files} WHERE image_id = ANY(%s)", collection), [list(ids)])
     cur = await conn.execute(
-        for_collection("DELETE FROM {images} WHERE id = ANY(%s) RETURNING r2_key, sha256, derivatives", collection),
+        for_collection(
+            "DELETE FROM {images} WHERE id = ANY(%s) RETURNING r2_key, sha256, derivatives, origin", collection
+        ),
         [list(ids)],
     )
     removed = await cur.fetchall()
-    objects = [(key, sha256) for key, sha256, _ in removed]
-    contents = {sha256 for _, sha256, derivatives in removed if derivatives}
+    objects = [(key, sha256) for key, sha256, _, origin in removed if origin != "adopted"]
+    contents = {sha256 for _, sha256, derivatives, _ in removed if derivatives}
     objects += [(derived, sha256) for sha256 in contents for derived in _derived(sha256)]
     await _throw_away(conn, collection, objects)
     return len(removed)
