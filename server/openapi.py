@@ -176,7 +176,7 @@ def _query_parameters(model: type[BaseModel]) -> Iterator[Schema]:
             described["example"] = example
         described["schema"] = _without_null(about)
         if described["schema"].get("type") == "array":
-            described["explode"] = False
+            described["explode"] = name in model.repeated
         yield described
 
 

@@ -4,23 +4,42 @@ Whatever is wrong with a request becomes a 400 that names the parameter, its val
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    model_validator,
+)
 from pydantic.json_schema import WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from server.problems import Problem
+from server.query import MAX_TERMS, MAX_WEIGHT, Kind, Term
 from shared.model import Filters
 
 LIMIT, MAX_LIMIT = 30, 200
 MAX_QUERY = 1000
+MAX_ADDRESS = 2000
 MAX_ID = 2**63 - 1
 MAX_BODY = 1 << 20  # bytes of a JSON body
+
+# The member of a term that says what it is, and the kind that it is then.
+_SUBJECTS: dict[str, Kind] = {
+    "text": "text",
+    "image_id": "image",
+    "image_url": "image_url",
+    "query_image": "query_image",
+}
 
 
 @dataclass(frozen=True)
@@ -43,8 +62,29 @@ def _moment(value: object) -> object:
     return moment.replace(tzinfo=UTC) if isinstance(moment, datetime) and moment.tzinfo is None else moment
 
 
+def _not_zero(value: float) -> float:
+    if value == 0:
+        raise ValueError("it would count for nothing")
+    return value
+
+
+def _some(words: str) -> str:
+    if not words.split():
+        raise ValueError("give some words")
+    return words
+
+
 # Text without NUL, which PostgreSQL cannot hold.
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+Words = Annotated[Text, Field(min_length=1, max_length=MAX_QUERY), AfterValidator(_some)]
+Address = Annotated[Text, Field(min_length=1, max_length=MAX_ADDRESS, examples=["https://example.org/cat.jpg"])]
+Handle = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22}$"), Allowed("what POST /api/query-images answered")]
+Weight = Annotated[
+    float,
+    Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, json_schema_extra={"not": {"const": 0}}),
+    AfterValidator(_not_zero),
+    Allowed(f"a number from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}, other than 0"),
+]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT), Allowed(f"a whole number from 1 to {MAX_LIMIT}")]
 ImageId = Annotated[int, Field(ge=1, le=MAX_ID), Allowed("an image's id, a whole number")]
 ImageIds = Annotated[
@@ -64,9 +104,13 @@ Moment = Annotated[
 
 
 class Query(BaseModel):
-    """What is read from an address's query. Unknown parameters are passed over, empty ones are as if left out."""
+    """What is read from an address's query. Unknown parameters are passed over, empty ones are as if left out.
+
+    ``repeated`` are those that an address may hold several times.
+    """
 
     model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
+    repeated: ClassVar[frozenset[str]] = frozenset()
 
 
 class Body(BaseModel):
@@ -125,6 +169,51 @@ class FilterBody(Body, FilterFields):
     """The filters of a composed query."""
 
 
+def _as_written(schema: dict[str, Any]) -> None:
+    """Say in a term's schema that it holds exactly one of the four, and no null."""
+    properties = schema["properties"]
+    for name in _SUBJECTS:
+        about = properties[name]
+        (kind,) = (kind for kind in about.pop("anyOf") if kind != {"type": "null"})
+        del about["default"]
+        about |= kind
+    schema["oneOf"] = [{"required": [name]} for name in _SUBJECTS]
+
+
+class TermBody(Body):
+    """One part of what is asked for: a text, or an image by its id, by its address or by its handle."""
+
+    model_config = ConfigDict(json_schema_extra=_as_written)
+
+    text: Words | None = Field(None, description="words")
+    image_id: ImageId | None = Field(None, description="an image of the collection")
+    image_url: Address | None = Field(None, description="the address of a picture")
+    query_image: Handle | None = Field(None, description="the handle that `POST /api/query-images` gave a picture")
+    weight: Weight = Field(1.0, description="how much it counts; what is negative counts against")
+
+    @model_validator(mode="after")
+    def _one_subject(self) -> "TermBody":
+        if sum(getattr(self, name) is not None for name in _SUBJECTS) != 1:
+            raise ValueError("give exactly one of text, image_id, image_url and query_image")
+        return self
+
+    def term(self) -> Term:
+        """Return the term."""
+        (name,) = (name for name in _SUBJECTS if getattr(self, name) is not None)
+        return Term(_SUBJECTS[name], str(getattr(self, name)), self.weight)
+
+
+def _written(value: object) -> object:
+    """Return the members of the term that an address writes."""
+    if not isinstance(value, str):
+        return value
+    term = Term.parse(value)
+    return {("image_id" if term.kind == "image" else term.kind): term.value, "weight": term.weight}
+
+
+WrittenTerm = Annotated[TermBody, BeforeValidator(_written), WithJsonSchema({"type": "string", "minLength": 6})]
+
+
 class Recent(FilterFields, Listing):
     """Recent images, or those with certain ids."""
 
@@ -138,26 +227,58 @@ class Similar(FilterFields, Listing):
 
 
 class Search(FilterFields, Listing):
-    """What a text finds."""
+    """What a text or a picture finds, or a sum of them."""
 
-    q: Text = Field(max_length=MAX_QUERY, description="the words to search for", examples=["a red dress"])
+    repeated = frozenset({"term"})
+
+    q: Words | None = Field(None, description="the words to search for", examples=["a red dress"])
+    query_image: Handle | None = Field(None, description="the handle of an uploaded picture, to search for its like")
+    term: list[WrittenTerm] = Field(
+        [],
+        max_length=MAX_TERMS,
+        description="further terms: `[-][WEIGHT*]KIND:VALUE`, such as `text:at night`, `-text:people`, `0.5*image:12`,"
+        " `query_image:HANDLE`; what begins with a minus counts against",
+    )
     strict: Strict = False
 
+    def terms(self) -> list[Term]:
+        """Return all that is asked for, in the order of the parameters above."""
+        texts = [Term("text", self.q)] if self.q else []
+        pictures = [Term("query_image", self.query_image)] if self.query_image else []
+        return [*texts, *pictures, *(term.term() for term in self.term)]
 
-class Gallery(FilterFields, Listing):
+
+class Gallery(Search):
     """What the address of the gallery holds."""
 
-    q: Text | None = Field(None, max_length=MAX_QUERY)
     similar: str | None = None
-    strict: Strict = False
+
+
+class Compose(Body):
+    """A sum of texts and images: what is nearest to it is searched for."""
+
+    bucket: str | None = Field(None, description="the collection; the default one when left out")
+    terms: list[TermBody] = Field(min_length=1, max_length=MAX_TERMS, description="what is summed")
+    filters: FilterBody | None = Field(None, description="which images are wanted; all when left out")
+    strict: bool = Field(False, description="leave out weak matches")
+    limit: Limit = Field(LIMIT, description="how many images a page holds")
+    cursor: str | None = Field(None, description="`next_cursor` of the page before; the first page when left out")
+
+
+class QueryImageAddress(Body):
+    """The address of a picture that is to be searched for."""
+
+    url: Address
 
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def read(model: type[M], values: Mapping[str, str]) -> M:
+def read(model: type[M], values: QueryParams) -> M:
     """Return what a query asks for; raise a 400 that names what is wrong with it."""
-    given = {name: value for name, value in values.items() if value and not value.isspace()}
+    given: dict[str, Any] = {name: value for name, value in values.items() if value and not value.isspace()}
+    for name in getattr(model, "repeated", ()):
+        given[name] = [value for value in values.getlist(name) if value and not value.isspace()]
     try:
         return model.model_validate(given)
     except ValidationError as exc:
@@ -169,13 +290,16 @@ async def read_body(model: type[M], request: Request) -> M:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Problem(415, f"the body's Content-Type is {media_type[:40]!r}: send application/json")
-    content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > MAX_BODY:
-            raise Problem(413, f"the body is too large: send at most {MAX_BODY:,} bytes of JSON")
+    # A request that starts over finds its body here.
+    if not hasattr(request.state, "body"):
+        content = bytearray()
+        async for part in request.stream():
+            content += part
+            if len(content) > MAX_BODY:
+                raise Problem(413, f"the body is too large: send at most {MAX_BODY:,} bytes of JSON")
+        request.state.body = bytes(content)
     try:
-        return model.model_validate_json(bytes(content), strict=True)
+        return model.model_validate_json(request.state.body, strict=True)
     except ValidationError as exc:
         raise _problem(model, exc) from exc
 
@@ -203,6 +327,10 @@ def _problem(model: type[BaseModel], invalid: ValidationError) -> Problem:
             return Problem(400, f"{name} is not known here: leave it out")
         case "string_too_long":
             return Problem(400, f"{name} has {len(value):,} characters: give at most {error['ctx']['max_length']:,}")
+        case "too_long":
+            return Problem(
+                400, f"{name} has {error['ctx']['actual_length']} items: give at most {error['ctx']['max_length']}"
+            )
         case "string_pattern_mismatch" | "string_unicode":
             return Problem(400, f"{name} holds characters that are no text: NUL or half of a surrogate pair")
         case "not_allowed":

@@ -1,20 +1,24 @@
-"""Search by text."""
+"""Search by what an address can hold."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from server import lists, parameters
+from server import composing, lists, parameters
 from server.openapi import operation
 from server.presenting import Hits
+from server.problems import Problem
 from server.services import services
 
 
-@operation(asks=parameters.Search, answers=Hits, errors=(400, 404, 429, 503))
+@operation(asks=parameters.Search, answers=Hits, errors=(400, 404, 409, 429, 503))
 async def by_text(request: Request, asked: parameters.Search) -> Response:
-    """GET /api/search: the images nearest to a text, nearest first."""
+    """GET /api/search: the images nearest to a text, a picture, or a sum of them, nearest first."""
     app = services(request)
     collection = await app.collection(asked.bucket)
-    query = await lists.text_query(app, collection, asked.q)
+    terms = asked.terms()
+    if not terms:
+        raise Problem(400, "q is missing: give the words to search for, or query_image, or term")
+    query = await composing.query_of(app, collection, terms, name="term")
     page = await lists.ranked(
         app, collection, query, asked.filters(), strict=asked.strict, limit=asked.limit, cursor=asked.cursor
     )

@@ -3,9 +3,20 @@
 Everything here decodes what strangers made: run it through ``shared.decoding.Decoder``.
 """
 
-from shared.images.derive import Examined, examine
+from shared.images.derive import Examined, Glance, examine, glance
 from shared.images.formats import EXTENSIONS, Format, sniff
 from shared.images.metadata import Metadata
 from shared.images.pixels import MAX_PIXELS, open_rgb
 
-__all__ = ["EXTENSIONS", "MAX_PIXELS", "Examined", "Format", "Metadata", "examine", "open_rgb", "sniff"]
+__all__ = [
+    "EXTENSIONS",
+    "MAX_PIXELS",
+    "Examined",
+    "Format",
+    "Glance",
+    "Metadata",
+    "examine",
+    "glance",
+    "open_rgb",
+    "sniff",
+]

@@ -1,0 +1,66 @@
+"""Terms to the query that they make together: each becomes a vector, and the vectors are summed."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+
+from server import query_images
+from server.problems import Problem
+from server.query import Query, Term, normalised, summed
+from server.services import Services
+from shared.embedders import Vector, unit_vector
+from shared.model import Collection
+from shared.sql import images, search
+
+LONGEST_SCOPE = 200  # characters; it goes into every cursor
+
+
+async def query_of(app: Services, collection: Collection, terms: Sequence[Term], *, name: str = "terms") -> Query:
+    """Return the query that *terms* make; *name* is what the request calls them.
+
+    Raises a 404 for images and handles that are not there, a 400 for a sum of which nothing is left.
+    """
+    vectors = await asyncio.gather(
+        *(_vector(app, collection, term, name=f"{name}[{place}]") for place, term in enumerate(terms))
+    )
+    vector = summed([(term.weight, vector) for term, vector in zip(terms, vectors, strict=True)])
+    if vector is None:
+        raise Problem(400, f"{name} cancel each other out, so that nothing is left to search for: change their weights")
+    return Query(
+        vector,
+        _scope(terms),
+        words=terms[0].value if len(terms) == 1 and terms[0].kind == "text" and terms[0].weight > 0 else None,
+        leave_out=frozenset(int(term.value) for term in terms if term.kind == "image"),
+        image_share=sum(abs(t.weight) for t in terms if t.kind != "text") / sum(abs(t.weight) for t in terms),
+    )
+
+
+def _scope(terms: Sequence[Term]) -> str:
+    """Return one text for what is asked: equal for requests that ask the same, by whatever route."""
+    if len(terms) == 1 and terms[0].weight > 0:
+        terms = [Term(terms[0].kind, terms[0].value)]
+    values = [normalised(term.value) if term.kind == "text" else term.value for term in terms]
+    written = "&".join(f"{t.weight}*{t.kind}:{value}" for t, value in zip(terms, values, strict=True))
+    return written if len(written) <= LONGEST_SCOPE else hashlib.sha256(written.encode()).hexdigest()
+
+
+async def _vector(app: Services, collection: Collection, term: Term, *, name: str) -> Vector:
+    match term.kind:
+        case "text":
+            return await app.queries(collection).of(term.value)
+        case "image":
+            return await _of_image(app, collection, int(term.value), name=name)
+        case "query_image":
+            return await query_images.by_handle(app, collection, term.value, name=f"{name}.query_image")
+        case "image_url":
+            return await query_images.by_address(app, collection, term.value, name=f"{name}.image_url")
+
+
+async def _of_image(app: Services, collection: Collection, image_id: int, *, name: str) -> Vector:
+    stored = await app.database.run(partial(search.vector_of, collection=collection, image_id=image_id))
+    if stored is not None:
+        return unit_vector(stored, dimensions=len(stored))
+    if await app.database.run(partial(images.get, collection=collection, image_id=image_id)) is None:
+        raise Problem(404, f"{name}.image_id is {image_id}: there is no such image in {collection.bucket!r}")
+    raise Problem(409, f"{name}.image_id is {image_id}: this image has no vector yet, only browsing shows it")
