@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.templating import Jinja2Templates
 
-from server import lists, parameters, presenting, problems, stats
+from server import composing, lists, parameters, presenting, problems, stats
 from server.api.collections import summaries
 from server.auth import COOKIE
 from server.lists import Page
@@ -65,41 +65,41 @@ async def _fill(context: dict[str, Any], app: Services, collection: Collection, 
     context["stats"] = await app.database.run(lambda conn: stats.read(conn, collection))
     context["stream_url"] = "/api/stats/stream?" + urlencode({"bucket": collection.bucket})
     context["notice"] = app.notice(collection)
-    page = await _page(context, app, collection, request)
-    context["terms"] = await _chips(app, collection, query.getlist("term"))
+    asked = parameters.read(parameters.Gallery, query)
+    page = await _page(context, app, collection, asked)
+    context["terms"] = await _chips(app, collection, asked.terms()[1 if asked.q else 0 :])
     context["images"] = page.images
     if page.next_cursor:
         context["next_page"] = page_url(query, cursor=page.next_cursor)
 
 
-async def _page(context: dict[str, Any], app: Services, collection: Collection, request: Request) -> Page:
+async def _page(context: dict[str, Any], app: Services, collection: Collection, asked: parameters.Gallery) -> Page:
     """Return the first page of what the address asks for."""
-    asked = parameters.read(parameters.Gallery, request.query_params)
     filters, limit, cursor = asked.filters(), asked.limit, asked.cursor
     if asked.similar:
         image = await lists.the_image(app, collection, parameters.image_id(asked.similar))
         context["similar"] = presenting.image(image, app.store(collection.bucket))
         query = await lists.similar_query(app, collection, image)
-    elif asked.q:
-        query = await lists.text_query(app, collection, asked.q)
+    elif terms := asked.terms():
+        query = await composing.query_of(app, collection, terms, name="term")
     else:
         return await lists.recent(app, collection, filters, limit=limit, cursor=cursor)
     return await lists.ranked(app, collection, query, filters, strict=asked.strict, limit=limit, cursor=cursor)
 
 
-async def _chips(app: Services, collection: Collection, written: Sequence[str]) -> list[dict[str, Any]]:
+async def _chips(app: Services, collection: Collection, terms: Sequence[Term]) -> list[dict[str, Any]]:
     """Return what the page shows of each term: the term, its image if it is one of the collection, and what remains of
     all terms when this one is turned to the other side, or removed.
     """
-    terms = [Term.parse(each) for each in written]
-    ids = [int(term.value) for term in terms if term.kind == "image" and term.value.isdecimal()]
+    ids = [int(term.value) for term in terms if term.kind == "image"]
     found = await app.database.run(partial(images.get_many, collection=collection, ids=ids)) if ids else []
     store = app.store(collection.bucket)
     shown = {str(image.id): presenting.image(image, store) for image in found}
+    written = [str(term) for term in terms]
     return [
         asdict(term)
         | {
-            "written": str(term),
+            "written": written[at],
             "image": shown.get(term.value) if term.kind == "image" else None,
             "turned": [*written[:at], str(replace(term, weight=-term.weight)), *written[at + 1 :]],
             "removed": [*written[:at], *written[at + 1 :]],
@@ -111,6 +111,8 @@ async def _chips(app: Services, collection: Collection, written: Sequence[str]) 
 def page_url(current: QueryParams, /, **changes: str | Sequence[str] | None) -> str:
     """Return the address of the page with *changes*; None removes a part of it, a sequence writes it several times."""
     kept = {name: [value for value in current.getlist(name) if value] for name in STATE}
+    # The short form of a search for one picture.
+    kept["term"] = [*(f"query_image:{handle}" for handle in current.getlist("query_image") if handle), *kept["term"]]
     query = urlencode({name: value for name, value in (kept | changes).items() if value}, doseq=True)
     return f"/?{query}" if query else "/"
 

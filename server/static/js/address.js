@@ -29,10 +29,13 @@ export const LARGEST_PAGE = 200;
 export function parse(href, defaultBucket) {
   const params = new URL(href, location.href).searchParams;
   const text = (name) => (params.get(name) ?? "").trim();
+  // The short form of a search for one picture.
+  const picture = text("query_image");
+  const written = [...(picture ? [`query_image:${picture}`] : []), ...params.getAll("term")];
   return {
     bucket: params.get("bucket") || defaultBucket,
     q: text("q"),
-    terms: params.getAll("term").map(terms.parse).filter(Boolean),
+    terms: written.map(terms.parse).filter(Boolean),
     similar: text("similar"),
     view: text("view"),
     filters: [...params].filter(([name, value]) => FILTERS.includes(name) && value),

@@ -26,17 +26,18 @@ export async function getJson(address, { signal } = {}) {
 }
 
 /**
- * Send a file and answer what the server says of it; `progress(share)` is told how much has gone, from 0 to 1. Rejects
- * as `getJson` does.
+ * Send a file, or an object as JSON, and answer what the server says of it; `progress(share)` is told how much has gone,
+ * from 0 to 1. Rejects as `getJson` does.
  */
-export function sendFile(address, file, { signal, progress }) {
+export function send(address, what, { signal, progress }) {
   return new Promise((resolve, reject) => {
     // Of the two ways to send, only this one tells how far it is.
     const request = new XMLHttpRequest();
     request.open("POST", address);
     request.responseType = "json";
     request.setRequestHeader("accept", "application/json");
-    request.setRequestHeader("content-type", file.type || "application/octet-stream");
+    const isFile = what instanceof Blob;
+    request.setRequestHeader("content-type", isFile ? what.type || "application/octet-stream" : "application/json");
     request.upload.addEventListener("progress", (event) => progress(event.total ? event.loaded / event.total : 0));
     request.addEventListener("error", () => reject(new ApiError(UNREACHABLE)));
     request.addEventListener("abort", () => reject(new DOMException("Aborted", "AbortError")));
@@ -48,7 +49,7 @@ export function sendFile(address, file, { signal, progress }) {
       }
     });
     signal.addEventListener("abort", () => request.abort(), { once: true });
-    request.send(file);
+    request.send(isFile ? what : JSON.stringify(what));
   });
 }
 

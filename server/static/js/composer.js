@@ -1,11 +1,13 @@
 /** The search field: words, and the other terms of the query as chips beside them. */
 
 import * as address from "./address.js";
-import { sendFile } from "./api.js";
+import { send } from "./api.js";
 import { chip, sendingChip } from "./chips.js";
 import { listenForPictures } from "./pictures.js";
-import { rememberUploaded, thumbnail } from "./subjects.js";
+import { rememberUploaded } from "./subjects.js";
 import { adding, fromWords, turned, without } from "./terms.js";
+
+const ADDRESS = /^https?:\/\/\S+$/i;
 
 const $ = (id) => document.getElementById(id);
 
@@ -40,7 +42,7 @@ export class Composer {
       target: $("drop"),
       take: (files) => this.#takeAll(files),
       takeImage: (id) => this.add({ kind: "image", value: id, weight: 1 }),
-      takeAddress: (url) => this.#send({ name: url, address: url }),
+      takeAddress: (url) => this.#send({ url }, url),
     });
   }
 
@@ -97,14 +99,21 @@ export class Composer {
   }
 
   #submit() {
+    // The keys go to the images, and a phone puts its keyboard away.
+    this.#field.blur();
     // The search begins when the last picture has arrived.
     if (!this.#sending.size) this.#ask(this.#state.terms);
   }
 
-  /** Search for `terms` and the words in the field. */
+  /** Search for `terms` and the words in the field; an address of a picture stands for the picture. */
   #ask(terms) {
     this.say("");
-    const typed = fromWords(this.#field.value);
+    const text = this.#field.value.trim();
+    if (ADDRESS.test(text)) {
+      this.#field.value = "";
+      return this.#send({ url: text }, text);
+    }
+    const typed = fromWords(text);
     this.#field.value = typed.q;
     this.#search({ q: typed.q, terms: typed.terms.reduce(adding, terms) });
   }
@@ -177,12 +186,14 @@ export class Composer {
     if (pictures.length < files.length) {
       this.say(`“${files.find((file) => !pictures.includes(file)).name}” is not an image.`);
     } else this.say("");
-    for (const file of pictures) this.#send({ name: file.name || "a picture", file });
+    for (const file of pictures) this.#send(file, file.name || "the picture");
   }
 
-  async #send({ name, file }) {
-    const picture = { abort: new AbortController(), thumbnail: await thumbnail(file) };
-    picture.chip = sendingChip({ name, picture: picture.thumbnail }, () => {
+  /** Send a picture; `what` is a file, or an object with its address. */
+  async #send(what, name) {
+    const preview = what instanceof Blob ? URL.createObjectURL(what) : "";
+    const picture = { abort: new AbortController() };
+    picture.chip = sendingChip({ name, picture: preview }, () => {
       picture.abort.abort();
       this.#sent(picture);
     });
@@ -190,18 +201,20 @@ export class Composer {
     this.draw(this.#state);
     const progress = picture.chip.querySelector("progress");
     try {
-      const { query_image: value } = await sendFile(address.pictures(this.#state.bucket), file, {
+      const { query_image: value, thumbnail } = await send(address.pictures(this.#state.bucket), what, {
         signal: picture.abort.signal,
         // When all has gone, the model has its turn, for nobody knows how long.
         progress: (share) => (share < 1 ? (progress.value = share) : progress.removeAttribute("value")),
       });
-      rememberUploaded(value, picture.thumbnail);
+      rememberUploaded(value, thumbnail);
       this.#arrived.push({ kind: "query_image", value, weight: 1 });
       this.#sent(picture);
     } catch (error) {
       if (error.name === "AbortError") return;
       this.#sent(picture);
-      this.say(`“${name}”: ${error.message}`);
+      this.say(`“${name}” cannot be searched for: ${error.message}`);
+    } finally {
+      URL.revokeObjectURL(preview);
     }
   }
 

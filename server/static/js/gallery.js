@@ -162,7 +162,6 @@ class Gallery {
   }
 
   #search({ q, terms }) {
-    document.activeElement?.blur();
     this.#visit({ ...address.recent(this.state), filters: this.state.filters, q, terms });
   }
 

@@ -4,9 +4,8 @@ import { getJson } from "./api.js";
 import { some } from "./address.js";
 import { fileName } from "./format.js";
 
-/** How many uploaded pictures the browser remembers, and their longer side in pixels. */
+/** How many uploaded pictures the browser remembers. */
 const REMEMBERED = 24;
-const SIDE = 160;
 
 export class Subjects {
   #bucket;
@@ -28,7 +27,6 @@ export class Subjects {
       const image = this.#images.get(value);
       return { name: image ? fileName(image.key) : "an image", picture: image?.thumbnail_url ?? "" };
     }
-    if (kind === "image_url") return { name: value, picture: value };
     return { name: "your picture", picture: uploaded()[value] ?? "" };
   }
 
@@ -39,21 +37,6 @@ export class Subjects {
     const { images } = await getJson(some(this.#bucket, ids)).catch(() => ({ images: [] }));
     this.know(images);
     return images.length > 0;
-  }
-}
-
-/** A small copy of a picture as a `data:` address; "" where the browser cannot decode it. */
-export async function thumbnail(file) {
-  try {
-    const picture = await createImageBitmap(file);
-    const scale = Math.min(1, SIDE / Math.max(picture.width, picture.height));
-    const canvas = document.createElement("canvas");
-    canvas.width = Math.max(1, Math.round(picture.width * scale));
-    canvas.height = Math.max(1, Math.round(picture.height * scale));
-    canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
-    return canvas.toDataURL("image/webp", 0.8);
-  } catch {
-    return "";
   }
 }
 
