@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server import problems
 from server.guesses import Guesses
+from server.limits import client_of
 from server.problems import Problem
 from server.settings import ServerSettings
 from shared.errors import ServiceError
@@ -143,7 +144,7 @@ class Guard:
             raise Problem(403, "a page of another site made the browser send this: nothing was done")
         if _is_open(request):
             return NOBODY
-        allowed = self._tokens.access(bearer, client=client_of(request)) if bearer else None
+        allowed = self._tokens.access(bearer, client=client_of(request.scope)) if bearer else None
         if _writes(request):
             return self._writer(allowed, bearer)
         access = allowed or await self._reader(request)
@@ -192,11 +193,6 @@ def _path(request: Request) -> str:
 def _address(request: Request) -> str:
     query = request.scope["query_string"].decode("latin-1")
     return f"{_path(request)}?{query}" if query else _path(request)
-
-
-def client_of(request: Request) -> str:
-    """Return who sent the request, as far as addresses tell."""
-    return request.client.host if request.client else ""
 
 
 def _is_open(request: Request) -> bool:

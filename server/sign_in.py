@@ -6,7 +6,8 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from server.auth import COOKIE, COOKIE_LIFETIME, Tokens, client_of
+from server.auth import COOKIE, COOKIE_LIFETIME, Tokens
+from server.limits import client_of
 from server.problems import Problem
 from server.services import services
 
@@ -29,7 +30,7 @@ async def enter(request: Request) -> Response:
     target = _own_path(form.get("next"))
     token = form.get("token", "").strip()
     try:
-        access = tokens(request).access(token, client=client_of(request)) if token else None
+        access = tokens(request).access(token, client=client_of(request.scope)) if token else None
     except Problem as problem:
         return _form(request, target, error=problem.detail, status=problem.status, headers=problem.headers)
     if access is None:

@@ -56,6 +56,28 @@ async def claim(
         return await cur.fetchall()
 
 
+async def claim_image(
+    conn: AsyncConnection[Any], collection: Collection, image_id: int, *, lease: UUID, duration: timedelta
+) -> Job | None:
+    """Lease one image of the collection's model; None when it is not pending, not due, or somebody has it."""
+    async with conn.cursor(row_factory=class_row(Job)) as cur:
+        await cur.execute(
+            for_collection(
+                """
+                UPDATE {queue} AS q
+                   SET lease = %(lease)s, due_at = now() + %(duration)s
+                  FROM {images} AS i
+                 WHERE q.id = %(id)s AND q.model = %(model)s AND q.state = 'pending'
+                   AND q.lease IS NULL AND q.due_at <= now() AND i.id = q.id
+                RETURNING q.id, i.r2_key AS key, i.sha256, i.derivatives, q.attempts, q.lease
+                """,
+                collection,
+            ),
+            {"id": image_id, "model": collection.model, "lease": lease, "duration": duration},
+        )
+        return await cur.fetchone()
+
+
 async def renew(
     conn: AsyncConnection[Any], collection: Collection, model: str, jobs: Sequence[Job], *, duration: timedelta
 ) -> None:

@@ -1,0 +1,228 @@
+"""Adding and removing images over real HTTP."""
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import Server, Syncer, serving
+from tests.pictures import make_pictures
+
+TOKEN = "api-token-of-tests"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+def picture(seed: int, *, size: tuple[int, int] = (48, 32), form: str = "JPEG") -> bytes:
+    """Return an image file, each seed another picture."""
+    noise = np.random.default_rng(1000 + seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(file, form)
+    return file.getvalue()
+
+
+class Writer:
+    """A client with API_TOKEN of a server whose collection ``b`` holds one picture of a folder."""
+
+    def __init__(self, server: Server, home: Path, folder: Path, syncer: Syncer) -> None:
+        self.server, self.folder, self.syncer = server, folder, syncer
+        self.bucket = home / "buckets" / "b"
+
+    def send(self, body: bytes, **parameters: Any) -> httpx2.Response:
+        return self.server.http.post(
+            "/api/images", params={"bucket": "b"} | parameters, content=body, headers=BEARER, timeout=60
+        )
+
+    def add(self, body: bytes, *, status: int = 201, **parameters: Any) -> dict[str, Any]:
+        answer = self.send(body, **parameters)
+        assert answer.status_code == status, answer.text
+        image: dict[str, Any] = answer.json()
+        return image
+
+    def remove(self, image_id: int) -> httpx2.Response:
+        return self.server.http.delete(f"/api/images/{image_id}", params={"bucket": "b"}, headers=BEARER)
+
+    def keys(self) -> list[str]:
+        return sorted(self.server.keys("/api/images", bucket="b", limit=200))
+
+    def objects(self) -> list[str]:
+        """Return the keys of all objects, without what the store keeps for itself."""
+        paths = (path.relative_to(self.bucket).as_posix() for path in self.bucket.rglob("*") if path.is_file())
+        return sorted(path for path in paths if not path.startswith(".image-browser/folder-store/"))
+
+    def sync(self) -> None:
+        done = self.syncer("sync", self.folder, "--bucket", "b")
+        assert done.status == 0, done.stderr
+
+
+@pytest.fixture
+def writer(syncer: Syncer, environment: dict[str, str], home: Path, tmp_path: Path) -> Iterator[Writer]:
+    make_pictures(tmp_path / "pictures", 1)
+    assert syncer("sync", tmp_path / "pictures", "--bucket", "b").status == 0
+    settings = {"API_TOKEN": TOKEN, "UPLOAD_MAX_BYTES": "200000"}
+    with serving(environment | settings, tmp_path / "server.log") as running:
+        yield Writer(running, home, tmp_path / "pictures", syncer)
+
+
+def test_an_image_is_added_as_body_or_form_is_found_at_once_and_can_be_looked_at(writer: Writer) -> None:
+    body = picture(1)
+    answer = writer.send(body, filename="boat.jpg")
+    assert answer.status_code == 201
+    image = answer.json()
+    assert (image["key"], image["width"], image["height"], image["status"]) == ("boat.jpg", 48, 32, "embedded")
+    http = writer.server.http
+    assert http.get(answer.headers["location"]).json()["origin"] == "api"
+    assert http.get(image["url"]).content == body
+    assert http.get(image["thumbnail_url"]).headers["content-type"] == "image/webp"
+    assert "boat.jpg" in writer.server.keys("/api/search", bucket="b", q="x")
+
+    form = http.post(
+        "/api/images?bucket=b", files={"file": ("C:\\photos\\ship.png", picture(2, form="PNG"))}, headers=BEARER
+    )
+    assert (form.status_code, form.json()["key"]) == (201, "ship.png")
+    assert http.post("/api/images?bucket=b", data={"a": "b"}, files={}, headers=BEARER).status_code in {400, 415}
+    assert writer.add(picture(3), key="2024/Sommer/Ü 1.jpg")["key"] == "2024/Sommer/Ü 1.jpg"
+    stats = writer.server.get("/api/stats", bucket="b")
+    assert (stats["total"], stats["embedded"], stats["pending"]) == (4, 4, 0)
+
+
+def test_content_that_is_there_is_answered_with_its_image_also_when_it_comes_many_times_at_once(writer: Writer) -> None:
+    first = writer.add(picture(1), filename="a.jpg")
+    assert writer.add(picture(1), status=200, key="other.jpg")["id"] == first["id"]
+    [of_folder] = writer.folder.rglob("*.jpg")
+    assert (
+        writer.add(of_folder.read_bytes(), status=200, filename="x.jpg")["key"]
+        == of_folder.relative_to(writer.folder).as_posix()
+    )
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda n: writer.send(picture(2), key=f"copy {n % 4}.jpg"), range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 7 + [201]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert len(writer.keys()) == 3
+    # Nor does the bucket hold more: an object, a thumbnail and a preview for each.
+    assert len(writer.objects()) == 9
+
+
+def test_a_taken_key_is_refused_and_a_taken_name_gets_another_key(writer: Writer) -> None:
+    writer.add(picture(1), key="a.jpg")
+    refused = writer.send(picture(2), key="a.jpg")
+    assert refused.status_code == 409
+    assert "'a.jpg'" in refused.json()["detail"]
+    other = writer.add(picture(2), filename="a.jpg")["key"]
+    assert other.startswith("a-")
+    assert other.endswith(".jpg")
+    assert len(writer.keys()) == 3
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "../a.jpg",
+        "a/../b.jpg",
+        ".image-browser/a.jpg",
+        ".Image-Browser/a.jpg",
+        "/a.jpg",
+        "a//b.jpg",
+        "a/",
+        "\x01",
+        "ü" * 600,
+    ],
+)
+def test_keys_that_are_not_for_images_are_refused(writer: Writer, key: str) -> None:
+    answer = writer.send(picture(1), key=key)
+    assert answer.status_code == 400
+    assert answer.json()["detail"]
+
+
+def test_what_is_no_good_is_refused_with_its_reason_and_leaves_nothing(writer: Writer) -> None:
+    before = writer.objects()
+    enormous = io.BytesIO()
+    Image.new("1", (40_000, 40_000)).save(enormous, "PNG")
+    for body, parameters, status in (
+        (b"", {"filename": "a.jpg"}, 400),
+        (picture(1), {}, 400),
+        (picture(1), {"filename": ".."}, 400),
+        (b"hello", {"filename": "a.jpg"}, 415),
+        (b"%PDF-1.7 ...", {"filename": "a.jpg"}, 415),
+        (picture(1)[:40], {"filename": "a.jpg"}, 422),
+        (enormous.getvalue()[:190_000], {"filename": "a.png"}, 413),
+        (b"\xff\xd8\xff" + b"x" * 200_000, {"filename": "a.jpg"}, 413),
+        (picture(1), {"filename": "a.jpg", "bucket": "unheard-of"}, 404),
+    ):
+        answer = writer.send(body, **parameters)
+        assert answer.status_code == status, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+
+    def pieces() -> Iterator[bytes]:  # without a length that would tell before
+        for _ in range(100):
+            yield b"\xff\xd8\xff" + b"x" * 10_000
+
+    with writer.server.http.stream(
+        "POST", "/api/images?bucket=b&filename=a.jpg", content=pieces(), headers=BEARER
+    ) as r:
+        assert r.status_code == 413
+    for form in (b"", b"--x\r\n", b"no boundary"):
+        headers = BEARER | {"Content-Type": "multipart/form-data; boundary=x"}
+        assert writer.server.http.post("/api/images?bucket=b", content=form, headers=headers).status_code == 400
+    assert writer.objects() == before
+    assert len(writer.keys()) == 1
+
+
+def test_what_was_removed_is_gone_and_does_not_come_back_with_the_folder_that_holds_it(writer: Writer) -> None:
+    [image] = writer.server.get("/api/images", bucket="b")["images"]
+    mine = writer.add(picture(1), filename="mine.jpg")
+    assert writer.remove(image["id"]).status_code == 204
+    assert writer.remove(image["id"]).status_code == 404
+    assert writer.keys() == ["mine.jpg"]
+    assert writer.server.keys("/api/search", bucket="b", q="x") == ["mine.jpg"]
+    for address in ("url", "thumbnail_url", "preview_url"):
+        assert writer.server.http.get(image[address]).status_code == 404
+    assert len(writer.objects()) == 3
+
+    writer.sync()
+    [path] = writer.folder.rglob("*.jpg")
+    path.touch()
+    path.rename(path.with_name("renamed.jpg"))
+    writer.sync()
+    assert writer.keys() == ["mine.jpg"]
+
+    # Whoever adds it again wants it back; and what came by the API is not the folder's to remove.
+    back = writer.add((path.with_name("renamed.jpg")).read_bytes(), filename="back.jpg")
+    assert back["status"] == "embedded"
+    done = writer.syncer("sync", writer.folder, "--bucket", "b", "--delete", "--yes")
+    assert done.status == 0, done.stderr
+    assert writer.keys() == ["back.jpg", "mine.jpg"]
+    assert writer.remove(mine["id"]).status_code == 204
+    assert len(writer.objects()) == 3
+
+
+def test_writing_needs_the_api_token_in_the_header(environment: dict[str, str], tmp_path: Path, writer: Writer) -> None:
+    http = writer.server.http
+    [image] = writer.server.get("/api/images", bucket="b")["images"]
+    for headers in ({}, {"Authorization": "Bearer wrong-wrong-wrong"}, {"Cookie": f"image_browser={TOKEN}"}):
+        for answer in (
+            http.post("/api/images?bucket=b&filename=a.jpg", content=picture(1), headers=headers),
+            http.delete(f"/api/images/{image['id']}?bucket=b", headers=headers),
+        ):
+            assert answer.status_code == 401
+            assert "API_TOKEN" in answer.json()["detail"]
+    reading = {"READ_TOKEN": "read-token-of-tests", "READ_TOKENS": "b=read-token-of-bucket"}
+    for settings, said in ((reading, "set API_TOKEN"), (reading | {"API_TOKEN": TOKEN}, "for reading")):
+        with serving(environment | settings, tmp_path / "reading.log") as server:
+            for token in reading["READ_TOKEN"], "read-token-of-bucket":
+                bearer = {"Authorization": f"Bearer {token}"}
+                answer = server.http.delete(f"/api/images/{image['id']}?bucket=b", headers=bearer)
+                assert (answer.status_code, said in answer.json()["detail"]) == (403, True)
+            if "API_TOKEN" in settings:
+                # Signed in with it, a browser still only reads: its cookies go along with what other pages send.
+                with httpx2.Client(base_url=server.url) as browser:
+                    assert browser.post("/sign-in", data={"token": TOKEN}).status_code == 303
+                    assert browser.get("/api/images").status_code == 200
+                    assert browser.delete(f"/api/images/{image['id']}?bucket=b").status_code == 401
+    assert len(writer.keys()) == 1
