@@ -223,8 +223,12 @@ async def _existing(parts: Parts) -> Collection:
 
 def _embedder_for(parts: Parts, model: str | None, bucket: str, decoder: Decoder) -> Embedder:
     """Return the embedder of a collection that has *model*, or of a new one; refuse one that does not fit."""
-    kind = wiring.kind_of(model) if model and not parts.settings.embedder else parts.settings.embedder_for_new
-    embedder = wiring.make_embedder(parts.settings, kind, decoder, concurrency=parts.settings.embed_concurrency)
+    concurrency = parts.settings.embed_concurrency
+    if model and not parts.settings.embedder:
+        embedder = wiring.embedder_of(parts.settings, model, decoder, concurrency=concurrency)
+    else:
+        kind = parts.settings.embedder_for_new
+        embedder = wiring.make_embedder(parts.settings, kind, decoder, concurrency=concurrency)
     if model:
         wiring.same_model(embedder, bucket=bucket, model=model)
     if embedder.notice:

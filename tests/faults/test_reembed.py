@@ -1,0 +1,262 @@
+"""A re-embedding is killed again and again while people search: no search fails, none mixes models, and it ends right.
+
+The collection is made in the database: 2,000 images with random vectors of the offline model's length. The other model
+is a CLIP of a few thousand weights.
+"""
+
+import asyncio
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+
+from shared.db.pool import Database
+from shared.decoding import Decoder
+from shared.embedders import ImageInput
+from shared.embedders.clip import ClipEmbedder
+from shared.embedders.offline import OfflineEmbedder
+from shared.model import Collection, NewImage
+from shared.sql import collections, images, vector_text
+from tests.conftest import Server, Syncer
+from tests.pictures import make_pictures
+
+NEW = Path(__file__).parents[1] / "golden" / "clip" / "transformers_clip"
+COUNT, KILLS, DIMENSIONS = 2000, 20, 384
+
+Vectors = dict[int, NDArray[np.float32]]
+
+
+@pytest.fixture
+def environment(environment: dict[str, str]) -> dict[str, str]:
+    return environment | {"CLIP_MODEL": str(NEW), "LEASE_SECONDS": "1"}
+
+
+async def make_collection(database: Database, bucket: Path, *, model: str) -> Collection:
+    """Make the collection ``b``: its objects in the folder *bucket*, its images, and random vectors."""
+    collection = await database.run(
+        partial(collections.ensure, bucket="b", model=model, dimensions=DIMENSIONS, now=datetime.now(UTC))
+    )
+    paths = make_pictures(bucket, COUNT)
+    rng = np.random.default_rng(1)
+
+    async def fill(conn: psycopg.AsyncConnection[Any]) -> None:
+        for path in paths:
+            image_id = await add(conn, collection, path, bucket)
+            vector = rng.normal(size=DIMENSIONS)
+            await conn.execute(
+                "UPDATE b_embeddings SET embedding = %s::halfvec WHERE id = %s",
+                [vector_text((vector / np.linalg.norm(vector)).tolist()), image_id],
+            )
+        await conn.execute("DELETE FROM b_queue")
+
+    await database.run(fill)
+    return collection
+
+
+async def add(conn: psycopg.AsyncConnection[Any], collection: Collection, path: Path, bucket: Path) -> int:
+    """Add an image whose object is there already, as every uploader does."""
+    data = path.read_bytes()
+    image = NewImage(
+        path.relative_to(bucket).as_posix(), hashlib.sha256(data).digest(), len(data), "image/jpeg", 48, 32, "folder"
+    )
+    return await images.add(conn, collection, image, now=datetime.now(UTC))
+
+
+def stored(database_url: str, table: str) -> Vectors:
+    with psycopg.connect(database_url) as conn:
+        rows = conn.execute(f"SELECT id, embedding::real[] FROM {table} WHERE embedding IS NOT NULL").fetchall()
+    return {image_id: np.array(vector, np.float32) for image_id, vector in rows}
+
+
+@dataclass
+class Searchers:
+    """People who search without a pause, in threads, until told to stop."""
+
+    server: Server
+    ids: list[int]
+    answers: list[tuple[int, list[tuple[int, float]]]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    texts: int = 0
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> "Searchers":
+        self._threads = [threading.Thread(target=run) for run in (self._similar, self._by_text)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _similar(self) -> None:
+        rng = random.Random(5)
+        with httpx2.Client(base_url=self.server.url, timeout=60) as http:
+            while not self._stop.is_set():
+                image_id = rng.choice(self.ids)
+                answer = self._ask(http, f"/api/images/{image_id}/similar", limit=5)
+                if answer:
+                    self.answers.append((image_id, [(each["id"], each["score"]) for each in answer["images"]]))
+
+    def _by_text(self) -> None:
+        with httpx2.Client(base_url=self.server.url, timeout=60) as http:
+            while not self._stop.is_set():
+                self.texts += 1
+                answer = self._ask(http, "/api/search", q=f"a dog and {self.texts % 50} cats", limit=5)
+                if answer and len(answer["images"]) != 5:
+                    self.failures.append(f"{len(answer['images'])} images for a text")
+
+    def _ask(self, http: httpx2.Client, path: str, **parameters: Any) -> Any:
+        try:
+            answer = http.get(path, params=parameters | {"bucket": "b"})
+        except httpx2.HTTPError as exc:
+            self.failures.append(repr(exc))
+            return None
+        if answer.status_code != 200:
+            self.failures.append(answer.text)
+            return None
+        time.sleep(0.03)
+        return answer.json()
+
+
+@pytest.mark.timeout(600)
+def test_a_re_embedding_killed_twenty_times_while_people_search_finishes_right(
+    syncer: Syncer, server: Server, home: Path, shared_folder: Path, database_url: str
+) -> None:
+    bucket = home / "buckets" / "b"
+    rng = random.Random(20)
+
+    async def prepare() -> Collection:
+        database, decoder = Database(database_url, max_connections=2, patience=10), Decoder(1)
+        await database.open()
+        model = OfflineEmbedder(shared_folder / "models", decoder).name
+        try:
+            return await make_collection(database, bucket, model=model)
+        finally:
+            await database.close()
+            await decoder.close()
+
+    collection = asyncio.run(prepare())
+    old = stored(database_url, "b_embeddings")
+    with Searchers(server, ids=sorted(old)[: COUNT // 2]) as searchers:
+        for number in range(KILLS):
+            process = syncer.start("reembed", "--bucket", "b", "--embedder", "clip")
+            if number % 5 == 0:
+                time.sleep(rng.uniform(0.3, 1.5))  # maybe before it has made anything
+            else:
+                _await_progress(process, database_url, rng.randrange(1, 100))
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            if number in (3, 9, 15):
+                asyncio.run(_meanwhile(database_url, collection, bucket, number))
+        assert _model(database_url) == collection.model
+        done = syncer("reembed", "--bucket", "b", "--embedder", "clip", "--json")
+        assert done.status == 0, done.stderr
+        after = len(searchers.answers)
+        while len(searchers.answers) < after + 20 and not searchers.failures:
+            time.sleep(0.05)
+    assert searchers.failures == []
+    assert searchers.texts > 20
+
+    new, old = stored(database_url, "b_embeddings"), old | stored(database_url, "b_shadow")
+    total = COUNT + 3 * 3 - 3
+    assert (done.json["total"], done.json["embedded"], done.json["pending"]) == (total, total, 0)
+    assert _model(database_url).startswith("clip:transformers_clip@")
+    assert len(new) == total
+    _assert_equal(new, asyncio.run(_computed(database_url, bucket, home)))
+    models = [_models_of(image_id, answer, (old, new)) for image_id, answer in searchers.answers]
+    assert all(models), "an answer that no model alone gives"
+    assert set.union(*models) == {0, 1}
+
+
+def _model(database_url: str) -> str:
+    with psycopg.connect(database_url) as conn:
+        row = conn.execute("SELECT model FROM collections").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _await_progress(process: "subprocess.Popen[str]", database_url: str, images_done: int) -> None:
+    """Wait until so many images more have their new vector."""
+    with psycopg.connect(database_url, autocommit=True) as conn:
+
+        def done() -> int:
+            if conn.execute("SELECT to_regclass('b_shadow')").fetchone() == (None,):
+                return 0
+            row = conn.execute("SELECT count(*) FROM b_shadow WHERE embedding IS NOT NULL").fetchone()
+            assert row is not None
+            return int(row[0])
+
+        goal = done() + images_done
+        while done() < goal:
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.01)
+
+
+async def _meanwhile(database_url: str, collection: Collection, bucket: Path, number: int) -> None:
+    """Add three images, one of them a copy, change one and remove one, as somebody who knows of no other model."""
+    database = Database(database_url, max_connections=1, patience=10)
+    await database.open()
+    new, other, changed = make_pictures(bucket, 3, first=COUNT + 10 * number)
+    known = make_pictures(bucket, 1, first=number)[0]
+    copy = bucket / f"copy {number}.jpg"
+    copy.write_bytes(known.read_bytes())
+    edited = make_pictures(bucket, 1, first=COUNT - 1 - number)[0]
+    changed.replace(edited)
+    removed = make_pictures(bucket, 1, first=COUNT - 50 - number)[0].relative_to(bucket).as_posix()
+
+    async def change(conn: psycopg.AsyncConnection[Any]) -> None:
+        for path in (new, other, copy, edited):
+            await add(conn, collection, path, bucket)
+        await conn.execute("DELETE FROM b_images WHERE r2_key = %s", [removed])
+
+    try:
+        await database.run(change)
+    finally:
+        await database.close()
+
+
+async def _computed(database_url: str, bucket: Path, home: Path) -> Vectors:
+    """What the new model makes of each object that has an image."""
+    decoder = Decoder()
+    embedder = ClipEmbedder(str(NEW), home, decoder)
+    with psycopg.connect(database_url) as conn:
+        rows = conn.execute("SELECT id, r2_key FROM b_images").fetchall()
+    results = await embedder.embed_images([ImageInput((bucket / key).read_bytes()) for _, key in rows])
+    await embedder.close()
+    await decoder.close()
+    return {image_id: np.asarray(result) for (image_id, _), result in zip(rows, results, strict=True)}
+
+
+def _assert_equal(found: Vectors, expected: Vectors) -> None:
+    assert found.keys() == expected.keys()
+    for image_id, vector in expected.items():
+        np.testing.assert_allclose(found[image_id], vector, atol=2e-3)
+
+
+def _models_of(image_id: int, answer: list[tuple[int, float]], models: tuple[Vectors, Vectors]) -> set[int]:
+    """Return which of the models gives all of these scores to these images."""
+    return {
+        number
+        for number, vectors in enumerate(models)
+        if all(
+            found in vectors and abs(float(vectors[image_id] @ vectors[found]) - score) < 2e-3
+            for found, score in answer
+        )
+    }
