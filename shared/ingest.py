@@ -30,19 +30,24 @@ async def ingest(
     preview: bytes | None,
     replaces: bool = False,
     source: int | None = None,
+    created_at: datetime | None = None,
     recorded: Recorder | None = None,
 ) -> int:
     """Store the image with its derivatives, make its row, and return its id.
 
+    An image of origin ``adopted`` lies under its key already, as somebody else's: there, nothing is stored.
     Without *thumbnail* and *preview*, those of another image with the same content are used if there are any.
     With *replaces* the object under the image's key is ours and is written over. Without it, an object that lies there
-    is accepted if it holds the same bytes, and refused (KEY_TAKEN) if it is somebody else's.
+    is accepted if it holds the same bytes, and refused (KEY_TAKEN) if it is somebody else's. Where a row says that it
+    holds them, nothing is sent.
     *source* is the folder that the image comes from; when its next run begins, what this one left unfinished is
-    cleaned up. *recorded* is called in the transaction that makes the row.
+    cleaned up. *created_at* is its place among recent images, now by default. *recorded* is called in the transaction
+    that makes the row.
 
     Raises ImageRefused when the body changed or the key cannot be used, and ServiceError when the store or the
     database cannot be reached. It is safe to repeat.
     """
+    adopted = image.origin == "adopted"
     while True:
         upload = uuid4()
         note = partial(
@@ -52,6 +57,7 @@ async def ingest(
             key=image.key,
             sha256=image.sha256,
             derivatives=image.derivatives,
+            adopted=adopted,
             source=source,
         )
         found = await database.run(note)
@@ -60,8 +66,10 @@ async def ingest(
         try:
             if not found.derived:
                 await _put_derivatives(store, image.sha256, thumbnail, preview)
-            await _put(store, image, body, overwrite=replaces, ours={content.hex() for content in found.leftovers})
-            image_id = await database.run(partial(_commit, collection, image, upload, recorded))
+            if not adopted and not found.indexed:
+                await _put(store, image, body, overwrite=replaces, ours={content.hex() for content in found.leftovers})
+            commit = partial(_commit, collection, image, upload, created_at or datetime.now(UTC), recorded)
+            image_id = await database.run(commit)
         except Exception as exc:
             give_up = partial(
                 removal.give_up,
@@ -118,15 +126,26 @@ async def _held(store: ObjectStore, image: NewImage) -> str | None:
 
 
 async def _commit(
-    collection: Collection, image: NewImage, upload: UUID, recorded: Recorder | None, conn: Connection
+    collection: Collection,
+    image: NewImage,
+    upload: UUID,
+    created_at: datetime,
+    recorded: Recorder | None,
+    conn: Connection,
 ) -> int | None:
     """Make the row; return None where somebody may have deleted what was stored, since it took too long."""
     in_time = await removal.arrived(
-        conn, collection, upload, key=image.key, sha256=image.sha256, derivatives=image.derivatives
+        conn,
+        collection,
+        upload,
+        key=image.key,
+        sha256=image.sha256,
+        derivatives=image.derivatives,
+        adopted=image.origin == "adopted",
     )
     if not in_time:
         return None
-    image_id = await images.add(conn, collection, image, now=datetime.now(UTC))
+    image_id = await images.add(conn, collection, image, now=created_at)
     if recorded:
         await recorded(conn, image_id)
     return image_id

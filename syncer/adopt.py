@@ -17,13 +17,14 @@ from pathlib import Path
 
 from shared.db.pool import Connection, Database
 from shared.decoding import Decoder
-from shared.derivatives import preview_key, thumbnail_key
+from shared.derivatives import preview_key
 from shared.errors import ImageRefused, ObjectMissing, Reason, ServiceError, SettingsError
 from shared.images import examine
+from shared.ingest import ingest
 from shared.model import Collection, NewImage
-from shared.sql import adopting, collections, files, images
+from shared.sql import adopting, collections, files
 from shared.sql.adopting import KnownObject
-from shared.stores import CACHE_IMMUTABLE, RESERVED_PREFIX, ObjectStore, StoredObject, check_key
+from shared.stores import RESERVED_PREFIX, ObjectStore, StoredObject, check_key
 from syncer.outage import Outages
 from syncer.progress import Progress
 
@@ -95,7 +96,7 @@ class Adoption:
     async def unknown(self) -> AsyncIterator[StoredObject]:
         """Yield the objects that are to be read: images by their names, or without a suffix, that are new or changed.
 
-        The others are counted.
+        The others are counted. What a sync brings or removes at this moment is left to it.
         """
         async for page in self._pages():
             wanted = [stored for stored in page if self._may_be_image(stored.key)]
@@ -108,6 +109,8 @@ class Adoption:
             for stored, known in zip(wanted, await self._database.run(query), strict=True):
                 if known.origin == "adopted" and self._reclaim:
                     await self._outages.outlast(partial(self._reclaim_known, stored))
+                if known.in_hand:
+                    continue
                 if not _settled(stored, known):
                     yield stored
                 elif known.reason:
@@ -178,18 +181,19 @@ class Adoption:
         if derived and examined.sha256 != claimed:
             derived = False
             examined = await self._decoder.run(examine, scratch)
-        for key, data in (
-            (thumbnail_key(examined.sha256), examined.thumbnail),
-            (preview_key(examined.sha256), examined.preview),
-        ):
-            if data is not None:
-                digest = hashlib.sha256(data).hexdigest()
-                await self._store.put(
-                    key, data, content_type="image/webp", cache_control=CACHE_IMMUTABLE, sha256=digest
-                )
         columns = examined.columns() | ({"derivatives": True} if derived else {})
-        image = NewImage(key=found.key, origin="adopted", **columns)
-        await self._database.run(partial(self._commit, found=found, image=image))
+        await ingest(
+            self._database,
+            self._store,
+            self._collection,
+            NewImage(key=found.key, origin="adopted", **columns),
+            scratch,
+            thumbnail=examined.thumbnail,
+            preview=examined.preview,
+            # Recent images come first in lists, and these are as old as their objects.
+            created_at=min(found.modified, datetime.now(UTC)),
+            recorded=partial(self._record, found, examined.sha256),
+        )
         self._progress.adopted()
         self._arrived()
 
@@ -201,22 +205,19 @@ class Adoption:
             return False
         return True
 
-    async def _commit(self, conn: Connection, found: StoredObject, image: NewImage) -> None:
-        now = datetime.now(UTC)
-        # Recent images come first in lists, and these are as old as their objects.
-        image_id = await images.add(conn, self._collection, image, now=min(found.modified, now))
+    async def _record(self, found: StoredObject, sha256: bytes, conn: Connection, image_id: int) -> None:
         await files.record(
             conn,
             self._collection,
             self._source,
             found.key,
             stat=_stat(found),
-            sha256=image.sha256,
+            sha256=sha256,
             image_id=image_id,
-            now=now,
+            now=datetime.now(UTC),
         )
-        if self._reclaim and _claimed_digest(found) == image.sha256:
-            await adopting.reclaim(conn, self._collection, self._source, found.key, image.sha256)
+        if self._reclaim and _claimed_digest(found) == sha256:
+            await adopting.reclaim(conn, self._collection, self._source, found.key, sha256)
 
     async def _reclaim_known(self, stored: StoredObject) -> None:
         """Make an object that was adopted before the collection's own again, where it carries our mark."""

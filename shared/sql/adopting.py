@@ -16,7 +16,8 @@ class KnownObject:
     """What is known of the object under ``key``.
 
     ``origin`` is that of its image, None where there is none. ``size`` and ``mark`` are those with which it was
-    adopted, removed through the API since or, with a ``reason``, refused; None where it was neither.
+    adopted, removed through the API since or, with a ``reason``, refused; None where it was neither. ``in_hand`` says
+    that somebody is about to store or delete it.
     """
 
     key: str
@@ -24,6 +25,7 @@ class KnownObject:
     size: int | None
     mark: int | None
     reason: str | None
+    in_hand: bool
 
 
 async def known(
@@ -34,7 +36,8 @@ async def known(
         await cur.execute(
             for_collection(
                 """
-                SELECT listed.key, i.origin, f.size, f.ctime_ns AS mark, f.reason
+                SELECT listed.key, i.origin, f.size, f.ctime_ns AS mark, f.reason,
+                       i.id IS NULL AND EXISTS (SELECT FROM {trash} AS t WHERE t.key = listed.key) AS in_hand
                   FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS listed (key, position)
                   LEFT JOIN {images} AS i ON i.r2_key = listed.key
                   LEFT JOIN {files} AS f ON f.source_id = %(source)s AND f.path = listed.key

@@ -22,11 +22,13 @@ class Announced:
     """What an upload finds when it notes its keys.
 
     ``leftovers`` are the contents (SHA-256) that ended uploads and removals may have left under the image's key: an
-    object that holds one of them is ours. ``derived`` says that the content's thumbnail and preview are there.
+    object that holds one of them is ours. ``derived`` says that the content's thumbnail and preview are there,
+    ``indexed`` that the image itself is, under this key.
     """
 
     leftovers: frozenset[bytes]
     derived: bool
+    indexed: bool
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,13 @@ async def announce(
     sha256: bytes,
     derivatives: bool,
     source: int | None,
+    adopted: bool = False,
 ) -> Announced:
-    """Note what *upload* is about to store: nobody deletes it as long as the note is there and not due."""
+    """Note what *upload* is about to store: nobody deletes it as long as the note is there and not due.
+
+    Of an adopted image these are the thumbnail and the preview alone: the object itself is not ours to delete, whatever
+    becomes of the upload.
+    """
     await conn.execute(
         for_collection(
             """
@@ -61,7 +68,7 @@ async def announce(
             collection,
         ),
         {
-            "keys": _keys(key, sha256, derivatives=derivatives),
+            "keys": _keys(key, sha256, derivatives=derivatives, adopted=adopted),
             "key": key,
             "upload": upload,
             "sha256": sha256,
@@ -74,7 +81,8 @@ async def announce(
         for_collection(
             """
             SELECT ARRAY(SELECT sha256 FROM {trash} WHERE key = %(key)s AND due_at <= now()),
-                   EXISTS (SELECT FROM {images} WHERE sha256 = %(sha256)s AND derivatives)
+                   EXISTS (SELECT FROM {images} WHERE sha256 = %(sha256)s AND derivatives),
+                   EXISTS (SELECT FROM {images} WHERE sha256 = %(sha256)s AND r2_key = %(key)s)
             """,
             collection,
         ),
@@ -82,18 +90,25 @@ async def announce(
     )
     row = await cur.fetchone()
     assert row is not None
-    return Announced(frozenset(row[0]), row[1])
+    return Announced(frozenset(row[0]), row[1], row[2])
 
 
 async def arrived(
-    conn: AsyncConnection[Any], collection: Collection, upload: UUID, *, key: str, sha256: bytes, derivatives: bool
+    conn: AsyncConnection[Any],
+    collection: Collection,
+    upload: UUID,
+    *,
+    key: str,
+    sha256: bytes,
+    derivatives: bool,
+    adopted: bool = False,
 ) -> bool:
     """Take the upload's notes away, in the transaction that makes the image's row.
 
     False means that it took too long: somebody may have deleted what it stored. Content that another image under this
     key had until now is noted to go.
     """
-    keys = _keys(key, sha256, derivatives=derivatives)
+    keys = _keys(key, sha256, derivatives=derivatives, adopted=adopted)
     taken = await conn.execute(
         for_collection("DELETE FROM {trash} WHERE key = ANY(%s) AND upload = %s", collection), [keys, upload]
     )
@@ -107,7 +122,7 @@ async def arrived(
         [key, sha256],
     )
     for (replaced,) in await cur.fetchall():
-        await _throw_away(conn, collection, [(derived, replaced) for derived in _derived(replaced)])
+        await throw_away(conn, collection, [(derived, replaced) for derived in _derived(replaced)])
     return True
 
 
@@ -163,7 +178,7 @@ async def take_out(conn: AsyncConnection[Any], collection: Collection, ids: Sequ
     objects = [(key, sha256) for key, sha256, _, origin in removed if origin != "adopted"]
     contents = {sha256 for _, sha256, derivatives, _ in removed if derivatives}
     objects += [(derived, sha256) for sha256 in contents for derived in _derived(sha256)]
-    await _throw_away(conn, collection, objects)
+    await throw_away(conn, collection, objects)
     return len(removed)
 
 
@@ -200,7 +215,7 @@ async def forget(conn: AsyncConnection[Any], collection: Collection, due: Sequen
     )
 
 
-async def _throw_away(conn: AsyncConnection[Any], collection: Collection, objects: Sequence[tuple[str, bytes]]) -> None:
+async def throw_away(conn: AsyncConnection[Any], collection: Collection, objects: Sequence[tuple[str, bytes]]) -> None:
     """Note objects, which we once stored, to go; each with the content that it holds or was made from."""
     await conn.execute(
         for_collection(
@@ -220,8 +235,8 @@ async def _throw_away(conn: AsyncConnection[Any], collection: Collection, object
     )
 
 
-def _keys(key: str, sha256: bytes, *, derivatives: bool) -> list[str]:
-    return [key, *(_derived(sha256) if derivatives else ())]
+def _keys(key: str, sha256: bytes, *, derivatives: bool, adopted: bool) -> list[str]:
+    return [*(() if adopted else (key,)), *(_derived(sha256) if derivatives else ())]
 
 
 def _derived(sha256: bytes) -> tuple[str, str]:

@@ -1,0 +1,257 @@
+"""Indexing a bucket that already holds images, asked of both stores; and rebuilding a lost database from it."""
+
+import io
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from shared.stores import RESERVED_PREFIX, ObjectStore
+from shared.stores.folder import FolderStore
+from shared.stores.s3 import S3Store
+from tests import corpus
+from tests.conftest import Syncer, new_database, serving
+from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, S3Server, s3_arguments
+from tests.pictures import make_pictures
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    with S3Server(page_size=20) as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(s3: S3Server) -> Iterator[FaultyProxy]:
+    with FaultyProxy(s3.url) as running:
+        yield running
+
+
+@pytest.fixture
+def bucket() -> str:
+    return f"old-{uuid4().hex[:8]}"
+
+
+@pytest.fixture(params=["folder", "s3"])
+def stored(request: pytest.FixtureRequest, environment: dict[str, str], bucket: str) -> str:
+    """The kind of store that the commands of this test use."""
+    kind: str = request.param
+    if kind == "s3":
+        proxy: FaultyProxy = request.getfixturevalue("proxy")
+        server: S3Server = request.getfixturevalue("s3")
+        server.make_bucket(bucket)
+        environment |= {
+            "S3_ENDPOINT_URL": proxy.url,
+            "R2_ACCESS_KEY_ID": ACCESS_KEY_ID,
+            "R2_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+        }
+    return kind
+
+
+@pytest.fixture
+async def store(stored: str, request: pytest.FixtureRequest, home: Path, bucket: str) -> AsyncIterator[ObjectStore]:
+    opened: ObjectStore
+    if stored == "s3":
+        opened = S3Store(**s3_arguments(request.getfixturevalue("s3").url, bucket))
+    else:
+        opened = FolderStore(home / "buckets", bucket)
+    await opened.prepare()
+    yield opened
+    await opened.close()
+
+
+async def put(store: ObjectStore, key: str, body: bytes) -> None:
+    """Put an object as another program does."""
+    if isinstance(store, FolderStore):
+        path = store._folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+    else:
+        assert isinstance(store, S3Store)
+        store._client.put_object(Bucket=store.bucket, Key=key, Body=body)
+
+
+async def keys(store: ObjectStore) -> list[str]:
+    return [found.key async for found in store.list() if not found.key.startswith(RESERVED_PREFIX)]
+
+
+def jpeg(seed: int) -> bytes:
+    file = io.BytesIO()
+    corpus.photo(96, 64, seed=seed).save(file, "JPEG")
+    return file.getvalue()
+
+
+async def test_a_bucket_of_images_becomes_searchable_and_stays_as_it_is(
+    syncer: Syncer, store: ObjectStore, bucket: str, photos: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    for photo in photos.iterdir():
+        await put(store, f"years/2019/{photo.name}", photo.read_bytes())
+    await put(store, "no suffix", jpeg(1))
+    await put(store, "elsewhere/photo.jpg", jpeg(2))
+    await put(store, "elsewhere/film.mp4", b"a film")
+    await put(store, "elsewhere/.hidden.jpg", jpeg(3))
+    before = {found.key: found.etag async for found in store.list()}
+    count = len(list(photos.iterdir()))
+
+    some = syncer("adopt", "--bucket", bucket, "--prefix", "years/", "--json")
+    assert some.status == 0, some.stderr
+    assert (some.json["adopted"], some.json["embedded"], some.json["total"]) == (count, count, count)
+    done = syncer("adopt", "--bucket", bucket, "--json")
+    assert (done.status, done.json["adopted"], done.json["unchanged"]) == (0, 2, count)
+
+    with serving(environment, tmp_path / "server.log") as server:
+        for words, name in {"a cat": "cat", "a rocket": "rocket", "a cup of coffee": "coffee"}.items():
+            first = server.get("/api/search", bucket=bucket, q=words)["images"][0]
+            assert name in first["key"]
+        assert (first["width"], first["height"]) == (600, 400)
+        assert server.http.get(first["thumbnail_url"]).headers["content-type"] == "image/webp"
+        assert server.http.get(first["url"]).content == (photos / "coffee.png").read_bytes()
+    after = {found.key: found.etag async for found in store.list() if not found.key.startswith(RESERVED_PREFIX)}
+    assert after == before
+
+    # What was there before us stays, whatever becomes of the collection.
+    assert syncer("drop", "--bucket", bucket, "--yes").status == 0
+    assert {found.key: found.etag async for found in store.list()} == before
+
+
+async def test_what_is_no_image_is_reported_and_only_what_changed_is_read_again(
+    syncer: Syncer, store: ObjectStore, bucket: str, request: pytest.FixtureRequest
+) -> None:
+    whole = jpeg(1)
+    for key, body in {
+        "good.jpg": whole,
+        "truncated.jpg": jpeg(4)[:-400],
+        "text.jpg": b"I am no picture",
+        "empty.png": b"",
+        "header only.jpg": whole[:200],
+        "folder/": b"",
+        "notes.txt": b"left alone",
+        "wrong suffix.png": jpeg(2),
+    }.items():
+        if not (isinstance(store, FolderStore) and key.endswith("/")):
+            await put(store, key, body)
+    done = syncer("adopt", "--bucket", bucket, "--no-embed", "--json")
+    assert (done.status, done.json["adopted"], done.json["pending"], done.json["failed"]) == (3, 3, 3, 3)
+    failed = {row["key"]: row["reason"] for row in syncer("failed", "--bucket", bucket, "--json").json["failed"]}
+    assert failed == {"text.jpg": "not_an_image", "empty.png": "empty_file", "header only.jpg": "corrupt"}
+
+    proxy: FaultyProxy | None = request.getfixturevalue("proxy") if isinstance(store, S3Store) else None
+    if proxy:
+        proxy.clear()
+    again = syncer("adopt", "--bucket", bucket, "--no-embed", "--json")
+    assert (again.status, again.json["adopted"], again.json["unchanged"]) == (3, 0, 3)
+    if proxy:
+        assert proxy.counts.keys() == {"list"}
+
+    await put(store, "text.jpg", jpeg(5))
+    await put(store, "good.jpg", jpeg(6))
+    mended = syncer("adopt", "--bucket", bucket, "--json")
+    assert (mended.json["adopted"], mended.json["embedded"], mended.json["failed"]) == (2, 4, 2)
+
+
+async def test_equal_content_under_two_keys_is_two_images_with_one_vector(
+    syncer: Syncer, store: ObjectStore, bucket: str, database_url: str
+) -> None:
+    body = jpeg(1)
+    await put(store, "a.jpg", body)
+    await put(store, "copies/b.jpg", body)
+    done = syncer("adopt", "--bucket", bucket, "--json")
+    assert (done.status, done.json["total"], done.json["embedded"]) == (0, 2, 2)
+    with psycopg.connect(database_url) as conn:
+        table = f"{bucket.replace('-', '_')}_embeddings"
+        vectors = conn.execute(f"SELECT embedding::text FROM {table}").fetchall()
+    assert vectors[0] == vectors[1]
+
+
+async def test_a_lost_database_comes_back_from_the_bucket_without_an_upload(
+    syncer: Syncer, store: ObjectStore, bucket: str, tmp_path: Path, database_url: str, postgres: str, template: str
+) -> None:
+    folder = tmp_path / "pictures"
+    make_pictures(folder, 30)
+    assert syncer("upload", folder, "--bucket", bucket).status == 0
+    objects = {found.key: (found.etag, found.modified) async for found in store.list()}
+    with new_database(postgres, template) as empty:
+        restored = Syncer(syncer.environment | {"DATABASE_URL": empty})
+        done = restored("adopt", "--bucket", bucket, "--reclaim", "--json")
+        assert (done.status, done.json["adopted"], done.json["embedded"]) == (0, 30, 30), done.stderr
+        assert rows(empty, bucket) == rows(database_url, bucket)
+        again = restored("sync", folder, "--bucket", bucket, "--json")
+        assert (again.status, again.json["total"], again.json["embedded_now"]) == (0, 30, 0)
+        assert {found.key: (found.etag, found.modified) async for found in store.list()} == objects
+        # They are ours again.
+        assert restored("drop", "--bucket", bucket, "--yes").status == 0
+        assert await keys(store) == []
+
+
+def rows(database_url: str, bucket: str) -> list[tuple[object, ...]]:
+    columns = "r2_key, sha256, size, content_type, width, height, derivatives, origin"
+    with psycopg.connect(database_url) as conn:
+        return conn.execute(f"SELECT {columns} FROM {bucket.replace('-', '_')}_images ORDER BY r2_key").fetchall()
+
+
+async def test_what_was_adopted_is_not_dropped_even_if_a_folder_holds_it_too(
+    syncer: Syncer, store: ObjectStore, bucket: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    for path in make_pictures(folder, 3):
+        await put(store, path.relative_to(folder).as_posix(), path.read_bytes())
+    objects = await keys(store)
+    assert syncer("adopt", "--bucket", bucket, "--no-embed").status == 0
+    synced = syncer("sync", folder, "--bucket", bucket, "--json")
+    assert (synced.status, synced.json["total"], synced.json["embedded"]) == (0, 3, 3)
+    assert syncer("drop", "--bucket", bucket, "--yes").status == 0
+    assert await keys(store) == objects
+
+
+async def test_an_adoption_killed_anywhere_goes_on_where_it_was(
+    syncer: Syncer, store: ObjectStore, bucket: str, database_url: str
+) -> None:
+    for number in range(150):
+        await put(store, f"{number:03}.jpg", jpeg(number))
+    rng = random.Random(6)
+    adopted = 0
+    for _ in range(4):
+        process = syncer.start("adopt", "--bucket", bucket)
+        time.sleep(rng.uniform(1.0, 2.5))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    done = syncer("adopt", "--bucket", bucket, "--json", LEASE_SECONDS="1")
+    adopted = done.json["adopted"] + done.json["unchanged"]
+    assert (done.status, adopted, done.json["total"], done.json["embedded"]) == (0, 150, 150, 150)
+
+
+async def test_faults_of_the_store_lose_nothing(
+    syncer: Syncer, s3: S3Server, environment: dict[str, str], bucket: str, proxy: FaultyProxy
+) -> None:
+    s3.make_bucket(bucket)
+    environment |= {"S3_ENDPOINT_URL": proxy.url, "R2_ACCESS_KEY_ID": "key", "R2_SECRET_ACCESS_KEY": "secret"}
+    store = S3Store(**s3_arguments(s3.url, bucket))
+    for number in range(60):
+        await put(store, f"{number:03}.jpg", jpeg(number))
+    await store.close()
+    rng = random.Random(7)
+    faults = [Fault("status", 503, "SlowDown"), Fault("status", 500), Fault("reset"), Fault("lost"), Fault("half")]
+    proxy.rule = lambda request: rng.choice(faults) if rng.random() < 0.2 else None
+    done = syncer("adopt", "--bucket", bucket, "--no-embed", "--json")
+    assert (done.status, done.json["adopted"], done.json["total"]) == (0, 60, 60), done.stderr
+
+
+async def test_an_object_too_large_to_be_a_photo_is_not_even_read(syncer: Syncer, home: Path) -> None:
+    folder = home / "buckets" / "b"
+    folder.mkdir(parents=True)
+    with (folder / "huge.tif").open("wb") as file:
+        file.truncate((2 << 30) + 1)
+    done = syncer("adopt", "--bucket", "b", "--json")
+    assert (done.status, done.json["reasons"]) == (3, {"too_large": 1})
+
+
+def test_adopting_needs_a_bucket(syncer: Syncer) -> None:
+    refused = syncer("adopt")
+    assert refused.status == 1
+    assert "--bucket" in refused.stderr
