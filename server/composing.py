@@ -7,7 +7,7 @@ from functools import partial
 
 from server import query_images
 from server.problems import Problem
-from server.query import Query, Term, normalised, summed
+from server.query import Mixture, Query, Term, normalised, summed
 from server.services import Services
 from shared.embedders import Vector, unit_vector
 from shared.model import Collection
@@ -24,15 +24,27 @@ async def query_of(app: Services, collection: Collection, terms: Sequence[Term],
     vectors = await asyncio.gather(
         *(_vector(app, collection, term, name=f"{name}[{place}]") for place, term in enumerate(terms))
     )
-    vector = summed([(term.weight, vector) for term, vector in zip(terms, vectors, strict=True)])
-    if vector is None:
+    sum_and_length = summed([(term.weight, vector) for term, vector in zip(terms, vectors, strict=True)])
+    if sum_and_length is None:
         raise Problem(400, f"{name} cancel each other out, so that nothing is left to search for: change their weights")
+    vector, length = sum_and_length
     return Query(
         vector,
         _scope(terms),
         words=terms[0].value if len(terms) == 1 and terms[0].kind == "text" and terms[0].weight > 0 else None,
         leave_out=frozenset(int(term.value) for term in terms if term.kind == "image"),
-        image_share=sum(abs(t.weight) for t in terms if t.kind != "text") / sum(abs(t.weight) for t in terms),
+        mixture=_mixture(terms, length),
+    )
+
+
+def _mixture(terms: Sequence[Term], length: float) -> Mixture:
+    words = [term.weight / length for term in terms if term.kind == "text"]
+    images = [term.weight / length for term in terms if term.kind != "text"]
+    return Mixture(
+        words=sum(w for w in words if w > 0),
+        images=sum(w for w in images if w > 0),
+        words_against=-sum(w for w in words if w < 0),
+        images_against=-sum(w for w in images if w < 0),
     )
 
 

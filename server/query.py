@@ -28,9 +28,11 @@ from typing import Literal
 
 import numpy as np
 
+from server import metrics
 from shared.db.pool import Connection, Database
 from shared.embedders import Embedder, Vector, unit_vector
 from shared.sql import query_vectors
+from shared.timing import spent_on
 
 MEMORY = 2000  # texts; 3 kB each
 # The database keeps this many texts, those that were asked for last, each for this long after it was asked for last;
@@ -79,22 +81,42 @@ def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).lower().split())
 
 
+@dataclass(frozen=True)
+class Mixture:
+    """What a query is made of: the weights of texts and of images in it, for and against, as shares of its length.
+
+    A query of one text, or of one image, has 1 there and 0 elsewhere.
+    """
+
+    words: float = 0.0
+    images: float = 0.0
+    words_against: float = 0.0
+    images_against: float = 0.0
+
+    @property
+    def image_share(self) -> float:
+        """How much of the query comes from images, 0 to 1."""
+        images = self.images + self.images_against
+        return images / (images + self.words + self.words_against)
+
+
 @dataclass(frozen=True, eq=False)
 class Query:
     """What is searched for. ``vector`` has unit length; ``scope`` says in one text what was asked, and binds cursors to
     it; ``words`` are to be looked for in names and captions too; ``leave_out`` are images not to be shown.
-    ``image_share`` is how much of it comes from images: 0 for words alone, 1 for images alone.
+    ``mixture`` is what it is made of.
     """
 
     vector: Vector
     scope: str
     words: str | None = None
     leave_out: frozenset[int] = frozenset()
-    image_share: float = 0.0
+    mixture: Mixture = Mixture(words=1.0)
 
 
-def summed(parts: Sequence[tuple[float, Vector]]) -> Vector | None:
-    """Return the sum of unit vectors by their weights, normalised again; None where (nearly) nothing is left of it.
+def summed(parts: Sequence[tuple[float, Vector]]) -> tuple[Vector, float] | None:
+    """Return the sum of unit vectors by their weights, normalised again, and the length that it had before; None where
+    (nearly) nothing is left of it.
 
     This is how CLIP's vectors are combined: prompts by their mean (Radford et al. 2021, arXiv:2103.00020, section
     3.1.4), an image and a text by their sum (the baseline of Baldrati et al. 2022, CVPR, "Effective conditioned and
@@ -106,7 +128,7 @@ def summed(parts: Sequence[tuple[float, Vector]]) -> Vector | None:
     length = float(np.linalg.norm(total))
     if length < NOTHING * sum(abs(weight) for weight, _ in parts):
         return None
-    return (total / length).astype(np.float32)
+    return (total / length).astype(np.float32), length
 
 
 def as_kept(vector: Vector) -> Vector:
@@ -139,8 +161,10 @@ class QueryVectors:
         digest = hashlib.sha256(text.encode()).digest()
         if (known := self._memory.get(digest)) is not None:
             self._memory.move_to_end(digest)
+            metrics.query_vectors.labels("memory").inc()
             return known
         vector = await self._stored(digest)
+        metrics.query_vectors.labels("database" if vector is not None else "nowhere").inc()
         if vector is None:
             vector = await self._from_model(text, digest)
         self._memory[digest] = vector
@@ -161,16 +185,17 @@ class QueryVectors:
     async def _from_model(self, text: str, digest: bytes) -> Vector:
         """Return what the model makes of the text; those who ask for the same text meanwhile share the call."""
         if digest not in self._asked:
-            await self._spend()
-        if digest not in self._asked:
             task = asyncio.create_task(self._ask(text, digest))
             self._asked[digest] = task
             task.add_done_callback(lambda _: self._asked.pop(digest))
         # Who goes away meanwhile does not end the call of the others.
-        return await asyncio.shield(self._asked[digest])
+        with spent_on("model"):
+            return await asyncio.shield(self._asked[digest])
 
     async def _ask(self, text: str, digest: bytes) -> Vector:
-        vector: Vector = (await self._embedder.embed_texts([text]))[0]
+        await self._spend()
+        with metrics.model_call(self._embedder.name):
+            vector: Vector = (await self._embedder.embed_texts([text]))[0]
         await self._keep(digest, vector)
         return as_kept(vector)
 

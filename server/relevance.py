@@ -1,10 +1,113 @@
-"""Which matches are weak: no nearer to the query than what has nothing to do with it."""
+"""Which matches are weak: no nearer to the query than what has nothing to do with it. Figures: docs/relevance.md.
+
+There is always a nearest image, also for a query that means nothing. What tells the two apart cannot be read from the
+collection's own scores: where many images match, those are what the others would be compared with. So a query is
+compared with a background that has nothing to do with the collection, where the model has one, and else with what
+nonsense scored in the collection when `syncer calibrate` measured it.
+"""
+
+import math
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from server.query import Query
-from server.services import Services
+from shared.embedders import HasBackground
 from shared.model import Collection
+from shared.sql import calibrations, stats
+from shared.sql.calibrations import Calibration
+
+if TYPE_CHECKING:
+    from server.services import Services
+
+KNOWN_AGAIN_AFTER = 30.0  # seconds
+
+# Chosen by bench/relevance.py on one set of sentences, and reported by it on another.
+KNOWN = 50  # the nearest of the background, whose mean says how much a query means to the model
+WORDS_APART = 2.0  # standard deviations
+WORDS_KNOWN = 0.0022
+IMAGES_APART = 1.5
 
 
-async def threshold(app: Services, collection: Collection, query: Query) -> float | None:
+class Chance(Protocol):
+    """What a query scores in a collection by chance."""
+
+    def level(self, query: Query) -> float:
+        """Return the cosine below which a match of *query* is weak."""
+
+
+@dataclass(frozen=True)
+class Background:
+    """Chance as a background tells it: unit vectors [n, dimensions] of what images can show, of no collection.
+
+    ``images`` is how many the collection has: the best of many unrelated ones comes nearer than the best of few, as the
+    largest of n independent normal values, which is about sqrt(2 ln n) standard deviations from their mean.
+    """
+
+    vectors: NDArray[np.float32]
+    images: int
+
+    def level(self, query: Query) -> float:
+        scores = self.vectors @ query.vector
+        mean, spread = float(scores.mean()), float(scores.std())
+        largest = math.sqrt(2 * math.log(max(self.images, 2)))
+        # A text that means nothing is near to nothing that the model knows: the less it is, the more is asked.
+        known = max(float(np.partition(scores, -KNOWN)[-KNOWN:].mean()), 0.01)
+        words = max(mean + WORDS_APART * spread, WORDS_KNOWN * largest / known**2)
+        images = mean + IMAGES_APART * largest * spread
+        share = query.mixture.image_share
+        return min(1.0, (1 - share) * words + share * images)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Chance as it was measured in the collection: in a sum each term scores what nonsense in its place would."""
+
+    calibration: Calibration
+
+    def level(self, query: Query) -> float:
+        found, mixture = self.calibration, query.mixture
+        return min(
+            1.0,
+            mixture.words * found.words_level
+            + mixture.images * found.image_level
+            - mixture.words_against * found.words_mean
+            - mixture.images_against * found.image_mean,
+        )
+
+
+@dataclass
+class Chances:
+    """What is known of chance in each collection, for some time."""
+
+    _backgrounds: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    _known: dict[tuple[str, str], tuple[float, Chance | None]] = field(default_factory=dict)
+
+    async def of(self, app: "Services", collection: Collection) -> Chance | None:
+        """Return what is known of chance in the collection; None where nothing was measured."""
+        name = collection.bucket, collection.model
+        until, known = self._known.get(name, (0.0, None))
+        if until < time.monotonic():
+            known = await self._find(app, collection)
+            self._known[name] = time.monotonic() + KNOWN_AGAIN_AFTER, known
+        return known
+
+    async def _find(self, app: "Services", collection: Collection) -> Chance | None:
+        embedder = app.embedder(collection)
+        if isinstance(embedder, HasBackground):
+            if embedder.name not in self._backgrounds:
+                self._backgrounds[embedder.name] = await embedder.background()
+            counted = await app.database.read(partial(stats.counts, collection=collection))
+            return Background(self._backgrounds[embedder.name], counted.embedded)
+        measured = await app.database.read(partial(calibrations.find, bucket=collection.bucket, model=collection.model))
+        return Measured(measured) if measured else None
+
+
+async def threshold(app: "Services", collection: Collection, query: Query) -> float | None:
     """Return the cosine below which a match of *query* is weak; None where nothing can be said."""
-    return None
+    chance = await app.chances.of(app, collection)
+    return chance.level(query) if chance else None

@@ -6,7 +6,7 @@ model that comes with Python packages). One contract suite, ``tests/contract/tes
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,14 @@ class Embedder(Protocol):
 
     async def close(self) -> None:
         """Give back connections, threads and memory."""
+
+
+@runtime_checkable
+class HasBackground(Protocol):
+    """A model that knows what queries score against images in general."""
+
+    async def background(self) -> NDArray[np.float32]:
+        """Return stand-ins for images that show anything at all, unit-length vectors [n, dimensions]."""
 
 
 def unit_vector(values: Sequence[float] | NDArray[np.floating], *, dimensions: int) -> Vector:
