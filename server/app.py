@@ -12,9 +12,10 @@ from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
 from server import docs, files, health, logs, pages, problems, sign_in
-from server.api import collections, images, search
+from server.api import collections, composed, images, search, writes
 from server.assets import Assets
 from server.auth import Guard, Tokens
+from server.fetching import Fetcher
 from server.headers import SecurityHeaders
 from server.observing import Observing
 from server.services import opened
@@ -25,12 +26,12 @@ from shared.db import migrate
 from shared.errors import ModelChanged, ServiceError
 
 
-def create_app(loaded: ServerSettings) -> Starlette:
-    """Return the application for these settings."""
+def create_app(loaded: ServerSettings, *, fetcher: Fetcher | None = None) -> Starlette:
+    """Return the application for these settings; *fetcher* takes the place of one that keeps to public addresses."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with opened(loaded) as app.state.services:
+        async with opened(loaded, fetcher or Fetcher()) as app.state.services:
             if loaded.database_url is None:
                 # Nobody else would migrate the embedded database.
                 await app.state.services.database.run(migrate.migrate)
@@ -44,9 +45,13 @@ def create_app(loaded: ServerSettings) -> Starlette:
             Route("/", pages.gallery),
             Route("/api/collections", collections.every),
             Route("/api/images", images.recent),
+            Route("/api/images", writes.add, methods=["POST"]),
             Route("/api/images/{id}", images.one),
+            Route("/api/images/{id}", writes.remove, methods=["DELETE"]),
             Route("/api/images/{id}/similar", images.similar),
             Route("/api/search", search.by_text),
+            Route("/api/search", composed.by_terms, methods=["POST"]),
+            Route("/api/query-images", composed.add_query_image, methods=["POST"]),
             Route("/api/stats", collections.figures),
             Route("/api/stats/stream", collections.stream),
             Route("/healthz", health.alive),

@@ -12,8 +12,11 @@ from starlette.requests import Request
 from server import metrics
 from server.auth import NOBODY, Access
 from server.cursors import Cursors
+from server.fetching import Fetcher
+from server.limits import PaidQueries
 from server.problems import Problem
-from server.query import QueryVectors
+from server.query import QueryVectors, free
+from server.relevance import Chances
 from server.settings import ServerSettings
 from server.stats import StatsFeed
 from shared import wiring
@@ -24,6 +27,8 @@ from shared.errors import SettingsError
 from shared.model import Collection
 from shared.sql import collections
 from shared.stores import ObjectStore
+
+PICTURES_AT_ONCE = 16  # that are searched for; each is held in memory while it is looked at
 
 
 @dataclass
@@ -38,7 +43,10 @@ class Services:
     database: Database
     decoder: Decoder
     feed: StatsFeed
+    fetcher: Fetcher
     access: Access = NOBODY
+    pictures_at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PICTURES_AT_ONCE))
+    chances: Chances = field(default_factory=Chances)
     _secret: list[str] = field(default_factory=list)
     _stores: dict[str, ObjectStore] = field(default_factory=dict)
     _queries: dict[str, tuple[Embedder, QueryVectors]] = field(default_factory=dict)
@@ -90,6 +98,11 @@ class Services:
         """Return what makes query texts comparable with the collection's images."""
         return self._query(collection)[1]
 
+    async def spend(self, collection: Collection) -> None:
+        """Count one call of the collection's model; raise a 429 when whoever asks, or all, have had enough of them."""
+        if self.embedder(collection).price_per_image:
+            await self._budget().spend()
+
     def notice(self, collection: Collection) -> str | None:
         """Return what people should know of the collection's model; None when there is nothing, or no such model."""
         try:
@@ -103,8 +116,13 @@ class Services:
                 self.settings, collection.model, self.decoder, concurrency=8, somebody_waits=True
             )
             wiring.same_model(embedder, bucket=collection.bucket, model=collection.model)
-            self._queries[collection.model] = embedder, QueryVectors(embedder, self.database)
+            spend = self._budget().spend if embedder.price_per_image else free
+            self._queries[collection.model] = embedder, QueryVectors(embedder, self.database, spend)
         return self._queries[collection.model]
+
+    def _budget(self) -> PaidQueries:
+        per_client = self.settings.paid_queries_per_hour_and_client
+        return PaidQueries(self.database, per_hour=self.settings.paid_queries_per_hour, per_hour_and_client=per_client)
 
     async def close(self) -> None:
         """Give everything back."""
@@ -116,7 +134,7 @@ class Services:
 
 
 @asynccontextmanager
-async def opened(settings: ServerSettings) -> AsyncIterator[Services]:
+async def opened(settings: ServerSettings, fetcher: Fetcher) -> AsyncIterator[Services]:
     """The services, as long as the block lasts. The database may come later: until then requests are told so."""
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(
@@ -128,7 +146,7 @@ async def opened(settings: ServerSettings) -> AsyncIterator[Services]:
                 replicas=[url.get_secret_value() for url in settings.database_read_urls],
             )
         )
-        made = Services(settings, database, Decoder(), StatsFeed(database))
+        made = Services(settings, database, Decoder(), StatsFeed(database), fetcher)
         stack.push_async_callback(made.close)
         stack.push_async_callback(made.feed.close)
         watching = asyncio.create_task(metrics.watch_pools(database))
