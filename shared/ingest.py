@@ -35,7 +35,8 @@ async def ingest(
 ) -> int:
     """Store the image with its derivatives, make its row, and return its id.
 
-    An image of origin ``adopted`` lies under its key already, as somebody else's: there, nothing is stored.
+    An image of origin ``adopted`` lies under its key already, as somebody else's: there, nothing is stored. Without
+    *thumbnail* and *preview* the bucket must hold those, too, if it is to have any.
     Without *thumbnail* and *preview*, those of another image with the same content are used if there are any.
     With *replaces* the object under the image's key is ours and is written over. Without it, an object that lies there
     is accepted if it holds the same bytes, and refused (KEY_TAKEN) if it is somebody else's. Where a row says that it
@@ -61,7 +62,7 @@ async def ingest(
             source=source,
         )
         found = await database.run(note)
-        if image.derivatives and thumbnail is None and not found.derived:
+        if image.derivatives and thumbnail is None and not (found.derived or adopted):
             image = replace(image, derivatives=False)
         try:
             if not found.derived:
