@@ -1,5 +1,5 @@
--- What may still be spent, on texts that a charged model has never seen: in all, and by each client. A budget fills up
--- with time, so that it is enough to know when it will be full.
+-- What may still be spent on queries that a model which charges has never seen: in all, and by each client. A budget
+-- fills up with time, so that it is enough to know when it will be full.
 CREATE TABLE budgets (
     name    text PRIMARY KEY,
     full_at timestamptz NOT NULL

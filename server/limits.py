@@ -1,4 +1,7 @@
-"""Bounds on what strangers can spend: a text that a charged model has never seen costs money, a known one nothing."""
+"""Bounds on what strangers can spend.
+
+A text or picture that a model which charges has never seen costs money; a known one costs nothing.
+"""
 
 import ipaddress
 import math
@@ -25,8 +28,8 @@ def client_of(scope: Scope) -> str:
         return str(host)
 
 
-class PaidTexts:
-    """The budget of texts that are paid for: so many an hour in all, and so many for each client.
+class PaidQueries:
+    """The budget of model calls for queries: so many an hour in all, and so many for each client.
 
     It is kept in the database, or every copy and every process of the server would have one of its own.
     """
@@ -37,22 +40,22 @@ class PaidTexts:
         self._per_hour_and_client = per_hour_and_client
 
     async def spend(self) -> None:
-        """Count one text of the client whose request is being served; raise a 429 when it, or all, have had enough."""
+        """Count one call for the client whose request is being served; raise a 429 when it, or all, have had enough."""
         who = client.get()
 
         async def take(conn: Connection) -> None:
             # Always in this order, so that no two wait for each other. What is raised also gives back the first.
             for name, per_hour, words in (
-                (f"client {who}", self._per_hour_and_client, "you have asked for"),
-                ("all", self._per_hour, "this server was asked for"),
+                (f"client {who}", self._per_hour_and_client, "you"),
+                ("all", self._per_hour, "all who use this server"),
             ):
                 wait = await budgets.spend(conn, name, per_hour=per_hour)
                 if wait is not None:
                     seconds = max(1, math.ceil(wait.total_seconds()))
                     raise Problem(
                         429,
-                        f"{words} many new texts, each of which costs money, {per_hour} an hour at most: try again in"
-                        f" {seconds} s; texts that were searched for before, and similar images, go on working",
+                        f"{words} may search for {per_hour} new texts or pictures an hour, since each costs money: try"
+                        f" again in {seconds} s; texts that were searched for before and similar images go on working",
                         headers={"Retry-After": str(seconds)},
                     )
             await budgets.forget_full(conn)

@@ -7,6 +7,7 @@ for all: prometheus-client does so where it finds PROMETHEUS_MULTIPROC_DIR, whic
 import asyncio
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from prometheus_client import (
@@ -49,6 +50,18 @@ pool_connections = Gauge(
 pool_waiting = Gauge(
     "image_browser_pool_waiting", "Requests that wait for a connection.", ["database"], multiprocess_mode="livesum"
 )
+
+
+@contextmanager
+def model_call(model: str) -> Iterator[None]:
+    """Count and time a call of *model*."""
+    outcome = "failed"
+    try:
+        with model_seconds.labels(model).time():
+            yield
+        outcome = "answered"
+    finally:
+        model_calls.labels(model, outcome).inc()
 
 
 async def watch_pools(database: Database) -> None:

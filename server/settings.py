@@ -27,8 +27,8 @@ class ServerSettings(Settings):
     database_connections: int = Field(10, ge=1)
     database_read_urls: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1",)
-    paid_texts_per_hour: int = Field(600, ge=1)
-    paid_texts_per_hour_and_client: int = Field(60, ge=1)
+    paid_queries_per_hour: int = Field(600, ge=1)
+    paid_queries_per_hour_and_client: int = Field(60, ge=1)
     log_format: Literal["text", "json"] | None = None
 
     @field_validator("buckets", "database_read_urls", "trusted_proxies", mode="before")

@@ -48,7 +48,7 @@ _CONNECT: dict[str, Any] = {
 
 
 # For so long a replica that failed is not asked again, and so long at most a request waits for one that is away.
-_REPLICA_REST = 10.0  # seconds
+_REPLICA_REST = 5.0  # seconds
 _REPLICA_PATIENCE = 1.0  # seconds
 
 

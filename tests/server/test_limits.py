@@ -1,0 +1,122 @@
+"""What searching can cost where the model charges, and what happens when that model does not answer."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+
+from tests.conftest import Server, make_environment, make_home, new_database, serving
+from tests.fakes.replicate import DIMENSIONS, FakeReplicate
+from tests.filling import fill_database, unit_vectors
+
+pytestmark = pytest.mark.xdist_group("limits")  # one worker makes the collection for all
+
+
+@pytest.fixture(scope="module")
+def replicate() -> Iterator[FakeReplicate]:
+    with FakeReplicate.serving() as fake:
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def environment_of_all(
+    postgres: str,
+    template: str,
+    shared_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    replicate: FakeReplicate,
+) -> Iterator[dict[str, str]]:
+    folder = tmp_path_factory.mktemp("limits")
+    with new_database(postgres, template) as database_url:
+        asyncio.run(fill_database(database_url, "b", "replicate:openai/clip", unit_vectors(3, DIMENSIONS, seed=1)))
+        yield make_environment(make_home(folder / "home", shared_folder), database_url) | {
+            "REPLICATE_API_TOKEN": replicate.settings.token,
+            "REPLICATE_BASE_URL": replicate.url,
+        }
+
+
+@pytest.fixture
+def environment(environment_of_all: dict[str, str]) -> dict[str, str]:
+    """The same for a test, of which nothing is spent yet."""
+    with psycopg.connect(environment_of_all["DATABASE_URL"]) as conn:
+        conn.execute("DELETE FROM budgets")
+    return environment_of_all
+
+
+def search(server: Server, text: str, client: str = "203.0.113.1") -> httpx2.Response:
+    return server.http.get("/api/search", params={"q": text}, headers={"X-Forwarded-For": client})
+
+
+def test_new_texts_are_bounded_for_each_client_and_in_all_and_known_ones_are_not(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    bounds = {"PAID_QUERIES_PER_HOUR_AND_CLIENT": "3", "PAID_QUERIES_PER_HOUR": "5"}
+    with serving(environment | bounds, tmp_path / "log") as server:
+        one, other, third = "203.0.113.1", "203.0.113.2", "2001:db8::1"
+        assert [search(server, f"text {n}", one).status_code for n in range(4)] == [200, 200, 200, 429]
+        # A customer has a whole IPv6 network, and a client cannot make up another address than its proxy tells.
+        assert search(server, "text 4", f"198.51.100.9, {one}").status_code == 429
+        refused = search(server, "text 5", one)
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert 0 < int(refused.headers["retry-after"]) <= 1200
+        assert "3 new texts or pictures an hour" in refused.json()["detail"]
+        # Known: because it was asked before, by whomever.
+        assert search(server, "TEXT  0", one).status_code == 200
+        image = server.get("/api/images")["images"][0]
+        assert len(server.get(f"/api/images/{image['id']}/similar")["images"]) == 2
+
+        assert search(server, "text 6", other).status_code == 200
+        assert search(server, "text 7", third).status_code == 200
+        # What a client was refused was not taken from all; and now all have had enough.
+        everyone = search(server, "text 8", "203.0.113.3")
+        assert everyone.status_code == 429
+        assert "all who use this server" in everyone.json()["detail"]
+    # Another server, or the same after a restart, has the same budget.
+    with serving(environment | bounds, tmp_path / "log2") as server:
+        assert search(server, "text 9", "203.0.113.4").status_code == 429
+        assert search(server, "text 2", "203.0.113.4").status_code == 200
+
+
+def test_equal_texts_at_the_same_time_cost_one_call_of_one_client(
+    environment: dict[str, str], replicate: FakeReplicate, tmp_path: Path
+) -> None:
+    replicate.settings.latency = 0.5
+    try:
+        with (
+            serving(environment | {"PAID_QUERIES_PER_HOUR_AND_CLIENT": "1"}, tmp_path / "log") as server,
+            ThreadPoolExecutor(8) as pool,
+        ):
+            answers = list(pool.map(lambda n: search(server, "the same", f"2001:db8:1::{n}"), range(8)))
+            # That was one IPv6 network, of which a customer has all addresses.
+            assert search(server, "another", "2001:db8:1::99").status_code == 429
+            assert search(server, "another", "2001:db8:2::1").status_code == 200
+    finally:
+        replicate.settings.latency = 0
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert replicate.counts.texts["the same"] == 1
+
+
+def test_while_the_model_does_not_answer_new_texts_get_503_and_the_rest_goes_on(
+    environment: dict[str, str], replicate: FakeReplicate, tmp_path: Path
+) -> None:
+    with serving(environment, tmp_path / "log") as server, ThreadPoolExecutor(1) as pool:
+        assert search(server, "seen before").status_code == 200
+        for fault in ("503", "hang", "401"):
+            replicate.settings.faults = {fault: 1.0}
+            try:
+                waiting = pool.submit(search, server, f"new while {fault}")
+                image: dict[str, Any] = server.get("/api/images")["images"][0]
+                assert server.get(f"/api/images/{image['id']}/similar")["images"]
+                assert search(server, "seen before").status_code == 200
+                unavailable = waiting.result()
+            finally:
+                replicate.settings.faults = {}
+            assert unavailable.status_code == 503, fault
+            assert int(unavailable.headers["retry-after"]) >= 1
+            assert unavailable.headers["content-type"] == "application/problem+json"
+            assert search(server, f"new after {fault}").status_code == 200
