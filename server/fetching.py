@@ -90,6 +90,8 @@ class Fetcher:
             # One sentence for a name that does not exist, an address that is not public, and one where nobody answers:
             # what our network looks like is nobody's business.
             raise Unfetchable("its host has no public address that answers") from exc
+        except aiohttp.InvalidURL as exc:
+            raise Unfetchable("it is no address") from exc
         except (aiohttp.ClientError, ValueError) as exc:
             raise Unfetchable("its host does not answer as a web server does") from exc
 
