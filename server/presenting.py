@@ -89,6 +89,8 @@ def image(image: Image, store: ObjectStore) -> ImageAnswer:
     }
 
 
-def hit(hit: Hit, store: ObjectStore) -> HitAnswer:
-    """Return the public form of a search result."""
-    return {**image(hit.image, store), "score": None if hit.score is None else round(hit.score, 6), "weak": False}
+def hit(hit: Hit, store: ObjectStore, threshold: float | None) -> HitAnswer:
+    """Return the public form of a search result, in a search whose matches below the score *threshold* are weak."""
+    score = hit.score
+    weak = score is not None and threshold is not None and score < threshold and not hit.named
+    return {**image(hit.image, store), "score": None if score is None else round(score, 6), "weak": weak}

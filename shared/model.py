@@ -126,6 +126,29 @@ class Hit:
 
 
 @dataclass(frozen=True)
+class Named:
+    """An image whose name, folder, keywords or caption hold all words of a query.
+
+    ``exact`` says that the query is its name; ``relevance`` is higher where the words stand in its name, and low where
+    they stand in its folder alone. ``score`` is that of a Hit.
+    """
+
+    id: int
+    exact: bool
+    relevance: float
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Images by id, best first, and their scores as those of a Hit; ``named`` are those of them that are named."""
+
+    ids: list[int]
+    scores: list[float | None]
+    named: list[int]
+
+
+@dataclass(frozen=True)
 class Job:
     """An image that this process is to embed, for as long as it holds ``lease``."""
 

@@ -36,12 +36,18 @@ def condition(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
     return text, values
 
 
-def wanted(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
-    """Return the same for a row of {embeddings} ``e``.
-
-    The image is looked up for each row: a join could be turned round by the planner, away from the vectors' index.
-    """
+def with_vectors(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
+    """Return FROM and WHERE clauses of the rows of {embeddings} ``e`` that have a vector, by the filters."""
     text, values = condition(filters)
     if not values:
-        return text, values
-    return f"(SELECT {text} FROM {{images}} AS i WHERE i.id = e.id)", values  # noqa: S608 - constants
+        return "{embeddings} AS e WHERE e.embedding IS NOT NULL", values
+    return f"{{embeddings}} AS e JOIN {{images}} AS i ON i.id = e.id WHERE e.embedding IS NOT NULL AND {text}", values
+
+
+def wanted_in_turn(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
+    """Return the condition for rows of {embeddings} ``e`` that come in an index's order.
+
+    The image is looked up for each row: a join could be turned round by the planner, away from that index.
+    """
+    text, values = condition(filters)
+    return (f"(SELECT {text} FROM {{images}} AS i WHERE i.id = e.id)" if values else text), values  # noqa: S608 - constants

@@ -12,10 +12,54 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 
-from shared.model import Collection, Filters, Hit, Image
+from shared.model import Collection, Filters, Hit, Image, Ranking
 from shared.sql import for_collection, vector_text
-from shared.sql.filters import EVERYTHING, wanted
+from shared.sql.filters import EVERYTHING, condition, wanted_in_turn, with_vectors
 from shared.sql.images import IMAGE_COLUMNS, IMAGE_TABLES
+
+# 1,000 is the largest ef_search; beyond it the scan goes on in rounds. It is the same for short lists and long ones, so
+# that the one begins as the other does. A scan of the whole table is what the planner might prefer for a long list.
+_INDEX_SETTINGS = """
+    SELECT set_config('hnsw.ef_search', '1000', true),
+           set_config('hnsw.iterative_scan', 'strict_order', true),
+           set_config('hnsw.max_scan_tuples', '100000', true),
+           set_config('hnsw.scan_mem_multiplier', '8', true),
+           set_config('enable_seqscan', 'off', true)
+"""
+
+
+async def embedded(conn: AsyncConnection[Any], collection: Collection) -> int:
+    """Return how many images have a vector, from what triggers keep."""
+    cur = await conn.execute(
+        for_collection(
+            """
+            SELECT (SELECT coalesce(sum(images), 0)::bigint FROM {counts})
+                 - (SELECT coalesce(sum(pending + failed), 0)::bigint FROM {counts} WHERE model = %(model)s)
+            """,
+            collection,
+        ),
+        {"model": collection.model},
+    )
+    row = await cur.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def are_few(conn: AsyncConnection[Any], collection: Collection, filters: Filters, *, at_most: int) -> bool:
+    """Whether the filters leave *at_most* so many images."""
+    condition_text, values = condition(filters)
+    cur = await conn.execute(
+        for_collection(
+            f"""
+            SELECT count(*) <= %(at_most)s
+              FROM (SELECT FROM {{images}} AS i WHERE {condition_text} LIMIT %(at_most)s + 1) AS counted
+            """,  # noqa: S608 - constants
+            collection,
+        ),
+        values | {"at_most": at_most},
+    )
+    row = await cur.fetchone()
+    return bool(row and row[0])
 
 
 async def exact(
@@ -35,7 +79,7 @@ async def exact(
     that pages neither repeat nor skip.
     """
     distance, image_id = after or (None, None)
-    condition, values = wanted(filters)
+    rows, values = with_vectors(filters)
     async with conn.cursor(row_factory=dict_row) as cur:
         await cur.execute(
             for_collection(
@@ -44,14 +88,13 @@ async def exact(
                 WITH nearest AS MATERIALIZED (
                     SELECT id, distance
                       FROM (SELECT e.id, (e.embedding <#> %(query)s::halfvec) + 0 AS distance
-                              FROM {{embeddings}} AS e
-                             WHERE e.embedding IS NOT NULL AND {condition}) AS compared
+                              FROM {rows}) AS compared
                      WHERE (%(distance)s::float8 IS NULL OR (distance, id) > (%(distance)s, %(id)s))
                        AND (%(lowest)s::float8 IS NULL OR distance <= -%(lowest)s::float8)
                        AND id <> ALL (%(leave_out)s::bigint[])
                      ORDER BY distance, id
                      LIMIT %(limit)s)
-                SELECT {IMAGE_COLUMNS}, nearest.distance
+                SELECT {IMAGE_COLUMNS}, nearest.distance, -nearest.distance AS score
                   FROM nearest JOIN ({IMAGE_TABLES}) ON i.id = nearest.id
                  ORDER BY nearest.distance, nearest.id
                 """,  # noqa: S608 - constants
@@ -68,63 +111,122 @@ async def exact(
                 "model": collection.model,
             },
         )
-        return [(_hit(row, -row["distance"]), row.pop("distance")) for row in await cur.fetchall()]
+        found = await cur.fetchall()
+    distances = [row.pop("distance") for row in found]
+    return [(_hit(row), distance) for row, distance in zip(found, distances, strict=True)]
 
 
-async def ranking(
+async def nearest(
     conn: AsyncConnection[Any],
     collection: Collection,
     query: Sequence[float],
     filters: Filters = EVERYTHING,
     *,
-    depth: int,
+    limit: int,
     leave_out: Iterable[int] = (),
-) -> tuple[list[int], list[float]]:
-    """Return the ids of the *depth* images nearest to *query* by the HNSW index, nearest first, and their scores.
+) -> Ranking:
+    """Return the *limit* images nearest to *query*, nearest first, compared with all."""
+    rows, values = with_vectors(filters)
+    cur = await conn.execute(
+        for_collection(
+            f"""
+            SELECT id, -distance
+              FROM (SELECT e.id, (e.embedding <#> %(query)s::halfvec) + 0 AS distance
+                      FROM {rows} AND e.id <> ALL (%(leave_out)s::bigint[])) AS compared
+             ORDER BY distance, id LIMIT %(limit)s
+            """,  # noqa: S608 - constants
+            collection,
+        ),
+        values | {"query": vector_text(query), "leave_out": list(leave_out), "limit": limit},
+    )
+    return _ranking(await cur.fetchall())
 
-    The index is made to go on until it has that many: by itself it stops after ``hnsw.ef_search`` (40) rows, counting
-    deleted ones and those that the filters refuse. It gives up after a tenth of a million rows; then there are fewer.
+
+async def nearest_by_index(
+    conn: AsyncConnection[Any],
+    collection: Collection,
+    query: Sequence[float],
+    filters: Filters = EVERYTHING,
+    *,
+    limit: int,
+    leave_out: Iterable[int] = (),
+) -> Ranking:
+    """Return nearly the same from the HNSW index; fewer than *limit* where the index finds no more.
+
+    By itself the index stops after ``hnsw.ef_search`` (40) rows, counting those that are deleted or not wanted. It is
+    made to go on, until it has looked at a hundred thousand.
     """
-    condition, values = wanted(filters)
-    await conn.execute("SET LOCAL hnsw.iterative_scan = strict_order")
-    await conn.execute("SET LOCAL hnsw.max_scan_tuples = 100000")
-    # The setting's largest value is 1,000; beyond it the scan goes on in rounds.
-    await conn.execute("SELECT set_config('hnsw.ef_search', %s, true)", [str(min(max(depth, 100), 1000))])
+    condition_text, values = wanted_in_turn(filters)
+    await conn.execute(_INDEX_SETTINGS)
     cur = await conn.execute(
         for_collection(
             f"""
             SELECT e.id, -(e.embedding <#> %(query)s::halfvec)
               FROM {{embeddings}} AS e
-             WHERE e.embedding IS NOT NULL AND e.id <> ALL (%(leave_out)s::bigint[]) AND {condition}
-             ORDER BY e.embedding <#> %(query)s::halfvec LIMIT %(depth)s
+             WHERE e.embedding IS NOT NULL AND e.id <> ALL (%(leave_out)s::bigint[]) AND {condition_text}
+             ORDER BY e.embedding <#> %(query)s::halfvec LIMIT %(limit)s
             """,  # noqa: S608 - constants
             collection,
         ),
-        values | {"query": vector_text(query), "leave_out": list(leave_out), "depth": depth},
+        values | {"query": vector_text(query), "leave_out": list(leave_out), "limit": limit},
     )
     rows = await cur.fetchall()
-    return [row[0] for row in rows], [_clamped(row[1]) for row in rows]
+    await conn.execute("SET LOCAL enable_seqscan = on")
+    return _ranking(rows)
+
+
+async def hits(conn: AsyncConnection[Any], collection: Collection, ranking: Ranking, *, limit: int) -> list[Hit]:
+    """Return the first *limit* of the ranking's images, those that are (still) there."""
+    async with conn.cursor(row_factory=dict_row) as cur:
+        await cur.execute(
+            for_collection(
+                f"""
+                SELECT {IMAGE_COLUMNS}, ranked.score, i.id = ANY (%(named)s) AS named
+                  FROM unnest(%(ids)s::bigint[], %(scores)s::real[]) WITH ORDINALITY AS ranked (id, score, position)
+                  JOIN ({IMAGE_TABLES}) ON i.id = ranked.id
+                 ORDER BY ranked.position LIMIT %(limit)s
+                """,  # noqa: S608 - constants
+                collection,
+            ),
+            {
+                "ids": ranking.ids,
+                "scores": ranking.scores,
+                "named": ranking.named,
+                "limit": limit,
+                "model": collection.model,
+            },
+        )
+        return [_hit(row) for row in await cur.fetchall()]
 
 
 async def save_walk(
-    conn: AsyncConnection[Any],
-    collection: Collection,
-    walk: UUID,
-    ids: list[int],
-    scores: list[float],
-    *,
-    now: datetime,
+    conn: AsyncConnection[Any], collection: Collection, walk: UUID, ranking: Ranking, *, now: datetime
 ) -> None:
-    """Keep a ranking, so that every page of it, on any server, comes from the same list."""
+    """Keep a ranking, so that every page of it, on any server, comes from the same list; a kept one stays as it is."""
     await conn.execute(
-        "INSERT INTO walks (id, bucket, ids, scores, created_at) VALUES (%s, %s, %s, %s, %s)",
-        [walk, collection.bucket, ids, scores, now],
+        """
+        INSERT INTO walks (id, bucket, ids, scores, named, created_at) VALUES (%s, %s, %s, %s, %s, %s)
+        ON CONFLICT (id) DO NOTHING
+        """,
+        [walk, collection.bucket, ranking.ids, ranking.scores, ranking.named, now],
     )
 
 
-async def forget_walks(conn: AsyncConnection[Any], *, before: datetime) -> int:
-    """Remove the rankings made before that time; return how many."""
-    return (await conn.execute("DELETE FROM walks WHERE created_at < %s", [before])).rowcount
+async def forget_walks(conn: AsyncConnection[Any], collection: Collection, *, before: datetime, keep: int) -> int:
+    """Remove the collection's rankings made before that time, and all but the last *keep*; return how many."""
+    cur = await conn.execute(
+        """
+        DELETE FROM walks WHERE id IN (
+            SELECT id FROM walks
+             WHERE bucket = %(bucket)s
+               AND (created_at < %(before)s
+                    OR created_at <= (SELECT created_at FROM walks WHERE bucket = %(bucket)s
+                                       ORDER BY created_at DESC OFFSET %(keep)s LIMIT 1))
+               FOR UPDATE SKIP LOCKED)
+        """,
+        {"bucket": collection.bucket, "before": before, "keep": keep},
+    )
+    return cur.rowcount
 
 
 async def walk_page(
@@ -133,13 +235,14 @@ async def walk_page(
     """Return the next *limit* hits of a kept ranking behind position *after*, and the position to continue from.
 
     That position is None at the end. Images removed since are passed over, and the page is filled up behind them.
-    Returns None when there is no such ranking any more.
+    Returns None when there is no such ranking (any more).
     """
     async with conn.cursor(row_factory=dict_row) as cur:
         await cur.execute(
             for_collection(
                 f"""
-                SELECT {IMAGE_COLUMNS}, ranked.position, ranked.score, cardinality(walks.ids) AS length
+                SELECT {IMAGE_COLUMNS}, ranked.score, i.id = ANY (walks.named) AS named,
+                       ranked.position, cardinality(walks.ids) AS length
                   FROM walks, unnest(walks.ids, walks.scores) WITH ORDINALITY AS ranked (id, score, position)
                   JOIN ({IMAGE_TABLES}) ON i.id = ranked.id
                  WHERE walks.id = %(walk)s AND walks.bucket = %(bucket)s AND ranked.position > %(after)s
@@ -151,14 +254,11 @@ async def walk_page(
         )
         rows = await cur.fetchall()
     if not rows:
-        known = await conn.execute("SELECT FROM walks WHERE id = %s AND bucket = %s", [walk, collection.bucket])
+        known = await conn.execute("SELECT 1 FROM walks WHERE id = %s AND bucket = %s", [walk, collection.bucket])
         return ([], None) if await known.fetchone() else None
-    hits, position, length = [], 0, rows[0]["length"]
-    for row in rows:
-        position, score = row.pop("position"), row.pop("score")
-        del row["length"]
-        hits.append(_hit(row, score))
-    return hits, (position if position < length else None)
+    position, length = rows[-1]["position"], rows[-1]["length"]
+    page = [_hit({name: value for name, value in row.items() if name not in ("position", "length")}) for row in rows]
+    return page, (position if position < length else None)
 
 
 async def vector_of(conn: AsyncConnection[Any], collection: Collection, image_id: int) -> list[float] | None:
@@ -170,8 +270,13 @@ async def vector_of(conn: AsyncConnection[Any], collection: Collection, image_id
     return list(row[0]) if row and row[0] is not None else None
 
 
-def _hit(row: DictRow, score: float) -> Hit:
-    return Hit(Image(**{name: value for name, value in row.items() if name != "distance"}), _clamped(score))
+def _ranking(rows: Sequence[tuple[int, float]]) -> Ranking:
+    return Ranking([row[0] for row in rows], [_clamped(row[1]) for row in rows], [])
+
+
+def _hit(row: DictRow) -> Hit:
+    score, named = row.pop("score"), row.pop("named", False)
+    return Hit(Image(**row), None if score is None else _clamped(score), named)
 
 
 def _clamped(score: float) -> float:

@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 from numpy.typing import NDArray
 
-from shared.db.pool import Database
-from shared.model import Collection
+from shared.db.pool import Connection, Database
+from shared.model import Collection, Filters, Ranking
 from shared.sql import collections, search, vector_text
 
 DIMENSIONS = 32
@@ -78,7 +78,7 @@ async def test_an_exact_walk_gives_every_image_once_in_the_true_order(
     assert page[0][0].score == pytest.approx(scores[page[0][0].image.id - 1], abs=1e-3)
 
 
-async def test_a_ranking_over_the_index_is_long_enough_and_nearly_the_true_one(
+async def test_the_index_finds_as_many_as_are_asked_for_and_nearly_the_nearest(
     database: Database, collection: Collection, database_url: str
 ) -> None:
     vectors = unit(4000, seed=3)
@@ -86,16 +86,40 @@ async def test_a_ranking_over_the_index_is_long_enough_and_nearly_the_true_one(
     with psycopg.connect(database_url, autocommit=True) as conn:
         # Deleted rows stay in the index until a vacuum, and must not shorten a result.
         conn.execute("DELETE FROM b_images WHERE id % 5 = 0")
-        conn.execute("ANALYZE b_embeddings")
-    recalls = []
-    for seed in range(10):
-        query = unit(1, seed=100 + seed)[0].astype(np.float64).tolist()
-        ids, scores = await database.run(partial(search.ranking, collection=collection, query=query, depth=2000))
-        assert len(ids) == len(set(ids)) == 2000
-        assert scores == sorted(scores, reverse=True)
-        truth = [image_id for image_id in true_ranking(vectors, query) if image_id % 5]
-        recalls.append(len(set(ids[:30]) & set(truth[:30])) / 30)
-    assert np.mean(recalls) >= 0.98
+        conn.execute("UPDATE b_images SET camera = 'Canon' WHERE id % 3 = 0")
+    for filters, wanted, limit in ((Filters(), 1, 2000), (Filters(camera="canon"), 3, 900)):
+        recalls = []
+        for seed in range(10):
+            query = unit(1, seed=100 + seed)[0].astype(np.float64).tolist()
+            found = await database.run(
+                partial(search.nearest_by_index, collection=collection, query=query, filters=filters, limit=limit)
+            )
+            assert len(found.ids) == len(set(found.ids)) == limit
+            assert found.scores == sorted(found.scores, reverse=True)
+            truth = [n for n in true_ranking(vectors, query) if n % 5 and n % wanted == 0]
+            recalls.append(len(set(found.ids[:30]) & set(truth[:30])) / 30)
+        assert np.mean(recalls) >= 0.98
+
+
+@pytest.mark.parametrize("filters", [Filters(), Filters(camera="canon"), Filters(folder="a", min_width=2)])
+async def test_large_collections_are_searched_by_the_index_and_not_otherwise(
+    database: Database, collection: Collection, database_url: str, filters: Filters
+) -> None:
+    fill(database_url, unit(3000, seed=3))
+    query = unit(1, seed=1)[0].astype(np.float64).tolist()
+    plans: list[str] = []
+
+    async def explained(conn: Connection) -> None:
+        await conn.execute("LOAD 'auto_explain'")
+        await conn.execute("SET LOCAL auto_explain.log_min_duration = 0; SET LOCAL client_min_messages = log")
+        conn.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
+        await search.nearest_by_index(conn, collection, query, filters, limit=2000, leave_out=[7])
+
+    await database.run(explained)
+    plan = next(plan for plan in plans if "halfvec" in plan)
+    assert "Index Scan using b_hnsw on b_embeddings" in plan
+    assert "Sort" not in plan
+    assert "Join" not in plan
 
 
 async def test_a_walk_through_a_kept_ranking_passes_over_what_was_removed_and_fills_its_pages(
@@ -103,21 +127,39 @@ async def test_a_walk_through_a_kept_ranking_passes_over_what_was_removed_and_fi
 ) -> None:
     fill(database_url, unit(300, seed=4))
     query = unit(1, seed=5)[0].astype(np.float64).tolist()
-    ids, scores = await database.run(partial(search.ranking, collection=collection, query=query, depth=120))
-    walk = uuid4()
-    save = partial(search.save_walk, collection=collection, walk=walk, ids=ids, scores=scores, now=NOW)
-    await database.run(save)
-    first = await database.run(partial(search.walk_page, collection=collection, walk=walk, after=0, limit=50))
+    ranking = await database.run(partial(search.nearest, collection=collection, query=query, limit=120))
+    ids, walk = ranking.ids, uuid4()
+    await database.run(partial(search.save_walk, collection=collection, walk=walk, ranking=ranking, now=NOW))
+    page = partial(search.walk_page, collection=collection, walk=walk, limit=50)
+    first = await database.run(partial(page, after=0))
     assert first is not None
     assert [hit.image.id for hit in first[0]] == ids[:50]
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute("DELETE FROM b_images WHERE id = ANY(%s)", [ids[50:60]])
-    second = await database.run(partial(search.walk_page, collection=collection, walk=walk, after=first[1], limit=50))
+    second = await database.run(partial(page, after=first[1]))
     assert second is not None
     assert [hit.image.id for hit in second[0]] == ids[60:110]
-    last = await database.run(partial(search.walk_page, collection=collection, walk=walk, after=second[1], limit=50))
+    last = await database.run(partial(page, after=second[1]))
     assert last is not None
     assert ([hit.image.id for hit in last[0]], last[1]) == (ids[110:], None)
-    forget = partial(search.forget_walks, before=NOW + timedelta(seconds=1))
-    assert await database.run(forget) == 1
-    assert await database.run(partial(search.walk_page, collection=collection, walk=walk, after=0, limit=5)) is None
+
+
+async def test_kept_rankings_are_forgotten_when_they_are_old_or_many(
+    database: Database, collection: Collection
+) -> None:
+    walks = [uuid4() for _ in range(6)]
+    for age, walk in enumerate(walks):
+        made = NOW - timedelta(minutes=age)
+        await database.run(
+            partial(search.save_walk, collection=collection, walk=walk, ranking=Ranking([], [], []), now=made)
+        )
+
+    async def kept() -> list[bool]:
+        page = partial(search.walk_page, collection=collection, after=0, limit=5)
+        return [await database.run(partial(page, walk=walk)) is not None for walk in walks]
+
+    forget = partial(search.forget_walks, collection=collection)
+    assert await database.run(partial(forget, before=NOW - timedelta(minutes=4), keep=10)) == 1
+    assert await kept() == [True] * 5 + [False]
+    assert await database.run(partial(forget, before=NOW - timedelta(minutes=4), keep=3)) == 2
+    assert await kept() == [True] * 3 + [False] * 3

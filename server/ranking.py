@@ -1,0 +1,183 @@
+"""The order of what a search finds, and its pages: never short, and the same on every server.
+
+A search begins in one of two ways. Where few images come into question, all are compared with the query, exactly. Where
+many do, the index ranks the nearest of them. How it goes on is up to the cursor:
+
+- ``exact``, behind a distance and an id: all are compared again. That order is total, and needs no memory.
+- ``shown``, for what cannot be continued so: the ranking is made once more, without what the first page showed, and
+  kept in the database as a *walk*. Continuing by distance over the index would skip images, and an order that was mixed
+  from two shifts with every image that arrives.
+- ``walk``, behind a position of a kept ranking.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from server.problems import Problem
+from server.query import Query
+from shared.db.pool import Connection, Database
+from shared.model import Collection, Filters, Hit, Named, Ranking
+from shared.sql import keywords, reembed, search
+from shared.sql.filters import EVERYTHING
+
+# Up to here all vectors are compared with the query, and a walk goes to the end.
+EXACT_UP_TO = 20_000
+# Beyond it a walk is this long.
+DEPTH = 2_000
+# So long a walk is kept, and so many of a collection.
+LIFETIME = timedelta(hours=1)
+WALKS = 1_000
+
+# The constant of reciprocal rank fusion: Cormack, Clarke and Büttcher 2009 (SIGIR, "Reciprocal Rank Fusion outperforms
+# Condorcet and individual Rank Learning Methods").
+K = 60
+
+Position = list[Any]
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search in one collection. ``threshold`` is the score below which a match is weak, if that is known; with
+    ``strict`` there are none of these.
+    """
+
+    collection: Collection
+    query: Query
+    filters: Filters
+    threshold: float | None
+    strict: bool
+
+    async def page(
+        self, database: Database, position: Position | None, cursor: str | None, *, limit: int
+    ) -> tuple[list[Hit], Position | None]:
+        """Return the *limit* hits from *position* on, which *cursor* holds, and the position behind them, if any."""
+        match position:
+            case None:
+                return await database.read(lambda conn: self._first(conn, limit))
+            case ["exact", distance, image_id]:
+                after = (float(distance), int(image_id))
+                return await database.read(lambda conn: self._compared(conn, limit, after))
+            case ["shown", ids]:
+                walk = uuid5(NAMESPACE_URL, cursor or "")
+                return await database.run(lambda conn: self._rest(conn, limit, walk, ids))
+            case ["walk", walk, last]:
+                return await database.run(lambda conn: self._kept(conn, limit, UUID(walk), last))
+        raise Problem(400, "cursor is from another version of Image Browser: search again")
+
+    async def _first(self, conn: Connection, limit: int) -> tuple[list[Hit], Position | None]:
+        few, named = await self._begin(conn)
+        if few and not named:
+            return await self._compared(conn, limit, None)
+        depth = max(DEPTH, limit + 1) if named else min(DEPTH, limit + 1)
+        ranking = await self._ranked(conn, named, depth=depth, few=few)
+        hits = await search.hits(conn, self.collection, ranking, limit=limit)
+        return hits, ["shown", [hit.image.id for hit in hits]] if len(ranking.ids) > limit else None
+
+    async def _rest(
+        self, conn: Connection, limit: int, walk: UUID, shown: list[int]
+    ) -> tuple[list[Hit], Position | None]:
+        if await search.walk_page(conn, self.collection, walk, after=0, limit=1) is None:
+            few, named = await self._begin(conn)
+            ranking = await self._ranked(conn, named, depth=EXACT_UP_TO if few else DEPTH, few=few)
+            now = datetime.now(UTC)
+            await search.forget_walks(conn, self.collection, before=now - LIFETIME, keep=WALKS)
+            await search.save_walk(conn, self.collection, walk, _without(ranking, shown), now=now)
+        return await self._kept(conn, limit, walk, 0)
+
+    async def _kept(self, conn: Connection, limit: int, walk: UUID, last: int) -> tuple[list[Hit], Position | None]:
+        found = await search.walk_page(conn, self.collection, walk, after=last, limit=limit)
+        if found is None:
+            raise Problem(400, "cursor is too old: its ranking is no longer kept; search again")
+        hits, position = found
+        return hits, ["walk", str(walk), position] if position else None
+
+    async def _compared(
+        self, conn: Connection, limit: int, after: tuple[float, int] | None
+    ) -> tuple[list[Hit], Position | None]:
+        if after:
+            await reembed.check_model(conn, self.collection)
+        found = await search.exact(
+            conn,
+            self.collection,
+            self.query.vector.tolist(),
+            self.filters,
+            limit=limit + 1,
+            after=after,
+            leave_out=self.query.leave_out,
+            lowest=self.threshold if self.strict else None,
+        )
+        hits = [hit for hit, _ in found[:limit]]
+        return hits, ["exact", found[limit - 1][1], hits[-1].image.id] if len(found) > limit else None
+
+    async def _begin(self, conn: Connection) -> tuple[bool, list[int]]:
+        """Return whether few images come into question, and the ids of those that are called like the query."""
+        await reembed.check_model(conn, self.collection)
+        named = []
+        if self.query.words:
+            named = await keywords.find(
+                conn, self.collection, self.query.words, self.filters, leave_out=self.query.leave_out
+            )
+        few = await search.embedded(conn, self.collection) <= EXACT_UP_TO
+        if not few and self.filters != EVERYTHING:
+            few = await search.are_few(conn, self.collection, self.filters, at_most=EXACT_UP_TO)
+        return few, named
+
+    async def _ranked(self, conn: Connection, named: list[int], *, depth: int, few: bool) -> Ranking:
+        """Return the *depth* images nearest to the query, with those that are called like it in their places."""
+        vector = self.query.vector.tolist()
+        wanted = conn, self.collection, vector, self.filters
+        visual = None
+        if not few:
+            visual = await search.nearest_by_index(*wanted, limit=depth, leave_out=self.query.leave_out)
+        if visual is None or len(visual.ids) < depth:
+            visual = await search.nearest(*wanted, limit=depth, leave_out=self.query.leave_out)
+        called = await keywords.weigh(conn, self.collection, self.query.words or "", vector, named) if named else []
+        return fused(visual, called, threshold=self.threshold, strict=self.strict)
+
+
+def fused(visual: Ranking, named: Sequence[Named], *, threshold: float | None, strict: bool) -> Ranking:
+    """Return one ranking of what looks like a query and what is called like it, by reciprocal rank fusion.
+
+    Images whose very name was asked for come first, weak ones last (or not at all, if *strict*). Of the images that
+    the words name equally well each has the mean of their ranks: a word that names one image brings it to the top, a
+    folder of hundreds is moved up by little.
+    """
+    scores = dict(zip(visual.ids, visual.scores, strict=True)) | {image.id: image.score for image in named}
+    points = dict.fromkeys(scores, 0.0)
+    for rank, image_id in enumerate(visual.ids[:DEPTH], start=1):
+        points[image_id] += 1 / (K + rank)
+    before = 0
+    by_words = sorted(named, key=_how_well, reverse=True)
+    for _, equals in groupby(by_words, _how_well):
+        tied = [image.id for image in equals]
+        for image_id in tied:
+            points[image_id] += 1 / (K + before + (len(tied) + 1) / 2)
+        before += len(tied)
+    first = {image.id for image in named if image.exact}
+    not_weak = {image.id for image in named}
+
+    def is_weak(image_id: int) -> bool:
+        score = scores[image_id]
+        return image_id not in not_weak and threshold is not None and score is not None and score < threshold
+
+    # Sorting is stable: images without points keep their order.
+    order = sorted(scores, key=lambda image_id: (image_id not in first, is_weak(image_id), -points[image_id]))
+    if strict:
+        order = [image_id for image_id in order if not is_weak(image_id)]
+    return Ranking(order, [scores[image_id] for image_id in order], [image.id for image in named])
+
+
+def _how_well(image: Named) -> tuple[bool, float]:
+    return image.exact, image.relevance
+
+
+def _without(ranking: Ranking, shown: list[int]) -> Ranking:
+    gone = frozenset(shown)
+    kept = [
+        (image_id, score) for image_id, score in zip(ranking.ids, ranking.scores, strict=True) if image_id not in gone
+    ]
+    return Ranking([image_id for image_id, _ in kept], [score for _, score in kept], ranking.named)

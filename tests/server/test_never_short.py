@@ -1,0 +1,225 @@
+"""Searches are walked page by page on a real PostgreSQL, and held against brute force in NumPy."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+import pytest_asyncio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from server import ranking
+from server.query import Query
+from server.ranking import Search
+from shared.db.pool import Database
+from shared.model import Collection, Filters, Hit
+from shared.sql import collections, vector_text
+
+DIMENSIONS = 16
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FOLDERS = ["", "a/", "a/b/", "ab/", "a0/"]
+CAMERAS = [None, "Canon", "Nikon"]
+
+# The examples share one database, which each of them fills anew.
+EXAMPLES = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@dataclass
+class Filled:
+    """A collection with random images: image ``n`` has the id ``n + 1``, and what the arrays hold at ``n``."""
+
+    collection: Collection
+    vectors: NDArray[np.float16]  # [images, DIMENSIONS]
+    pending: NDArray[np.bool_]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def wanted(self, filters: Filters) -> set[int]:
+        """Return the ids of those that the filters let pass."""
+        return {n + 1 for n, row in enumerate(self.rows) if _passes(row, filters)}
+
+    def ranked(self, query: NDArray[np.float32], among: set[int]) -> dict[int, float]:
+        """Return the ids and scores of those that have a vector, nearest first."""
+        scores = self.vectors.astype(np.float64) @ query.astype(np.float64)
+        ids = [n + 1 for n in range(len(scores)) if not self.pending[n] and n + 1 in among]
+        return {image_id: scores[image_id - 1] for image_id in sorted(ids, key=lambda i: (-scores[i - 1], i))}
+
+
+def _passes(row: dict[str, Any], filters: Filters) -> bool:
+    folder, taken = filters.folder, row["taken_at"]
+    return (
+        (filters.camera is None or (row["camera"] or "").lower() == filters.camera.lower())
+        and (folder is None or row["key"].startswith(f"{folder}/"))
+        and (filters.taken_after is None or (taken is not None and taken >= filters.taken_after))
+        and (filters.taken_before is None or (taken is not None and taken < filters.taken_before))
+        and (filters.orientation is None or filters.orientation == _orientation(row["width"], row["height"]))
+        and (filters.type is None or row["content_type"] == filters.type)
+        and all(
+            (low is None or row[side] >= low) and (high is None or row[side] <= high)
+            for side, low, high in (
+                ("width", filters.min_width, filters.max_width),
+                ("height", filters.min_height, filters.max_height),
+                ("size", filters.min_size, filters.max_size),
+            )
+        )
+    )
+
+
+def _orientation(width: int, height: int) -> str:
+    return "landscape" if width > height else "portrait" if width < height else "square"
+
+
+def fill(database_url: str, collection: Collection, count: int, *, seed: int, pending: float = 0.1) -> Filled:
+    """Fill the collection anew: images in clusters, as photos are, some of them twins, some without a vector."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(5, DIMENSIONS))
+    vectors = centres[rng.integers(0, 5, count)] + rng.normal(size=(count, DIMENSIONS)) * 0.4
+    if count:
+        twins = rng.integers(0, count, count // 10)
+        vectors[rng.integers(0, count, count // 10)] = vectors[twins]
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    rows = [
+        {
+            "key": f"{FOLDERS[rng.integers(len(FOLDERS))]}{n:06}.jpg",
+            "camera": CAMERAS[rng.integers(len(CAMERAS))],
+            "taken_at": None if rng.random() < 0.2 else NOW - timedelta(days=int(rng.integers(0, 9))),
+            "width": int(rng.integers(1, 5)),
+            "height": int(rng.integers(1, 5)),
+            "size": int(rng.integers(1, 9)),
+            "content_type": ["image/jpeg", "image/png"][rng.integers(2)],
+        }
+        for n in range(count)
+    ]
+    filled = Filled(collection, vectors, rng.random(count) < pending, rows)
+    with psycopg.connect(database_url) as conn:
+        conn.execute("TRUNCATE b_images, b_embeddings, b_queue, b_files, b_counts, walks RESTART IDENTITY")
+        _insert(conn, filled, range(count))
+    return filled
+
+
+def _insert(conn: psycopg.Connection[Any], filled: Filled, numbers: range) -> None:
+    columns = ["key", "camera", "taken_at", "width", "height", "size", "content_type"]
+    with conn.cursor().copy(
+        f"COPY b_images (r2_key, {', '.join(columns[1:])},"
+        " created_at, origin, sha256, derivatives, truncated, keywords) FROM STDIN"
+    ) as copy:
+        for n in numbers:
+            row = filled.rows[n]
+            # Some were uploaded in the same moment.
+            made = NOW + timedelta(seconds=n // 3)
+            copy.write_row([*(row[name] for name in columns), made, "folder", row["key"].encode(), False, False, []])
+    with conn.cursor().copy("COPY b_embeddings (id, r2_key, embedding, created_at) FROM STDIN") as copy:
+        for n in numbers:
+            text = None if filled.pending[n] else vector_text(filled.vectors[n].astype(np.float64).tolist())
+            copy.write_row([n + 1, filled.rows[n]["key"], text, NOW])
+    with conn.cursor().copy("COPY b_queue (id, model, due_at) FROM STDIN") as copy:
+        for n in numbers:
+            if filled.pending[n]:
+                copy.write_row([n + 1, "m", NOW])
+
+
+def a_query(seed: int) -> NDArray[np.float32]:
+    """Return a random unit vector."""
+    vector = np.random.default_rng(seed).normal(size=DIMENSIONS)
+    return (vector / np.linalg.norm(vector)).astype(np.float16).astype(np.float32)
+
+
+async def walk(
+    database: Database,
+    sought: Search,
+    *,
+    limit: int,
+    between: Callable[[], None] = lambda: None,
+) -> list[list[Hit]]:
+    """Return the pages of a search, to its end; *between* is called behind each."""
+    pages: list[list[Hit]] = []
+    position: Any = None
+    while True:
+        # What stands in a cursor has been through JSON.
+        cursor = json.dumps(position)
+        hits, position = await sought.page(database, json.loads(cursor), cursor, limit=limit)
+        pages.append(hits)
+        if position is None:
+            return pages
+        assert len(pages) < 10_000
+        between()
+
+
+def check_pages(pages: list[list[Hit]], *, limit: int) -> list[int]:
+    """Return the ids of all hits, after making sure that every page is full to the end and nothing comes twice."""
+    assert all(len(page) == limit for page in pages[:-1])
+    ids = [hit.image.id for page in pages for hit in page]
+    assert len(set(ids)) == len(ids)
+    assert len(pages) == 1 or pages[-1]
+    return ids
+
+
+@pytest_asyncio.fixture
+async def collection(database: Database) -> Collection:
+    return await database.run(partial(collections.ensure, bucket="b", model="m", dimensions=DIMENSIONS, now=NOW))
+
+
+some_filters = st.builds(
+    Filters,
+    taken_after=st.none() | st.integers(0, 9).map(lambda days: NOW - timedelta(days=days)),
+    taken_before=st.none() | st.integers(0, 9).map(lambda days: NOW - timedelta(days=days)),
+    camera=st.sampled_from([None, None, None, "canon", "NIKON", "Leica"]),
+    folder=st.sampled_from([None, None, None, "a", "a/b", "ab", "b", "A"]),
+    orientation=st.sampled_from([None, None, None, "landscape", "portrait", "square"]),
+    type=st.sampled_from([None, None, "image/png"]),
+    min_width=st.none() | st.integers(0, 5),
+    max_height=st.none() | st.integers(0, 5),
+    max_size=st.none() | st.integers(0, 9),
+)
+
+
+@EXAMPLES
+@given(
+    count=st.integers(0, 150),
+    seed=st.integers(0, 2**32),
+    limit=st.integers(1, 60),
+    filters=st.just(Filters()) | some_filters,
+    exact_up_to=st.sampled_from([20_000, 40, 0]),
+    depth=st.sampled_from([2_000, 33]),
+    leave_out=st.frozensets(st.integers(1, 150), max_size=3),
+)
+async def test_a_walk_finds_all_that_there_is_each_once_and_nearest_first(
+    database: Database,
+    collection: Collection,
+    database_url: str,
+    count: int,
+    seed: int,
+    limit: int,
+    filters: Filters,
+    exact_up_to: int,
+    depth: int,
+    leave_out: frozenset[int],
+) -> None:
+    filled = fill(database_url, collection, count, seed=seed)
+    query = a_query(seed + 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "EXACT_UP_TO", exact_up_to)
+        patch.setattr(ranking, "DEPTH", depth)
+        sought = Search(collection, Query(query, "q", leave_out=leave_out), filters, threshold=None, strict=False)
+        pages = await walk(database, sought, limit=limit)
+    found = check_pages(pages, limit=limit)
+    truth = filled.ranked(query, filled.wanted(filters) - leave_out)
+    embedded = int(np.sum(~filled.pending))
+    to_the_end = embedded <= exact_up_to or len(filled.wanted(filters)) <= exact_up_to
+    assert len(found) == (len(truth) if to_the_end else min(len(truth), depth))
+    best = list(truth.values())[: len(found)]
+    assert [truth[image_id] for image_id in found] == pytest.approx(best, abs=2e-3)
+    scores = [hit.score for page in pages for hit in page]
+    assert scores == pytest.approx([truth[image_id] for image_id in found], abs=2e-3)
+    assert scores == sorted(scores, reverse=True)
