@@ -66,8 +66,8 @@ async def _fill(context: dict[str, Any], app: Services, collection: Collection, 
     context["stream_url"] = "/api/stats/stream?" + urlencode({"bucket": collection.bucket})
     context["notice"] = app.notice(collection)
     asked = parameters.read(parameters.Gallery, query)
-    page = await _page(context, app, collection, asked)
     context["terms"] = await _chips(app, collection, asked.terms()[1 if asked.q else 0 :])
+    page = await _page(context, app, collection, asked)
     context["images"] = page.images
     if page.next_cursor:
         context["next_page"] = page_url(query, cursor=page.next_cursor)

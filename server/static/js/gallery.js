@@ -468,7 +468,7 @@ class Gallery {
     $("message").hidden = error === null;
     if (error === null) return;
     $("empty")?.remove();
-    $("message").replaceChildren(...errorNotice(error, again));
+    $("message").replaceChildren(...errorNotice(error, { state: this.state, again }));
   }
 
   #busy(busy) {

@@ -59,11 +59,25 @@ export function endNotice(kind, { state, count, retry }) {
 
 const loosened = (state) => ({ ...state, view: "", filters: state.filters.filter(([name]) => name !== "strict") });
 
-/** What went wrong, in the server's words, and a way to try again. */
-export function errorNotice(error, again) {
+/** What went wrong with a state, in the server's words where it is not the reader's to mend, and what can be done. */
+export function errorNotice(error, { state, again }) {
   const text = document.createElement("div");
-  text.append(paragraph("This did not work", "message-title"), paragraph(error.message));
   const sign = document.getElementById("warning-template").content.cloneNode(true);
+  const kept = state.terms.filter(({ kind }) => kind !== "query_image");
+  if (error.status === 401) {
+    const target = encodeURIComponent(location.pathname + location.search);
+    text.append(paragraph("You are signed out", "message-title"), paragraph("Sign in to see these images."));
+    return [sign, text, button("a", "Sign in", { href: `/sign-in?next=${target}` })];
+  }
+  if (kept.length < state.terms.length && /query_image/.test(error.message)) {
+    const title = "Your picture is no longer known here";
+    text.append(paragraph(title, "message-title"), paragraph("A picture is kept for some days: give it once more."));
+    const rest = address.page({ ...state, view: "", terms: kept });
+    const without = button("a", "Search without it", { href: rest });
+    without.dataset.nav = "";
+    return [sign, text, without];
+  }
+  text.append(paragraph("This did not work", "message-title"), paragraph(error.message));
   return [sign, text, retryButton(again)];
 }
 
@@ -84,14 +98,14 @@ function link(text, state) {
   return element;
 }
 
-function retryButton(action) {
-  const button = document.createElement("button");
-  button.className = "button";
-  button.type = "button";
-  button.textContent = "Try again";
-  button.addEventListener("click", action);
-  return button;
+function button(tag, text, properties) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.className = "button";
+  element.textContent = text;
+  return element;
 }
+
+const retryButton = (action) => button("button", "Try again", { type: "button", onclick: action });
 
 function paragraph(text, className = "") {
   const element = document.createElement("p");
