@@ -7,6 +7,7 @@ from shared import wiring
 from shared.db import pool
 from shared.decoding import Decoder
 from shared.errors import ImageBrowserError
+from shared.sql import calibrations
 from syncer.settings import SyncerSettings
 
 
@@ -25,6 +26,7 @@ async def examine(settings: SyncerSettings) -> list[Finding]:
         await _finding("database", _database(settings)),
         await _finding("store", _store(settings)),
         await _finding("model", _model(settings)),
+        await _finding("weak matches", _calibrations(settings)),
     ]
 
 
@@ -69,3 +71,14 @@ async def _model(settings: SyncerSettings) -> str:
     finally:
         await embedder.close()
         await decoder.close()
+
+
+async def _calibrations(settings: SyncerSettings) -> str:
+    async with wiring.open_database(settings, max_connections=1, patience=0) as database:
+        missing = await database.run(calibrations.uncalibrated)
+    # The offline model has a background of its own.
+    buckets = [bucket for bucket, model in missing if wiring.kind_of(model) != "offline"]
+    if not buckets:
+        return "every collection has something to judge matches by"
+    remedy = " and ".join(f"`syncer calibrate --bucket {bucket}`" for bucket in buckets[:3])
+    return f"not marked in {len(buckets)} collections, until {remedy} measured them"

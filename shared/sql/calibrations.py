@@ -55,18 +55,20 @@ async def save(conn: AsyncConnection[Any], bucket: str, model: str, measured: Ca
     )
 
 
-async def uncalibrated(conn: AsyncConnection[Any], models_with_background: tuple[str, ...]) -> list[str]:
-    """Return the buckets whose collection has a model without a background of its own, and no measurement for it."""
+async def uncalibrated(conn: AsyncConnection[Any]) -> list[tuple[str, str]]:
+    """Return bucket and model of the collections in which nothing was measured with the model that they have now."""
+    # Who asks may not have applied the migration.
+    row = await (await conn.execute("SELECT to_regclass('calibrations') IS NOT NULL")).fetchone()
+    if not row or not row[0]:
+        return []
     cur = await conn.execute(
         """
-        SELECT bucket FROM collections AS c
-         WHERE NOT model = ANY (%s) AND NOT EXISTS (
-               SELECT FROM calibrations AS m WHERE m.bucket = c.bucket AND m.model = c.model)
+        SELECT bucket, model FROM collections AS c
+         WHERE NOT EXISTS (SELECT FROM calibrations AS m WHERE m.bucket = c.bucket AND m.model = c.model)
          ORDER BY bucket
-        """,
-        [list(models_with_background)],
+        """
     )
-    return [row[0] for row in await cur.fetchall()]
+    return await cur.fetchall()
 
 
 async def random_vectors(conn: AsyncConnection[Any], collection: Collection, *, limit: int) -> list[list[float]]:
