@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 import socket
 import sys
@@ -19,20 +20,24 @@ from shared import images, progress, settings, wiring
 from shared.db import migrate, names
 from shared.db.pool import Connection, Database
 from shared.decoding import Decoder
-from shared.embedders import Embedder
+from shared.embedders import Embedder, HasBackground
 from shared.errors import ImageBrowserError, SettingsError
-from shared.model import Collection
+from shared.model import Collection, Shadow
 from shared.progress import Status
 from shared.sql import collections, queue, stats
 from shared.stores import ObjectStore
-from syncer import doctor, reembed, report
+from syncer import calibrate, doctor, reembed, report
 from syncer.adopt import Adoption
 from syncer.drop import drop_objects
 from syncer.embed import Embedding, Policy
+from syncer.gone import Deletion
 from syncer.outage import Outages
+from syncer.patterns import IGNORE_FILE, Selection
+from syncer.preview import Preview
 from syncer.progress import Progress
 from syncer.settings import SyncerSettings
 from syncer.upload import Uploader
+from syncer.watch import Settling, Watch
 
 DONE, COULD_NOT_RUN, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -122,9 +127,29 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--source", help="what this folder is known by, where host and path change between runs")
         command.add_argument("--upload-concurrency", type=int, metavar="N", help="uploads at once (8)")
         command.add_argument("--no-derivatives", action="store_true", help="make no thumbnails and previews")
+        command.add_argument(
+            "--include", action="append", default=[], metavar="PATTERN", help="take only files that match (repeatable)"
+        )
+        command.add_argument(
+            "--exclude",
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help=f"leave files and folders out (repeatable), as patterns in files named {IGNORE_FILE} do; patterns are"
+            " those of gitignore; what is left out is not looked at, and so never deleted",
+        )
+        command.add_argument(
+            "--delete",
+            action="store_true",
+            help="remove the images that this folder brought and no longer holds; never more than a tenth of them,"
+            " nor those of a folder that is empty now, without --yes",
+        )
+        command.add_argument("--yes", action="store_true", help="with --delete: however many they are")
+        command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
 
     sync = add("sync", _sync, "upload what is new or changed, and embed until nothing is pending")
     add_folder(sync)
+    sync.add_argument("--watch", action="store_true", help="keep running, and pick changes up within a second")
     sync.add_argument("--embed-concurrency", type=int, metavar="N", help="model calls at once (3)")
     upload = add("upload", _upload, "upload what is new or changed, without embedding it")
     add_folder(upload)
@@ -162,10 +187,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="remove the vectors beside those in use: of a re-embedding that is given up, or of the previous model",
     )
+    again.add_argument("--yes", action="store_true", help="switch also if more than a tenth of the vectors are lost")
     drop = add("drop", _drop, "remove a collection: its rows, and the objects that were put into the bucket for it")
     drop.add_argument("--bucket", help="the bucket (default: BUCKET)")
     drop.add_argument("--yes", action="store_true", help="really do it")
     drop.add_argument("--keep-objects", action="store_true", help="remove the rows alone")
+    calibrate = add("calibrate", _calibrate, "measure what nonsense scores in a collection, so that weak matches show")
+    calibrate.add_argument("--bucket", help="the bucket (default: BUCKET)")
     add("doctor", _doctor, "check every setting and connection, and say what to do")
     add("buckets", _buckets, "list collections")
     add("migrate", _migrate, "bring the database to the form that this version expects")
@@ -195,7 +223,7 @@ async def _parts(arguments: argparse.Namespace) -> AsyncIterator[Parts]:
     """The database, migrated, and what shows progress."""
     loaded = _load(arguments)
     shown = Progress(quiet=arguments.json)
-    patience = loaded.outage_patience_seconds
+    patience = math.inf if getattr(arguments, "watch", False) else loaded.outage_patience_seconds
     connections = loaded.upload_concurrency + loaded.embed_concurrency + 3
     async with wiring.open_database(
         loaded, max_connections=connections, patience=patience, waiting=shown.waiting
@@ -241,11 +269,15 @@ def _embedder_for(parts: Parts, model: str | None, bucket: str, decoder: Decoder
 
 async def _sync(arguments: argparse.Namespace) -> int:
     folder = _folder(arguments.folder)
+    if arguments.dry_run:
+        return await _dry_run(arguments, folder)
     return await _transfer(arguments, partial(_bring_folder, folder), bucket=folder.name)
 
 
 async def _upload(arguments: argparse.Namespace) -> int:
     folder = _folder(arguments.folder)
+    if arguments.dry_run:
+        return await _dry_run(arguments, folder)
     return await _transfer(arguments, partial(_bring_folder, folder), bucket=folder.name, embed=False)
 
 
@@ -267,6 +299,7 @@ class Transfer:
     store: ObjectStore
     decoder: Decoder
     arrived: Callable[[], None]
+    withheld: str = ""  # what was not deleted though that was asked for, and why
 
 
 async def _transfer(
@@ -295,10 +328,11 @@ async def _transfer(
         await parts.outages.outlast(store.prepare)
 
         embedding = _embedding(parts, collection, embedder, store)
+        transfer = Transfer(arguments, parts, collection, store, decoder, embedding.arrived)
 
         async def first_phase() -> None:
             if bring:
-                await bring(Transfer(arguments, parts, collection, store, decoder, embedding.arrived))
+                await bring(transfer)
             embedding.no_more_to_come()
 
         with parts.progress.shown():
@@ -309,7 +343,7 @@ async def _transfer(
                     if embed:
                         phases.create_task(embedding.run())
                 watching.cancel()
-        return await _summary(arguments, parts, collection)
+        return await _summary(transfer)
 
 
 def _embedding(parts: Parts, collection: Collection, embedder: Embedder, store: ObjectStore) -> Embedding:
@@ -358,11 +392,14 @@ async def _ensure_collection(parts: Parts, bucket: str | None, decoder: Decoder)
 
 async def _bring_folder(folder: Path, transfer: Transfer) -> None:
     arguments, settings = transfer.arguments, transfer.parts.settings
+    # Only `syncer sync` can watch.
+    watch: bool = getattr(arguments, "watch", False)
+    selection, settling = _selection(arguments, folder), Settling()
     uploader = Uploader(
         folder,
         transfer.collection,
-        source=arguments.source or f"{socket.gethostname()}:{folder}",
-        suffixes=images.EXTENSIONS,
+        source=_source(arguments, folder),
+        selection=selection,
         database=transfer.parts.database,
         store=transfer.store,
         decoder=transfer.decoder,
@@ -371,8 +408,44 @@ async def _bring_folder(folder: Path, transfer: Transfer) -> None:
         arrived=transfer.arrived,
         concurrency=settings.upload_concurrency,
         derivatives=not arguments.no_derivatives,
+        deletion=_deletion(arguments),
+        at_rest=settling.at_rest if watch else lambda file: True,
     )
-    await uploader.run()
+    if watch:
+        await Watch(folder, selection, uploader, settling, transfer.parts.progress).run()
+    if not await uploader.run():
+        transfer.parts.progress.say("another syncer is bringing this folder over, and a further one waits to be next")
+    transfer.withheld = uploader.withheld
+
+
+def _source(arguments: argparse.Namespace, folder: Path) -> str:
+    return arguments.source or f"{socket.gethostname()}:{folder}"
+
+
+def _selection(arguments: argparse.Namespace, folder: Path) -> Selection:
+    return Selection(folder, images.EXTENSIONS, include=arguments.include, exclude=arguments.exclude)
+
+
+def _deletion(arguments: argparse.Namespace) -> Deletion:
+    return Deletion(wanted=arguments.delete, confirmed=arguments.yes)
+
+
+async def _dry_run(arguments: argparse.Namespace, folder: Path) -> int:
+    """Say what a run would do; neither the bucket nor the database is changed."""
+    loaded = _load(arguments)
+    bucket = names.check_bucket(loaded.bucket or folder.name)
+    patience = loaded.outage_patience_seconds
+    async with wiring.open_database(loaded, max_connections=2, patience=patience) as database:
+        preview = Preview(
+            folder,
+            bucket,
+            source=_source(arguments, folder),
+            selection=_selection(arguments, folder),
+            database=database,
+            deletion=_deletion(arguments),
+        )
+        await report.dry_run(preview, as_one_object=arguments.json)
+    return DONE
 
 
 async def _bring_bucket(transfer: Transfer) -> None:
@@ -401,19 +474,23 @@ async def _measure(parts: Parts, collection: Collection) -> None:
         await asyncio.sleep(1)
 
 
-async def _summary(arguments: argparse.Namespace, parts: Parts, collection: Collection) -> int:
-    row = await parts.database.run(partial(_read, collection=collection))
+async def _summary(transfer: Transfer) -> int:
+    parts, withheld = transfer.parts, transfer.withheld
+    row = await parts.database.run(partial(_read, collection=transfer.collection))
     done = parts.progress.counts
-    if arguments.json:
-        brought = {what: done[what] for what in ("uploaded", "adopted", "unchanged")}
-        report.as_json(row.as_json() | brought | {"embedded_now": done["embedded"]})
+    if transfer.arguments.json:
+        brought = {what: done[what] for what in ("uploaded", "adopted", "moved", "deleted", "unchanged")}
+        report.as_json(row.as_json() | brought | {"embedded_now": done["embedded"], "withheld": withheld or None})
     else:
-        brought_now = "adopted" if done["adopted"] else "uploaded"
-        print(
-            f"{done[brought_now]} {brought_now}, {done['unchanged']} unchanged, {done['embedded']} embedded by this run"
-        )
+        seldom = ("adopted", "moved", "deleted")
+        brought_now = [f"{done[what]} {what}" for what in ("uploaded", *seldom) if done[what] or what not in seldom]
+        print(f"{', '.join(brought_now)}, {done['unchanged']} unchanged, {done['embedded']} embedded by this run")
         report.status([row])
-    return SOME_FAILED if row.failed else DONE
+    if withheld:
+        print(f"syncer: {withheld}", file=sys.stderr)
+    if row.failed or done["failed"]:
+        return SOME_FAILED
+    return COULD_NOT_RUN if withheld else DONE
 
 
 async def _read(conn: Connection, collection: Collection) -> Status:
@@ -424,14 +501,25 @@ async def _status(arguments: argparse.Namespace) -> int:
     async with _parts(arguments) as parts:
         chosen = [await _existing(parts)] if arguments.bucket else await parts.database.run(collections.every)
 
-        async def every(conn: Connection) -> list[Status]:
-            return [await _read(conn, c) for c in chosen]
+        async def every(conn: Connection) -> list[tuple[Status, tuple[Shadow, Status] | None]]:
+            rows = []
+            for c in chosen:
+                found = await reembed.beside(conn, c)
+                rows.append((await _read(conn, c), (found[0], await _read(conn, found[1])) if found else None))
+            return rows
 
         rows = await parts.database.run(every)
     if arguments.json:
-        report.as_json({"buckets": [row.as_json() for row in rows]})
+        report.as_json(
+            {
+                "buckets": [
+                    row.as_json() | {"beside": beside[1].as_json() | {"state": beside[0].state} if beside else None}
+                    for row, beside in rows
+                ]
+            }
+        )
     else:
-        report.status(rows)
+        report.status([row for row, _ in rows], {row.bucket: beside for row, beside in rows if beside})
     return DONE
 
 
@@ -449,9 +537,13 @@ async def _failed(arguments: argparse.Namespace) -> int:
 async def _retry(arguments: argparse.Namespace) -> int:
     async with _parts(arguments) as parts:
         collection = await _existing(parts)
-        n = await parts.database.run(
-            partial(queue.retry, collection=collection, model=collection.model, key=arguments.key)
-        )
+
+        async def put_back(conn: Connection) -> int:
+            beside = await reembed.beside(conn, collection)
+            models = [collection.model, *([beside[1].model] if beside else [])]
+            return sum([await queue.retry(conn, collection, model, key=arguments.key) for model in models])
+
+        n = await parts.database.run(put_back)
     if arguments.json:
         report.as_json({"bucket": collection.bucket, "retried": n})
     else:
@@ -473,7 +565,7 @@ async def _reembed(arguments: argparse.Namespace) -> int:
         if arguments.rollback:
             await reembed.roll_back(parts.database, collection)
         else:
-            await _fill_and_switch(parts, collection)
+            await _fill_and_switch(parts, collection, yes=arguments.yes)
         switched = await _existing(parts)
         row = await parts.database.run(partial(_read, collection=switched))
         failures = await parts.database.run(partial(queue.failures, collection=switched, model=switched.model))
@@ -486,7 +578,7 @@ async def _reembed(arguments: argparse.Namespace) -> int:
     return SOME_FAILED if row.failed else DONE
 
 
-async def _fill_and_switch(parts: Parts, collection: Collection) -> None:
+async def _fill_and_switch(parts: Parts, collection: Collection, *, yes: bool) -> None:
     if parts.settings.embedder is None:
         raise SettingsError("no model is named: give --embedder replicate, clip or offline")
     concurrency = parts.settings.embed_concurrency
@@ -505,8 +597,23 @@ async def _fill_and_switch(parts: Parts, collection: Collection) -> None:
         with parts.progress.shown():
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(_measure(parts, beside))
-                await reembed.fill_and_switch(parts.database, collection, embedder.name, fill)
+                await reembed.fill_and_switch(parts.database, collection, embedder.name, fill, yes=yes)
                 watching.cancel()
+
+
+async def _calibrate(arguments: argparse.Namespace) -> int:
+    async with _parts(arguments) as parts, contextlib.AsyncExitStack() as stack:
+        collection = await _existing(parts)
+        decoder = Decoder()
+        stack.push_async_callback(decoder.close)
+        embedder = _embedder_for(parts, collection.model, collection.bucket, decoder)
+        stack.push_async_callback(embedder.close)
+        measured = await calibrate.calibrate(parts.database, collection, embedder)
+    if arguments.json:
+        report.as_json({"bucket": collection.bucket, "model": embedder.name} | vars(measured))
+    else:
+        report.calibration(collection, measured, own_background=isinstance(embedder, HasBackground))
+    return DONE
 
 
 async def _buckets(arguments: argparse.Namespace) -> int:

@@ -56,6 +56,14 @@ class Progress:
         """Count an object of the bucket that was indexed."""
         self._count("adopted")
 
+    def moved(self) -> None:
+        """Count a file whose image has come with it from another name."""
+        self._count("moved")
+
+    def deleted(self, images: int) -> None:
+        """Count images that were removed because their files are gone."""
+        self._count("deleted", images)
+
     def kept(self) -> None:
         """Count a file or object that is as it was."""
         self._count("unchanged")

@@ -1,16 +1,28 @@
 """Lists the images in a folder."""
 
+import hashlib
 import os
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.errors import ImageRefused, Reason
+from shared.errors import ImageRefused, Reason, SettingsError
+from syncer.patterns import Selection
+
+# Nanoseconds within which a file system may give two writes the same times.
+CLOCK_STEP = 20_000_000
+
+Inode = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file as it was when the folder was listed; ``path`` is relative to the folder, with ``/`` between its parts."""
+    """A file as it was when the folder was listed; ``path`` is relative to the folder, with ``/`` between its parts.
+
+    ``ctime_ns`` is 0 where the file had changed so recently that another change could leave all its times as they are:
+    then the next sync looks at its content again.
+    """
 
     path: str
     absolute: Path
@@ -31,35 +43,87 @@ class Unlisted:
     refusal: ImageRefused
 
 
-def scan(folder: Path, suffixes: Collection[str]) -> Iterator[LocalFile | Unlisted]:
-    """Yield the files below *folder* whose names end in *suffixes* (lower case), by path in UTF-8 byte order.
+def scan(folder: Path, selection: Selection, at: str = "") -> Iterator[LocalFile | Unlisted]:
+    """Yield the files at and below the path *at* in *folder* that *selection* takes, by path in UTF-8 byte order.
 
-    Hidden files and folders are left out. Links are followed, except those that lead back to where they came from.
-    One folder's entries are in memory at a time, and those of the folders above it.
+    Links are followed, except those that lead back to where they came from. One folder's entries are in memory at a
+    time, and those of the folders above it.
     """
-    yield from _scan(folder, "", suffixes, ())
+    prefix = ""
+    ancestors: tuple[Inode, ...] = ()
+    for name in filter(None, at.split("/")):
+        path = prefix + name
+        try:
+            ancestors = _entered(folder / prefix, ancestors)
+            if not ancestors:
+                return
+            is_folder = (folder / path).is_dir()
+            if selection.leaves_out(f"{path}/" if is_folder else path):
+                return
+            if not is_folder:
+                if path == at and os.path.lexists(folder / path) and selection.takes_file(path):
+                    yield _look(path, folder / path)
+                return
+        except (OSError, SettingsError) as exc:
+            yield Unlisted(path, _unreadable(exc))
+            return
+        prefix = path + "/"
+    yield from _scan(folder / prefix, prefix, selection, ancestors)
+
+
+def digest(path: Path) -> bytes:
+    """Return the SHA-256 of a file's content; raise ImageRefused when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as exc:
+        raise _unreadable(exc) from exc
+
+
+def spelled(folder: Path, path: str) -> bool:
+    """Whether *path* is there in that very spelling: some disks take others for the same."""
+    for name in path.split("/"):
+        if name not in os.listdir(folder):
+            return False
+        folder /= name
+    return True
 
 
 def _scan(
-    folder: Path, prefix: str, suffixes: Collection[str], ancestors: tuple[tuple[int, int], ...]
+    folder: Path, prefix: str, selection: Selection, ancestors: tuple[Inode, ...]
 ) -> Iterator[LocalFile | Unlisted]:
     try:
-        status = folder.stat()
+        ancestors = _entered(folder, ancestors)
+        if not ancestors:
+            return
         with os.scandir(folder) as listing:
             # A folder's name is followed by "/" in every path below it, and that is what its place depends on.
-            entries = sorted((_sort_key(e), e) for e in listing if not e.name.startswith("."))
-    except OSError as exc:
+            entries = sorted((_sort_key(e), e) for e in listing)
+            taken = [
+                (is_folder, entry)
+                for (_, is_folder), entry in entries
+                if (
+                    not selection.leaves_out(f"{prefix}{entry.name}/")
+                    if is_folder
+                    else selection.takes_file(prefix + entry.name)
+                )
+            ]
+    except (OSError, SettingsError) as exc:
         yield Unlisted(prefix, _unreadable(exc))
         return
-    here = (status.st_dev, status.st_ino)
-    if here in ancestors:
-        return
-    for (name, is_folder), entry in entries:
-        path = prefix + entry.name
+    del entries
+    for is_folder, entry in taken:
         if is_folder:
-            yield from _scan(Path(entry.path), path + "/", suffixes, (*ancestors, here))
-        elif os.path.splitext(entry.name)[1].lower() in suffixes:
-            yield _look(path, entry, name)
+            yield from _scan(Path(entry.path), f"{prefix}{entry.name}/", selection, ancestors)
+        else:
+            yield _look(prefix + entry.name, Path(entry.path), entry)
+
+
+def _entered(folder: Path, ancestors: tuple[Inode, ...]) -> tuple[Inode, ...]:
+    """Return the folder behind its ancestors; nothing where it is one of them."""
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    return () if here in ancestors else (*ancestors, here)
 
 
 def _sort_key(entry: "os.DirEntry[str]") -> tuple[bytes, bool]:
@@ -67,22 +131,24 @@ def _sort_key(entry: "os.DirEntry[str]") -> tuple[bytes, bool]:
         is_folder = entry.is_dir()
     except OSError:
         is_folder = False
-    name = entry.name.encode("utf-8", "surrogateescape")
+    name = os.fsencode(entry.name)
     return (name + b"/" if is_folder else name), is_folder
 
 
-def _look(path: str, entry: "os.DirEntry[str]", name: bytes) -> LocalFile | Unlisted:
+def _look(path: str, absolute: Path, entry: "os.DirEntry[str] | None" = None) -> LocalFile | Unlisted:
     try:
-        name.decode()
-    except UnicodeDecodeError:
-        readable = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        path.encode()
+    except UnicodeEncodeError:
+        readable = os.fsencode(path).decode("utf-8", "backslashreplace")
         return Unlisted(readable, ImageRefused(Reason.KEY_INVALID, "the file's name is not valid UTF-8: rename it"))
     try:
-        status = entry.stat()
+        status = entry.stat() if entry else absolute.stat()
     except OSError as exc:
         return Unlisted(path, _unreadable(exc))
-    return LocalFile(path, Path(entry.path), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    ctime = status.st_ctime_ns if time.time_ns() - status.st_ctime_ns > CLOCK_STEP else 0
+    return LocalFile(path, absolute, status.st_size, status.st_mtime_ns, ctime)
 
 
-def _unreadable(exc: OSError) -> ImageRefused:
-    return ImageRefused(Reason.UNREADABLE, f"it cannot be read: {exc.strerror}", final=False)
+def _unreadable(exc: OSError | SettingsError) -> ImageRefused:
+    why = exc.strerror if isinstance(exc, OSError) else exc
+    return ImageRefused(Reason.UNREADABLE, f"it cannot be read: {why}", final=False)

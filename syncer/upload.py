@@ -1,13 +1,11 @@
 """The first phase: brings what is new or changed in a folder to the bucket, and makes its rows."""
 
 import asyncio
-import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable
-from collections.abc import Collection as Names
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from shared.db.pool import Connection, Database
@@ -16,18 +14,30 @@ from shared.errors import ImageRefused, Reason, ServiceError
 from shared.images import examine
 from shared.ingest import ingest
 from shared.model import Collection, KnownFile, NewImage
-from shared.sql import collections, files
-from shared.stores import ObjectStore
+from shared.removal import empty_trash
+from shared.sql import collections, files, removal
+from shared.sql.files import Copy
+from shared.stores import ObjectStore, check_key
+from syncer.gone import KEEP, Deletion, judge
+from syncer.listing import BATCH, batches, planned
+from syncer.moving import PARKED, is_free, move
 from syncer.outage import Outages
-from syncer.plan import Action, Keep, Report, Upload, plan
+from syncer.patterns import Selection
+from syncer.plan import Action, Gone, Keep, Report, Upload
 from syncer.progress import Progress
-from syncer.scan import LocalFile, Unlisted, scan
+from syncer.scan import LocalFile, digest
+from syncer.turns import turn
 
 log = logging.getLogger(__name__)
 
 
 class Uploader:
-    """Uploads one folder to one collection, each image committed by itself: a run can be stopped anywhere."""
+    """Brings one folder over to one collection, each image committed by itself: a run can be stopped anywhere.
+
+    Content is what an image is known by. A file that is there under another name keeps its image, wherever it went.
+    So that this holds for names that were swapped, too, files that are new are settled first, then those whose content
+    has changed, and in the end what is gone.
+    """
 
     def __init__(
         self,
@@ -35,7 +45,7 @@ class Uploader:
         collection: Collection,
         *,
         source: str,
-        suffixes: Names[str],
+        selection: Selection,
         database: Database,
         store: ObjectStore,
         decoder: Decoder,
@@ -44,13 +54,18 @@ class Uploader:
         arrived: Callable[[], None],
         concurrency: int,
         derivatives: bool = True,
+        deletion: Deletion = KEEP,
+        at_rest: Callable[[LocalFile], bool] = lambda file: True,
     ) -> None:
-        """*source* is what the folder is known by; *arrived* is called when there is something to embed."""
+        """*source* is what the folder is known by; *arrived* is called when there is something to embed.
+
+        New and changed files that are not *at_rest* are left for another run.
+        """
         self._folder = folder
         self._collection = collection
         self._source_name = source
         self._source = 0
-        self._suffixes = suffixes
+        self._selection = selection
         self._database = database
         self._store = store
         self._decoder = decoder
@@ -59,51 +74,76 @@ class Uploader:
         self._arrived = arrived
         self._concurrency = concurrency
         self._derivatives = derivatives
+        self._deletion = deletion
+        self._at_rest = at_rest
+        self._first_sync = False
+        self._edited: dict[str, bytes] = {}
+        self._gone: list[str] = []
+        self._incomplete = False
+        self.withheld = ""
 
-    async def run(self) -> None:
-        """Return when each file of the folder is in the bucket, or is reported with its reason.
+    async def run(self, paths: Sequence[str] | None = None) -> bool:
+        """Return True when each file of the folder is in the bucket, or is reported with its reason.
 
-        Raises ServiceError when the store or the database refuses, or stays away for too long.
+        With *paths*, relative to the folder, only what lies at and below them is looked at, and nothing else is ever
+        taken for gone. While another process brings the folder over, this one waits. Without *paths*, False is
+        returned at once where a further process waits already.
+
+        What ``--delete`` should have removed, and did not, is said in ``withheld``. Raises ServiceError when the store
+        or the database refuses, or stays away for too long.
         """
         self._source = await self._database.run(
             partial(collections.ensure_source, collection=self._collection, name=self._source_name)
         )
-        actions: asyncio.Queue[Action | None] = asyncio.Queue(maxsize=4 * self._concurrency)
+        async with turn(self._database, self._source, patient=paths is not None) as ours:
+            if ours:
+                await self._run(paths)
+        return ours
+
+    async def _run(self, paths: Sequence[str] | None) -> None:
+        self._edited, self._gone, self._incomplete, self.withheld = {}, [], False, ""
+        self._selection.forget_ignore_files()
+        ask = partial(files.knows_any, collection=self._collection, source=self._source)
+        self._first_sync = not await self._database.run(ask)
+        # Whoever noted something for this source has ended: it is our turn.
+        await self._database.run(partial(removal.give_up_all, collection=self._collection, source=self._source))
+        await self._work_off(self._planned([""] if paths is None else paths))
+        if self._edited:
+            await self._make_way()
+            await self._work_off(self._planned(list(self._edited)))
+        if paths is None and not self._incomplete:
+            await self._clear_parked()
+        await self._settle_gone()
+        await self._outages.outlast(partial(empty_trash, self._database, self._store, self._collection))
+
+    def _planned(self, paths: Sequence[str]) -> AsyncIterator[Action]:
+        return planned(self._folder, self._selection, self._database, self._collection, self._source, paths)
+
+    async def _work_off(self, actions: AsyncIterator[Action]) -> None:
+        waiting: asyncio.Queue[Action | None] = asyncio.Queue(maxsize=4 * self._concurrency)
+        second_look = bool(self._edited)
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self._concurrency):
-                tasks.create_task(self._work(actions))
-            async for action in plan(self._listed(), self._known()):
-                await actions.put(action)
+                tasks.create_task(self._work(waiting, second_look=second_look))
+            async for action in actions:
+                await waiting.put(action)
             for _ in range(self._concurrency):
-                await actions.put(None)
+                await waiting.put(None)
 
-    async def _listed(self) -> AsyncIterator[LocalFile | Unlisted]:
-        entries = scan(self._folder, self._suffixes)
-        while batch := await asyncio.to_thread(lambda: list(islice(entries, 500))):
-            for entry in batch:
-                yield entry
-
-    async def _known(self) -> AsyncIterator[KnownFile]:
-        last = ""
-        while rows := await self._database.run(
-            partial(files.after, collection=self._collection, source=self._source, path=last, limit=2000)
-        ):
-            for row in rows:
-                yield row
-            last = rows[-1].path
-
-    async def _work(self, actions: asyncio.Queue[Action | None]) -> None:
+    async def _work(self, actions: asyncio.Queue[Action | None], *, second_look: bool) -> None:
         while (action := await actions.get()) is not None:
             match action:
+                case Upload(file) if not self._at_rest(file):
+                    self._incomplete = True
                 case Upload(file, known):
-                    await self._settle(file, known)
+                    await self._settle(file, known, second_look=second_look)
                 case Keep(known):
                     self._known_before(known)
+                case Gone(known):
+                    self._gone.append(known.path)
                 case Report(unlisted):
+                    self._incomplete = True
                     self._progress.failed(unlisted.path, unlisted.refusal)
-                case _:
-                    # What is gone from the folder stays in the bucket.
-                    pass
 
     def _known_before(self, known: KnownFile) -> None:
         if known.reason:
@@ -111,10 +151,12 @@ class Uploader:
         else:
             self._progress.kept()
 
-    async def _settle(self, file: LocalFile, known: KnownFile | None) -> None:
+    # --- files that are there -------------------------------------------------------------------------------------
+
+    async def _settle(self, file: LocalFile, known: KnownFile | None, *, second_look: bool) -> None:
         """Bring the file over, or record why it cannot be; only a service's fault stops the run."""
         try:
-            await self._outages.outlast(partial(self._bring, file, known))
+            await self._outages.outlast(partial(self._bring, file, known, second_look=second_look))
         except ServiceError:
             raise
         except ImageRefused as refusal:
@@ -123,24 +165,88 @@ class Uploader:
             log.exception("%s could not be uploaded", file.path)
             await self._reject(file, ImageRefused(Reason.UNREADABLE, f"it could not be uploaded: {exc}", final=False))
 
-    async def _bring(self, file: LocalFile, known: KnownFile | None) -> None:
+    async def _bring(self, file: LocalFile, known: KnownFile | None, *, second_look: bool) -> None:
+        check_key(file.path)
+        if self._first_sync:  # nothing can have been moved here, and nothing was removed
+            await self._upload(file, known)
+            return
+        content = await asyncio.to_thread(digest, file.absolute)
         settled = known if known and (known.image_id is not None or known.removed) else None
-        if settled and settled.sha256 == await asyncio.to_thread(_digest, file.absolute):
+        if settled and settled.sha256 == content and not await self._is_doubtful(settled):
             await self._database.run(partial(self._touched, file=file))
             self._progress.kept()
-            return
-        examined = await self._decoder.run(examine, file.absolute, derivatives=self._derivatives)
+        elif settled and not second_look:
+            self._edited[file.path] = content
+        else:
+            await self._settle_content(file, content, known)
+
+    async def _settle_content(self, file: LocalFile, sha256: bytes, known: KnownFile | None) -> None:
+        """Give the file the image that its content had under another name; upload it where there is none.
+
+        Content whose image was removed through the API stays removed.
+        """
+        ask = partial(
+            files.content,
+            collection=self._collection,
+            source=self._source,
+            sha256=sha256,
+            path=file.path,
+            image_id=known.image_id if known else None,
+        )
+        content = await self._database.run(ask)
+        if content.removed:
+            await self._database.run(partial(self._stays_removed, file, sha256))
+            self._progress.kept()
+        elif not content.taken and await self._move_here(file, content.copies, known):
+            self._progress.moved()
+        else:
+            await self._upload(file, known, sha256 if content.copies else None)
+
+    async def _is_doubtful(self, known: KnownFile) -> bool:
+        ask = partial(files.is_doubtful, collection=self._collection, key=known.path)
+        return known.image_id is not None and await self._database.run(ask)
+
+    async def _move_here(self, file: LocalFile, copies: Sequence[Copy], known: KnownFile | None) -> bool:
+        replaces = known is not None and known.image_id is not None
+        for copy in copies:
+            if copy.movable and await asyncio.to_thread(is_free, self._folder, copy, file):
+                return await self._move(copy, file, replaces=replaces)
+        return False
+
+    async def _move(self, copy: Copy, file: LocalFile, *, replaces: bool) -> bool:
+        go = partial(move, self._database, self._store, self._collection, self._source)
+        try:
+            return await go(copy, path=file.path, stat=file.stat, replaces=replaces)
+        except ImageRefused as refusal:
+            if refusal.final or copy.key.startswith(PARKED):
+                raise
+        # The old name may be what is in the way of the new one: "A.jpg" of "a.jpg" on some disks, a file of a folder.
+        await self._park(copy)
+        await empty_trash(self._database, self._store, self._collection)
+        parked = Copy(**{**vars(copy), "key": _parking_place(copy), "path": _parking_place(copy)})
+        return await go(parked, path=file.path, stat=file.stat, replaces=replaces)
+
+    async def _upload(self, file: LocalFile, known: KnownFile | None, sha256: bytes | None = None) -> None:
+        """Upload the file; what an image of the content *sha256* tells of it is not found out again."""
+        thumbnail = preview = image = None
+        if sha256:
+            ask = partial(files.described, collection=self._collection, sha256=sha256, key=file.path)
+            image = await self._database.run(ask)
+        if image is None or (self._derivatives and not image.derivatives):
+            examined = await self._decoder.run(examine, file.absolute, derivatives=self._derivatives)
+            image = NewImage(key=file.path, origin="folder", **examined.columns())
+            thumbnail, preview = examined.thumbnail, examined.preview
         await ingest(
             self._database,
             self._store,
             self._collection,
-            NewImage(key=file.path, origin="folder", **examined.columns()),
+            image,
             file.absolute,
-            thumbnail=examined.thumbnail,
-            preview=examined.preview,
+            thumbnail=thumbnail,
+            preview=preview,
             replaces=known is not None and known.image_id is not None,
             source=self._source,
-            recorded=partial(self._record, file, examined.sha256),
+            recorded=partial(self._record, file, image.sha256),
         )
         self._progress.uploaded()
         self._arrived()
@@ -160,6 +266,12 @@ class Uploader:
     async def _touched(self, conn: Connection, file: LocalFile) -> None:
         await files.touch(conn, self._collection, self._source, file.path, stat=file.stat, now=datetime.now(UTC))
 
+    async def _stays_removed(self, file: LocalFile, sha256: bytes, conn: Connection) -> None:
+        now = datetime.now(UTC)
+        await files.record_removed(
+            conn, self._collection, self._source, file.path, stat=file.stat, sha256=sha256, now=now
+        )
+
     async def _reject(self, file: LocalFile, refusal: ImageRefused) -> None:
         async def record(conn: Connection) -> None:
             await files.record(
@@ -175,12 +287,73 @@ class Uploader:
             )
 
         await self._database.run(record)
+        if refusal.reason in {Reason.UNREADABLE, Reason.CHANGED}:
+            self._incomplete = True
         self._progress.failed(file.path, refusal)
 
+    # --- images in each other's way -------------------------------------------------------------------------------
 
-def _digest(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError as exc:
-        raise ImageRefused(Reason.UNREADABLE, f"it cannot be read: {exc.strerror}", final=False) from exc
+    async def _make_way(self) -> None:
+        """Put aside the images of edited files whose former content other edited files have now, as when names were
+        swapped: under their keys, they would be written over.
+        """
+        wanted = Counter(self._edited.values())
+        for paths in batches(list(self._edited)):
+            ask = partial(files.in_the_way, collection=self._collection, source=self._source, paths=paths)
+            for copy in await self._database.run(ask):
+                if copy.sha256 in wanted:
+                    await self._outages.outlast(partial(self._park, copy))
+
+    async def _park(self, copy: Copy) -> None:
+        await move(
+            self._database,
+            self._store,
+            self._collection,
+            self._source,
+            copy,
+            path=_parking_place(copy),
+            stat=copy.stat,
+            replaces=True,
+        )
+
+    async def _clear_parked(self) -> None:
+        """Remove what was put aside and is nobody's content any more: it was written over."""
+
+        async def remove(conn: Connection) -> int:
+            at = PARKED.removesuffix("/")
+            left = await files.after(conn, self._collection, self._source, "", limit=BATCH, at=at)
+            ids = [row.image_id for row in left if row.image_id is not None]
+            return await removal.take_out(conn, self._collection, ids, tombstone=False)
+
+        while await self._database.run(remove):
+            pass
+
+    # --- files that are gone --------------------------------------------------------------------------------------
+
+    async def _settle_gone(self) -> None:
+        verdict = await judge(
+            self._folder,
+            self._selection,
+            self._database,
+            self._collection,
+            self._source,
+            self._gone,
+            deletion=self._deletion,
+            complete=not self._incomplete,
+        )
+        self.withheld = verdict.withheld
+        for paths in batches(verdict.rejected + verdict.marks):
+            await self._database.run(
+                partial(files.forget, collection=self._collection, source=self._source, paths=paths)
+            )
+        for paths in batches(verdict.images):
+            self._progress.deleted(await self._database.run(partial(self._remove, paths)))
+
+    async def _remove(self, paths: Sequence[str], conn: Connection) -> int:
+        rows = await files.gone(conn, self._collection, self._source, paths)
+        ids = [row.image_id for row in rows if row.own and row.image_id is not None]
+        return await removal.take_out(conn, self._collection, ids, tombstone=False)
+
+
+def _parking_place(copy: Copy) -> str:
+    return f"{PARKED}{copy.image_id}"

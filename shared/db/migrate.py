@@ -69,6 +69,22 @@ async def migrate(conn: AsyncConnection[Any]) -> list[str]:
     return done
 
 
+async def pending(conn: AsyncConnection[Any]) -> list[str] | None:
+    """Return the names of the migrations that ``migrate`` would apply; None for a database that was never migrated."""
+    cur = await conn.execute("SELECT to_regclass('schema_migrations') IS NULL")
+    if await cur.fetchone() == (True,):
+        return None
+    applied = dict(await (await conn.execute("SELECT version, digest FROM schema_migrations")).fetchall())
+    waiting = [migration.name for migration in missing(load(MIGRATIONS), applied)]
+    if waiting:
+        return waiting
+    for (bucket,) in await (await conn.execute("SELECT bucket FROM collections")).fetchall():
+        query = "SELECT version, digest FROM collection_migrations WHERE bucket = %s"
+        applied = dict(await (await conn.execute(query, [bucket])).fetchall())
+        waiting += [f"{m.name} of {bucket}" for m in missing(load(MIGRATIONS / "collection"), applied)]
+    return waiting
+
+
 async def migrate_collection(conn: AsyncConnection[Any], bucket: str, dimensions: int) -> list[str]:
     """Bring one collection's tables to the form of the template, making them where there are none."""
     query = "SELECT version, digest FROM collection_migrations WHERE bucket = %s"

@@ -60,10 +60,16 @@ async def ensure_source(conn: AsyncConnection[Any], collection: Collection, name
     await conn.execute(
         "INSERT INTO sources (bucket, name) VALUES (%s, %s) ON CONFLICT DO NOTHING", [collection.bucket, name]
     )
+    source = await find_source(conn, collection, name)
+    assert source is not None
+    return source
+
+
+async def find_source(conn: AsyncConnection[Any], collection: Collection, name: str) -> int | None:
+    """Return the number of the source *name* of the collection; None where there is none."""
     query = "SELECT id FROM sources WHERE bucket = %s AND name = %s"
     row = await (await conn.execute(query, [collection.bucket, name])).fetchone()
-    assert row is not None
-    return int(row[0])
+    return row[0] if row else None
 
 
 async def shared_value(conn: AsyncConnection[Any], name: str, proposal: str) -> str:

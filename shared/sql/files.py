@@ -1,5 +1,7 @@
 """The files that syncs have seen, and what became of each."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -7,24 +9,80 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
 from shared.errors import ImageRefused
-from shared.model import Collection, KnownFile
-from shared.sql import for_collection
+from shared.model import Collection, KnownFile, NewImage
+from shared.sql import for_collection, removal
+
+# Of an image that came from a folder, and that no other folder holds: what that folder's sync may move and remove.
+_OWN = """(i.origin = 'folder'
+    AND NOT EXISTS (SELECT FROM {files} AS other WHERE other.image_id = i.id AND other.source_id <> %(source)s))"""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """An image that has the content in question.
+
+    ``path`` is where the source holds it, with the file's ``stat`` (size, mtime_ns, ctime_ns) when it was last seen;
+    None where the source does not. ``movable`` says that it is the source's own, and surely as its row says.
+    """
+
+    image_id: int
+    key: str
+    sha256: bytes
+    path: str | None
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    movable: bool
+
+    @property
+    def stat(self) -> tuple[int, int, int]:
+        return self.size, self.mtime_ns, self.ctime_ns
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is known of a content, as far as a file that has it now is concerned.
+
+    ``removed`` says that an image of it was removed through the API, and that the source holds no other. ``taken`` says
+    that the file's key is that of an image which is not the file's own.
+    """
+
+    copies: list[Copy]
+    removed: bool
+    taken: bool
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A known file that is not in its folder any more; ``own`` says that its image may go with it."""
+
+    path: str
+    image_id: int | None
+    removed: bool
+    own: bool
 
 
 async def after(
-    conn: AsyncConnection[Any], collection: Collection, source: int, path: str, *, limit: int
+    conn: AsyncConnection[Any], collection: Collection, source: int, path: str, *, limit: int, at: str = ""
 ) -> list[KnownFile]:
-    """Return what is known of the source's files behind *path*, by path in byte order, at most *limit* of them."""
+    """Return what is known of the source's files behind *path*, by path in byte order, at most *limit* of them.
+
+    With *at*, only of the file of that path and of what lies below the folder of that path.
+    """
     async with conn.cursor(row_factory=class_row(KnownFile)) as cur:
         await cur.execute(
             for_collection(
                 """
                 SELECT path, size, mtime_ns, ctime_ns, sha256, image_id, removed, reason
-                  FROM {files} WHERE source_id = %(source)s AND path > %(path)s ORDER BY path LIMIT %(limit)s
+                  FROM {files}
+                 WHERE source_id = %(source)s AND path > %(path)s
+                   -- "0" comes right behind "/".
+                   AND (%(at)s = '' OR path = %(at)s OR path > %(at)s || '/' AND path < %(at)s || '0')
+                 ORDER BY path LIMIT %(limit)s
                 """,
                 collection,
             ),
-            {"source": source, "path": path, "limit": limit},
+            {"source": source, "path": path, "limit": limit, "at": at},
         )
         return await cur.fetchall()
 
@@ -43,7 +101,8 @@ async def record(
 ) -> None:
     """Remember the file with its (size, mtime_ns, ctime_ns), and that it became *image_id* or why it did not.
 
-    A file that was an image and cannot be read any more keeps the image that it was: a failure is no deletion.
+    A file that was an image and cannot be read any more keeps the image that it was, and one whose image was removed
+    stays removed: a failure is no deletion, and no edit.
     """
     await conn.execute(
         for_collection(
@@ -55,9 +114,10 @@ async def record(
                 %(detail)s, %(attempts)s, %(now)s)
             ON CONFLICT (source_id, path) DO UPDATE SET
                 size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,
-                sha256 = excluded.sha256, image_id = coalesce(excluded.image_id, known.image_id),
+                sha256 = coalesce(excluded.sha256, known.sha256),
+                image_id = coalesce(excluded.image_id, known.image_id),
                 reason = excluded.reason, detail = excluded.detail, attempts = known.attempts + excluded.attempts,
-                seen_at = excluded.seen_at, removed = false
+                seen_at = excluded.seen_at, removed = known.removed AND excluded.image_id IS NULL
             """,
             collection,
         ),
@@ -96,4 +156,234 @@ async def touch(
             collection,
         ),
         [*stat, now, source, path],
+    )
+
+
+async def knows_any(conn: AsyncConnection[Any], collection: Collection, source: int) -> bool:
+    """Whether anything is known of the source."""
+    cur = await conn.execute(
+        for_collection("SELECT EXISTS (SELECT FROM {files} WHERE source_id = %s)", collection), [source]
+    )
+    return await cur.fetchone() == (True,)
+
+
+async def count_images(conn: AsyncConnection[Any], collection: Collection, source: int) -> int:
+    """Return how many of the source's files are images."""
+    cur = await conn.execute(
+        for_collection("SELECT count(*) FROM {files} WHERE source_id = %s AND image_id IS NOT NULL", collection),
+        [source],
+    )
+    row = await cur.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def is_doubtful(conn: AsyncConnection[Any], collection: Collection, key: str) -> bool:
+    """Whether an upload to *key* ended in the middle: then its object may not be what its row says."""
+    cur = await conn.execute(for_collection("SELECT EXISTS (SELECT FROM {trash} WHERE key = %s)", collection), [key])
+    return await cur.fetchone() == (True,)
+
+
+async def content(
+    conn: AsyncConnection[Any],
+    collection: Collection,
+    source: int,
+    sha256: bytes,
+    *,
+    path: str,
+    image_id: int | None,
+) -> Content:
+    """Return what is known of the content that the source's file *path*, which was *image_id* so far, has now."""
+    parameters = {"source": source, "sha256": sha256, "path": path, "image": image_id}
+    async with conn.cursor(row_factory=class_row(Copy)) as cur:
+        await cur.execute(
+            for_collection(
+                f"""
+                SELECT i.id AS image_id, i.r2_key AS key, i.sha256, f.path, i.size,
+                       coalesce(f.mtime_ns, 0) AS mtime_ns, coalesce(f.ctime_ns, 0) AS ctime_ns,
+                       f.path IS NOT NULL AND {_OWN}
+                       AND NOT EXISTS (SELECT FROM {{trash}} AS t WHERE t.key = i.r2_key) AS movable
+                  FROM {{images}} AS i LEFT JOIN {{files}} AS f ON f.image_id = i.id AND f.source_id = %(source)s
+                 WHERE i.sha256 = %(sha256)s AND f.path IS DISTINCT FROM %(path)s
+                 ORDER BY movable DESC, i.id LIMIT 1000
+                """,  # noqa: S608 - a constant
+                collection,
+            ),
+            parameters,
+        )
+        copies = await cur.fetchall()
+    marks = await conn.execute(
+        for_collection(
+            """
+            SELECT EXISTS (SELECT FROM {files} WHERE source_id = %(source)s AND sha256 = %(sha256)s AND removed),
+                   EXISTS (SELECT FROM {images} WHERE r2_key = %(path)s AND id IS DISTINCT FROM %(image)s)
+            """,
+            collection,
+        ),
+        parameters,
+    )
+    row = await marks.fetchone()
+    assert row is not None
+    return Content(copies, removed=row[0] and all(copy.path is None for copy in copies), taken=row[1])
+
+
+async def described(conn: AsyncConnection[Any], collection: Collection, sha256: bytes, key: str) -> NewImage | None:
+    """Return an image of that content under another *key*, as a folder brings it; None where there is none."""
+    async with conn.cursor(row_factory=class_row(NewImage)) as cur:
+        await cur.execute(
+            for_collection(
+                """
+                SELECT %s AS key, sha256, size, content_type, width, height, 'folder' AS origin, placeholder,
+                       derivatives, truncated, taken_at, camera, lens, keywords, caption, latitude, longitude, exif
+                  FROM {images} WHERE sha256 = %s ORDER BY derivatives DESC LIMIT 1
+                """,
+                collection,
+            ),
+            [key, sha256],
+        )
+        return await cur.fetchone()
+
+
+async def move(
+    conn: AsyncConnection[Any],
+    collection: Collection,
+    source: int,
+    copy: Copy,
+    *,
+    path: str,
+    stat: tuple[int, int, int],
+    now: datetime,
+) -> bool:
+    """Make the image, whose object was copied to the key *path*, that of the file *path*; its old key is to go.
+
+    What the file was before is removed. False, with nothing changed, when the image is not what it was any more.
+    """
+    parameters = {
+        **{"source": source, "image": copy.image_id, "key": copy.key, "sha256": copy.sha256, "path": path, "now": now},
+        **{"size": stat[0], "mtime_ns": stat[1], "ctime_ns": stat[2]},
+    }
+    same = await conn.execute(
+        for_collection(
+            f"""
+            SELECT FROM {{images}} AS i
+             WHERE i.id = %(image)s AND i.r2_key = %(key)s AND i.sha256 = %(sha256)s AND {_OWN}
+               AND NOT EXISTS (SELECT FROM {{trash}} AS t WHERE t.key = i.r2_key)
+               FOR UPDATE
+            """,  # noqa: S608 - a constant
+            collection,
+        ),
+        parameters,
+    )
+    if not same.rowcount:
+        return False
+    before = await conn.execute(
+        for_collection(
+            "SELECT image_id FROM {files} WHERE source_id = %(source)s AND path = %(path)s AND image_id IS NOT NULL",
+            collection,
+        ),
+        parameters,
+    )
+    await removal.take_out(conn, collection, [row[0] for row in await before.fetchall()], tombstone=False)
+    await conn.execute(
+        for_collection("DELETE FROM {files} WHERE source_id = %(source)s AND path = %(path)s", collection), parameters
+    )
+    await conn.execute(
+        for_collection("UPDATE {images} SET r2_key = %(path)s WHERE id = %(image)s", collection), parameters
+    )
+    await conn.execute(
+        for_collection(
+            """
+            UPDATE {files} SET path = %(path)s, size = %(size)s, mtime_ns = %(mtime_ns)s, ctime_ns = %(ctime_ns)s,
+                   sha256 = %(sha256)s, reason = NULL, detail = NULL, seen_at = %(now)s
+             WHERE source_id = %(source)s AND image_id = %(image)s
+            """,
+            collection,
+        ),
+        parameters,
+    )
+    await removal.throw_away(conn, collection, [(copy.key, copy.sha256)])
+    return True
+
+
+async def in_the_way(
+    conn: AsyncConnection[Any], collection: Collection, source: int, paths: Sequence[str]
+) -> list[Copy]:
+    """Return the images of these files of the source that are its own, each with the content that it had so far."""
+    async with conn.cursor(row_factory=class_row(Copy)) as cur:
+        await cur.execute(
+            for_collection(
+                f"""
+                SELECT i.id AS image_id, i.r2_key AS key, i.sha256, f.path, f.size, f.mtime_ns, f.ctime_ns,
+                       true AS movable
+                  FROM {{files}} AS f JOIN {{images}} AS i ON i.id = f.image_id
+                 WHERE f.source_id = %(source)s AND f.path = ANY(%(paths)s) AND {_OWN}
+                   AND NOT EXISTS (SELECT FROM {{trash}} AS t WHERE t.key = i.r2_key)
+                """,  # noqa: S608 - a constant
+                collection,
+            ),
+            {"source": source, "paths": list(paths)},
+        )
+        return await cur.fetchall()
+
+
+async def record_removed(
+    conn: AsyncConnection[Any],
+    collection: Collection,
+    source: int,
+    path: str,
+    *,
+    stat: tuple[int, int, int],
+    sha256: bytes,
+    now: datetime,
+) -> None:
+    """Remember that the file has content which was removed through the API; what it was before is removed."""
+    before = await conn.execute(
+        for_collection(
+            f"""
+            SELECT i.id FROM {{files}} AS f JOIN {{images}} AS i ON i.id = f.image_id
+             WHERE f.source_id = %(source)s AND f.path = %(path)s AND {_OWN}
+            """,  # noqa: S608 - a constant
+            collection,
+        ),
+        {"source": source, "path": path},
+    )
+    await removal.take_out(conn, collection, [row[0] for row in await before.fetchall()], tombstone=False)
+    await conn.execute(
+        for_collection("DELETE FROM {files} WHERE source_id = %s AND path = %s", collection), [source, path]
+    )
+    await conn.execute(
+        for_collection(
+            """
+            INSERT INTO {files} (source_id, path, size, mtime_ns, ctime_ns, sha256, removed, seen_at)
+            VALUES (%s, %s, %s, %s, %s, %s, true, %s)
+            """,
+            collection,
+        ),
+        [source, path, *stat, sha256, now],
+    )
+
+
+async def gone(conn: AsyncConnection[Any], collection: Collection, source: int, paths: Sequence[str]) -> list[Gone]:
+    """Return what is known of these files of the source, which are not in its folder any more."""
+    async with conn.cursor(row_factory=class_row(Gone)) as cur:
+        await cur.execute(
+            for_collection(
+                f"""
+                SELECT f.path, f.image_id, f.removed, i.id IS NOT NULL AND {_OWN} AS own
+                  FROM {{files}} AS f LEFT JOIN {{images}} AS i ON i.id = f.image_id
+                 WHERE f.source_id = %(source)s AND f.path = ANY(%(paths)s)
+                 ORDER BY f.path
+                """,  # noqa: S608 - a constant
+                collection,
+            ),
+            {"source": source, "paths": list(paths)},
+        )
+        return await cur.fetchall()
+
+
+async def forget(conn: AsyncConnection[Any], collection: Collection, source: int, paths: Sequence[str]) -> None:
+    """Forget these files; images that they became stay."""
+    await conn.execute(
+        for_collection("DELETE FROM {files} WHERE source_id = %s AND path = ANY(%s)", collection),
+        [source, list(paths)],
     )

@@ -3,17 +3,23 @@
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.errors import SettingsError
+from syncer.patterns import IGNORE_FILE, Selection
 from syncer.scan import LocalFile, Unlisted, scan
 
 SUFFIXES = {".jpg"}
 NAME = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=8)
 
 
-def paths(folder: Path) -> list[str]:
-    return [entry.path for entry in scan(folder, SUFFIXES) if isinstance(entry, LocalFile)]
+def paths(folder: Path, at: str = "", **patterns: list[str]) -> list[str]:
+    selection = Selection(folder, SUFFIXES, **patterns)
+    found = [entry.path for entry in scan(folder, selection, at) if isinstance(entry, LocalFile)]
+    assert all(selection.takes(path) for path in found)
+    return found
 
 
 @given(st.sets(st.lists(NAME.filter(lambda n: not n.startswith(".")), min_size=1, max_size=3).map(tuple), max_size=12))
@@ -50,5 +56,68 @@ def test_links_are_followed_and_circles_end(tmp_path: Path) -> None:
 def test_a_name_that_is_no_text_and_a_broken_link_are_reported(tmp_path: Path) -> None:
     (Path(os.fsdecode(bytes(tmp_path) + b"/\xff.jpg"))).touch()
     (tmp_path / "broken.jpg").symlink_to(tmp_path / "nowhere")
-    reported = {entry.path for entry in scan(tmp_path, SUFFIXES) if isinstance(entry, Unlisted)}
+    reported = {entry.path for entry in scan(tmp_path, Selection(tmp_path, SUFFIXES)) if isinstance(entry, Unlisted)}
     assert reported == {"\\xff.jpg", "broken.jpg"}
+
+
+def make(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_what_lies_at_and_below_a_path_is_listed_alone(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "sub/b.jpg", "sub/deep/c.jpg", "sub/.hidden/d.jpg", "subs/e.jpg")
+    assert paths(tmp_path, "sub") == ["sub/b.jpg", "sub/deep/c.jpg"]
+    assert paths(tmp_path, "sub/deep/c.jpg") == ["sub/deep/c.jpg"]
+    assert paths(tmp_path, "sub/.hidden") == paths(tmp_path, "sub/.hidden/d.jpg") == []
+    assert paths(tmp_path, "nowhere/f.jpg") == paths(tmp_path, "a.jpg/f.jpg") == []
+
+
+def test_patterns_of_the_command_line_choose_among_files(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "raw/b.jpg", "raw/c.jpg", "2024/raw/d.jpg", "2024/e.jpg")
+    assert paths(tmp_path, exclude=["raw/"]) == ["2024/e.jpg", "a.jpg"]
+    assert paths(tmp_path, exclude=["/raw", "e.*"]) == ["2024/raw/d.jpg", "a.jpg"]
+    assert paths(tmp_path, include=["raw/"]) == ["2024/raw/d.jpg", "raw/b.jpg", "raw/c.jpg"]
+    assert paths(tmp_path, include=["raw/", "a.jpg"], exclude=["c.jpg", "2024"]) == ["a.jpg", "raw/b.jpg"]
+    assert paths(tmp_path, "raw", exclude=["raw/"]) == paths(tmp_path, "raw/b.jpg", exclude=["raw/"]) == []
+
+
+def test_ignore_files_speak_of_their_own_folder_and_the_nearest_one_wins(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "x.jpg", "sub/x.jpg", "sub/y.jpg", "sub/deep/y.jpg", "other/y.jpg", ".hidden/h.jpg")
+    (tmp_path / IGNORE_FILE).write_text("# a comment\nx.jpg\n!.hidden/\n")
+    (tmp_path / "sub" / IGNORE_FILE).write_text("!x.jpg\n/y.jpg\n")
+    assert paths(tmp_path) == [".hidden/h.jpg", "a.jpg", "other/y.jpg", "sub/deep/y.jpg", "sub/x.jpg"]
+    assert paths(tmp_path, exclude=["sub/x.jpg"]) == [".hidden/h.jpg", "a.jpg", "other/y.jpg", "sub/deep/y.jpg"]
+
+
+def test_our_own_derivatives_are_never_taken(tmp_path: Path) -> None:
+    make(tmp_path, ".image-browser/thumbnails/a.jpg", "b.jpg")
+    (tmp_path / IGNORE_FILE).write_text("!.image-browser/\n!.image-browser\n")
+    assert paths(tmp_path) == ["b.jpg"]
+
+
+def test_a_folder_whose_ignore_file_cannot_be_used_is_unlisted(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "sub/b.jpg")
+    (tmp_path / "sub" / IGNORE_FILE).mkdir()
+    selection = Selection(tmp_path, SUFFIXES)
+    assert [entry.path for entry in scan(tmp_path, selection)] == ["a.jpg", "sub/"]
+    assert not selection.takes("sub/b.jpg")
+
+
+def test_a_pattern_that_is_none_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="--exclude"):
+        Selection(tmp_path, SUFFIXES, exclude=["!"])
+
+
+def test_a_file_that_has_just_changed_is_looked_at_again_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "a.jpg")
+    selection = Selection(tmp_path, SUFFIXES)
+    seen = []
+    for step in (3600 * 10**9, 0):
+        monkeypatch.setattr("syncer.scan.CLOCK_STEP", step)
+        seen += [entry.ctime_ns for entry in scan(tmp_path, selection) if isinstance(entry, LocalFile)]
+    assert seen == [0, (tmp_path / "a.jpg").stat().st_ctime_ns]

@@ -1,0 +1,113 @@
+"""Files that changed their names: their images are copied inside the bucket, and keep their rows and vectors."""
+
+import contextlib
+import os
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from shared.db.pool import Connection, Database
+from shared.errors import DatabaseError, ImageRefused, ObjectMissing
+from shared.model import Collection
+from shared.sql import files, removal
+from shared.sql.files import Copy
+from shared.stores import RESERVED_PREFIX, ObjectStore
+from syncer.scan import LocalFile, digest, spelled
+
+# Where an image waits whose name another file has taken, until the file is met that has its content now. No file can
+# have such a path, so that to the next run it is one more image whose file is gone.
+PARKED = RESERVED_PREFIX + "moving/"
+
+
+class _Changed(Exception):
+    """The image is not what it was when it was looked up."""
+
+
+async def move(
+    database: Database,
+    store: ObjectStore,
+    collection: Collection,
+    source: int,
+    copy: Copy,
+    *,
+    path: str,
+    stat: tuple[int, int, int],
+    replaces: bool,
+) -> bool:
+    """Copy the image's object to the key *path*, and make the image that of the source's file *path*.
+
+    With *replaces*, the object under that key is the source's own and is written over. False, with nothing done, when
+    the image or its object has changed or is gone, or somebody else's object lies there. Raises ImageRefused when the
+    store cannot keep the key.
+    """
+    upload = uuid4()
+    note = partial(
+        removal.announce,
+        collection=collection,
+        upload=upload,
+        key=path,
+        sha256=copy.sha256,
+        derivatives=False,
+        source=source,
+    )
+    found = await database.run(note)
+    copied = False
+    try:
+        ours = {content.hex() for content in found.leftovers}
+        if not replaces and not await _is_free(store, path, ours):
+            raise _Changed
+        copied = True
+        await store.copy(copy.key, path)
+        await database.run(partial(_commit, collection, source, copy, upload, path, stat))
+    except Exception as exc:
+        stored = copied and not isinstance(exc, (ImageRefused, ObjectMissing))
+        give_up = partial(removal.give_up, collection=collection, upload=upload, key=path, stored=stored)
+        with contextlib.suppress(DatabaseError):  # then the note becomes due by itself
+            await database.run(give_up)
+        if isinstance(exc, (_Changed, ObjectMissing)):
+            return False
+        raise
+    return True
+
+
+async def _is_free(store: ObjectStore, key: str, ours: set[str]) -> bool:
+    try:
+        found = await store.head(key)
+    except ObjectMissing:
+        return True
+    return found.sha256 in ours
+
+
+async def _commit(
+    collection: Collection,
+    source: int,
+    copy: Copy,
+    upload: UUID,
+    path: str,
+    stat: tuple[int, int, int],
+    conn: Connection,
+) -> None:
+    moved = await removal.arrived(
+        conn, collection, upload, key=path, sha256=copy.sha256, derivatives=False
+    ) and await files.move(conn, collection, source, copy, path=path, stat=stat, now=datetime.now(UTC))
+    if not moved:
+        raise _Changed
+
+
+def is_free(folder: Path, copy: Copy, file: LocalFile) -> bool:
+    """Whether the content of *file*, which is that of *copy*, is not in the copy's own file any more."""
+    assert copy.path is not None
+    absolute = folder / copy.path
+    try:
+        status = absolute.stat()
+        # Where case or accents do not matter to the disk, the old name of a file still leads to it.
+        if os.path.samestat(status, file.absolute.stat()) and not spelled(folder, copy.path):
+            return True
+        if (status.st_size, status.st_mtime_ns, status.st_ctime_ns) == copy.stat:
+            return False
+        return status.st_size != file.size or digest(absolute) != copy.sha256
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ImageRefused):
+        return False  # nobody knows
