@@ -27,6 +27,7 @@ class Progress:
         self._waiting = ""
         self._last_line = time.monotonic()
         self._words = ""
+        self._line = ""
         self._bar: RichProgress | None = None
         self._task = TaskID(0)
 
@@ -106,7 +107,10 @@ class Progress:
             self._bar.update(self._task, total=total, completed=status.embedded, note=self._note())
         elif time.monotonic() - self._last_line > LINE_INTERVAL:
             self._last_line = time.monotonic()
-            self.say(f"{status.embedded} of {status.total} embedded, {status.pending} pending; {self._note()}")
+            line = f"{status.embedded} of {status.total} embedded, {status.pending} pending; {self._note()}"
+            if line != self._line:  # a watch can have nothing to do for days
+                self._line = line
+                self.say(line)
 
     def _count(self, what: str, n: int = 1) -> None:
         self.counts[what] += n

@@ -27,12 +27,14 @@ _SPREAD = 200  # paths that are looked at one by one; of more, the folders that 
 
 @dataclass(frozen=True)
 class _Unsettled:
-    """A path where something changes: since when, and when to look at it, by the clock that only goes forward.
+    """A path where something changes.
 
-    ``stat`` (size, mtime_ns) is how a file was when it was looked at; None where it was not yet.
+    ``since`` and ``ready_at``, when to look at it, are of the clock that only goes forward. ``stat`` (size, mtime_ns)
+    is how a file was when it was looked at; None where it was not yet.
     """
 
     since: float
+    rest: float
     ready_at: float
     stat: tuple[int, int] | None = None
 
@@ -53,30 +55,34 @@ class Settling:
         now = time.monotonic()
         since = self._paths[path].since if path in self._paths else now
         rest = min(max(self.REST, 4 * (now - since)), self.LONG_REST)
-        self._paths[path] = _Unsettled(since, now + rest, stat)
+        self._paths[path] = _Unsettled(since, rest, now + rest, stat)
 
     def at_rest(self, file: LocalFile) -> bool:
         """Whether the file is complete; if not, it will be due."""
-        stat = (file.size, file.mtime_ns)
-        unsettled = self._paths.get(file.path)
-        if unsettled is None:
-            age = time.time() - max(file.mtime_ns, file.ctime_ns) / 1e9
-            # A ctime of 0 stands for one of this very moment.
-            if file.ctime_ns and age >= (self.REST if file.size else self.LONG_REST):
-                return True
-            self.changed(file.path, stat=stat)
-        elif unsettled.stat not in (None, stat):
-            self.changed(file.path, stat=stat)
-        elif time.monotonic() < (ready_at := self._ready_at(unsettled, file)):
-            self._paths[file.path] = replace(unsettled, ready_at=ready_at, stat=stat)
-        else:
-            del self._paths[file.path]
+        known, stat = self._paths.get(file.path), (file.size, file.mtime_ns)
+        as_before = known is None or known.stat in (None, stat)
+        to_wait = self._seconds_to_wait(file, known)
+        if as_before and to_wait <= 0:
+            self._paths.pop(file.path, None)
             return True
         self.left_out += 1
+        if known and as_before:
+            self._paths[file.path] = replace(known, ready_at=time.monotonic() + to_wait, stat=stat)
+        else:
+            self.changed(file.path, stat=stat)
         return False
 
-    def _ready_at(self, unsettled: _Unsettled, file: LocalFile) -> float:
-        return unsettled.ready_at if file.size else max(unsettled.ready_at, unsettled.since + self.LONG_REST)
+    def _seconds_to_wait(self, file: LocalFile, known: _Unsettled | None) -> float:
+        """Return in how many seconds the file is at rest if it does not change any more; 0 or less if it is."""
+        rest = self.LONG_REST if not file.size else known.rest if known else self.REST
+        if file.ctime_ns:
+            age = time.time() - max(file.mtime_ns, file.ctime_ns) / 1e9
+            # Times that lie ahead are those of another machine's clock, and tell nothing.
+            too_young = rest - age if age >= 0 else 0.0
+        else:
+            # Of this very moment, or of that other clock.
+            too_young = 0.0 if known and known.stat == (file.size, file.mtime_ns) else rest
+        return max(too_young, known.ready_at - time.monotonic() if known else 0.0)
 
     def due(self) -> dict[str, float]:
         """Return the paths that are to be looked at by now, each with the moment since when."""
