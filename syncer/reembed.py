@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
-from shared.db.pool import Database
+from shared.db.pool import Connection, Database
 from shared.embedders import Embedder
 from shared.errors import ModelChanged, SettingsError
 from shared.model import Collection, Shadow
@@ -12,6 +12,13 @@ from shared.sql import collections, reembed
 from syncer.embed import Embedding
 
 BATCH = 5000  # images that get their places in one transaction
+MOST_LOST = 0.1  # of the vectors, without being asked for
+
+
+async def beside(conn: Connection, collection: Collection) -> tuple[Shadow, Collection] | None:
+    """Return what lies beside the collection's vectors, and the collection as it looks with that; None for nothing."""
+    shadow = await reembed.find(conn, collection.bucket)
+    return (shadow, reembed.beside(collection, shadow)) if shadow else None
 
 
 async def begin(database: Database, collection: Collection, embedder: Embedder) -> Collection:
@@ -29,12 +36,12 @@ async def begin(database: Database, collection: Collection, embedder: Embedder) 
 
 
 async def fill_and_switch(
-    database: Database, collection: Collection, model: str, fill: Callable[[], Embedding]
+    database: Database, collection: Collection, model: str, fill: Callable[[], Embedding], *, yes: bool
 ) -> None:
     """Fill what is missing of *model* beside the collection, and switch; images that were given up have no vector then.
 
     *fill* makes a run over what ``begin`` returned. Others may do the same at the same time. Raises SettingsError when
-    the re-embedding was given up meanwhile.
+    the re-embedding was given up meanwhile, and when more than a tenth of the vectors would be lost, unless *yes*.
     """
     switch = partial(reembed.switch, collection=collection, model=model, back=False)
     try:
@@ -43,6 +50,8 @@ async def fill_and_switch(
             embedding = fill()
             embedding.no_more_to_come()
             await embedding.run()
+            if not yes:
+                await _check_losses(database, collection, model)
             switched = await database.run(partial(switch, now=datetime.now(UTC)))
         return
     except* ModelChanged:
@@ -50,6 +59,15 @@ async def fill_and_switch(
     current = await database.run(partial(collections.find, bucket=collection.bucket))
     if current is None or current.model != model:
         raise SettingsError(f"the re-embedding of {collection.bucket!r} with {model!r} was given up")
+
+
+async def _check_losses(database: Database, collection: Collection, model: str) -> None:
+    lost, among = await database.run(partial(reembed.losses, collection=collection, model=model))
+    if lost > MOST_LOST * among:
+        raise SettingsError(
+            f"{lost} of the {among} images of {collection.bucket!r} that searches find would be lost to them: they failed"
+            f" with {model!r}. Mend that, `syncer retry` and start again; or add --yes to switch all the same"
+        )
 
 
 async def roll_back(database: Database, collection: Collection) -> None:

@@ -182,6 +182,24 @@ async def prepare(
     return row[0]  # type: ignore[no-any-return]
 
 
+async def losses(conn: AsyncConnection[Any], collection: Collection, *, model: str) -> tuple[int, int]:
+    """Return how many images would lose their vector by a switch to *model* now, and how many have one."""
+    cur = await conn.execute(
+        for_collection(
+            """
+            SELECT count(*) FILTER (WHERE q.state = 'failed'), count(*)
+              FROM {embeddings} AS e LEFT JOIN {queue} AS q ON q.id = e.id AND q.model = %s
+             WHERE e.embedding IS NOT NULL
+            """,
+            collection,
+        ),
+        [model],
+    )
+    row = await cur.fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
 async def switch(conn: AsyncConnection[Any], collection: Collection, *, model: str, back: bool, now: datetime) -> bool:
     """Exchange the collection's vectors and its shadow's, which are of *model*; return whether it has those now.
 
