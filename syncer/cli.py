@@ -412,7 +412,8 @@ async def _bring_folder(folder: Path, transfer: Transfer) -> None:
         at_rest=settling.at_rest if watch else lambda file: True,
     )
     if watch:
-        await Watch(folder, selection, uploader, settling, transfer.parts.progress).run()
+        shown, rescan = transfer.parts.progress, settings.watch_rescan_seconds
+        await Watch(folder, selection, uploader, settling, shown, rescan=rescan).run()
     if not await uploader.run():
         transfer.parts.progress.say("another syncer is bringing this folder over, and a further one waits to be next")
     transfer.withheld = uploader.withheld

@@ -18,3 +18,5 @@ class SyncerSettings(Settings):
     # try waits four times as long.
     image_attempts: int = Field(3, ge=1)
     image_retry_seconds: float = Field(5, ge=0)
+    # After how many seconds a watch looks at the whole folder again, whatever it was told.
+    watch_rescan_seconds: float = Field(600, gt=0)

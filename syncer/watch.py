@@ -18,7 +18,6 @@ from syncer.progress import Progress
 from syncer.scan import LocalFile
 from syncer.upload import Uploader
 
-RESCAN = 600.0  # seconds between two looks at the whole folder
 _POLL = 1.0  # seconds between two looks at whether the folder is there
 _GATHER = 200  # milliseconds for which notifications are gathered at most ...
 _STEP = 100  # ... unless none came for so long; the system is asked as often, which costs 0.3 % of a core
@@ -112,9 +111,9 @@ class Watch:
         settling: Settling,
         progress: Progress,
         *,
-        rescan: float = RESCAN,
+        rescan: float,
     ) -> None:
-        """*uploader* brings over what is at rest by *settling*."""
+        """*uploader* brings over what is at rest by *settling*; *rescan* is after how many seconds all is looked at."""
         self._folder = folder
         self._selection = selection
         self._uploader = uploader
