@@ -58,8 +58,8 @@ async def judge(
     that another folder holds, stays. Without ``deletion.wanted``, all images stay.
     """
     verdict = Verdict()
-    empty: set[str] = set()
-    nearest = lru_cache(maxsize=1024)(partial(_nearest_empty, folder))
+    lost: set[str] = set()
+    lost_folder = lru_cache(maxsize=1024)(partial(_lost_folder, folder))
     for batch in batches(paths):
         missing = await asyncio.to_thread(_missing, folder, selection, batch)
         for row in await database.run(partial(files.gone, collection=collection, source=source, paths=missing)):
@@ -67,21 +67,21 @@ async def judge(
                 verdict.rejected.append(row.path)
             elif not deletion.wanted:
                 pass
-            elif not deletion.confirmed and (left := nearest(os.path.dirname(row.path))):
-                empty.add(left)
+            elif not deletion.confirmed and (at := lost_folder(os.path.dirname(row.path))):
+                lost.add(at)
             else:
                 (verdict.images if row.own else verdict.marks).append(row.path)
-    if verdict.images or verdict.marks or empty:
+    if verdict.images or verdict.marks or lost:
         total = await database.run(partial(files.count_images, collection=collection, source=source))
         verdict.withheld = await asyncio.to_thread(
             _why_not, folder, selection, len(verdict.images), total, deletion=deletion, complete=complete
         )
         if verdict.withheld:
             verdict.images, verdict.marks = [], []
-        elif empty:
+        elif lost:
             verdict.withheld = (
-                f"{min(empty)!r} is an empty folder now: is a disk not mounted? What came from it stays; if it is to"
-                " go, remove the empty folder, or add --yes"
+                f"what came from {min(lost)!r} stays, which is empty or leads nowhere now: is a disk not mounted?"
+                " If it is to go, remove the folder, or add --yes"
             )
     return verdict
 
@@ -117,12 +117,14 @@ def _is_missing(folder: Path, selection: Selection, path: str) -> bool:
     return (folder / path).is_dir() or not spelled(folder, path)
 
 
-def _nearest_empty(folder: Path, path: str) -> str:
-    """Return the nearest folder above, *path* itself the first, that is there, if it is empty; else ""."""
+def _lost_folder(folder: Path, path: str) -> str:
+    """Return the nearest folder above, *path* itself the first, if it is there and empty, or a link to nowhere."""
     while path:
         try:
             return "" if os.listdir(folder / path) else path
         except (FileNotFoundError, NotADirectoryError):
+            if (folder / path).is_symlink():
+                return path
             path = os.path.dirname(path)
         except OSError:
             return path

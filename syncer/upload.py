@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -297,12 +296,16 @@ class Uploader:
         """Put aside the images of edited files whose former content other edited files have now, as when names were
         swapped: under their keys, they would be written over.
         """
-        wanted = Counter(self._edited.values())
+        wanted = set(self._edited.values())
         for paths in batches(list(self._edited)):
+            await self._database.run(partial(self._keep_removed, paths, list(wanted)))
             ask = partial(files.in_the_way, collection=self._collection, source=self._source, paths=paths)
             for copy in await self._database.run(ask):
                 if copy.sha256 in wanted:
                     await self._outages.outlast(partial(self._park, copy))
+
+    async def _keep_removed(self, paths: Sequence[str], contents: Sequence[bytes], conn: Connection) -> None:
+        await files.keep_removed(conn, self._collection, self._source, paths, contents, under=PARKED)
 
     async def _park(self, copy: Copy) -> None:
         await move(
@@ -319,11 +322,13 @@ class Uploader:
     async def _clear_parked(self) -> None:
         """Remove what was put aside and is nobody's content any more: it was written over."""
 
-        async def remove(conn: Connection) -> int:
+        async def remove(conn: Connection) -> bool:
             at = PARKED.removesuffix("/")
             left = await files.after(conn, self._collection, self._source, "", limit=BATCH, at=at)
             ids = [row.image_id for row in left if row.image_id is not None]
-            return await removal.take_out(conn, self._collection, ids, tombstone=False)
+            await removal.take_out(conn, self._collection, ids, tombstone=False)
+            await files.forget(conn, self._collection, self._source, [row.path for row in left])
+            return bool(left)
 
         while await self._database.run(remove):
             pass

@@ -1,9 +1,10 @@
 """A folder, its bucket and its table, driven without starting a process for each run."""
 
+import asyncio
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,6 @@ import numpy as np
 from PIL import Image
 
 from shared.db.pool import Connection, Database
-from shared.decoding import Decoder
 from shared.images import EXTENSIONS
 from shared.model import Collection
 from shared.sql import collections, queue
@@ -33,10 +33,10 @@ DELETE_ANY = Deletion(wanted=True, confirmed=True)
 
 
 def picture(number: int) -> bytes:
-    """Return a small PNG that is different for each number."""
+    """Return a small BMP that is different for each number, of the same size for all."""
     pixels = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
+    Image.fromarray(pixels).save(file, "BMP")
     return file.getvalue()
 
 
@@ -51,6 +51,13 @@ class Row:
     id: int
     sha256: bytes
     vector: str | None
+
+
+class Here:
+    """A decoder without worker processes."""
+
+    async def run(self, function: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+        return await asyncio.to_thread(function, *arguments, **more)
 
 
 class Counted:
@@ -94,7 +101,6 @@ class World:
     database: Database
     store: Counted
     collection: Collection
-    decoder: Decoder
     paid: Counter[bytes] = field(default_factory=Counter)
 
     @classmethod
@@ -104,10 +110,8 @@ class World:
 
         folder.mkdir(exist_ok=True)
         await store.prepare()
-        decoder = Decoder(1)
-        stack.push_async_callback(decoder.close)
         stack.push_async_callback(store.close)
-        return cls(folder, database, Counted(store), await database.run(ensure), decoder)
+        return cls(folder, database, Counted(store), await database.run(ensure))
 
     def write(self, path: str, number: int) -> Path:
         file = self.folder / path
@@ -126,7 +130,7 @@ class World:
             selection=Selection(folder, EXTENSIONS, **patterns),
             database=self.database,
             store=self.store,
-            decoder=self.decoder,
+            decoder=Here(),
             outages=Outages(20, lambda why: None),
             progress=self.progress,
             arrived=lambda: None,
@@ -208,6 +212,6 @@ class World:
         """Return what the folder holds."""
         return {
             path.relative_to(self.folder).as_posix(): path.read_bytes()
-            for path in self.folder.rglob("*.png")
+            for path in self.folder.rglob("*.bmp")
             if path.is_file()
         }
