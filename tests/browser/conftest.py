@@ -5,12 +5,13 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import numpy as np
 import psycopg
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from psycopg import sql
 
@@ -38,6 +39,7 @@ HOSTILE_NAMES = [
 ]
 
 MANY = 150
+CAMERA = "Camera One"  # of every tenth picture
 
 # Layout shifts that no key or click explains, and what the content policy refused, from the first moment on.
 OBSERVERS = """
@@ -84,17 +86,21 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("many")
     random = np.random.default_rng(7)
     for number in range(MANY - len(HOSTILE_NAMES)):
-        _picture(random, folder / f"{number % 5}" / f"picture_{number:03}.jpg")
+        camera = CAMERA if number % 10 == 0 else ""
+        _picture(random, folder / f"{number % 5}" / f"picture_{number:03}.jpg", camera)
     for name in HOSTILE_NAMES:
         _picture(random, folder / "hostile" / name)
     return folder
 
 
-def _picture(random: np.random.Generator, path: Path) -> None:
+def _picture(random: np.random.Generator, path: Path, camera: str = "") -> None:
     size = (int(random.integers(200, 900)), int(random.integers(200, 900)))
     corners = random.integers(0, 255, (2, 2, 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(corners).resize(size, Image.Resampling.BICUBIC).save(path, quality=80)
+    exif = Image.Exif()
+    if camera:
+        exif[ExifTags.Base.Model] = camera
+    Image.fromarray(corners).resize(size, Image.Resampling.BICUBIC).save(path, quality=80, exif=exif)
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,7 @@ class Site:
 
     server: Server
     syncer: Syncer
+    environment: Mapping[str, str]
 
     def __call__(self, path: str) -> str:
         return self.server.url + path
@@ -136,7 +143,7 @@ def site(
         done = syncer(*arguments, timeout=240)
         assert done.status == 0, done.stderr
     with serving(environment, home / "server.log") as server:
-        yield Site(server, syncer)
+        yield Site(server, syncer, environment)
     with psycopg.connect(postgres, autocommit=True) as conn:
         conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -173,6 +180,24 @@ class Tab:
 
 
 OpenTab = Callable[..., Tab]
+
+
+def ready(page: Page) -> None:
+    """Wait until the wall shows something."""
+    expect(page.locator(".grid.is-ready .tile").first).to_be_visible()
+
+
+def search(page: Page, text: str) -> None:
+    """Search with the keyboard."""
+    page.keyboard.press("/")
+    page.keyboard.type(text)
+    page.keyboard.press("Enter")
+    expect(page.locator("#title")).to_contain_text(text)
+
+
+def parameters(page: Page) -> dict[str, str]:
+    """What the page's address holds; of what it holds several times, the first."""
+    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
 
 
 @pytest.fixture

@@ -3,32 +3,17 @@
 import json
 import re
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import HOSTILE_NAMES, MANY, OpenTab, Site
+from tests.browser.conftest import HOSTILE_NAMES, MANY, OpenTab, Site, parameters, ready, search
 
 # One worker drives the browser: the site is built once.
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 END = re.compile("That is all")
-
-
-def ready(page: Page) -> None:
-    expect(page.locator(".grid.is-ready .tile").first).to_be_visible()
-
-
-def search(page: Page, text: str) -> None:
-    page.keyboard.press("/")
-    page.keyboard.type(text)
-    page.keyboard.press("Enter")
-    expect(page.locator("#title")).to_contain_text(text)
-
-
-def parameters(page: Page) -> dict[str, str]:
-    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
 
 
 def scroll_to_the_end(page: Page) -> None:

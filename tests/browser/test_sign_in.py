@@ -1,0 +1,41 @@
+"""Signing in and out in a real Chromium."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import OpenTab, Site, ready
+from tests.conftest import serving
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+TOKEN = "a-token-that-opens-everything"
+
+
+def test_a_visitor_signs_in_sees_what_was_asked_for_and_signs_out(
+    open_tab: OpenTab, site: Site, tmp_path: Path
+) -> None:
+    tab = open_tab("/healthz", complaints=True)
+    with serving({**site.environment, "READ_TOKEN": TOKEN}, tmp_path / "server.log") as server:
+        page = tab.page
+        page.goto(f"{server.url}/?bucket=photos&q=a+cat")
+        page.get_by_label("Token").fill("a guess")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("alert")).to_contain_text("not known")
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button", name="Sign in").click()
+        ready(page)
+        expect(page.locator("#title")).to_have_text("Closest to a cat")
+        assert page.evaluate("window.violations") == []
+
+        # Signed out in another window, this one says so and leads back to where it was.
+        page.context.clear_cookies()
+        page.locator(".tile-link").nth(1).click()
+        expect(page.get_by_role("alert")).to_contain_text("You are signed out")
+        page.get_by_role("link", name="Sign in").click()
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator(".detail-image")).to_be_visible()
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_label("Token")).to_be_visible()
