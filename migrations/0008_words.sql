@@ -9,18 +9,17 @@ RETURN regexp_replace(
         lower(normalize(written, NFKC)), '[\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u00bf[:punct:][:space:]]+', ' ', 'g'),
     '([0-9]+|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff])', ' \1 ', 'g');
 
--- The words of an image, for a text search index: those of its name weigh most (A), then keywords and caption (B), then
--- its folders (D). "MyHoliday" stands there as one word and as two. What is longer than anybody reads is cut, since an
--- error here would keep an image from being added. PostgreSQL 17 builds and restores indexes with a bare search_path.
+-- The words of an image, for a text search index: of its name, keywords, caption and folders. "MyHoliday" stands there as
+-- one word and as two. What is longer than anybody reads is cut, since an error here would keep an image from being
+-- added. Bodies are parsed when the functions are made: indexes are built and restored with a bare search_path.
 CREATE FUNCTION image_words(key text, keywords text[], caption text) RETURNS tsvector
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
-    SELECT setweight(to_tsvector('simple', pieces(concat_ws(' ', name, nullif(divided, name)))), 'A')
-        || setweight(to_tsvector('simple', coalesce(pieces(nullif(described, '')), '')), 'B')
-        || setweight(to_tsvector('simple', coalesce(pieces(nullif(left(key, -length(name)), '')), '')), 'D')
+    SELECT to_tsvector('simple', pieces(concat_ws(
+               ' ', name, nullif(divided, name), left(concat_ws(' ', array_to_string(keywords, ' '), caption), 10000),
+               left(key, -length(name)))))
       FROM regexp_replace(key, '^.*/', '') AS name,
-           regexp_replace(name, '([[:lower:]])([[:upper:]])', '\1 \2', 'g') AS divided,
-           left(concat_ws(' ', array_to_string(keywords, ' '), caption), 10000) AS described;
+           regexp_replace(name, '([[:lower:]])([[:upper:]])', '\1 \2', 'g') AS divided;
 END;
 
 -- The search for all words of a text. The pieces of one word must stand side by side; digits at the end may go on, so

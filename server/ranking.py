@@ -36,6 +36,9 @@ WALKS = 1_000
 # Condorcet and individual Rank Learning Methods").
 K = 60
 
+# What a folder's name counts where an image's own counts 1.
+FOLDER = 0.1
+
 Position = list[Any]
 
 
@@ -142,37 +145,38 @@ class Search:
 def fused(visual: Ranking, named: Sequence[Named], *, threshold: float | None, strict: bool) -> Ranking:
     """Return one ranking of what looks like a query and what is called like it, by reciprocal rank fusion.
 
-    Images whose very name was asked for come first, weak ones last (or not at all, if *strict*). Of the images that
-    the words name equally well each has the mean of their ranks: a word that names one image brings it to the top, a
-    folder of hundreds is moved up by little.
+    Images whose very name was asked for come first, weak ones last (or not at all, if *strict*); an image that only its
+    folder brings in comes behind those that look like the query. Images that are named equally well share the mean of
+    their ranks, so that a word which names one image moves it far, and one that names hundreds moves each but a little.
     """
     scores = dict(zip(visual.ids, visual.scores, strict=True)) | {image.id: image.score for image in named}
     points = dict.fromkeys(scores, 0.0)
     for rank, image_id in enumerate(visual.ids[:DEPTH], start=1):
         points[image_id] += 1 / (K + rank)
-    before = 0
-    by_words = sorted(named, key=_how_well, reverse=True)
-    for _, equals in groupby(by_words, _how_well):
+    better = 0
+    for (_, own), equals in groupby(sorted(named, key=_how_well, reverse=True), _how_well):
         tied = [image.id for image in equals]
         for image_id in tied:
-            points[image_id] += 1 / (K + before + (len(tied) + 1) / 2)
-        before += len(tied)
-    first = {image.id for image in named if image.exact}
-    not_weak = {image.id for image in named}
-
-    def is_weak(image_id: int) -> bool:
-        score = scores[image_id]
-        return image_id not in not_weak and threshold is not None and score is not None and score < threshold
-
+            points[image_id] += (1 if own else FOLDER) / (K + better + (len(tied) + 1) / 2)
+        better += len(tied)
+    tiers = dict.fromkeys(scores, LOOKS_LIKE_IT)
+    if threshold is not None:
+        tiers |= {image_id: WEAK for image_id, score in scores.items() if score is None or score < threshold}
+    for image in named:
+        tiers[image.id] = EXACT if image.exact else LOOKS_LIKE_IT if image.own else min(tiers[image.id], IN_FOLDER)
     # Sorting is stable: images without points keep their order.
-    order = sorted(scores, key=lambda image_id: (image_id not in first, is_weak(image_id), -points[image_id]))
+    order = sorted(scores, key=lambda image_id: (tiers[image_id], -points[image_id]))
     if strict:
-        order = [image_id for image_id in order if not is_weak(image_id)]
+        order = [image_id for image_id in order if tiers[image_id] < WEAK]
     return Ranking(order, [scores[image_id] for image_id in order], [image.id for image in named])
 
 
-def _how_well(image: Named) -> tuple[bool, float]:
-    return image.exact, image.relevance
+# In which order a ranking has its images, whatever their points.
+EXACT, LOOKS_LIKE_IT, IN_FOLDER, WEAK = range(4)
+
+
+def _how_well(image: Named) -> tuple[bool, bool]:
+    return image.exact, image.own or image.exact
 
 
 def _without(ranking: Ranking, shown: list[int]) -> Ranking:

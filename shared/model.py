@@ -113,6 +113,19 @@ class Filters:
 
 
 @dataclass(frozen=True)
+class Facets:
+    """What filters have to choose from, each with how many images it leaves, most first; and the times from first to
+    last.
+    """
+
+    cameras: dict[str, int]
+    folders: dict[str, int]
+    types: dict[str, int]
+    first_taken: datetime | None
+    last_taken: datetime | None
+
+
+@dataclass(frozen=True)
 class Hit:
     """An image of a ranked list; ``score`` is the cosine of its vector and the query's, −1 to 1.
 
@@ -127,15 +140,15 @@ class Hit:
 
 @dataclass(frozen=True)
 class Named:
-    """An image whose name, folder, keywords or caption hold all words of a query.
+    """An image whose name, folders, keywords and caption hold all words of a query.
 
-    ``exact`` says that the query is its name; ``relevance`` is higher where the words stand in its name, and low where
-    they stand in its folder alone. ``score`` is that of a Hit.
+    ``exact`` says that the query is its name, ``own`` that its folders are not needed to find all words. ``score`` is
+    that of a Hit.
     """
 
     id: int
     exact: bool
-    relevance: float
+    own: bool
     score: float | None
 
 

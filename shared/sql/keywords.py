@@ -57,13 +57,14 @@ async def find(
 async def weigh(
     conn: AsyncConnection[Any], collection: Collection, words: str, query: Sequence[float], ids: Sequence[int]
 ) -> list[Named]:
-    """Return the images *ids* with how well *words* name them and how near they are to *query*."""
+    """Return the images *ids* with how *words* name them and how near they are to *query*."""
     async with conn.cursor(row_factory=class_row(Named)) as cur:
         await cur.execute(
             for_collection(
                 f"""
                 SELECT i.id, {_IS_ITS_NAME} AS exact,
-                       ts_rank(image_words(i.r2_key, i.keywords, i.caption), words_query(%(words)s)) AS relevance,
+                       image_words(regexp_replace(i.r2_key, '^.*/', ''), i.keywords, i.caption)
+                           @@ words_query(%(words)s) AS own,
                        -(e.embedding <#> %(query)s::halfvec) AS score
                   FROM {{images}} AS i JOIN {{embeddings}} AS e USING (id)
                  WHERE i.id = ANY (%(ids)s)

@@ -1,0 +1,134 @@
+"""Searching by names, folders, keywords and captions beside looks: real photos, the real model, over real HTTP."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import Server, Syncer, make_environment, make_home, new_database, serving
+
+pytestmark = pytest.mark.xdist_group("keywords")  # one worker makes the collection for all
+
+# What the photos are called here. Only two tell what they show.
+NAMES = {
+    "astronaut.png": "IMG_0001.png",
+    "brick-wall.png": "IMG_0002.png",
+    "photographer.png": "IMG_0003.png",
+    "cell.png": "Rechnung März.png",
+    "cat.png": "IMG_0005.png",
+    "clock-in-motion.png": "cat/IMG_0006.png",
+    "coffee.png": "IMG_0007.png",
+    "coins.png": "cat/IMG_0008.png",
+    "grass.png": "cat/IMG_0009.png",
+    "gravel.png": "cat/IMG_0010.png",
+    "galaxies.jpg": "cat/IMG_0011.jpg",
+    "tissue.png": "cat/IMG_0012.png",
+    "moon.png": "cat/IMG_0013.png",
+    "motorcycle-left.png": "trips/Rome 2019/DSC00014.png",
+    "motorcycle-right.png": "trips/Rome 2019/MyHoliday15.png",
+    "retina.jpg": "東京タワーの写真.jpg",
+    "rocket.jpg": "IMG_4523.jpg",
+    "pagoda.jpg": "cat/IMG_0018.jpg",
+    "flower.jpg": "cat/IMG_0019.jpg",
+}
+
+
+@pytest.fixture(scope="module")
+def named(
+    postgres: str, template: str, shared_folder: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server whose collection ``b`` holds the sample photos under other names; one has a caption and keywords."""
+    folder = tmp_path_factory.mktemp("named")
+    for photo, name in NAMES.items():
+        (folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(photos / photo, folder / "photos" / name)
+    with new_database(postgres, template) as database_url:
+        environment = make_environment(make_home(folder / "home", shared_folder), database_url)
+        assert Syncer(environment)("sync", folder / "photos", "--bucket", "b").status == 0
+        with psycopg.connect(database_url, autocommit=True) as conn:
+            conn.execute(
+                "UPDATE b_images SET caption = 'Grandma''s invoice, unpaid', keywords = '{Steuer,privat}'"
+                " WHERE r2_key = 'IMG_0007.png'"
+            )
+        with serving(environment, folder / "server.log") as running:
+            yield running
+
+
+def found(server: Server, text: str, **parameters: Any) -> list[dict[str, Any]]:
+    """Return all that a text finds, walked in pages of four, after making sure that nothing is missing."""
+    hits: list[dict[str, Any]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        answer = server.get("/api/search", bucket="b", q=text, limit=4, **parameters, **cursor)
+        hits += answer["images"]
+        if answer["next_cursor"] is None:
+            break
+        assert len(answer["images"]) == 4
+        cursor = {"cursor": answer["next_cursor"]}
+    if not parameters:
+        assert sorted(hit["key"] for hit in hits) == sorted(NAMES.values())
+    return hits
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("IMG_4523", "IMG_4523.jpg"),
+        ("img_4523.JPG", "IMG_4523.jpg"),
+        ("img 4523", "IMG_4523.jpg"),
+        ("4523", "IMG_4523.jpg"),
+        ("IMG_45", "IMG_4523.jpg"),
+        ("DSC00014", "trips/Rome 2019/DSC00014.png"),
+        ("trips/rome 2019/dsc00014.png", "trips/Rome 2019/DSC00014.png"),
+        ("my holiday", "trips/Rome 2019/MyHoliday15.png"),
+        ("myholiday15", "trips/Rome 2019/MyHoliday15.png"),
+        ("rechnung", "Rechnung März.png"),
+        ("MÄRZ", "Rechnung März.png"),
+        ("Ma\u0308rz Rechnung", "Rechnung März.png"),
+        ("写真", "東京タワーの写真.jpg"),
+        ("タワー", "東京タワーの写真.jpg"),
+        ("invoice", "IMG_0007.png"),
+        ("unpaid invoice", "IMG_0007.png"),
+        ("steuer", "IMG_0007.png"),
+    ],
+)
+def test_words_find_what_is_called_so(named: Server, text: str, key: str) -> None:
+    first = found(named, text)[0]
+    assert first["key"] == key
+    assert first["weak"] is False
+    assert -1 <= first["score"] <= 1
+
+
+@pytest.mark.parametrize("text", ["a rocket launch", "a cup of coffee", "the cat", "holiday in my garden"])
+def test_what_no_name_holds_is_ranked_by_looks_alone(named: Server, text: str) -> None:
+    scores = [hit["score"] for hit in found(named, text)]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_folder_called_like_a_query_does_not_drown_better_pictures(named: Server) -> None:
+    hits = found(named, "cat")
+    assert hits[0]["key"] == "IMG_0005.png"
+    in_folder = [hit["key"].startswith("cat/") for hit in hits]
+    # Of the rest, what lies in the folder comes before what has nothing to do with cats, and is not called weak.
+    weak = [hit["weak"] for hit in hits]
+    assert weak == sorted(weak)
+    assert not any(w for w, inside in zip(weak, in_folder, strict=True) if inside)
+
+
+def test_weak_matches_are_left_out_on_request_but_not_what_is_named(named: Server) -> None:
+    for text in ("rechnung", "cat", "a motorcycle"):
+        assert found(named, text, strict=1) == [hit for hit in found(named, text) if not hit["weak"]]
+
+
+def test_images_are_found_by_name_before_they_have_a_vector(
+    named: Server, syncer: Syncer, server: Server, photos: Path, tmp_path: Path
+) -> None:
+    for name in ("invoice 7.png", "other.png"):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        shutil.copyfile(photos / "coins.png", tmp_path / "photos" / name)
+    assert syncer("upload", tmp_path / "photos", "--bucket", "b").status == 0
+    (hit,) = server.get("/api/search", bucket="b", q="invoice")["images"]
+    assert (hit["key"], hit["status"], hit["score"], hit["weak"]) == ("invoice 7.png", "pending", None, False)
