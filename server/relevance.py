@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.query import Query
-from shared.embedders import HasBackground
+from shared.embedders import Embedder, HasBackground
+from shared.errors import SettingsError
 from shared.model import Collection
 from shared.sql import calibrations, stats
 from shared.sql.calibrations import Calibration
@@ -97,7 +98,10 @@ class Chances:
         return known
 
     async def _find(self, app: "Services", collection: Collection) -> Chance | None:
-        embedder = app.embedder(collection)
+        try:
+            embedder: Embedder | None = app.embedder(collection)
+        except SettingsError:  # no token: a server that encodes texts itself needs none
+            embedder = None
         if isinstance(embedder, HasBackground):
             if embedder.name not in self._backgrounds:
                 self._backgrounds[embedder.name] = await embedder.background()

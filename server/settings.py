@@ -19,6 +19,7 @@ class ServerSettings(Settings):
     port: int = Field(8000, ge=0, le=65_535)
     workers: int = Field(1, ge=1)
     buckets: Annotated[tuple[str, ...], NoDecode] = ()
+    text_embedder: Literal["clip"] | None = None
     secret_key: SecretStr | None = None
     api_token: SecretStr | None = None
     read_token: SecretStr | None = None

@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 from shared.decoding import Decoder
 from shared.embedders import Embedder, ImageInput, Vector, unit_vector
 from shared.embedders.clip.hub import HUB_MODELS, fetch, known_model
-from shared.embedders.clip.layouts import Tower, fingerprint, read_dimensions, read_image_model, read_text_model
+from shared.embedders.clip.layouts import (
+    Tower,
+    fingerprint,
+    read_dimensions,
+    read_image_model,
+    read_text_model,
+    text_fingerprint,
+)
 from shared.embedders.clip.preprocess import Preprocessing, read_pixels
 from shared.errors import ImageRefused, ModelError, SettingsError
 
@@ -115,6 +122,12 @@ class ClipEmbedder:
     async def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         tower = await self._load_texts()
         return await asyncio.to_thread(self._embed_texts, tower, texts)
+
+    async def text_digest(self) -> str:
+        """Return what tells the weights of the tower for texts from others, fetched if they are not there yet."""
+        async with self._loading[Tower.TEXT]:
+            await self._fetch(Tower.TEXT)
+        return await asyncio.to_thread(text_fingerprint, self._folder)
 
     async def close(self) -> None:
         images, self._images, self._texts = self._images, None, None

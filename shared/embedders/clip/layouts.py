@@ -148,9 +148,18 @@ def fingerprint(folder: Path) -> str:
     two trainings of a model differ everywhere.
     """
     layout = _layout(_Settings.read(folder / "config.json"))
-    _require(folder, layout.text_weights, layout.image_weights)
+    return _digest(folder, layout.text_weights, layout.image_weights)
+
+
+def text_fingerprint(folder: Path) -> str:
+    """Return the same for the weights of the tower for texts alone."""
+    return _digest(folder, _layout(_Settings.read(folder / "config.json")).text_weights)
+
+
+def _digest(folder: Path, *names: str) -> str:
+    _require(folder, *names)
     digest = hashlib.sha256()
-    for name in (layout.text_weights, layout.image_weights):
+    for name in names:
         with (folder / name).open("rb") as file:
             size = file.seek(0, 2)
             digest.update(size.to_bytes(8, "big"))

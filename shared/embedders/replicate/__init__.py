@@ -53,6 +53,12 @@ MODELS = {
     ),
 }
 
+
+def fetches_images(name: str) -> bool:
+    """Whether the embedder of that name gives its model addresses of images, and not copies of them."""
+    return MODELS[name.removeprefix("replicate:").partition(":")[0]].batch_size > 1
+
+
 _TRIES = 5  # of an input on which the model fails without saying that it always will
 _UNREADABLE = re.compile(r"cannot identify image|truncated|broken data stream|decompression bomb", re.IGNORECASE)
 _PROBE = "a photo"
