@@ -1,0 +1,278 @@
+"""What marking weak matches does, and what sums of texts and images do, with the offline model and the sample photos.
+
+    python -m bench.relevance [--home FOLDER]
+
+The cuts in server/relevance.py were chosen by the first set of tests/sentences.py, and by nothing else; the second set
+reports what they do. To have more than nineteen images, 24 crops of each photo are taken too, at random. A run takes
+about a minute and needs the extras offline and demo. docs/relevance.md tells one.
+"""
+
+import argparse
+import asyncio
+import io
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+from PIL import Image
+
+from server.query import Mixture, Query, summed
+from server.relevance import KNOWN, Background, Measured
+from shared.decoding import Decoder
+from shared.embedders import ImageInput
+from shared.embedders.offline import OfflineEmbedder
+from shared.samples import sample_photos
+from shared.sql.calibrations import Calibration
+from syncer.calibrate import QUANTILE, TEXTS, nonsense
+from tests.sentences import CHOOSING, NONSENSE_CHOOSING, NONSENSE_REPORTING, REPORTING
+
+CROPS = 24
+WORDS, IMAGE = Mixture(words=1.0), Mixture(images=1.0)
+# Photos that the model knows by name: what a sum finds can be told by them.
+KNOWN_THINGS = ("cat", "coffee", "motorcycle", "flower", "pagoda", "rocket", "clock-in-motion", "photographer")
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts of one set, each under the name of its photo or its kind, and their vectors."""
+
+    names: list[str]
+    vectors: Vectors
+
+    def of(self, name: str) -> Vectors:
+        return self.vectors[[each == name for each in self.names]]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images by the names of what they show, and their vectors."""
+
+    names: NDArray[np.str_]
+    vectors: Vectors
+
+    def __add__(self, other: "Pictures") -> "Pictures":
+        return Pictures(np.concatenate([self.names, other.names]), np.vstack([self.vectors, other.vectors]))
+
+
+def subject(path: Path) -> str:
+    """Return what a sample photo shows; two show the same motorcycle."""
+    return path.stem.removesuffix("-left").removesuffix("-right")
+
+
+def crops(path: Path) -> Iterator[bytes]:
+    """Yield parts of a photo, a quarter to four fifths of its sides."""
+    chance = np.random.default_rng(len(path.stem))
+    photo = Image.open(path).convert("RGB")
+    for _ in range(CROPS):
+        part = chance.uniform(0.25, 0.8)
+        width, height = int(photo.width * part), int(photo.height * part)
+        x, y = chance.integers(0, photo.width - width + 1), chance.integers(0, photo.height - height + 1)
+        file = io.BytesIO()
+        photo.crop((x, y, x + width, y + height)).resize((320, 320 * height // width)).save(file, "PNG")
+        yield file.getvalue()
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", type=Path, default=platformdirs.user_data_path("image-browser", appauthor=False))
+    home = parser.parse_args().home
+    decoder = Decoder()
+    model = OfflineEmbedder(home / "models", decoder)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            photos = sample_photos(Path(folder))
+            whole = await embedded(model, [(subject(path), path.read_bytes()) for path in photos])
+            parts = await embedded(model, [(subject(path), part) for path in photos for part in crops(path)])
+        sets = {
+            "chosen by": (await texts(model, CHOOSING), await texts(model, NONSENSE_CHOOSING)),
+            "reported": (await texts(model, REPORTING), await texts(model, NONSENSE_REPORTING)),
+        }
+        background = await model.background()
+        made = await model.embed_texts(list(nonsense(TEXTS)))
+    finally:
+        await model.close()
+        await decoder.close()
+
+    for title, collection in ((f"{len(whole.names)} photos", whole), ("photos and crops", whole + parts)):
+        n = len(collection.names)
+        print(f"\n{title}: {n} images")
+        rules(background, *sets["chosen by"], collection)
+        print("  left alone, of sentences: best match | right photo where it is first | among the first three | always")
+        for name, (sentences, meaningless) in sets.items():
+            marks(f"{name}, background", Background(background, n).level, sentences, meaningless, whole, collection)
+            measured = Measured(calibration(made, collection))
+            marks(f"{name}, calibrated", measured.level, sentences, meaningless, whole, collection)
+        neighbours(Background(background, n), "background", whole, parts)
+        neighbours(Measured(calibration(made, collection)), "calibrated", whole, parts)
+    growth(background, sets)
+    sums(sets["chosen by"][0], whole, parts)
+
+
+async def embedded(model: OfflineEmbedder, pictures: Sequence[tuple[str, bytes]]) -> Pictures:
+    vectors = await model.embed_images([ImageInput(data=data) for _, data in pictures])
+    return Pictures(
+        np.array([name for name, _ in pictures]), np.stack([v for v in vectors if isinstance(v, np.ndarray)])
+    )
+
+
+async def texts(model: OfflineEmbedder, by_name: dict[str, tuple[str, ...]]) -> Texts:
+    names = [name for name, some in by_name.items() for _ in some]
+    return Texts(names, await model.embed_texts([text for some in by_name.values() for text in some]))
+
+
+def calibration(made: Vectors, collection: Pictures) -> Calibration:
+    """Return what `syncer calibrate` would measure."""
+    pairs = (collection.vectors @ collection.vectors.T)[np.triu_indices(len(collection.names), k=1)]
+    scores = made @ collection.vectors.T
+    return Calibration(
+        words_level=float(np.quantile(scores.max(1), QUANTILE)),
+        words_mean=float(scores.mean()),
+        image_level=float(np.quantile(pairs, QUANTILE)),
+        image_mean=float(pairs.mean()),
+        images=len(collection.names),
+        measured_at=None,  # type: ignore[arg-type]
+    )
+
+
+def rules(background: Vectors, sentences: Texts, meaningless: Texts, collection: Pictures) -> None:
+    """Print how well some rules tell the best matches of sentences from those of nonsense (area under the curve)."""
+
+    def spread(texts: Vectors) -> Vectors:
+        return (texts @ background.T).std(1)
+
+    def known(texts: Vectors) -> Vectors:
+        return np.sort(texts @ background.T, 1)[:, -KNOWN:].mean(1)
+
+    def best(texts: Vectors) -> Vectors:
+        return (texts @ collection.vectors.T).max(1)
+
+    def own(texts: Vectors) -> Vectors:
+        scores = texts @ collection.vectors.T
+        return (scores.max(1) - scores.mean(1)) / scores.std(1)
+
+    tried: dict[str, Callable[[Vectors], Vectors]] = {
+        "z over the collection's own scores": own,
+        "z over the background": lambda texts: (best(texts) - (texts @ background.T).mean(1)) / spread(texts),
+        "cosine": best,
+        "cosine x known": lambda texts: best(texts) * known(texts),
+        "cosine x known²": lambda texts: best(texts) * known(texts) ** 2,
+    }
+    for name, rule in tried.items():
+        right, wrong = rule(sentences.vectors), rule(meaningless.vectors)
+        print(f"  {(right[:, None] > wrong).mean():.3f}  {name}")
+
+
+def marks(
+    name: str,
+    level: Callable[[Query], float],
+    sentences: Texts,
+    meaningless: Texts,
+    whole: Pictures,
+    collection: Pictures,
+) -> None:
+    """Print how many matches of sentences are left alone, and how many of nonsense are marked."""
+    alone, right, places = [], [], []
+    for photo, text in zip(sentences.names, sentences.vectors, strict=True):
+        cut = level(Query(text, "", mixture=WORDS))
+        scores = whole.vectors @ text
+        of_photo = scores[whole.names == photo].max()
+        alone.append((collection.vectors @ text).max() >= cut)
+        right.append(of_photo >= cut)
+        places.append((scores > of_photo).sum())
+    kept, place = np.array(right), np.array(places)
+    marked = np.array(
+        [(collection.vectors @ text).max() < level(Query(text, "", mixture=WORDS)) for text in meaningless.vectors]
+    )
+    print(
+        f"  {name:22} {np.mean(alone):.3f} of {len(kept)} | {kept[place == 0].mean():.3f} of {(place == 0).sum()}"
+        f" | {kept[place < 3].mean():.3f} of {(place < 3).sum()} | {kept.mean():.3f};"
+        f" nonsense marked {marked.mean():.3f} of {len(marked)}"
+    )
+
+
+def neighbours(chance: Background | Measured, name: str, whole: Pictures, parts: Pictures) -> None:
+    """Print what is marked of the neighbours of photos: crops of themselves, and crops of others."""
+    own, others = [], []
+    for photo, vector in zip(whole.names, whole.vectors, strict=True):
+        good = parts.vectors @ vector >= chance.level(Query(vector, "", mixture=IMAGE))
+        own.append(good[parts.names == photo].mean())
+        others.append(good[parts.names != photo].mean())
+    print(f"  a photo's neighbours, {name}: its own crops left alone {np.mean(own):.3f}, others' {np.mean(others):.3f}")
+
+
+def growth(background: Vectors, sets: dict[str, tuple[Texts, Texts]]) -> None:
+    """Print how much nonsense is marked in collections of any size, made of mixtures of what the model knows."""
+    chance = np.random.default_rng(0)
+    alike = np.argsort(-(background @ background.T), 1)[:, :30]
+    images = []
+    for kind in chance.integers(0, len(background), 20_000):
+        shown = [kind, *chance.choice(alike[kind], 4), *chance.integers(0, len(background), 2)]
+        image = chance.dirichlet(np.full(len(shown), 0.7)) @ background[shown]
+        images.append(image / np.linalg.norm(image))
+    made = np.array(images, np.float32)
+    print("\nnonsense marked in collections of made-up vectors:")
+    for n in (100, 1000, 20_000):
+        shares = []
+        for _, meaningless in sets.values():
+            cuts = np.array([Background(background, n).level(Query(text, "")) for text in meaningless.vectors])
+            samples = [made[start : start + n] for start in range(0, min(len(made), 10 * n), n)]
+            shares.append(np.mean([(meaningless.vectors @ sample.T).max(1) < cuts for sample in samples]))
+        print(f"  {n:6} images: " + ", ".join(f"{s:.3f} ({name})" for s, name in zip(shares, sets, strict=True)))
+
+
+def sums(sentences: Texts, whole: Pictures, parts: Pictures) -> None:
+    """Print what is found by a photo plus a text, and how far down a negative text pushes what it says."""
+    print("\nsums, over the crops:")
+    text_spread = np.median((sentences.vectors @ parts.vectors.T).std(1))
+    image_spread = np.median((whole.vectors @ parts.vectors.T).std(1))
+    print(f"  scores spread by {text_spread:.3f} for a text, {image_spread:.3f} for a photo")
+    for weight in (1.0, 2.0, 3.0):
+        found = []
+        for photo, vector, text_of, text in _pairs(sentences, whole):
+            top = parts.names[np.argsort(-(parts.vectors @ _sum((1.0, vector), (weight, text))))[: 2 * CROPS]]
+            found.append([(top == photo).mean(), (top == text_of).mean()])
+        of_photo, of_text = np.mean(found, 0)
+        print(
+            f"  photo + {weight:g} text: of the first {2 * CROPS}, {of_photo:.2f} the photo's, {of_text:.2f} the text's"
+        )
+    for weight in (-0.5, -1.0, -2.0):
+        moved = []
+        for photo, vector, text_of, text in _pairs(sentences, whole):
+            for query in ((1.0, vector), (1.0, sentences.of(photo)[0])):
+                before, after = (_place(parts, q, text_of) for q in (query[1], _sum(query, (weight, text))))
+                moved.append([before, after, _place(parts, _sum(query, (weight, text)), photo)])
+        before, after, kept = np.mean(moved, 0)
+        print(
+            f"  minus {-weight:g} text: what it says goes from {before:.2f} of the list to {after:.2f}, 1 being its"
+            f" end; what is wanted stays at {kept:.2f}"
+        )
+
+
+def _pairs(sentences: Texts, whole: Pictures) -> Iterator[tuple[str, Vectors, str, Vectors]]:
+    for photo in KNOWN_THINGS:
+        vector = whole.vectors[whole.names == photo][0]
+        for other in KNOWN_THINGS:
+            for text in sentences.of(other) if other != photo else ():
+                yield photo, vector, other, text
+
+
+def _sum(*parts: tuple[float, Vectors]) -> Vectors:
+    made = summed(parts)
+    assert made is not None
+    return made[0]
+
+
+def _place(parts: Pictures, query: Vectors, name: str) -> float:
+    """Return the mean place of the crops of *name*, from 0, the list's beginning, to 1, its end."""
+    order = np.argsort(-(parts.vectors @ query))
+    return float(np.flatnonzero(parts.names[order] == name).mean() / len(order))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,137 @@
+"""Which matches are marked as weak, over real HTTP: with the offline model, and with one that has to be calibrated."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Server, Syncer, make_environment, make_home, new_database, serving
+from tests.pictures import make_pictures
+from tests.sentences import CHOOSING, NONSENSE_CHOOSING, NONSENSE_REPORTING, REPORTING
+
+pytestmark = pytest.mark.xdist_group("relevance")  # one worker makes the collection for all
+
+CLIP = Path(__file__).parents[1] / "golden" / "clip" / "transformers_clip"  # random weights, 32 dimensions
+
+
+@pytest.fixture(scope="module")
+def gallery(
+    postgres: str, template: str, shared_folder: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server whose collection ``b`` holds the sample photos, under names by which no words find them."""
+    folder = tmp_path_factory.mktemp("relevance")
+    (folder / "photos").mkdir()
+    for number, photo in enumerate(sorted(photos.iterdir())):
+        shutil.copy(photo, folder / "photos" / f"{number:02}{photo.suffix}")
+    with new_database(postgres, template) as database_url:
+        environment = make_environment(make_home(folder / "home", shared_folder), database_url)
+        done = Syncer(environment)("sync", folder / "photos", "--bucket", "b")
+        assert done.status == 0, done.stderr
+        with serving(environment, folder / "server.log") as running:
+            yield running
+
+
+@pytest.fixture(scope="module")
+def shown(photos: Path) -> dict[str, str]:
+    """What each key's photo shows."""
+    names = [photo.stem.removesuffix("-left").removesuffix("-right") for photo in sorted(photos.iterdir())]
+    keys = [f"{number:02}{photo.suffix}" for number, photo in enumerate(sorted(photos.iterdir()))]
+    return dict(zip(keys, names, strict=True))
+
+
+def best(server: Server, text: str) -> dict[str, Any]:
+    return server.get("/api/search", bucket="b", q=text, limit=1)["images"][0]
+
+
+@pytest.mark.parametrize(
+    ("sentences", "nonsense"),
+    [(CHOOSING, NONSENSE_CHOOSING), (REPORTING, NONSENSE_REPORTING)],
+    ids=["chosen by", "reported"],
+)
+def test_true_matches_are_left_alone_and_nonsense_is_marked(
+    gallery: Server, shown: dict[str, str], sentences: dict[str, tuple[str, ...]], nonsense: dict[str, tuple[str, ...]]
+) -> None:
+    matches = [(subject, best(gallery, text)) for subject, some in sentences.items() for text in some]
+    true = [match for subject, match in matches if shown[match["key"]] == subject]
+    assert len(true) >= 30
+    assert sum(not match["weak"] for match in true) >= 0.9 * len(true)
+    # Also where the nearest photo shows something else: the sentence means something, and so does its match.
+    assert sum(not match["weak"] for _, match in matches) >= 0.9 * len(matches)
+    meaningless = [best(gallery, text) for some in nonsense.values() for text in some]
+    assert sum(match["weak"] for match in meaningless) >= 0.9 * len(meaningless)
+
+
+@pytest.mark.parametrize("text", ["a cat", "a cup of coffee", "blorf", "a photo from outer space"])
+def test_weak_matches_come_last_and_strict_leaves_them_out(gallery: Server, text: str) -> None:
+    images = gallery.get("/api/search", bucket="b", q=text, limit=200)["images"]
+    weak = [image["weak"] for image in images]
+    assert weak == sorted(weak)
+    good = [image["id"] for image in images if not image["weak"]]
+    seen, cursor = [], None
+    while True:
+        more = {"cursor": cursor} if cursor else {}
+        page = gallery.get("/api/search", bucket="b", q=text, strict=1, limit=2, **more)
+        seen += [image["id"] for image in page["images"]]
+        if (cursor := page["next_cursor"]) is None:
+            break
+    assert seen == good
+    body = {"bucket": "b", "terms": [{"text": text}], "strict": True, "limit": 200}
+    assert [image["id"] for image in gallery.http.post("/api/search", json=body).json()["images"]] == good
+
+
+def test_unlike_neighbours_are_weak_and_the_other_side_of_the_motorcycle_is_not(
+    gallery: Server, shown: dict[str, str]
+) -> None:
+    ids = {shown[i["key"]]: i["id"] for i in gallery.get("/api/images", bucket="b", limit=200)["images"]}
+    first, *others = gallery.get(f"/api/images/{ids['motorcycle']}/similar", bucket="b", limit=200)["images"]
+    assert (shown[first["key"]], first["weak"]) == ("motorcycle", False)
+    assert sum(other["weak"] for other in others) >= 0.8 * len(others)
+
+
+def test_sums_have_weak_matches_too(gallery: Server, shown: dict[str, str]) -> None:
+    def weak(*terms: dict[str, Any]) -> dict[str, bool]:
+        answer = gallery.http.post("/api/search", json={"bucket": "b", "terms": terms, "limit": 200}).json()
+        return {shown[image["key"]]: image["weak"] for image in answer["images"]}
+
+    both = weak({"text": "a cat"}, {"text": "a cup of coffee"})
+    assert not both["cat"]
+    assert not both["coffee"]
+    assert both["galaxies"]
+    one = weak({"text": "a cat"}, {"text": "a cup of coffee", "weight": -1})
+    assert not one["cat"]
+    assert one["coffee"]
+
+
+def test_a_model_without_a_background_marks_weak_matches_once_it_is_calibrated(
+    syncer: Syncer, environment: dict[str, str], tmp_path: Path
+) -> None:
+    clip = {"EMBEDDER": "clip", "CLIP_MODEL": str(CLIP)}
+    make_pictures(tmp_path / "pictures", 12)
+    assert syncer("sync", tmp_path / "pictures", "--bucket", "b", **clip).status == 0
+
+    def matches(log: str) -> list[dict[str, Any]]:
+        with serving(environment | clip, tmp_path / log) as server:
+            return server.get("/api/search", bucket="b", q="blorf zug", limit=200)["images"]
+
+    assert not any(match["weak"] for match in matches("before.log"))
+    assert "`syncer calibrate --bucket b`" in syncer("doctor", **clip).stdout
+
+    done = syncer("calibrate", "--bucket", "b", "--json", **clip)
+    assert done.status == 0, done.stderr
+    assert done.json["bucket"] == "b"
+    assert done.json["images"] == 12
+    assert -1 <= done.json["words_mean"] <= done.json["words_level"] <= 1
+
+    found = matches("after.log")
+    assert [match["weak"] for match in found] == [match["score"] < done.json["words_level"] for match in found]
+    assert found[-1]["weak"]
+
+
+def test_nothing_is_calibrated_where_there_is_nothing(syncer: Syncer, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "pictures", 1)
+    assert syncer("sync", tmp_path / "pictures", "--bucket", "b").status == 0
+    done = syncer("calibrate", "--bucket", "b")
+    assert done.status == 1
+    assert "2 are needed" in done.stderr
