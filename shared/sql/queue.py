@@ -122,8 +122,10 @@ async def complete(
     """
     cur = await conn.execute(
         for_collection(
+            # A constant would be cast to the table's dimensions, and fail, before the model is looked at.
             """
-            WITH held AS (
+            WITH given AS MATERIALIZED (SELECT %(vector)s::halfvec AS embedding),
+            held AS (
                 SELECT id FROM {queue}
                  WHERE id = %(id)s AND model = %(model)s AND lease = %(lease)s AND state = 'pending'
                    AND EXISTS (SELECT FROM vector_tables AS v
@@ -135,7 +137,7 @@ async def complete(
                  WHERE EXISTS (SELECT FROM held)
                    AND q.id = i.id AND i.sha256 = %(sha256)s AND q.model = %(model)s AND q.state = 'pending'
                 RETURNING q.id)
-            UPDATE {embeddings} AS e SET embedding = %(vector)s::halfvec FROM done WHERE e.id = done.id
+            UPDATE {embeddings} AS e SET embedding = given.embedding FROM done, given WHERE e.id = done.id
             """,
             collection,
         ),
