@@ -2,8 +2,11 @@
 
 import base64
 import io
-import json
+import threading
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,14 @@ import httpx2
 import numpy as np
 import psycopg
 import pytest
+import uvicorn
 from PIL import Image
 
+from server.app import create_app
+from server.fetching import Fetcher
+from server.settings import ServerSettings
 from tests.conftest import Server, Syncer, make_environment, make_home, new_database, serving
+from tests.corpus import Case, refused
 
 pytestmark = pytest.mark.xdist_group("composed")  # one worker makes the collection for all
 
@@ -174,3 +182,245 @@ def test_terms_that_cancel_each_other_out_are_told_so(gallery: Server, ids: dict
     handle = upload(gallery, (photos / "cat.png").read_bytes()).json()["query_image"]
     answer = post(gallery, {"image_id": ids["cat"]}, {"query_image": handle, "weight": -1})
     assert answer.status_code == 400
+
+
+# Pictures
+
+
+def test_an_uploaded_picture_finds_itself_and_is_not_kept(
+    gallery: Server, photos: Path, environment: dict[str, str]
+) -> None:
+    content = (photos / "coffee.png").read_bytes()
+    answer = upload(gallery, content)
+    assert answer.status_code == 200, answer.text
+    seen = answer.json()
+    assert (seen["width"], seen["height"]) == (600, 400)
+    media_type, _, thumbnail = seen["thumbnail"].partition(",")
+    assert media_type == "data:image/webp;base64"
+    with Image.open(io.BytesIO(base64.b64decode(thumbnail))) as small:
+        assert small.size == (192, 128)
+    assert len(seen["thumbnail"]) < 20_000
+    remaining = datetime.fromisoformat(seen["expires_at"]) - datetime.now(UTC)
+    assert timedelta(days=6) < remaining <= timedelta(days=7)
+
+    first = gallery.get("/api/search", bucket="b", query_image=seen["query_image"], limit=1)["images"][0]
+    assert first["key"] == "coffee.png"
+    assert first["score"] > 0.999
+    assert not first["weak"]
+    kept = [path for path in Path(environment["IMAGE_BROWSER_HOME"]).rglob("*") if path.is_file()]
+    assert content not in [
+        path.read_bytes() for path in kept if "buckets" not in path.parts and "models" not in path.parts
+    ]
+
+
+def test_the_same_picture_has_the_same_handle_and_another_has_another(
+    gallery: Server, database_address: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    one = upload(gallery, picture(1)).json()
+    other = upload(gallery, picture(2)).json()
+    assert one["query_image"] != other["query_image"]
+    with psycopg.connect(database_address) as conn:
+        conn.execute("UPDATE query_images SET expires_at = now() + interval '1 hour'")
+    with serving(environment, tmp_path / "server.log") as second:
+        again = upload(second, picture(1)).json()
+    assert again["query_image"] == one["query_image"]
+    assert datetime.fromisoformat(again["expires_at"]) >= datetime.fromisoformat(one["expires_at"])
+
+
+def test_a_picture_comes_as_a_form_too(gallery: Server) -> None:
+    form = gallery.http.post("/api/query-images?bucket=b", files={"file": ("a.png", picture(1))})
+    assert form.status_code == 200, form.text
+    assert form.json()["query_image"] == upload(gallery, picture(1)).json()["query_image"]
+    assert gallery.http.post("/api/query-images?bucket=b", files={"text": (None, "hello")}).status_code == 400
+    two = [("file", ("a.png", picture(1))), ("file", ("b.png", picture(2)))]
+    assert gallery.http.post("/api/query-images?bucket=b", files=two).status_code == 400
+
+
+def test_expired_and_foreign_handles_are_told_so_and_old_rows_go(gallery: Server, database_address: str) -> None:
+    handle = upload(gallery, picture(3)).json()["query_image"]
+    other = upload(gallery, picture(4)).json()["query_image"]
+    assert post(gallery, {"query_image": handle}).status_code == 200
+    with psycopg.connect(database_address) as conn:
+        conn.execute("UPDATE query_images SET expires_at = now() WHERE handle = %s", [handle])
+        conn.execute("UPDATE query_images SET model = 'clip:other' WHERE handle = %s", [other])
+    expired = post(gallery, {"text": "a"}, {"query_image": handle})
+    assert expired.status_code == 404
+    assert expired.json()["detail"].startswith("terms[1].query_image is unknown, or has expired")
+    foreign = gallery.http.get("/api/search", params={"bucket": "b", "query_image": other})
+    assert foreign.status_code == 404
+    assert "another model" in foreign.json()["detail"]
+    assert post(gallery, {"query_image": "A" * 22}).status_code == 404
+    assert upload(gallery, picture(5)).status_code == 200
+    with psycopg.connect(database_address) as conn:
+        assert conn.execute("SELECT count(*) FROM query_images WHERE handle = %s", [handle]).fetchone() == (0,)
+
+
+@pytest.mark.parametrize("case", refused(), ids=lambda case: case.name)
+def test_a_file_that_is_no_image_is_refused(gallery: Server, case: Case) -> None:
+    answer = upload(gallery, case.data)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["detail"].startswith("the body cannot be used: ")
+
+
+def test_uploads_are_bounded(gallery: Server) -> None:
+    large = picture() + bytes(21 << 20)
+    assert upload(gallery, large).status_code == 413
+    assert gallery.http.post("/api/query-images?bucket=b", files={"file": ("a.png", large)}).status_code == 413
+    assert (
+        gallery.http.post(
+            "/api/query-images?bucket=b", content=b"--x", headers={"Content-Type": "multipart/form-data"}
+        ).status_code
+        == 400
+    )
+
+
+# Addresses. That what is fetched is bounded and public is tested in test_fetching.
+
+
+@pytest.fixture(scope="module")
+def loopback(environment: dict[str, str]) -> Iterator[tuple[Server, str, list[str]]]:
+    """A server that may fetch from this machine, the address of a site with a picture, and what the site was asked."""
+    asked: list[str] = []
+
+    class Site(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200 if self.path == "/picture" else 404)
+            self.end_headers()
+            self.wfile.write(picture(9) if self.path == "/picture" else b"nothing")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    fetcher = Fetcher(allowed=lambda address: address.is_loopback, ports=range(65_536))
+    settings = ServerSettings(
+        database_url=environment["DATABASE_URL"],  # type: ignore[arg-type]
+        image_browser_home=Path(environment["IMAGE_BROWSER_HOME"]),
+    )
+    serving_app = uvicorn.Server(uvicorn.Config(create_app(settings, fetcher=fetcher), port=0, log_config=None))
+    thread = threading.Thread(target=serving_app.run)
+    site = ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    threading.Thread(target=site.serve_forever, daemon=True).start()
+    thread.start()
+    try:
+        while not serving_app.started:
+            assert thread.is_alive()
+            time.sleep(0.05)
+        port = serving_app.servers[0].sockets[0].getsockname()[1]
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+            yield Server(str(http.base_url), None, http), f"http://127.0.0.1:{site.server_port}", asked  # type: ignore[arg-type]
+    finally:
+        serving_app.should_exit = True
+        thread.join()
+        site.shutdown()
+        site.server_close()
+
+
+def test_a_picture_is_searched_for_by_its_address_and_fetched_once_for_all_pages(
+    gallery: Server, loopback: tuple[Server, str, list[str]]
+) -> None:
+    server, site, asked = loopback
+    term = {"image_url": f"{site}/picture"}
+    first = post(server, term, limit=5).json()
+    second = post(server, term, limit=5, cursor=first["next_cursor"]).json()
+    assert len({image["id"] for image in first["images"] + second["images"]}) == 10
+    assert asked == ["/picture"]
+    handle = server.http.post("/api/query-images?bucket=b", json={"url": f"{site}/picture"}).json()["query_image"]
+    assert handle == upload(gallery, picture(9)).json()["query_image"]
+    by_handle = gallery.get("/api/search", bucket="b", query_image=handle, limit=5)
+    assert by_handle["images"] == first["images"]
+
+    missing = server.http.post("/api/query-images?bucket=b", json={"url": f"{site}/nothing"})
+    assert missing.status_code == 400
+    assert "status 404" in missing.json()["detail"]
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1/a.png", "http://169.254.169.254/latest/", "file:///etc/passwd"])
+def test_an_address_that_is_not_public_is_refused_whichever_way_it_comes(gallery: Server, address: str) -> None:
+    for answer in (
+        post(gallery, {"text": "a"}, {"image_url": address}),
+        gallery.http.post("/api/query-images?bucket=b", json={"url": address}),
+    ):
+        assert answer.status_code == 400
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+# What is wrong is named
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ('{"terms": []}', "terms"),
+        ('{"terms": {}}', "terms"),
+        ("{}", "terms is missing"),
+        ("[]", "the body"),
+        ("nonsense", "not JSON"),
+        ("{" * 1000, "not JSON"),
+        ('{"terms": [{"text": "a"}], "limit": 0}', "limit is 0"),
+        ('{"terms": [{"text": "a"}], "limit": "5"}', "limit is '5'"),
+        ('{"terms": [{"text": "a"}], "cursor": "x"}', "cursor"),
+        ('{"terms": [{"text": "a"}], "colour": 1}', "colour is not known"),
+        ('{"terms": [{"text": "a"}], "filters": {"min_width": -1}}', "filters.min_width is -1"),
+        ('{"terms": [{"text": "a"}], "bucket": 3}', "bucket is 3"),
+        ('{"terms": [{"text": "a"}, {"text": "b", "weight": 101}]}', "terms[1].weight is 101"),
+        ('{"terms": [{"text": "a", "weight": 0}]}', "terms[0].weight is 0"),
+        ('{"terms": [{"text": "a", "weight": 1e400}]}', "terms[0].weight is inf"),
+        ('{"terms": [{"text": "a", "weight": NaN}]}', "terms[0].weight is nan"),
+        ('{"terms": [{"text": "a", "weight": "1"}]}', "terms[0].weight is '1'"),
+        ('{"terms": [{"text": "a", "weight": null}]}', "terms[0].weight is None"),
+        ('{"terms": [{"text": ""}]}', "terms[0].text"),
+        ('{"terms": [{"text": 5}]}', "terms[0].text"),
+        ('{"terms": [{"text": "\\u0000"}]}', "terms[0].text holds characters that are no text"),
+        ('{"terms": [{"text": "\\ud800"}]}', "not JSON"),
+        ('{"terms": [{"text": "' + "x" * 10_000 + '"}]}', "terms[0].text has 10,000 characters"),
+        ('{"terms": [{"text": "a", "image_id": 1}]}', "terms[0]: give exactly one of"),
+        ('{"terms": [{"weight": 1}]}', "terms[0]: give exactly one of"),
+        ('{"terms": [{"image_id": 0}]}', "terms[0].image_id is 0"),
+        ('{"terms": [{"image_id": 99999999999999999999}]}', "terms[0].image_id"),
+        ('{"terms": [{"image_id": true}]}', "terms[0].image_id"),
+        ('{"terms": [{"query_image": "../../etc/passwd"}]}', "terms[0].query_image"),
+        ('{"terms": [{"image_url": "nowhere"}]}', "terms[0].image_url is 'nowhere'"),
+        ('{"terms": [{"image_url": "http://a\\u0000b/"}]}', "terms[0].image_url"),
+        ('{"terms": [' + ", ".join(['{"text": "a"}'] * 17) + "]}", "terms has 17 items"),
+    ],
+)
+def test_a_bad_sum_is_told_what_is_wrong_with_it(gallery: Server, body: str, words: str) -> None:
+    answer = gallery.http.post("/api/search", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400, answer.text
+    assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "?q=",
+        "?term=people",
+        "?term=%2Btext:people",
+        "?term=image:cat",
+        "?term=1000*text:a",
+        "?term=text:%00",
+        "?term=text:" + "x" * 1001,
+        "?query_image=short",
+        "?" + "&".join(["term=text:a"] * 17),
+    ],
+)
+def test_a_bad_address_is_told_so_by_the_api_and_by_the_page(gallery: Server, query: str) -> None:
+    answer = gallery.http.get(f"/api/search{query}")
+    assert answer.status_code == 400
+    if query not in ("", "?q="):
+        assert gallery.http.get(f"/{query}").status_code == 400
+
+
+def test_what_is_not_there_is_told_so(gallery: Server, ids: dict[str, int]) -> None:
+    assert post(gallery, {"image_id": 999_999}).status_code == 404
+    assert gallery.http.post("/api/search", json={"bucket": "c", "terms": [{"text": "a"}]}).status_code == 404
+    assert upload(gallery, picture(), bucket="c").status_code == 404
+    assert gallery.http.post("/api/search", content="{}").status_code == 415
+    assert (
+        gallery.http.post(
+            "/api/search", content=b" " * (2 << 20), headers={"Content-Type": "application/json"}
+        ).status_code
+        == 413
+    )
