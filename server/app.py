@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
 from server import docs, files, health, logs, pages, problems, sign_in
-from server.api import collections, composed, images, search, writes
+from server.api import collections, composed, facets, images, search, writes
 from server.assets import Assets
 from server.auth import Guard, Tokens
 from server.fetching import Fetcher
@@ -20,10 +20,10 @@ from server.headers import SecurityHeaders
 from server.observing import Observing
 from server.services import opened
 from server.settings import ServerSettings
-from server.switches import start_over
+from server.switches import CHANGED, start_over
 from shared import settings
 from shared.db import migrate
-from shared.errors import ModelChanged, ServiceError
+from shared.errors import ServiceError
 
 
 def create_app(loaded: ServerSettings, *, fetcher: Fetcher | None = None) -> Starlette:
@@ -52,6 +52,7 @@ def create_app(loaded: ServerSettings, *, fetcher: Fetcher | None = None) -> Sta
             Route("/api/search", search.by_text),
             Route("/api/search", composed.by_terms, methods=["POST"]),
             Route("/api/query-images", composed.add_query_image, methods=["POST"]),
+            Route("/api/facets", facets.choices),
             Route("/api/stats", collections.figures),
             Route("/api/stats/stream", collections.stream),
             Route("/healthz", health.alive),
@@ -72,8 +73,8 @@ def create_app(loaded: ServerSettings, *, fetcher: Fetcher | None = None) -> Sta
             Middleware(GZipMiddleware, minimum_size=1024),
         ],
         exception_handlers={
-            **dict.fromkeys((problems.Problem, ServiceError, HTTPException), problems.handle),
-            ModelChanged: start_over,
+            **dict.fromkeys((problems.Problem, ServiceError, SettingsError, HTTPException), problems.handle),
+            **dict.fromkeys(CHANGED, start_over),
         },
     )
     app.state.assets = assets

@@ -3,15 +3,17 @@
 import argparse
 import asyncio
 import os
+import resource
 import socket
 import sys
+from contextlib import suppress
 from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from server import logs, metrics
+from server import logs, metrics, texts
 from server.settings import ServerSettings
 from shared import settings, wiring
 from shared.db import migrate
@@ -35,9 +37,12 @@ def main() -> NoReturn:
         if migrate_only:
             asyncio.run(_migrate(loaded))
             sys.exit(0)
+        if loaded.text_embedder:
+            asyncio.run(texts.check_at_start(loaded))
     except ImageBrowserError as exc:
         print(f"server: {exc}", file=sys.stderr)
         sys.exit(1)
+    _allow_many_connections()
     config = uvicorn.Config(
         "server.app:from_environment",
         factory=True,
@@ -60,6 +65,13 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         pass
     sys.exit(0)
+
+
+def _allow_many_connections() -> None:
+    """Take as many open files as the system gives: often 1,024 is but where it begins, and each follower holds one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS refuses some that it says it allows
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _migrate(loaded: ServerSettings) -> None:

@@ -70,7 +70,7 @@ async def _vector(app: Services, collection: Collection, term: Term, *, name: st
 
 
 async def _of_image(app: Services, collection: Collection, image_id: int, *, name: str) -> Vector:
-    stored = await app.database.run(partial(search.vector_of, collection=collection, image_id=image_id))
+    stored = await app.database.read(partial(search.vector_of, collection=collection, image_id=image_id))
     if stored is not None:
         return unit_vector(stored, dimensions=len(stored))
     if await app.database.run(partial(images.get, collection=collection, image_id=image_id)) is None:

@@ -30,7 +30,7 @@ class Operation:
 
     asks: type[BaseModel]
     answers: Any
-    status: int
+    statuses: tuple[int, ...]
     media_type: str
     example: Any
     errors: tuple[int, ...]
@@ -42,7 +42,7 @@ def operation(
     *,
     asks: type[Asked],
     answers: Any = None,
-    status: int = 200,
+    status: int | tuple[int, ...] = 200,
     media_type: str = "application/json",
     example: Any = None,
     errors: Sequence[int] = (400, 404, 503),
@@ -52,8 +52,9 @@ def operation(
     """Describe a handler, and give it what its request asks for, checked.
 
     *asks* is the model of the query's parameters, or that of the JSON body when it is a Body. *answers* is the type of
-    what a success carries, None for nothing; *errors* are the statuses of the problems to expect. *uploads* are the
-    schemas of a body that the handler reads itself, by media type; *writes* says that it needs API_TOKEN.
+    what a success of *status* carries, None for nothing; *errors* are the statuses of the problems to expect.
+    *uploads* are the schemas of a body that the handler reads itself, by media type; *writes* says that it needs
+    API_TOKEN.
     """
 
     def described(function: Callable[[Request, Asked], Awaitable[Response]]) -> Handler:
@@ -63,7 +64,8 @@ def operation(
 
         # It takes a request alone, and Starlette asks.
         del handler.__wrapped__
-        about = Operation(asks, answers, status, media_type, example, tuple(errors), uploads or {}, writes)
+        statuses = status if isinstance(status, tuple) else (status,)
+        about = Operation(asks, answers, statuses, media_type, example, tuple(errors), uploads or {}, writes)
         handler.operation = about  # type: ignore[attr-defined]
         return handler
 
@@ -136,7 +138,7 @@ def _operation(route: Route, about: Operation, schemas: Mapping[Any, Schema]) ->
         "summary": summary,
         "description": description,
         "parameters": [*_path_parameters(route), *_query_parameters(about.asks)],
-        "responses": {str(about.status): _success(about, schemas)} | _problems(about, schemas[ProblemDocument]),
+        "responses": _successes(about, schemas) | _problems(about, schemas[ProblemDocument]),
         # Reading needs a token only where one is set.
         "security": [{"token": []}] if about.writes else [{}, {"token": []}],
     }
@@ -175,6 +177,7 @@ def _query_parameters(model: type[BaseModel]) -> Iterator[Schema]:
         for example in about.pop("examples", ())[:1]:
             described["example"] = example
         described["schema"] = _without_null(about)
+        described["allowEmptyValue"] = not described["required"]
         if described["schema"].get("type") == "array":
             described["explode"] = name in model.repeated
         yield described
@@ -191,14 +194,14 @@ def _without_null(schema: Schema) -> Schema:
     return rest | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
 
 
-def _success(about: Operation, schemas: Mapping[Any, Schema]) -> Schema:
-    described: Schema = {"description": HTTPStatus(about.status).phrase}
+def _successes(about: Operation, schemas: Mapping[Any, Schema]) -> Schema:
+    content: Schema = {}
     if about.answers is not None:
-        content: Schema = {"schema": schemas[about.answers]}
+        content = {about.media_type: {"schema": schemas[about.answers]}}
         if about.example is not None:
-            content["example"] = about.example
-        described["content"] = {about.media_type: content}
-    return described
+            content[about.media_type]["example"] = about.example
+    answers = {"content": content} if content else {}
+    return {str(status): {"description": HTTPStatus(status).phrase, **answers} for status in about.statuses}
 
 
 def _problems(about: Operation, schema: Schema) -> Schema:

@@ -13,6 +13,7 @@ from starlette.templating import Jinja2Templates
 
 from server import composing, lists, parameters, presenting, problems, stats
 from server.api.collections import summaries
+from server.api.composed import MAX_BYTES
 from server.auth import COOKIE
 from server.lists import Page
 from server.query import Term
@@ -35,6 +36,7 @@ async def gallery(request: Request) -> Response:
         "terms": [],
         "similar": None,
         "filters": {name: query[name] for name in FILTERS if query.get(name)},
+        "facets": None,
         "images": [],
         "next_page": None,
         "stats": None,
@@ -44,6 +46,7 @@ async def gallery(request: Request) -> Response:
         "static": request.app.state.assets.address,
         "page_url": partial(page_url, query),
         "signed_in": COOKIE in request.cookies,
+        "largest_picture": MAX_BYTES,
     }
     status = 200
     try:
@@ -62,10 +65,12 @@ async def gallery(request: Request) -> Response:
 async def _fill(context: dict[str, Any], app: Services, collection: Collection, request: Request) -> None:
     query = request.query_params
     context["collection"] = next(c for c in context["collections"] if c["bucket"] == collection.bucket)
-    context["stats"] = await app.database.run(lambda conn: stats.read(conn, collection))
+    context["stats"] = await app.database.read(lambda conn: stats.read(conn, collection))
     context["stream_url"] = "/api/stats/stream?" + urlencode({"bucket": collection.bucket})
     context["notice"] = app.notice(collection)
     asked = parameters.read(parameters.Gallery, query)
+    if "choices" in query:
+        context["facets"] = await app.facets.of(app.database, collection, asked.folder)
     context["terms"] = await _chips(app, collection, asked.terms()[1 if asked.q else 0 :])
     page = await _page(context, app, collection, asked)
     context["images"] = page.images
@@ -92,7 +97,7 @@ async def _chips(app: Services, collection: Collection, terms: Sequence[Term]) -
     all terms when this one is turned to the other side, or removed.
     """
     ids = [int(term.value) for term in terms if term.kind == "image"]
-    found = await app.database.run(partial(images.get_many, collection=collection, ids=ids)) if ids else []
+    found = await app.database.read(partial(images.get_many, collection=collection, ids=ids)) if ids else []
     store = app.store(collection.bucket)
     shown = {str(image.id): presenting.image(image, store) for image in found}
     written = [str(term) for term in terms]

@@ -125,6 +125,12 @@ class InCollection(Query):
     bucket: str | None = Field(None, description="the collection; the default one when left out")
 
 
+class Facets(InCollection):
+    """What filters have to choose from."""
+
+    folder: Text | None = Field(None, max_length=1000, description="list the folders right below this one")
+
+
 class Listing(InCollection):
     """A page of a list."""
 
@@ -170,14 +176,8 @@ class FilterBody(Body, FilterFields):
 
 
 def _as_written(schema: dict[str, Any]) -> None:
-    """Say in a term's schema that it holds exactly one of the four, and no null."""
-    properties = schema["properties"]
-    for name in _SUBJECTS:
-        about = properties[name]
-        (kind,) = (kind for kind in about.pop("anyOf") if kind != {"type": "null"})
-        del about["default"]
-        about |= kind
-    schema["oneOf"] = [{"required": [name]} for name in _SUBJECTS]
+    """Say in a term's schema that it holds exactly one of the four."""
+    schema["oneOf"] = [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in _SUBJECTS]
 
 
 class TermBody(Body):

@@ -9,10 +9,12 @@ from functools import partial
 
 from starlette.requests import Request
 
-from server import metrics
+from server import metrics, texts
 from server.auth import NOBODY, Access
 from server.cursors import Cursors
+from server.facets import FacetCache
 from server.fetching import Fetcher
+from server.known import KnownCollections
 from server.limits import PaidQueries
 from server.problems import Problem
 from server.query import QueryVectors, free
@@ -23,6 +25,7 @@ from shared import wiring
 from shared.db.pool import Database
 from shared.decoding import Decoder
 from shared.embedders import Embedder
+from shared.embedders.clip import ClipEmbedder
 from shared.errors import SettingsError
 from shared.model import Collection
 from shared.sql import collections
@@ -44,30 +47,39 @@ class Services:
     decoder: Decoder
     feed: StatsFeed
     fetcher: Fetcher
+    known: KnownCollections
     access: Access = NOBODY
     pictures_at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PICTURES_AT_ONCE))
     chances: Chances = field(default_factory=Chances)
+    facets: FacetCache = field(default_factory=FacetCache)
     _secret: list[str] = field(default_factory=list)
     _stores: dict[str, ObjectStore] = field(default_factory=dict)
-    _queries: dict[str, tuple[Embedder, QueryVectors]] = field(default_factory=dict)
+    _embedders: dict[str, Embedder] = field(default_factory=dict)
+    _local: dict[str, ClipEmbedder] = field(default_factory=dict)
+    _queries: dict[str, QueryVectors] = field(default_factory=dict)
 
     async def collections(self) -> list[Collection]:
         """Return the collections that this server shows to whoever asks."""
-        shown = self.settings.buckets
-        every = await self.database.run(collections.every)
-        return [c for c in every if (not shown or c.bucket in shown) and self.access.sees(c.bucket)]
+        return self._shown(await self.known.now())
 
-    async def collection(self, bucket: str | None) -> Collection:
-        """Return the collection that a request names, or the default one; raise a 404 that names it."""
-        every = await self.collections()
+    async def collection(self, bucket: str | None, *, fresh: bool = False) -> Collection:
+        """Return the collection that a request names, or the default one; raise a 404 that names it.
+
+        Unless *fresh*, it may have been switched to another model, or dropped, in the last second.
+        """
         default = self.settings.bucket
         wanted = bucket or (default if default and self.access.sees(default) else None)
-        for c in every:
-            if wanted is None or c.bucket == wanted:
-                return c
+        for ask in (self.known.now,) if fresh else (self.known.lately, self.known.now):
+            for c in self._shown(await ask()):
+                if wanted is None or c.bucket == wanted:
+                    return c
         if wanted is None:
             raise Problem(404, "there is no collection yet: `syncer sync DIR --bucket NAME` makes one")
         raise Problem(404, f"there is no collection {wanted[:100]!r}: /api/collections lists them")
+
+    def _shown(self, every: list[Collection]) -> list[Collection]:
+        shown = self.settings.buckets
+        return [c for c in every if (not shown or c.bucket in shown) and self.access.sees(c.bucket)]
 
     async def secret(self) -> str:
         """Return the key that signs cursors and cookies, the same on all servers."""
@@ -92,11 +104,32 @@ class Services:
 
     def embedder(self, collection: Collection) -> Embedder:
         """Return the model that filled the collection."""
-        return self._query(collection)[0]
+        if collection.model not in self._embedders:
+            embedder = wiring.embedder_of(
+                self.settings, collection.model, self.decoder, concurrency=8, somebody_waits=True
+            )
+            wiring.same_model(embedder, bucket=collection.bucket, model=collection.model)
+            self._embedders[collection.model] = embedder
+        return self._embedders[collection.model]
 
     def queries(self, collection: Collection) -> QueryVectors:
         """Return what makes query texts comparable with the collection's images."""
-        return self._query(collection)[1]
+        if collection.model not in self._queries:
+            self._queries[collection.model] = self._make_queries(collection)
+        return self._queries[collection.model]
+
+    def _make_queries(self, collection: Collection) -> QueryVectors:
+        if texts.applies(self.settings, collection.model):
+            # One for all models whose place it takes.
+            local = texts.local_embedder(self.settings, self.decoder)
+            local = self._local.setdefault(local.name, local)
+            agreement = texts.Agreement(
+                self.settings, local, collection.model, database=self.database, decoder=self.decoder, store=self.store
+            )
+            return texts.LocalTexts(local, self.database, agreement)
+        embedder = self.embedder(collection)
+        spend = self._budget().spend if embedder.price_per_image else free
+        return QueryVectors(embedder, self.database, spend)
 
     async def spend(self, collection: Collection) -> None:
         """Count one call of the collection's model; raise a 429 when whoever asks, or all, have had enough of them."""
@@ -110,23 +143,13 @@ class Services:
         except SettingsError:
             return None
 
-    def _query(self, collection: Collection) -> tuple[Embedder, QueryVectors]:
-        if collection.model not in self._queries:
-            embedder = wiring.embedder_of(
-                self.settings, collection.model, self.decoder, concurrency=8, somebody_waits=True
-            )
-            wiring.same_model(embedder, bucket=collection.bucket, model=collection.model)
-            spend = self._budget().spend if embedder.price_per_image else free
-            self._queries[collection.model] = embedder, QueryVectors(embedder, self.database, spend)
-        return self._queries[collection.model]
-
     def _budget(self) -> PaidQueries:
         per_client = self.settings.paid_queries_per_hour_and_client
         return PaidQueries(self.database, per_hour=self.settings.paid_queries_per_hour, per_hour_and_client=per_client)
 
     async def close(self) -> None:
         """Give everything back."""
-        for embedder, _ in self._queries.values():
+        for embedder in (*self._embedders.values(), *self._local.values()):
             await embedder.close()
         for store in self._stores.values():
             await store.close()
@@ -146,7 +169,7 @@ async def opened(settings: ServerSettings, fetcher: Fetcher) -> AsyncIterator[Se
                 replicas=[url.get_secret_value() for url in settings.database_read_urls],
             )
         )
-        made = Services(settings, database, Decoder(), StatsFeed(database), fetcher)
+        made = Services(settings, database, Decoder(), StatsFeed(database), fetcher, KnownCollections(database))
         stack.push_async_callback(made.close)
         stack.push_async_callback(made.feed.close)
         watching = asyncio.create_task(metrics.watch_pools(database))

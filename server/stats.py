@@ -1,10 +1,14 @@
 """Live progress: one look at the database per collection and second, however many watch."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
+
+import psycopg
+from sse_starlette import ServerSentEvent
 
 from server import metrics
 from shared import progress, wiring
@@ -25,11 +29,11 @@ async def read(conn: Connection, collection: Collection) -> dict[str, Any]:
 
 @dataclass
 class _Channel:
-    """One collection that is watched. ``listeners`` get each new state; slow ones get the newest, not all."""
+    """One collection that is watched. ``listeners`` get each new event; slow ones get the newest, not all."""
 
     task: "asyncio.Task[None]"
-    listeners: set["asyncio.Queue[dict[str, Any]]"] = field(default_factory=set)
-    latest: dict[str, Any] | None = None
+    listeners: set["asyncio.Queue[bytes]"] = field(default_factory=set)
+    latest: bytes = b""
 
 
 class StatsFeed:
@@ -39,15 +43,15 @@ class StatsFeed:
         self._database = database
         self._channels: dict[str, _Channel] = {}
 
-    async def listen(self, collection: Collection) -> AsyncIterator[dict[str, Any]]:
-        """Yield the figures at once and whenever they change."""
-        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(maxsize=1)
+    async def listen(self, collection: Collection) -> AsyncIterator[bytes]:
+        """Yield the figures as an event named ``stats``, at once and whenever they change."""
+        queue: asyncio.Queue[bytes] = asyncio.Queue(maxsize=1)
         channel = self._channels.get(collection.bucket)
         if channel is None:
             channel = self._channels[collection.bucket] = _Channel(asyncio.create_task(self._watch(collection)))
         channel.listeners.add(queue)
         metrics.listeners.inc()
-        if channel.latest is not None:
+        if channel.latest:
             queue.put_nowait(channel.latest)
         try:
             while True:
@@ -72,8 +76,8 @@ class StatsFeed:
 
         while True:
             try:
-                state = await self._database.run(current)
-            except ServiceError as exc:
+                state = await self._database.read(current)
+            except (ServiceError, psycopg.Error) as exc:
                 log.info("no figures of %s: %s", collection.bucket, exc)
             else:
                 if state:
@@ -82,10 +86,11 @@ class StatsFeed:
 
     @staticmethod
     def _tell(channel: _Channel, state: dict[str, Any]) -> None:
-        if state == channel.latest:
+        event = ServerSentEvent(json.dumps(state), event="stats").encode()
+        if event == channel.latest:
             return
-        channel.latest = state
+        channel.latest = event
         for queue in channel.listeners:
             if queue.full():
                 queue.get_nowait()
-            queue.put_nowait(state)
+            queue.put_nowait(event)

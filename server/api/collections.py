@@ -1,11 +1,9 @@
 """Collections and how far they are."""
 
-import json
-from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
@@ -49,7 +47,7 @@ async def summaries(app: Services) -> list[dict[str, Any]]:
             for c in shown
         ]
 
-    return await app.database.run(read)
+    return await app.database.read(read)
 
 
 @operation(asks=parameters.Query, answers=Collections, errors=(503,))
@@ -63,7 +61,7 @@ async def figures(request: Request, asked: parameters.InCollection) -> Response:
     """GET /api/stats: how far a collection is."""
     app = services(request)
     collection = await app.collection(asked.bucket)
-    return JSONResponse(await app.database.run(lambda conn: stats.read(conn, collection)))
+    return JSONResponse(await app.database.read(lambda conn: stats.read(conn, collection)))
 
 
 @operation(asks=parameters.InCollection, answers=str, media_type="text/event-stream")
@@ -80,8 +78,4 @@ async def stream(request: Request, asked: parameters.InCollection) -> Response:
         # What has no body would not end by itself.
         return Response(headers=headers, media_type="text/event-stream")
 
-    async def events() -> AsyncIterator[ServerSentEvent]:
-        async for state in app.feed.listen(collection):
-            yield ServerSentEvent(json.dumps(state), event="stats")
-
-    return EventSourceResponse(events(), headers=headers)
+    return EventSourceResponse(app.feed.listen(collection), headers=headers)

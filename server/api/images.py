@@ -23,7 +23,7 @@ async def recent(request: Request, asked: parameters.Recent) -> Response:
     app = services(request)
     collection = await app.collection(asked.bucket)
     if asked.ids:
-        found = await app.database.run(partial(images.get_many, collection=collection, ids=asked.ids))
+        found = await app.database.read(partial(images.get_many, collection=collection, ids=asked.ids))
         store = app.store(collection.bucket)
         return JSONResponse(Page([presenting.image(image, store) for image in found], None).as_json())
     page = await lists.recent(app, collection, asked.filters(), limit=asked.limit, cursor=asked.cursor)
@@ -36,7 +36,7 @@ async def one(request: Request, asked: parameters.InCollection) -> Response:
     app = services(request)
     collection = await app.collection(asked.bucket)
     image = await lists.the_image(app, collection, parameters.image_id(request.path_params["id"]))
-    details = await app.database.run(partial(images.details, collection=collection, image_id=image.id))
+    details = await app.database.read(partial(images.details, collection=collection, image_id=image.id))
     return JSONResponse({**presenting.image(image, app.store(collection.bucket)), **(details or {})})
 
 

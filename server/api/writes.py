@@ -52,7 +52,7 @@ class Named(parameters.InCollection):
 @operation(
     asks=Named,
     answers=ImageAnswer,
-    status=201,
+    status=(201, 200),
     errors=(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
     uploads={
         "multipart/form-data": {"type": "object", "properties": {"file": _FILE}, "required": ["file"]},
@@ -68,7 +68,7 @@ async def add(request: Request, asked: Named) -> Response:
     another image has is refused; one made of a file's name then gets a part of the content's hash.
     """
     app = services(request)
-    collection = await app.collection(asked.bucket)
+    collection = await app.collection(asked.bucket, fresh=True)
     try:
         if asked.key is not None:
             _check_key(asked.key)
@@ -95,7 +95,7 @@ async def remove(request: Request, asked: parameters.InCollection) -> Response:
     the bucket, and is not adopted again.
     """
     app = services(request)
-    collection = await app.collection(asked.bucket)
+    collection = await app.collection(asked.bucket, fresh=True)
     image = await lists.the_image(app, collection, parameters.image_id(request.path_params["id"]))
     await removal.remove(app.database, app.store(collection.bucket), collection, [image.id], tombstone=True)
     return Response(status_code=204)
