@@ -9,7 +9,7 @@ from starlette.routing import Match, Route
 from typing_extensions import TypedDict
 
 from server.logs import request_id
-from shared.errors import ServiceError
+from shared.errors import ServiceError, SettingsError
 
 
 class ProblemDocument(TypedDict):
@@ -53,6 +53,8 @@ def from_exception(error: Exception) -> Problem:
         case ServiceError():
             wait = max(1, round(error.retry_after or 1))
             return Problem(503, f"{error}", headers={"Retry-After": str(wait)})
+        case SettingsError():
+            return Problem(503, f"this server is not set up for that: {error}")
         case _:
             return Problem(500, "something went wrong on the server; its log has the details")
 
