@@ -37,6 +37,7 @@ format: $(BIN)/.dev
 bench: $(BIN)/.dev
 	$(BIN)/python -m bench.replicate
 	$(BIN)/python -m bench.local_models
+	$(BIN)/python -m bench.relevance
 
 # What is pinned: every package with its hashes, for all supported Pythons and platforms, without addresses.
 requirements: $(BIN)/uv

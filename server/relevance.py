@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 KNOWN_AGAIN_AFTER = 30.0  # seconds
 
-# Chosen by bench/relevance.py on one set of sentences, and reported by it on another.
+# Chosen by one set of sentences, and reported on another: bench/relevance.py, docs/relevance.md.
 KNOWN = 50  # the nearest of the background, whose mean says how much a query means to the model
 WORDS_APART = 2.0  # standard deviations
 WORDS_KNOWN = 0.0022
