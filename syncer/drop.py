@@ -4,7 +4,8 @@ from functools import partial
 
 from shared.db.pool import Database
 from shared.model import Collection
-from shared.sql import images
+from shared.removal import empty_trash
+from shared.sql import images, removal
 from shared.stores import RESERVED_PREFIX, ObjectStore
 
 BATCH = 1000
@@ -15,7 +16,9 @@ async def drop_objects(database: Database, store: ObjectStore, collection: Colle
 
     Objects that were adopted were there before us, and stay.
     """
-    removed = 0
+    # What uploads that were killed, and removals that failed, have left.
+    await database.run(partial(removal.give_up_all, collection=collection, source=None))
+    removed = await empty_trash(database, store, collection)
     last = ""
     while keys := await database.run(partial(images.own_keys, collection=collection, after=last, limit=BATCH)):
         await store.delete(keys)

@@ -131,7 +131,7 @@ class World:
             database=self.database,
             store=self.store,
             decoder=Here(),
-            outages=Outages(20, lambda why: None),
+            outages=Outages(more.pop("patience", 20), lambda why: None),
             progress=self.progress,
             arrived=lambda: None,
             concurrency=4,

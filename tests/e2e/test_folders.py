@@ -1,0 +1,121 @@
+"""``syncer sync`` on a folder that changes, as users run it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.conftest import Syncer
+from tests.pictures import make_pictures
+
+# Root, but without the right to read what it may not.
+WITHOUT_READING_EVERYTHING = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    make_pictures(folder, 21)
+    return folder
+
+
+def tables(url: str) -> int:
+    with psycopg.connect(url) as conn:
+        row = conn.execute("SELECT count(*) FROM pg_class WHERE relname LIKE 'b\\_%'").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def images(url: str) -> int:
+    if not tables(url):
+        return 0
+    with psycopg.connect(url) as conn:
+        row = conn.execute("SELECT count(*) FROM b_images").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_dry_run_changes_nothing_and_a_run_does_what_it_said(
+    syncer: Syncer, folder: Path, home: Path, database_url: str
+) -> None:
+    said = syncer("sync", folder, "--bucket", "b", "--dry-run", "--json")
+    assert (said.status, said.json["new"], len(said.json["files"])) == (0, 21, 21), said.stderr
+    assert (tables(database_url), (home / "buckets").exists()) == (0, False)
+    assert syncer("upload", folder, "--bucket", "b").status == 0
+    (folder / "set 0" / "picture-0000.jpg").rename(folder / "renamed.jpg")
+    (folder / "set 1" / "picture-0001.jpg").unlink()
+    lines = syncer("upload", folder, "--bucket", "b", "--dry-run", "--delete").stdout.splitlines()
+    assert lines[:-1] == ["moved      set 0/picture-0000.jpg -> renamed.jpg", "deleted    set 1/picture-0001.jpg"]
+    done = syncer("upload", folder, "--bucket", "b", "--delete", "--json")
+    assert done.status == 0, done.stderr
+    assert {what: done.json[what] for what in ("uploaded", "moved", "deleted", "unchanged", "total")} == {
+        "uploaded": 0,
+        "moved": 1,
+        "deleted": 1,
+        "unchanged": 19,
+        "total": 20,
+    }
+
+
+def test_more_than_a_tenth_is_not_deleted_and_the_status_says_so(syncer: Syncer, folder: Path) -> None:
+    assert syncer("upload", folder, "--bucket", "b").status == 0
+    for number in range(3):
+        (folder / f"set {number}" / f"picture-000{number}.jpg").unlink()
+    refused = syncer("upload", folder, "--bucket", "b", "--delete", "--json")
+    assert (refused.status, refused.json["deleted"], refused.json["total"]) == (1, 0, 21)
+    assert "3 of 21" in refused.json["withheld"]
+    assert "--yes" in refused.stderr
+    done = syncer("upload", folder, "--bucket", "b", "--delete", "--yes", "--json")
+    assert (done.status, done.json["deleted"], done.json["total"]) == (0, 3, 18)
+
+
+def test_syncers_at_the_same_time_end_well_and_upload_nothing_twice(
+    syncer: Syncer, folder: Path, home: Path, database_url: str
+) -> None:
+    make_pictures(folder, 200, first=100)
+    running = [syncer.start("upload", folder, "--bucket", "b", "--json") for _ in range(3)]
+    ended = [(process.communicate(timeout=120), process.returncode) for process in running]
+    assert [status for _, status in ended] == [0, 0, 0], ended
+    done = syncer("upload", folder, "--bucket", "b", "--json")
+    assert (done.json["total"], done.json["unchanged"]) == (221, 221)
+
+
+def test_a_killed_syncer_holds_up_nobody(syncer: Syncer, folder: Path, database_url: str) -> None:
+    make_pictures(folder, 300, first=100)
+    process = syncer.start("upload", folder, "--bucket", "b")
+    deadline = time.monotonic() + 60
+    while True:
+        assert time.monotonic() < deadline
+        if images(database_url):
+            break
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    with psycopg.connect(database_url) as conn:
+        # Only the dead process's file lock can tell in time that it has ended.
+        conn.execute("UPDATE source_leases SET ends_at = now() + interval '1 hour'")
+    done = syncer("upload", folder, "--bucket", "b", "--json", timeout=100)
+    assert (done.status, done.json["total"]) == (0, 321), done.stderr
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_gone(syncer: Syncer, folder: Path) -> None:
+    assert syncer("upload", folder, "--bucket", "b").status == 0
+    (folder / "set 1" / "picture-0001.jpg").unlink()
+    (folder / "set 0").rename(folder / "set 9")
+    (folder / "set 2").chmod(0)
+    command = [sys.executable, "-m", "syncer", "upload", folder, "--bucket", "b", "--delete", "--yes", "--json"]
+    if os.geteuid() == 0:
+        command = [*WITHOUT_READING_EVERYTHING, *command]
+    done = subprocess.run(command, env=syncer.environment, capture_output=True, text=True, timeout=100)
+    (folder / "set 2").chmod(0o755)
+    result = json.loads(done.stdout)
+    assert (done.returncode, result["deleted"], result["moved"], result["total"]) == (3, 0, 3, 21), done.stderr
+    assert "looked at" in result["withheld"]
+    after = syncer("upload", folder, "--bucket", "b", "--delete", "--yes", "--json")
+    assert (after.status, after.json["deleted"], after.json["total"]) == (0, 1, 20)
