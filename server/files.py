@@ -29,6 +29,14 @@ async def serve(request: Request) -> Response:
     # An address that names the version of the content never means anything else.
     if request.query_params.get("v"):
         headers["Cache-Control"] = "private, max-age=31536000, immutable"
-    if request.headers.get("if-none-match") == headers["ETag"]:
+    if _has(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return FileResponse(path, media_type=found.content_type or "application/octet-stream", headers=headers)
+    # A bucket may hold anything. What is no image is not for our pages, nor for a browser to run.
+    media_type = found.content_type if (found.content_type or "").startswith("image/") else "application/octet-stream"
+    return FileResponse(path, media_type=media_type, headers=headers)
+
+
+def _has(request: Request, etag: str) -> bool:
+    """Whether the browser has this version; a cache on the way may have marked it as weak."""
+    known = {part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")}
+    return not known.isdisjoint({etag, "*"})

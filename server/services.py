@@ -52,6 +52,7 @@ class Services:
     pictures_at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PICTURES_AT_ONCE))
     chances: Chances = field(default_factory=Chances)
     facets: FacetCache = field(default_factory=FacetCache)
+    background: set["asyncio.Task[None]"] = field(default_factory=set)
     _secret: list[str] = field(default_factory=list)
     _stores: dict[str, ObjectStore] = field(default_factory=dict)
     _embedders: dict[str, Embedder] = field(default_factory=dict)
@@ -149,6 +150,8 @@ class Services:
 
     async def close(self) -> None:
         """Give everything back."""
+        for task in self.background:
+            task.cancel()
         for embedder in (*self._embedders.values(), *self._local.values()):
             await embedder.close()
         for store in self._stores.values():

@@ -25,11 +25,11 @@ from shared.db.pool import Database
 from shared.samples import sample_photos
 
 # What a test's outcome must not depend on.
-CLEAN_ENVIRONMENT = {
-    name: value
-    for name, value in os.environ.items()
-    if not name.startswith(("AWS_", "R2_", "S3_", "REPLICATE_", "DATABASE_", "IMAGE_BROWSER_", "EMBEDDER", "BUCKET"))
-} | {"AWS_EC2_METADATA_DISABLED": "true", "PYTHONWARNINGS": "default"}
+_OURS = ("AWS_", "R2_", "S3_", "REPLICATE_", "DATABASE_", "IMAGE_BROWSER_", "EMBEDDER", "BUCKET", "API_", "READ_")
+CLEAN_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)} | {
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "PYTHONWARNINGS": "default",
+}
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from server.services import Services, services
 from shared import removal
 from shared.db.pool import Connection
 from shared.embedders import Embedder, ImageInput, Vector
-from shared.errors import ImageRefused, Reason, SettingsError, StoreError
+from shared.errors import DatabaseError, ImageRefused, Reason, SettingsError, StoreError
 from shared.images import Examined, examine
 from shared.ingest import ingest
 from shared.model import Collection, Image, Job, NewImage
@@ -32,7 +32,7 @@ from shared.stores import RESERVED_PREFIX, check_key
 
 log = logging.getLogger(__name__)
 
-# A model on this machine takes a second. One that has to be fetched first is left to a syncer.
+# For so long an answer waits for the vector: a model on this machine takes a second, unless it has to be loaded first.
 EMBED_PATIENCE = 20.0  # seconds
 _LEASE = timedelta(seconds=60)
 _LONGEST_NAME = 150  # characters of a key that is made of a file's name
@@ -76,8 +76,8 @@ async def add(request: Request, asked: Named) -> Response:
             examined = await app.decoder.run(examine, upload.path)
             keys = [asked.key] if asked.key else _keys(asked.filename or upload.name or "", examined.sha256)
             image, is_new = await _taken_in(app, collection, upload.path, examined, keys)
-            if is_new and await _embed(app, collection, image, upload.path):
-                image = await lists.the_image(app, collection, image.id)
+            if is_new:
+                image = await _embedded(app, collection, image, upload.path)
     except ImageRefused as refusal:
         raise uploads.refused(refusal) from refusal
     return JSONResponse(
@@ -191,38 +191,36 @@ async def _tidy(app: Services, collection: Collection) -> None:
         await removal.empty_trash(app.database, app.store(collection.bucket), collection)
 
 
-async def _embed(app: Services, collection: Collection, image: Image, path: Path) -> bool:
-    """Give the image its vector where that costs nothing; whatever hinders it, the image stays in the queue.
-
-    Return whether anything came of it.
-    """
-    try:
+async def _embedded(app: Services, collection: Collection, image: Image, path: Path) -> Image:
+    """Return the image with its vector where that costs nothing but a moment; whatever hinders it, it stays queued."""
+    with suppress(SettingsError):
         embedder = app.embedder(collection)
-    except SettingsError:
-        return False
-    if not embedder.local:
-        return False
+        if embedder.local:
+            data = await asyncio.to_thread(path.read_bytes)
+            task = asyncio.create_task(_embed(app, collection, embedder, image, data))
+            app.background.add(task)
+            task.add_done_callback(app.background.discard)
+            await asyncio.wait({task}, timeout=EMBED_PATIENCE)
+    return await app.database.run(partial(images.get, collection=collection, image_id=image.id)) or image
+
+
+async def _embed(app: Services, collection: Collection, embedder: Embedder, image: Image, data: bytes) -> None:
     claim = partial(queue.claim_image, collection=collection, image_id=image.id, lease=uuid4(), duration=_LEASE)
-    job = await app.database.run(claim)
-    if job is None:  # it has the vector of an image of equal content, or a syncer has it in hand
-        return True
+    job = None
     try:
-        outcome = await _outcome(embedder, path)
+        job = await app.database.run(claim)
+        if job is not None:  # else it has the vector of an image of equal content, or a syncer has it in hand
+            [outcome] = await embedder.embed_images([ImageInput(data=data)])
+            await app.database.run(partial(_store, collection, job, outcome))
     except Exception as exc:
         log.warning("image %d of %s waits for a syncer: %s", image.id, collection.bucket, exc)
-        await app.database.run(partial(queue.release, collection=collection, model=collection.model, jobs=[job]))
-        return False
-    await app.database.run(partial(_store_outcome, collection, job, outcome))
-    return True
+        if job is not None:
+            with suppress(DatabaseError):  # then the lease ends by itself
+                release = partial(queue.release, collection=collection, model=collection.model, jobs=[job])
+                await app.database.run(release)
 
 
-async def _outcome(embedder: Embedder, path: Path) -> Vector | ImageRefused:
-    data = await asyncio.to_thread(path.read_bytes)
-    async with asyncio.timeout(EMBED_PATIENCE):
-        return (await embedder.embed_images([ImageInput(data=data)]))[0]
-
-
-async def _store_outcome(collection: Collection, job: Job, outcome: Vector | ImageRefused, conn: Connection) -> None:
+async def _store(collection: Collection, job: Job, outcome: Vector | ImageRefused, conn: Connection) -> None:
     if isinstance(outcome, ImageRefused):
         retry_in = None if outcome.final else timedelta()
         await queue.refuse(conn, collection, collection.model, job, outcome, retry_in=retry_in)
