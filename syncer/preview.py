@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 from shared.db import migrate
 from shared.db.pool import Connection, Database
-from shared.errors import ImageRefused, SettingsError
+from shared.errors import ImageRefused, Reason, SettingsError
 from shared.model import Collection, KnownFile
 from shared.sql import collections, files
 from shared.stores import check_key
@@ -79,7 +79,7 @@ class Preview:
                 case Gone(known):
                     self._gone.append(known.path)
                 case Report(unlisted):
-                    self._complete = False
+                    self._complete &= unlisted.refusal.reason is not Reason.UNREADABLE
                     yield Step("unreadable", unlisted.path, str(unlisted.refusal))
         for file, known, content in self._edited:
             old = await self._old_path(collection, source, file, known, content)
@@ -107,7 +107,7 @@ class Preview:
             check_key(file.path)
             content = await asyncio.to_thread(digest, file.absolute)
         except ImageRefused as refusal:
-            self._complete = False
+            self._complete &= refusal.reason is not Reason.UNREADABLE
             return Step("unreadable", file.path, str(refusal))
         if known and (known.image_id is not None or known.removed):
             if known.sha256 == content:

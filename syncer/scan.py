@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.errors import ImageRefused, Reason, SettingsError
+from shared.stores import MAX_KEY_BYTES
 from syncer.patterns import Selection
 
 # Nanoseconds within which a file system may give two writes the same times.
 CLOCK_STEP = 20_000_000
+
+_LONGEST_PATH = 2000  # bytes: what is longer fits into no key, nor into an index of PostgreSQL
 
 Inode = tuple[int, int]
 
@@ -137,10 +140,13 @@ def _sort_key(entry: "os.DirEntry[str]") -> tuple[bytes, bool]:
 
 def _look(path: str, absolute: Path, entry: "os.DirEntry[str] | None" = None) -> LocalFile | Unlisted:
     try:
-        path.encode()
+        encoded = path.encode()
     except UnicodeEncodeError:
         readable = os.fsencode(path).decode("utf-8", "backslashreplace")
         return Unlisted(readable, ImageRefused(Reason.KEY_INVALID, "the file's name is not valid UTF-8: rename it"))
+    if len(encoded) > _LONGEST_PATH:
+        detail = f"its path has {len(encoded)} bytes in UTF-8, and a key may have {MAX_KEY_BYTES}: shorten it"
+        return Unlisted(path, ImageRefused(Reason.KEY_INVALID, detail))
     try:
         status = entry.stat() if entry else absolute.stat()
     except OSError as exc:

@@ -36,13 +36,11 @@ async def turn(database: Database, source: int, *, patient: bool) -> AsyncIterat
     we would bring over, that one will.
     """
     holder = uuid4()
-    release = partial(leases.release, source=source, holder=holder)
     with _sign_of_life(holder):
         try:
             if not await _wait(database, source, holder, patient=patient):
                 yield False
                 return
-            await database.run(partial(release, turns=[leases.NEXT]))
             renewing = asyncio.create_task(_renew(database, source, holder))
             try:
                 yield True
@@ -51,14 +49,19 @@ async def turn(database: Database, source: int, *, patient: bool) -> AsyncIterat
         finally:
             with contextlib.suppress(ServiceError, TimeoutError):  # then the lease ends by itself
                 async with asyncio.timeout(5):
-                    await database.run(partial(release, turns=[leases.AT_WORK, leases.NEXT]))
+                    both = [leases.AT_WORK, leases.NEXT]
+                    await database.run(partial(leases.release, source=source, holder=holder, turns=both))
 
 
 async def _wait(database: Database, source: int, holder: UUID, *, patient: bool) -> bool:
+    waited = False
     while not await _take(database, source, leases.AT_WORK, holder):
-        if not await _take(database, source, leases.NEXT, holder) and not patient:
+        waited = await _take(database, source, leases.NEXT, holder)
+        if not waited and not patient:
             return False
         await asyncio.sleep(_POLL)
+    if waited:
+        await database.run(partial(leases.release, source=source, holder=holder, turns=[leases.NEXT]))
     return True
 
 

@@ -141,7 +141,7 @@ class Uploader:
                 case Gone(known):
                     self._gone.append(known.path)
                 case Report(unlisted):
-                    self._incomplete = True
+                    self._incomplete |= unlisted.refusal.reason is Reason.UNREADABLE
                     self._progress.failed(unlisted.path, unlisted.refusal)
 
     def _known_before(self, known: KnownFile) -> None:

@@ -205,7 +205,7 @@ async def content(
                        AND NOT EXISTS (SELECT FROM {{trash}} AS t WHERE t.key = i.r2_key) AS movable
                   FROM {{images}} AS i LEFT JOIN {{files}} AS f ON f.image_id = i.id AND f.source_id = %(source)s
                  WHERE i.sha256 = %(sha256)s AND f.path IS DISTINCT FROM %(path)s
-                 ORDER BY movable DESC, i.id LIMIT 1000
+                 ORDER BY movable DESC, i.id LIMIT 100
                 """,  # noqa: S608 - a constant
                 collection,
             ),
@@ -215,7 +215,9 @@ async def content(
     marks = await conn.execute(
         for_collection(
             """
-            SELECT EXISTS (SELECT FROM {files} WHERE source_id = %(source)s AND sha256 = %(sha256)s AND removed),
+            SELECT EXISTS (SELECT FROM {files} WHERE source_id = %(source)s AND sha256 = %(sha256)s AND removed)
+                   AND NOT EXISTS (SELECT FROM {images} AS i JOIN {files} AS f ON f.image_id = i.id
+                                    WHERE i.sha256 = %(sha256)s AND f.source_id = %(source)s),
                    EXISTS (SELECT FROM {images} WHERE r2_key = %(path)s AND id IS DISTINCT FROM %(image)s)
             """,
             collection,
@@ -224,7 +226,7 @@ async def content(
     )
     row = await marks.fetchone()
     assert row is not None
-    return Content(copies, removed=row[0] and all(copy.path is None for copy in copies), taken=row[1])
+    return Content(copies, removed=row[0], taken=row[1])
 
 
 async def described(conn: AsyncConnection[Any], collection: Collection, sha256: bytes, key: str) -> NewImage | None:

@@ -233,7 +233,7 @@ async def failures(conn: AsyncConnection[Any], collection: Collection, model: st
 async def retry(conn: AsyncConnection[Any], collection: Collection, model: str, *, key: str | None) -> int:
     """Put what was given up back into the queue, all or the one image *key*; return how many.
 
-    A file that was no image is forgotten, so that the next sync looks at it again.
+    At a file that could not be read, the next sync looks again.
     """
     parameters = {"model": model, "key": key}
     requeued = await conn.execute(
@@ -249,13 +249,14 @@ async def retry(conn: AsyncConnection[Any], collection: Collection, model: str, 
         ),
         parameters,
     )
-    forgotten = await conn.execute(
+    files = await conn.execute(
         for_collection(
             """
-            DELETE FROM {files} WHERE reason IS NOT NULL AND (%(key)s::text IS NULL OR path = %(key)s)
+            UPDATE {files} SET reason = NULL, detail = NULL, ctime_ns = 0
+             WHERE reason IS NOT NULL AND (%(key)s::text IS NULL OR path = %(key)s)
             """,
             collection,
         ),
         parameters,
     )
-    return requeued.rowcount + forgotten.rowcount
+    return requeued.rowcount + files.rowcount

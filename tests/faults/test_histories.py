@@ -242,6 +242,12 @@ class History:
                 raise
             event("was killed")
 
+        async def end_turn(conn: Connection) -> None:
+            # This process goes on; the lock of one that really was killed says so. See tests/e2e/test_folders.py.
+            await conn.execute("DELETE FROM source_leases")
+
+        await world.database.run(end_turn)
+
     async def with_faults(self, seed: int, deletion: Any) -> None:
         if self.proxy is None:
             return

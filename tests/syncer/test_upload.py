@@ -14,7 +14,7 @@ from shared.db.pool import Database
 from shared.removal import remove
 from shared.stores.folder import FolderStore
 from syncer.preview import Step
-from tests.syncer.folders import DELETE, DELETE_ANY, World, picture
+from tests.syncer.folders import DELETE, DELETE_ANY, World, picture, sha256
 
 
 @pytest_asyncio.fixture
@@ -327,6 +327,50 @@ async def test_the_name_of_a_file_may_become_that_of_a_folder(world: World) -> N
     await world.sync()
     await world.check(world.contents())
     assert world.paid.total() == 2
+
+
+async def test_any_name_works_or_is_refused_with_its_reason(world: World) -> None:
+    deep = "/".join(["d" * 200] * 4)
+    names = [
+        *("with space.bmp", 'it\'s "quoted".bmp', "100% #?&+;=@$.bmp", "back\\slash.bmp", "new\nline.bmp", "-r.bmp"),
+        *("\u4e2d\u6587/\u65e5\u672c.bmp", "\u0639\u0631\u0628\u064a.bmp", "\U0001f984\U0001f3fd.bmp", "UPPER.BMP"),
+        *("caf\u00e9.bmp", "cafe\u0301.bmp", "case.bmp", "Case.bmp", f"{deep}/fits.bmp"),
+    ]
+    for number, name in enumerate(names):
+        world.write(name, number)
+    too_long = [f"{deep}/{'e' * 200}/{'f' * 100}.bmp", "/".join(["\u00fc" * 100] * 15) + "/g.bmp"]
+    for number, name in enumerate(too_long):
+        directory = os.open(world.folder, os.O_RDONLY)
+        for part in name.split("/")[:-1]:
+            Path(f"/proc/self/fd/{directory}", part).mkdir(exist_ok=True)
+            directory = os.open(part, os.O_RDONLY, dir_fd=directory)
+        Path(f"/proc/self/fd/{directory}", name.split("/")[-1]).write_bytes(picture(100 + number))
+    for _ in range(2):
+        assert (await world.sync())["failed"] == len(too_long)
+        rows = await world.rows()
+        assert {key: row.sha256 for key, row in rows.items()} == {
+            name: sha256(picture(number)) for number, name in enumerate(names)
+        }
+    assert world.paid.total() == len(names)
+
+
+async def test_a_file_that_changes_while_it_is_read_is_reported_and_taken_the_next_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = world.write("a.bmp", 1), world.write("b.bmp", 2)
+    original = world.store.put
+
+    async def put(key: str, body: Path, **more: object) -> None:
+        if key == "a.bmp":
+            a.write_bytes(picture(3))
+        await original(key, body, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "put", put)
+        assert (await world.sync())["failed"] == 1
+    await world.check({"b.bmp": b.read_bytes()})
+    assert (await world.sync())["failed"] == 0
+    await world.check(world.contents())
 
 
 async def test_a_dry_run_says_what_a_run_does(world: World) -> None:
