@@ -1,0 +1,85 @@
+"""What a sync costs in requests to the store: counted by a proxy in front of it."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+
+from shared.db.pool import Database
+from shared.stores import RESERVED_PREFIX
+from shared.stores.s3 import S3Store
+from tests.fakes.s3 import FaultyProxy, S3Server, s3_arguments
+from tests.syncer.folders import DELETE_ANY, World
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with S3Server() as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(server: S3Server) -> Iterator[FaultyProxy]:
+    with FaultyProxy(server.url) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def world(server: S3Server, proxy: FaultyProxy, tmp_path: Path, database: Database) -> AsyncIterator[World]:
+    """A folder of ten pictures, synced with derivatives, whose requests are forgotten."""
+    bucket = f"bucket-{uuid4().hex[:8]}"
+    async with AsyncExitStack() as stack:
+        server.make_bucket(bucket)
+        world = await World.make(stack, tmp_path / "folder", database, S3Store(**s3_arguments(proxy.url, bucket)))
+        for number in range(10):
+            world.write(f"{number % 3}/{number}.bmp", number)
+        proxy.clear()
+        await world.sync(derivatives=True)
+        images = [r.key for r in proxy.requests if r.kind == "put" and not r.key.startswith(RESERVED_PREFIX)]
+        assert len(images) == 10
+        assert proxy.counts == {"put": 30}
+        proxy.clear()
+        yield world
+
+
+async def test_nothing_is_asked_about_files_that_are_as_they_were(world: World, proxy: FaultyProxy) -> None:
+    await world.sync(derivatives=True, deletion=DELETE_ANY)
+    world.write("0/0.bmp", 0)  # touched
+    await world.sync(derivatives=True, deletion=DELETE_ANY)
+    assert proxy.counts == {}
+
+
+async def test_an_edit_is_one_upload(world: World, proxy: FaultyProxy) -> None:
+    world.write("1/1.bmp", 100)
+    await world.sync(derivatives=True)
+    # The thumbnail and the preview of what it was go with one request.
+    assert proxy.counts == {"put": 3, "delete": 1}
+
+
+async def test_a_renamed_file_is_copied_and_its_old_object_deleted(world: World, proxy: FaultyProxy) -> None:
+    (world.folder / "1/1.bmp").rename(world.folder / "renamed.bmp")
+    await world.sync(derivatives=True)
+    # The first says that nobody else's object is written over.
+    assert proxy.counts == {"head": 1, "copy": 1, "delete": 1}
+
+
+async def test_a_renamed_folder_costs_no_upload_and_one_deletion(world: World, proxy: FaultyProxy) -> None:
+    (world.folder / "0").rename(world.folder / "album")
+    await world.sync(derivatives=True)
+    assert proxy.counts == {"head": 4, "copy": 4, "delete": 1}
+
+
+async def test_a_copy_is_one_upload_without_derivatives(world: World, proxy: FaultyProxy) -> None:
+    world.write("copy.bmp", 5)
+    await world.sync(derivatives=True)
+    assert proxy.counts == {"put": 1}
+
+
+async def test_files_that_are_gone_are_deleted_with_one_request(world: World, proxy: FaultyProxy) -> None:
+    for number in range(4):
+        (world.folder / f"{number % 3}/{number}.bmp").unlink()
+    await world.sync(derivatives=True, deletion=DELETE_ANY)
+    assert proxy.counts == {"delete": 1}
