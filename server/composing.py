@@ -7,9 +7,9 @@ from functools import partial
 
 from server import query_images
 from server.problems import Problem
-from server.query import Mixture, Query, Term, normalised, summed
+from server.query import Mixture, Query, Term, from_database, normalised, summed
 from server.services import Services
-from shared.embedders import Vector, unit_vector
+from shared.embedders import Vector
 from shared.model import Collection
 from shared.sql import images, search
 
@@ -72,7 +72,7 @@ async def _vector(app: Services, collection: Collection, term: Term, *, name: st
 async def _of_image(app: Services, collection: Collection, image_id: int, *, name: str) -> Vector:
     stored = await app.database.read(partial(search.vector_of, collection=collection, image_id=image_id))
     if stored is not None:
-        return unit_vector(stored, dimensions=len(stored))
+        return from_database(stored)
     if await app.database.run(partial(images.get, collection=collection, image_id=image_id)) is None:
         raise Problem(404, f"{name}.image_id is {image_id}: there is no such image in {collection.bucket!r}")
     raise Problem(409, f"{name}.image_id is {image_id}: this image has no vector yet, only browsing shows it")

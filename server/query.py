@@ -140,6 +140,12 @@ def as_kept(vector: Vector) -> Vector:
     return unit_vector(vector.astype(np.float16), dimensions=len(vector))
 
 
+def from_database(values: Sequence[float]) -> Vector:
+    """Return the unit vector of what is kept in the database."""
+    # They come as the shortest decimals that mean the same in single precision, and no other.
+    return unit_vector(np.asarray(values, np.float32), dimensions=len(values))
+
+
 async def free() -> None:
     """Spend nothing: what a model on this machine costs."""
 
@@ -177,7 +183,7 @@ class QueryVectors:
         if found is None:
             return None
         values, used_at = found
-        vector = unit_vector(values, dimensions=self._embedder.dimensions)
+        vector = from_database(values)
         if datetime.now(UTC) - used_at > RECENT:
             await self._keep(digest, vector)
         return vector

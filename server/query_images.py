@@ -9,15 +9,18 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from server import metrics
 from server.fetching import Unfetchable
 from server.problems import Problem
+from server.query import from_database
 from server.services import Services
 from shared.db.pool import Connection
-from shared.embedders import ImageInput, Vector, unit_vector
+from shared.embedders import ImageInput, Vector
 from shared.errors import ImageRefused
 from shared.model import Collection
 from shared.sql import query_images
 from shared.sql.query_images import QueryImage
+from shared.timing import spent_on
 
 LIFETIME = timedelta(days=7)  # of a handle, after its picture was given last
 KEPT = 50_000  # pictures at most; beyond it those go first that expire first
@@ -35,7 +38,7 @@ async def by_handle(app: Services, collection: Collection, handle: str, *, name:
             f"{name} is for another model than that of the collection {collection.bucket!r}: send the picture to"
             f" /api/query-images?bucket={collection.bucket}",
         )
-    return _vector(found)
+    return from_database(found.embedding)
 
 
 async def by_address(app: Services, collection: Collection, address: str, *, name: str) -> Vector:
@@ -53,7 +56,7 @@ async def by_address(app: Services, collection: Collection, address: str, *, nam
     if known is None:
         content = await fetched(app, address, name=name)
         known = await of_content(app, collection, content, name=name, address=address)
-    return _vector(known)
+    return from_database(known.embedding)
 
 
 async def fetched(app: Services, address: str, *, name: str) -> bytes:
@@ -110,7 +113,8 @@ async def _embedded(app: Services, collection: Collection, image: ImageInput, *,
             " the picture's address",
         )
     await app.spend(collection)
-    (outcome,) = await embedder.embed_images([image])
+    with spent_on("model"), metrics.model_call(embedder.name):
+        (outcome,) = await embedder.embed_images([image])
     if isinstance(outcome, ImageRefused):
         raise Problem(400, f"{name} cannot be used: {outcome}")
     return outcome
@@ -118,7 +122,3 @@ async def _embedded(app: Services, collection: Collection, image: ImageInput, *,
 
 def _digest(address: str) -> bytes:
     return hashlib.sha256(address.encode()).digest()
-
-
-def _vector(found: QueryImage) -> Vector:
-    return unit_vector(found.embedding, dimensions=len(found.embedding))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from server.services import Services
 
 KNOWN_AGAIN_AFTER = 30.0  # seconds
+LEVELS = 10_000  # of queries, for each collection
 
 # Chosen by one set of sentences, and reported on another: bench/relevance.py, docs/relevance.md.
 KNOWN = 50  # the nearest of the background, whose mean says how much a query means to the model
@@ -82,19 +83,38 @@ class Measured:
 
 
 @dataclass
+class Known:
+    """What is known of chance in one collection, None for nothing, and of the queries that were compared with it."""
+
+    until: float
+    chance: Chance | None
+    levels: dict[str, float] = field(default_factory=dict)
+
+    def level(self, query: Query) -> float | None:
+        """Return the cosine below which a match of *query* is weak. To compare takes 0.1 ms, so it is kept."""
+        if self.chance is None:
+            return None
+        if query.scope not in self.levels:
+            if len(self.levels) >= LEVELS:
+                self.levels.clear()
+            self.levels[query.scope] = self.chance.level(query)
+        return self.levels[query.scope]
+
+
+@dataclass
 class Chances:
     """What is known of chance in each collection, for some time."""
 
     _backgrounds: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    _known: dict[tuple[str, str], tuple[float, Chance | None]] = field(default_factory=dict)
+    _known: dict[tuple[str, str], Known] = field(default_factory=dict)
 
-    async def of(self, app: "Services", collection: Collection) -> Chance | None:
-        """Return what is known of chance in the collection; None where nothing was measured."""
+    async def of(self, app: "Services", collection: Collection) -> Known:
+        """Return what is known of chance in the collection."""
         name = collection.bucket, collection.model
-        until, known = self._known.get(name, (0.0, None))
-        if until < time.monotonic():
-            known = await self._find(app, collection)
-            self._known[name] = time.monotonic() + KNOWN_AGAIN_AFTER, known
+        known = self._known.get(name)
+        if known is None or known.until < time.monotonic():
+            chance = await self._find(app, collection)
+            known = self._known[name] = Known(time.monotonic() + KNOWN_AGAIN_AFTER, chance)
         return known
 
     async def _find(self, app: "Services", collection: Collection) -> Chance | None:
@@ -113,5 +133,4 @@ class Chances:
 
 async def threshold(app: "Services", collection: Collection, query: Query) -> float | None:
     """Return the cosine below which a match of *query* is weak; None where nothing can be said."""
-    chance = await app.chances.of(app, collection)
-    return chance.level(query) if chance else None
+    return (await app.chances.of(app, collection)).level(query)
