@@ -24,12 +24,17 @@ GIVE = {
 }
 
 
-def give(page: Page, way: str, content: bytes, name: str) -> None:
+def choose(page: Page, path: Path) -> None:
+    """Choose a picture with the button."""
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Search with a picture").click()
+    chooser.value.set_files(path)
+
+
+def give(page: Page, way: str, path: Path) -> None:
     """Bring a picture into the page as somebody would."""
     if way == "button":
-        with page.expect_file_chooser() as chooser:
-            page.get_by_role("button", name="Search with a picture").click()
-        chooser.value.set_files({"name": name, "mimeType": PNG, "buffer": content})
+        choose(page, path)
         return
     transfer = page.evaluate_handle(
         """([content, name, type]) => {
@@ -38,7 +43,7 @@ def give(page: Page, way: str, content: bytes, name: str) -> None:
           transfer.items.add(new File([bytes], name, { type }));
           return transfer;
         }""",
-        [base64.b64encode(content).decode(), name, PNG],
+        [base64.b64encode(path.read_bytes()).decode(), path.name, PNG],
     )
     page.evaluate(GIVE[way], [transfer])
 
@@ -48,15 +53,15 @@ def terms(page: Page) -> list[str]:
 
 
 @pytest.fixture
-def cat(photos: Path) -> bytes:
-    return next(photos.rglob("cat.*")).read_bytes()
+def cat(photos: Path) -> Path:
+    return next(photos.rglob("cat.*"))
 
 
 @pytest.mark.parametrize("way", ["button", "drop", "paste"])
-def test_a_picture_is_searched_for_and_stays_in_the_address(open_tab: OpenTab, cat: bytes, way: str) -> None:
+def test_a_picture_is_searched_for_and_stays_in_the_address(open_tab: OpenTab, cat: Path, way: str) -> None:
     tab = open_tab("/?bucket=photos")
     ready(tab.page)
-    give(tab.page, way, cat, "my cat.png")
+    give(tab.page, way, cat)
     expect(tab.page.locator("#title img")).to_be_visible()
     ready(tab.page)
     assert [term.partition(":")[0] for term in terms(tab.page)] == ["query_image"]
@@ -156,14 +161,20 @@ def test_words_with_a_sign_become_chips_that_the_keyboard_reaches(open_tab: Open
     expect(field).to_be_focused()
 
 
-def test_what_cannot_be_searched_for_is_said_in_place(open_tab: OpenTab) -> None:
+def test_what_cannot_be_searched_for_is_said_in_place(open_tab: OpenTab, tmp_path: Path) -> None:
     tab = open_tab("/?bucket=photos&q=a+cat", complaints=True)
     ready(tab.page)
     names, note = tab.names(), tab.page.locator("#note")
-    for content, reason in ((b"This is no picture.", "cannot be used"), (bytes(21 << 20), "too large")):
-        give(tab.page, "button", content, "picture.png")
+    for name, size, reason in (
+        ("a.png", 9, "cannot be used"),
+        ("b.png", 21 << 20, "too large"),
+        ("c.txt", 9, "no image"),
+    ):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+        choose(tab.page, tmp_path / name)
         expect(note).to_contain_text(reason)
-        expect(note).to_contain_text("picture.png")
+        expect(note).to_contain_text(name)
         expect(tab.page.locator(".chip")).to_have_count(0)
         note.get_by_role("button", name="Close").click()
         expect(note).to_be_hidden()
@@ -171,14 +182,14 @@ def test_what_cannot_be_searched_for_is_said_in_place(open_tab: OpenTab) -> None
     assert terms(tab.page) == []
 
 
-def test_a_picture_that_is_being_sent_can_be_held_back(open_tab: OpenTab, cat: bytes) -> None:
+def test_a_picture_that_is_being_sent_can_be_held_back(open_tab: OpenTab, cat: Path) -> None:
     tab = open_tab("/?bucket=photos")
     ready(tab.page)
     held: list[Route] = []
     tab.page.route("**/api/query-images?*", lambda route: held.append(route))
-    give(tab.page, "drop", cat, "my cat.png")
-    expect(tab.page.get_by_role("progressbar", name="Sending my cat.png")).to_be_visible()
-    tab.page.get_by_role("link", name="Stop sending my cat.png").click()
+    give(tab.page, "drop", cat)
+    expect(tab.page.get_by_role("progressbar", name=f"Sending {cat.name}")).to_be_visible()
+    tab.page.get_by_role("link", name=f"Stop sending {cat.name}").click()
     expect(tab.page.locator(".chip")).to_have_count(0)
     expect(tab.page.locator("#title")).to_have_text("Recent")
     assert held

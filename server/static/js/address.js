@@ -87,7 +87,8 @@ export const image = (bucket, id) => `/api/images/${encodeURIComponent(id)}?${ne
 /** Some images of the bucket by id, in one request. */
 export const some = (bucket, ids) => `/api/images?${new URLSearchParams({ bucket, ids: ids.join(","), limit: LARGEST_PAGE })}`;
 
-export const facets = (bucket) => `/api/facets?${new URLSearchParams({ bucket })}`;
+/** What filters have to choose from; of folders, those right below `folder`. */
+export const facets = (bucket, folder) => `/api/facets?${new URLSearchParams({ bucket, folder })}`;
 
 export const pictures = (bucket) => `/api/query-images?${new URLSearchParams({ bucket })}`;
 

@@ -28,7 +28,9 @@ export function sendingChip({ name, picture }, cancel) {
   const progress = document.createElement("progress");
   const remove = element.querySelector(".chip-remove");
   element.classList.add("is-sending");
-  element.querySelector(".chip-sign").remove();
+  // It keeps its room, so that the chip is as wide when the picture has arrived.
+  element.querySelector(".chip-sign").replaceChildren();
+  element.querySelector(".chip-sign").removeAttribute("href");
   remove.ariaLabel = `Stop sending ${name}`;
   remove.addEventListener("click", (event) => {
     event.preventDefault();

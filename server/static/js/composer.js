@@ -3,6 +3,7 @@
 import * as address from "./address.js";
 import { send } from "./api.js";
 import { chip, sendingChip } from "./chips.js";
+import { bytes } from "./format.js";
 import { listenForPictures } from "./pictures.js";
 import { rememberUploaded } from "./subjects.js";
 import { adding, fromWords, turned, without } from "./terms.js";
@@ -182,11 +183,20 @@ export class Composer {
   // Pictures
 
   #takeAll(files) {
-    const pictures = files.filter((file) => !file.type || file.type.startsWith("image/"));
-    if (pictures.length < files.length) {
-      this.say(`“${files.find((file) => !pictures.includes(file)).name}” is not an image.`);
-    } else this.say("");
-    for (const file of pictures) this.#send(file, file.name || "the picture");
+    this.say("");
+    for (const file of files) {
+      const name = file.name || "the picture";
+      const problem = this.#problemOf(file);
+      if (problem) this.say(`“${name}” cannot be searched for: ${problem}`);
+      else this.#send(file, name);
+    }
+  }
+
+  /** What the server would say of a file, without sending it; "" where that is to be seen. */
+  #problemOf(file) {
+    const largest = Number($("file").dataset.largest);
+    if (file.type && !file.type.startsWith("image/")) return "it is no image.";
+    return file.size > largest ? `it is too large: a picture may have ${bytes(largest)}.` : "";
   }
 
   /** Send a picture; `what` is a file, or an object with its address. */

@@ -16,7 +16,7 @@ export class Filters {
   constructor({ state, change }) {
     this.#state = state;
     this.#change = change;
-    $("filters").addEventListener("toggle", () => $("filters").open && this.#loadChoices());
+    $("filters").addEventListener("toggle", () => this.#loadChoices());
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       $("filters").open = false;
@@ -38,7 +38,7 @@ export class Filters {
       const value = set[field.name] ?? "";
       if (field.type === "radio" || field.type === "checkbox") field.checked = field.value === value;
       else {
-        if (field.tagName === "SELECT") offer(field, value, words(field.name, value));
+        if (field.tagName === "SELECT") allow(field, value);
         field.value = value;
       }
     }
@@ -48,6 +48,7 @@ export class Filters {
     $("active").replaceChildren(...state.filters.map((filter) => this.#active(filter)));
     if (hadFocus) ($("active").querySelector("a") ?? $("filters").querySelector("summary")).focus();
     if (state.filters.length > 1) $("active").append(this.#clearAll());
+    this.#loadChoices();
   }
 
   #active([name, value]) {
@@ -70,22 +71,43 @@ export class Filters {
     if (this.#form.reportValidity()) this.#change(filters);
   }
 
-  /** Fill the choices with what there is in the collection, the first time that somebody looks. */
+  /** Fill the choices with what there is in the collection: of folders, the next ones below the one that is chosen. */
   async #loadChoices() {
-    const { bucket } = this.#state;
-    if (this.#choicesFor === bucket) return;
-    const facets = await getJson(address.facets(bucket)).catch(() => null);
-    if (!facets) return;
-    this.#choicesFor = bucket;
-    for (const select of this.#form.querySelectorAll("select[data-facet]")) {
-      for (const { value, count } of facets[select.dataset.facet] ?? []) offer(select, value, `${value} (${number(count)})`);
+    const { bucket, filters } = this.#state;
+    const folder = filters.find(([name]) => name === "folder")?.[1] ?? "";
+    const wanted = address.facets(bucket, folder);
+    if (!$("filters").open || this.#choicesFor === wanted) return;
+    this.#choicesFor = wanted;
+    const facets = await getJson(wanted).catch(() => null);
+    if (this.#choicesFor !== wanted) return;
+    if (!facets) {
+      this.#choicesFor = null;
+      return;
     }
+    const above = folder.split("/").map((_, at, parts) => ({ folder: parts.slice(0, at + 1).join("/") }));
+    this.#offer("camera", facets.cameras);
+    this.#offer("type", facets.types);
+    this.#offer("folder", folder ? [...above, ...facets.folders] : facets.folders);
+  }
+
+  /** Put `choices` in place of those that the field has, but for "Any"; what is chosen stays so. */
+  #offer(name, choices) {
+    const select = this.#form.elements[name];
+    const { value } = select;
+    const options = choices.map(({ [name]: choice, count }) => {
+      const counted = count === undefined ? "" : ` (${number(count)})`;
+      return new Option(`${name === "folder" ? choice : words(name, choice)}${counted}`, choice);
+    });
+    select.replaceChildren(select.options[0], ...options);
+    allow(select, value);
+    select.value = value;
   }
 }
 
 /** Make sure that `value` can be chosen in `select`. */
-function offer(select, value, label) {
-  if (![...select.options].some((option) => option.value === value)) select.add(new Option(label, value));
+function allow(select, value) {
+  if ([...select.options].some((option) => option.value === value)) return;
+  select.add(new Option(words(select.name, value), value));
 }
 
 /** A filter in words; the server's template writes the same ones. */
