@@ -63,6 +63,11 @@ class S3Server:
         self._process.terminate()
         self._process.communicate()
 
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        return self._process.pid
+
     def __enter__(self) -> Self:
         return self.start()
 
