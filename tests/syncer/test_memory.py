@@ -1,0 +1,36 @@
+"""However many files there are, the syncer holds few of them in memory at once."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Syncer
+from tests.pictures import make_pictures
+from tests.syncer.many_files import link_many, make_known, run_and_measure
+
+COUNT = 50_000
+LIMIT = 300 << 20  # bytes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the Linux kernel for the most memory a process had")
+def test_a_run_over_very_many_files_needs_little_memory(syncer: Syncer, database_url: str, tmp_path: Path) -> None:
+    [picture] = make_pictures(tmp_path / "one", 1)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(picture, folder)
+    assert syncer("upload", folder, "--bucket", "photos").status == 0
+    (folder / picture.name).unlink()
+
+    link_many(folder, picture, COUNT)
+    make_known(database_url, folder, gone=COUNT)
+    output = tmp_path / "output"
+    status, peak = run_and_measure(syncer, output, "upload", folder, "--bucket", "photos", "--json")
+    assert (status, json.loads(output.read_text())["unchanged"]) == (0, COUNT)
+    assert peak < LIMIT
+    # And where all of it is new.
+    status, peak = run_and_measure(syncer, output, "upload", folder, "--bucket", "others", "--dry-run")
+    assert status == 0
+    assert peak < LIMIT
