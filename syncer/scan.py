@@ -21,17 +21,21 @@ Inode = tuple[int, int]
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file as it was when the folder was listed; ``path`` is relative to the folder, with ``/`` between its parts.
+    """A file as it was when the folder was listed; ``path`` is relative to ``folder``, with ``/`` between its parts.
 
     ``ctime_ns`` is 0 where the file had changed so recently that another change could leave all its times as they are:
     then the next sync looks at its content again.
     """
 
     path: str
-    absolute: Path
+    folder: Path
     size: int
     mtime_ns: int
     ctime_ns: int
+
+    @property
+    def absolute(self) -> Path:
+        return self.folder / self.path
 
     @property
     def stat(self) -> tuple[int, int, int]:
@@ -65,13 +69,13 @@ def scan(folder: Path, selection: Selection, at: str = "") -> Iterator[LocalFile
                 return
             if not is_folder:
                 if path == at and os.path.lexists(folder / path) and selection.takes_file(path):
-                    yield _look(path, folder / path)
+                    yield _look(folder, path)
                 return
         except (OSError, SettingsError) as exc:
             yield Unlisted(path, _unreadable(exc))
             return
         prefix = path + "/"
-    yield from _scan(folder / prefix, prefix, selection, ancestors)
+    yield from _scan(folder, prefix, selection, ancestors)
 
 
 def digest(path: Path) -> bytes:
@@ -96,10 +100,10 @@ def _scan(
     folder: Path, prefix: str, selection: Selection, ancestors: tuple[Inode, ...]
 ) -> Iterator[LocalFile | Unlisted]:
     try:
-        ancestors = _entered(folder, ancestors)
+        ancestors = _entered(folder / prefix, ancestors)
         if not ancestors:
             return
-        with os.scandir(folder) as listing:
+        with os.scandir(folder / prefix) as listing:
             # A folder's name is followed by "/" in every path below it, and that is what its place depends on.
             entries = sorted((_sort_key(e), e) for e in listing)
             taken = [
@@ -117,9 +121,9 @@ def _scan(
     del entries
     for is_folder, entry in taken:
         if is_folder:
-            yield from _scan(Path(entry.path), f"{prefix}{entry.name}/", selection, ancestors)
+            yield from _scan(folder, f"{prefix}{entry.name}/", selection, ancestors)
         else:
-            yield _look(prefix + entry.name, Path(entry.path), entry)
+            yield _look(folder, prefix + entry.name, entry)
 
 
 def _entered(folder: Path, ancestors: tuple[Inode, ...]) -> tuple[Inode, ...]:
@@ -138,7 +142,7 @@ def _sort_key(entry: "os.DirEntry[str]") -> tuple[bytes, bool]:
     return (name + b"/" if is_folder else name), is_folder
 
 
-def _look(path: str, absolute: Path, entry: "os.DirEntry[str] | None" = None) -> LocalFile | Unlisted:
+def _look(folder: Path, path: str, entry: "os.DirEntry[str] | None" = None) -> LocalFile | Unlisted:
     try:
         encoded = path.encode()
     except UnicodeEncodeError:
@@ -148,11 +152,11 @@ def _look(path: str, absolute: Path, entry: "os.DirEntry[str] | None" = None) ->
         detail = f"its path has {len(encoded)} bytes in UTF-8, and a key may have {MAX_KEY_BYTES}: shorten it"
         return Unlisted(path, ImageRefused(Reason.KEY_INVALID, detail))
     try:
-        status = entry.stat() if entry else absolute.stat()
+        status = entry.stat() if entry else (folder / path).stat()
     except OSError as exc:
         return Unlisted(path, _unreadable(exc))
     ctime = status.st_ctime_ns if time.time_ns() - status.st_ctime_ns > CLOCK_STEP else 0
-    return LocalFile(path, absolute, status.st_size, status.st_mtime_ns, ctime)
+    return LocalFile(path, folder, status.st_size, status.st_mtime_ns, ctime)
 
 
 def _unreadable(exc: OSError | SettingsError) -> ImageRefused:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def file(path: str, *, size: int = 1, time: int = 1) -> LocalFile:
-    return LocalFile(path, Path("/photos") / path, size, time, time)
+    return LocalFile(path, Path("/photos"), size, time, time)
 
 
 def known(path: str, *, size: int = 1, time: int = 1, image_id: int | None = 1, reason: str | None = None) -> KnownFile:
