@@ -23,7 +23,7 @@ from server.settings import ServerSettings
 from server.switches import CHANGED, start_over
 from shared import settings
 from shared.db import migrate
-from shared.errors import ServiceError
+from shared.errors import ServiceError, SettingsError
 
 
 def create_app(loaded: ServerSettings, *, fetcher: Fetcher | None = None) -> Starlette:
@@ -67,8 +67,8 @@ def create_app(loaded: ServerSettings, *, fetcher: Fetcher | None = None) -> Sta
             Route("/static/{version}/{path:path}", assets.serve),
         ],
         middleware=[
-            Middleware(Observing),
             Middleware(SecurityHeaders),
+            Middleware(Observing),
             Middleware(Guard, tokens=tokens),
             Middleware(GZipMiddleware, minimum_size=1024),
         ],
