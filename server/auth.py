@@ -178,7 +178,7 @@ class Guard:
 
 async def _refusal(request: Request, error: Exception) -> Response:
     refusal = await problems.handle(request, error)
-    if refusal.status_code == 401 and request.method == "GET" and _path(request) in PAGES:
+    if refusal.status_code == 401 and _path(request) in PAGES:
         refusal = RedirectResponse(f"/sign-in?{urlencode({'next': _address(request)})}", status_code=303)
     refusal.headers["Cache-Control"] = "no-store"
     return refusal

@@ -20,7 +20,7 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class Observing:
-    """ASGI middleware, the outermost.
+    """ASGI middleware, around all that can fail.
 
     A request's id is the X-Request-Id that it comes with, as a proxy may set it, or a new one; it stands in the answer,
     in problem documents and in every line of the log that the request causes.

@@ -62,6 +62,10 @@ async def _save(request: Request, path: Path, most: int) -> str | None:
 
 
 async def _bounded(request: Request, allowed: int, most: int) -> AsyncGenerator[bytes, None]:
+    if getattr(request.state, "body_was_read", False):  # it started over
+        detail = "the collection changed while the file was on its way: send it again"
+        raise Problem(503, detail, headers={"Retry-After": "1"})
+    request.state.body_was_read = True
     if int(request.headers.get("Content-Length", "0")) > allowed:
         raise _too_large(most)
     size = 0

@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 import httpx2
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from server.app import create_app
@@ -84,7 +86,7 @@ def test_without_a_token_every_route_but_those_of_health_and_sign_in_is_closed(g
         answer = guarded.http.request(method, address, params={"bucket": "mine"})
         if path in OPEN:
             assert answer.status_code not in {403, 500}, path
-        elif path in PAGES and method == "GET":
+        elif path in PAGES:
             target = quote(f"{address}?bucket=mine", safe="")
             assert (answer.status_code, answer.headers["location"]) == (303, f"/sign-in?next={target}")
         else:
@@ -137,6 +139,7 @@ def test_for_a_token_of_one_bucket_the_others_do_not_exist(guarded: Server) -> N
         "/api/search?bucket={}&q=x",
         "/api/stats?bucket={}",
         "/api/stats/stream?bucket={}",
+        "/api/facets?bucket={}",
         theirs["url"].replace("/files/yours/", "/files/{}/"),
         theirs["thumbnail_url"].replace("/files/yours/", "/files/{}/"),
         "/?bucket={}",
@@ -148,6 +151,10 @@ def test_for_a_token_of_one_bucket_the_others_do_not_exist(guarded: Server) -> N
         assert re.sub(REQUEST_ID, "", hidden.text.replace("yours", "never")) == re.sub(REQUEST_ID, "", unknown.text)
         with guarded.http.stream("GET", address.format("yours"), headers=bearer(YOURS)) as answer:
             assert answer.status_code == 200, address
+    asked = {"bucket": "yours", "terms": [{"image_id": theirs["id"]}]}
+    assert guarded.http.post("/api/search", json=asked, headers=of_mine).status_code == 404
+    assert guarded.http.post("/api/search", json=asked, headers=bearer(YOURS)).status_code == 200
+    assert guarded.http.post("/api/query-images?bucket=yours", content=b"x", headers=of_mine).status_code == 404
     found = guarded.http.get("/api/collections", headers=of_mine).json()["collections"]
     assert [each["bucket"] for each in found] == ["mine"]
     # BUCKET names the default, which is not there either for this one.
@@ -288,6 +295,19 @@ def test_another_token_ends_the_cookies_of_the_old_one_and_guessing_has_an_end(
         assert changed.http.get("/sign-in").status_code == 200
 
 
+async def fail(_request: Request) -> Response:
+    raise RuntimeError("unforeseen")
+
+
+async def test_also_the_answer_to_what_went_wrong_has_the_security_headers() -> None:
+    app = create_app(ServerSettings())
+    app.router.routes.append(Route("/api/wrong", fail))
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app)) as http:
+        answer = await http.get("http://here/api/wrong")
+    assert answer.status_code == 500
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+
+
 def test_a_client_may_guess_again_after_a_while_and_others_at_any_time() -> None:
     now = 1000.0
     guesses = Guesses(lambda: now)
@@ -311,6 +331,7 @@ def test_buckets_hides_every_other_collection_completely(collections: Collection
             "/api/search?bucket=yours&q=x",
             "/api/stats?bucket=yours",
             "/api/stats/stream?bucket=yours",
+            "/api/facets?bucket=yours",
             "/files/yours/set%203/picture-0003.jpg",
             "/?bucket=yours",
         ):
