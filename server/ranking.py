@@ -24,8 +24,9 @@ from shared.model import Collection, Filters, Hit, Named, Ranking
 from shared.sql import keywords, reembed, search
 from shared.sql.filters import EVERYTHING
 
-# Up to here all vectors are compared with the query, and a walk goes to the end.
-EXACT_UP_TO = 20_000
+# Up to here all vectors are compared with the query, which takes no longer than the index does, and a walk goes to the
+# end.
+EXACT_UP_TO = 40_000
 # Beyond it a walk is this long.
 DEPTH = 2_000
 # So long a walk is kept, and so many of a collection.
@@ -135,8 +136,10 @@ class Search:
         wanted = conn, self.collection, vector, self.filters
         visual = None
         if not few:
-            visual = await search.nearest_by_index(*wanted, limit=depth, leave_out=self.query.leave_out)
-        if visual is None or len(visual.ids) < depth:
+            visual = await search.nearest_by_index(
+                *wanted, candidates=DEPTH, limit=depth, leave_out=self.query.leave_out
+            )
+        if visual is None:
             visual = await search.nearest(*wanted, limit=depth, leave_out=self.query.leave_out)
         called = await keywords.weigh(conn, self.collection, self.query.words or "", vector, named) if named else []
         return fused(visual, called, threshold=self.threshold, strict=self.strict)

@@ -117,7 +117,8 @@ async def _create(conn: AsyncConnection[Any], collection: Collection, dimensions
                 FOREIGN KEY (id, r2_key) REFERENCES {images} (id, r2_key) ON UPDATE CASCADE ON DELETE CASCADE
             );
             ALTER TABLE {shadow} ALTER COLUMN embedding SET STORAGE PLAIN;
-            CREATE INDEX {shadowhnsw} ON {shadow} USING hnsw (embedding halfvec_ip_ops) WHERE embedding IS NOT NULL;
+            CREATE INDEX {shadowhnsw} ON {shadow} USING hnsw (embedding halfvec_ip_ops) WITH (ef_construction = 200)
+             WHERE embedding IS NOT NULL;
             CREATE TRIGGER mirror_inserted AFTER INSERT ON {images} FOR EACH ROW
                 EXECUTE FUNCTION mirror_image({bucket_name}, {shadow_name}, {images_name}, {queue_name});
             CREATE TRIGGER mirror_changed AFTER UPDATE OF sha256 ON {images} FOR EACH ROW

@@ -1,6 +1,7 @@
 """Searches are walked page by page on a real PostgreSQL, and held against brute force in NumPy."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,11 +17,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from server import ranking
+from server.problems import Problem
 from server.query import Query
 from server.ranking import Search
 from shared.db.pool import Database
 from shared.model import Collection, Filters, Hit
-from shared.sql import collections, vector_text
+from shared.sql import collections, images, vector_text
 
 DIMENSIONS = 16
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -29,7 +31,7 @@ CAMERAS = [None, "Canon", "Nikon"]
 
 # The examples share one database, which each of them fills anew.
 EXAMPLES = settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -111,14 +113,15 @@ def fill(database_url: str, collection: Collection, count: int, *, seed: int, pe
 def _insert(conn: psycopg.Connection[Any], filled: Filled, numbers: range) -> None:
     columns = ["key", "camera", "taken_at", "width", "height", "size", "content_type"]
     with conn.cursor().copy(
-        f"COPY b_images (r2_key, {', '.join(columns[1:])},"
+        f"COPY b_images (id, r2_key, {', '.join(columns[1:])},"
         " created_at, origin, sha256, derivatives, truncated, keywords) FROM STDIN"
     ) as copy:
         for n in numbers:
             row = filled.rows[n]
             # Some were uploaded in the same moment.
             made = NOW + timedelta(seconds=n // 3)
-            copy.write_row([*(row[name] for name in columns), made, "folder", row["key"].encode(), False, False, []])
+            values = [row[name] for name in columns]
+            copy.write_row([n + 1, *values, made, "folder", row["key"].encode(), False, False, []])
     with conn.cursor().copy("COPY b_embeddings (id, r2_key, embedding, created_at) FROM STDIN") as copy:
         for n in numbers:
             text = None if filled.pending[n] else vector_text(filled.vectors[n].astype(np.float64).tolist())
@@ -223,3 +226,179 @@ async def test_a_walk_finds_all_that_there_is_each_once_and_nearest_first(
     scores = [hit.score for page in pages for hit in page]
     assert scores == pytest.approx([truth[image_id] for image_id in found], abs=2e-3)
     assert scores == sorted(scores, reverse=True)
+
+
+@EXAMPLES
+@given(
+    count=st.integers(0, 150),
+    seed=st.integers(0, 2**32),
+    limit=st.integers(1, 60),
+    filters=st.just(Filters()) | some_filters,
+    words=st.sampled_from(["a", "ab", "b a", "00001", "000012.jpg", "a/b/000012", "jpg", "nothing"]),
+    exact_up_to=st.sampled_from([20_000, 40, 0]),
+    depth=st.sampled_from([2_000, 33]),
+)
+async def test_a_walk_with_images_that_are_named_finds_all_of_both_kinds_each_once(
+    database: Database,
+    collection: Collection,
+    database_url: str,
+    count: int,
+    seed: int,
+    limit: int,
+    filters: Filters,
+    words: str,
+    exact_up_to: int,
+    depth: int,
+) -> None:
+    filled = fill(database_url, collection, count, seed=seed)
+    query = a_query(seed + 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "EXACT_UP_TO", exact_up_to)
+        patch.setattr(ranking, "DEPTH", depth)
+        sought = Search(collection, Query(query, "q", words=words), filters, threshold=None, strict=False)
+        pages = await walk(database, sought, limit=limit)
+    found = check_pages(pages, limit=limit)
+    among = filled.wanted(filters)
+    named = {n + 1 for n, row in enumerate(filled.rows) if n + 1 in among and _is_named(row["key"], words)}
+    truth = filled.ranked(query, among)
+    embedded = int(np.sum(~filled.pending))
+    if embedded <= exact_up_to or len(among) <= exact_up_to:
+        assert set(found) == truth.keys() | named
+    else:
+        assert set(found) >= named
+        assert len(found) >= min(depth, len(truth))
+        assert set(found) <= truth.keys() | named
+    hits = {hit.image.id: hit for page in pages for hit in page}
+    assert {image_id for image_id, hit in hits.items() if hit.named} == named
+    assert all(hit.score == pytest.approx(truth.get(image_id), abs=2e-3) for image_id, hit in hits.items())
+    exact = [n + 1 for n, row in enumerate(filled.rows) if n + 1 in among and _is_its_name(row["key"], words)]
+    assert sorted(found[: len(exact)]) == exact
+
+
+def _is_named(key: str, words: str) -> bool:
+    pieces = re.findall(r"[a-z]+|[0-9]+", key)
+    held = all(
+        piece in pieces or (piece.isdigit() and any(one.startswith(piece) for one in pieces))
+        for piece in re.findall(r"[a-z]+|[0-9]+", words)
+    )
+    # "a/b/000012" must stand there in one piece, which holds for that one key alone.
+    return (held and "/" not in words) or _is_its_name(key, words)
+
+
+def _is_its_name(key: str, words: str) -> bool:
+    name = key.rpartition("/")[2]
+    return words in (key, name, name.removesuffix(".jpg"))
+
+
+@EXAMPLES
+@given(
+    count=st.integers(1, 150),
+    seed=st.integers(0, 2**32),
+    limit=st.integers(1, 40),
+    words=st.sampled_from([None, "a"]),
+    exact_up_to=st.sampled_from([20_000, 0]),
+)
+async def test_images_that_vanish_or_arrive_during_a_walk_do_not_disturb_it(
+    database: Database,
+    collection: Collection,
+    database_url: str,
+    count: int,
+    seed: int,
+    limit: int,
+    words: str | None,
+    exact_up_to: int,
+) -> None:
+    filled = fill(database_url, collection, count, seed=seed, pending=0)
+    rng = np.random.default_rng(seed)
+    there = rng.permutation(count)
+    early, late = sorted(int(n) for n in there[: count // 2]), [int(n) for n in there[count // 2 :]]
+    removed: set[int] = set()
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute("DELETE FROM b_images WHERE NOT id = ANY(%s)", [[n + 1 for n in early]])
+
+        def change() -> None:
+            gone = {int(n) + 1 for n in rng.choice(early, size=min(3, len(early)), replace=False)} if early else set()
+            removed.update(gone)
+            conn.execute("DELETE FROM b_images WHERE id = ANY(%s)", [list(gone)])
+            if late:
+                _insert(conn, filled, range(late[-1], late.pop() + 1))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ranking, "EXACT_UP_TO", exact_up_to)
+            sought = Search(collection, Query(a_query(seed + 1), "q", words=words), Filters(), None, strict=False)
+            pages = await walk(database, sought, limit=limit, between=change)
+    assert all(len(page) == limit for page in pages[:-1])
+    ids = [hit.image.id for page in pages for hit in page]
+    assert len(set(ids)) == len(ids)
+    assert {n + 1 for n in early} - removed <= set(ids)
+
+
+@EXAMPLES
+@given(count=st.integers(0, 150), seed=st.integers(0, 2**32), limit=st.integers(1, 60), filters=some_filters)
+async def test_browsing_with_filters_goes_to_the_end_newest_first(
+    database: Database,
+    collection: Collection,
+    database_url: str,
+    count: int,
+    seed: int,
+    limit: int,
+    filters: Filters,
+) -> None:
+    filled = fill(database_url, collection, count, seed=seed)
+    found: list[int] = []
+    before = None
+    while True:
+        page = await database.run(
+            partial(images.recent, collection=collection, filters=filters, limit=limit, before=before)
+        )
+        found += [image.id for image in page]
+        if len(page) < limit:
+            break
+        before = page[-1].created_at, page[-1].id
+    assert found == sorted(filled.wanted(filters), reverse=True)
+
+
+async def test_a_large_collection_is_walked_by_its_index_to_the_full_depth_whatever_filters_and_deletions_leave(
+    database: Database, collection: Collection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled = fill(database_url, collection, 2000, seed=5)
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute("DELETE FROM b_images WHERE id % 7 = 0")
+    there = {n for n in range(1, 2001) if n % 7}
+    monkeypatch.setattr(ranking, "EXACT_UP_TO", 100)
+    monkeypatch.setattr(ranking, "DEPTH", 500)
+    for filters in (Filters(), Filters(camera="canon"), Filters(folder="a/b"), Filters(folder="a/b", max_size=2)):
+        recalls = []
+        for seed in range(3):
+            query = a_query(seed)
+            sought = Search(collection, Query(query, "q"), filters, threshold=None, strict=False)
+            pages = await walk(database, sought, limit=80)
+            found = check_pages(pages, limit=80)
+            truth = list(filled.ranked(query, filled.wanted(filters) & there))
+            assert len(found) == min(500, len(truth))
+            recalls.append(len({*found[:30]} & {*truth[:30]}) / 30)
+            print(
+                filters,
+                seed,
+                [(i, round(filled.ranked(query, there)[i], 4), filled.vectors[i - 1][0]) for i in found[:30]],
+                [(i, round(filled.ranked(query, there)[i], 4), filled.vectors[i - 1][0]) for i in truth[:30]],
+            )
+            scores = [hit.score for page in pages for hit in page]
+            assert scores == sorted(scores, reverse=True)
+        assert np.mean(recalls) >= 0.98
+
+
+async def test_a_first_page_can_be_continued_on_any_server_and_again(
+    database: Database, collection: Collection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(database_url, collection, 300, seed=8)
+    monkeypatch.setattr(ranking, "EXACT_UP_TO", 0)
+    sought = Search(collection, Query(a_query(1), "q"), Filters(), threshold=None, strict=False)
+    _, shown = await sought.page(database, None, None, limit=10)
+    second = await sought.page(database, shown, "cursor", limit=10)
+    assert await sought.page(database, shown, "cursor", limit=10) == second
+    with psycopg.connect(database_url) as conn:
+        assert conn.execute("SELECT count(*) FROM walks").fetchone() == (1,)
+        conn.execute("DELETE FROM walks")
+    with pytest.raises(Problem, match="search again"):
+        await sought.page(database, second[1], "another", limit=10)
