@@ -166,7 +166,7 @@ def test_what_cannot_be_searched_for_is_said_in_place(open_tab: OpenTab, tmp_pat
     ready(tab.page)
     names, note = tab.names(), tab.page.locator("#note")
     for name, size, reason in (
-        ("a.png", 9, "cannot be used"),
+        ("a.png", 9, "cannot be searched for"),
         ("b.png", 21 << 20, "too large"),
         ("c.txt", 9, "no image"),
     ):
@@ -223,13 +223,17 @@ def test_composing_works_with_a_finger_on_a_narrow_phone(open_tab: OpenTab) -> N
 def test_a_composed_query_works_without_javascript(open_tab: OpenTab) -> None:
     tab = open_tab("/?bucket=photos&q=a+garden&term=-text:people&term=text:night", java_script_enabled=False)
     names = tab.names()
+    chip = tab.page.locator(".chip")
     tab.page.get_by_role("link", name="Remove night").click()
+    expect(chip).to_have_count(1)
     assert terms(tab.page) == ["-text:people"]
     tab.page.get_by_role("link", name="Less like people: turn into more").click()
+    expect(tab.page.locator(".chip.is-against")).to_have_count(0)
     assert terms(tab.page) == ["text:people"]
     assert tab.names() != names
     tab.page.fill("#q", "a cat")
     tab.page.press("#q", "Enter")
+    expect(tab.page.locator("#title")).to_contain_text("a cat")
     assert parameters(tab.page) == {"bucket": "photos", "q": "a cat", "term": "text:people"}
 
 

@@ -8,6 +8,8 @@ import { listenForPictures } from "./pictures.js";
 import { rememberUploaded } from "./subjects.js";
 import { adding, fromWords, turned, without } from "./terms.js";
 
+/** How the server begins to say what is wrong with a file. */
+const UNUSABLE = /^the body cannot be used: /;
 const ADDRESS = /^https?:\/\/\S+$/i;
 
 const $ = (id) => document.getElementById(id);
@@ -222,7 +224,7 @@ export class Composer {
     } catch (error) {
       if (error.name === "AbortError") return;
       this.#sent(picture);
-      this.say(`“${name}” cannot be searched for: ${error.message}`);
+      this.say(`“${name}” cannot be searched for: ${error.message.replace(UNUSABLE, "")}`);
     } finally {
       URL.revokeObjectURL(preview);
     }
