@@ -54,8 +54,9 @@ async def by_address(app: Services, collection: Collection, address: str, *, nam
         )
     )
     if known is None:
-        content = await fetched(app, address, name=name)
-        known = await of_content(app, collection, content, name=name, address=address)
+        async with app.pictures_at_once:
+            content = await fetched(app, address, name=name)
+            known = await of_content(app, collection, content, name=name, address=address)
     return from_database(known.embedding)
 
 
