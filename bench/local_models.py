@@ -40,6 +40,7 @@ from shared.embedders.offline import pixels as offline_pixels
 
 CORES = os.cpu_count() or 1
 Read = Callable[[bytes], NDArray[np.uint8]]
+Spent = tuple[float, float]  # seconds, and seconds of processor time
 Feed = Callable[[Sequence[NDArray[np.uint8]]], dict[str, NDArray[Any]]]
 
 
@@ -107,36 +108,48 @@ async def measure_images(
             lambda: list(threads.map(lambda values: alone.run(None, values), feeds)),
             key=seconds,
         )
-        for _ in range(rounds):
+
+        async def bare() -> Spent:
             before = processor_seconds()
-            decoding = seconds(lambda: list(processes.map(read, files)))
-            computing = seconds(work)
-            between = processor_seconds()
-            start = time.perf_counter()
+            wall = seconds(lambda: list(processes.map(read, files))) + seconds(work)
+            return wall, processor_seconds() - before
+
+        async def own() -> Spent:
+            before, start = processor_seconds(), time.perf_counter()
             await embedder.embed_images(images)
-            ours = time.perf_counter() - start
-            costs.append((processor_seconds() - between, between - before))
-            ratios.append((decoding + computing) / ours)
-            rates.append((len(files) / ours, len(files) / (decoding + computing)))
-    own, bare = (statistics.median(column) for column in zip(*rates, strict=True))
+            return time.perf_counter() - start, processor_seconds() - before
+
+        for number in range(rounds):
+            # Each goes first in every other round.
+            if number % 2:
+                ours, theirs = await own(), await bare()
+            else:
+                theirs, ours = await bare(), await own()
+            ratios.append(theirs[0] / ours[0])
+            rates.append((len(files) / ours[0], len(files) / theirs[0]))
+            costs.append((ours[1], theirs[1]))
+    own_rate, bare_rate = (statistics.median(column) for column in zip(*rates, strict=True))
     own_cost, bare_cost = (1e3 * statistics.median(column) / len(files) for column in zip(*costs, strict=True))
     print(
-        f"{embedder.name}: {own:.1f} images/s, bare session plus decoding {bare:.1f};"
+        f"{embedder.name}: {own_rate:.1f} images/s, bare session plus decoding {bare_rate:.1f};"
         f" ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f});"
         f" {own_cost:.0f} ms of processor time per image, bare {bare_cost:.0f}"
     )
 
 
 async def measure_texts(embedder: Embedder) -> None:
-    for words in (1, 3, 5, 10, 20, 40, 70):
-        text = " ".join(["dog"] * words)
-        await embedder.embed_texts([text])
-        times = []
-        for _ in range(20):
-            start = time.perf_counter()
+    texts = {words: " ".join(["dog"] * words) for words in (1, 3, 5, 10, 20, 40, 70)}
+    await embedder.embed_texts(list(texts.values()))
+    spent: dict[int, list[Spent]] = {words: [] for words in texts}
+    # In turns, so that what else the machine does meets all lengths alike.
+    for _ in range(20):
+        for words, text in texts.items():
+            before, start = time.process_time(), time.perf_counter()
             await embedder.embed_texts([text])
-            times.append(time.perf_counter() - start)
-        print(f"{embedder.name}: a text of {words:2} words: {1e3 * statistics.median(times):.1f} ms")
+            spent[words].append((time.perf_counter() - start, time.process_time() - before))
+    for words, each in spent.items():
+        wall, processor = (1e3 * statistics.median(column) for column in zip(*each, strict=True))
+        print(f"{embedder.name}: a text of {words:2} words: {wall:.1f} ms, {processor:.1f} ms of processor time")
 
 
 def bare_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
