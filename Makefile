@@ -37,6 +37,8 @@ format: $(BIN)/.dev
 bench: $(BIN)/.dev
 	$(BIN)/python -m bench.replicate
 	$(BIN)/python -m bench.local_models
+	$(BIN)/python -m bench.sync
+	$(BIN)/python -m bench.server
 	$(BIN)/python -m bench.relevance
 
 # What is pinned: every package with its hashes, for all supported Pythons and platforms, without addresses.

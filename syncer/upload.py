@@ -119,30 +119,30 @@ class Uploader:
         return planned(self._folder, self._selection, self._database, self._collection, self._source, paths)
 
     async def _work_off(self, actions: AsyncIterator[Action]) -> None:
-        waiting: asyncio.Queue[Action | None] = asyncio.Queue(maxsize=4 * self._concurrency)
+        uploads: asyncio.Queue[Upload | None] = asyncio.Queue(maxsize=4 * self._concurrency)
         second_look = bool(self._edited)
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self._concurrency):
-                tasks.create_task(self._work(waiting, second_look=second_look))
+                tasks.create_task(self._work(uploads, second_look=second_look))
             async for action in actions:
-                await waiting.put(action)
+                match action:
+                    case Upload(file) if not self._at_rest(file):
+                        self._incomplete = True
+                    case Upload():
+                        await uploads.put(action)
+                    case Keep(known):
+                        self._known_before(known)
+                    case Gone(known):
+                        self._gone.append(known.path)
+                    case Report(unlisted):
+                        self._incomplete |= unlisted.refusal.reason is Reason.UNREADABLE
+                        self._progress.failed(unlisted.path, unlisted.refusal)
             for _ in range(self._concurrency):
-                await waiting.put(None)
+                await uploads.put(None)
 
-    async def _work(self, actions: asyncio.Queue[Action | None], *, second_look: bool) -> None:
-        while (action := await actions.get()) is not None:
-            match action:
-                case Upload(file) if not self._at_rest(file):
-                    self._incomplete = True
-                case Upload(file, known):
-                    await self._settle(file, known, second_look=second_look)
-                case Keep(known):
-                    self._known_before(known)
-                case Gone(known):
-                    self._gone.append(known.path)
-                case Report(unlisted):
-                    self._incomplete |= unlisted.refusal.reason is Reason.UNREADABLE
-                    self._progress.failed(unlisted.path, unlisted.refusal)
+    async def _work(self, uploads: asyncio.Queue[Upload | None], *, second_look: bool) -> None:
+        while (upload := await uploads.get()) is not None:
+            await self._settle(upload.file, upload.known, second_look=second_look)
 
     def _known_before(self, known: KnownFile) -> None:
         if known.reason:
