@@ -66,7 +66,9 @@ class Names(AbstractResolver):
         pass
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "93.184.215.14", "1.1.1.1", "2606:4700:4700::1111", "2a00:1450::1"])
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "93.184.215.14", "1.1.1.1", "2001:4860:4860::8888", "2606:4700:4700::1111", "2a00:1450::1"]
+)
 def test_addresses_of_the_public_internet_are_asked(address: str) -> None:
     assert is_public(ip_address(address))
 
