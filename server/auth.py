@@ -9,7 +9,7 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from itsdangerous import BadData, URLSafeTimedSerializer
 from starlette.datastructures import MutableHeaders
@@ -104,7 +104,7 @@ def _find(wanted: bytes, allowed: Mapping[bytes, Access]) -> Access | None:
 
 
 def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode(errors="surrogateescape")).digest()
+    return hashlib.sha256(token.encode()).digest()
 
 
 def _mark(digest: bytes, key: str) -> bytes:
@@ -223,7 +223,7 @@ def _another_site_sent(request: Request) -> bool:
     if fetched_by := request.headers.get("Sec-Fetch-Site"):
         return fetched_by not in {"same-origin", "none"}
     origin = request.headers.get("Origin")
-    return origin is not None and urlsplit(origin).netloc != request.headers.get("Host")
+    return origin is not None and origin.partition("://")[2] != request.headers.get("Host")
 
 
 def _private(send: Send) -> Send:
@@ -232,9 +232,10 @@ def _private(send: Send) -> Send:
     async def send_private(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(raw=message["headers"])
-            allowed = headers.get("Cache-Control", "no-cache")
-            if "no-store" not in allowed:
-                headers["Cache-Control"] = f"private, {allowed.replace('public, ', '').replace('private, ', '')}"
+            wanted = [part.strip() for part in headers.get("Cache-Control", "no-cache").split(",")]
+            if "no-store" not in wanted:
+                kept = [part for part in wanted if part not in {"public", "private"}]
+                headers["Cache-Control"] = ", ".join(["private", *kept])
         await send(message)
 
     return send_private

@@ -76,7 +76,7 @@ async def add(request: Request, asked: Named) -> Response:
             examined = await app.decoder.run(examine, upload.path)
             keys = [asked.key] if asked.key else _keys(asked.filename or upload.name or "", examined.sha256)
             image, is_new = await _taken_in(app, collection, upload.path, examined, keys)
-            if is_new:
+            if image.status == "pending":
                 image = await _embedded(app, collection, image, upload.path)
     except ImageRefused as refusal:
         raise uploads.refused(refusal) from refusal

@@ -256,6 +256,7 @@ def test_signing_in_leads_nowhere_else(browser: Browser, target: str) -> None:
         {"Sec-Fetch-Site": "same-site"},
         {"Origin": "https://e.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
     ],
 )
 def test_a_page_of_another_site_signs_nobody_in_or_out(browser: Browser, headers: dict[str, str]) -> None:
