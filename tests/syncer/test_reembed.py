@@ -216,6 +216,30 @@ def test_one_that_is_under_way_is_shown_and_can_be_given_up(
         assert conn.execute("SELECT count(*) FROM pg_class WHERE relname LIKE 'b!_%' ESCAPE '!'").fetchone() == (0,)
 
 
+def test_a_run_that_meets_the_switch_ends_with_what_to_do(
+    syncer: Syncer, filled: Path, database_url: str, home: Path
+) -> None:
+    assert reembed(syncer).status == 0
+    (new,) = make_pictures(filled, 1, first=COUNT)
+    assert syncer("upload", filled, "--bucket", "b", **LARGER).status == 0
+    (home / "buckets" / "b" / new.relative_to(filled)).unlink()
+    waiting = syncer.start("embed", "--bucket", "b", **LARGER, IMAGE_RETRY_SECONDS="300")
+    try:
+        with psycopg.connect(database_url, autocommit=True) as conn:
+            while conn.execute("SELECT FROM b_queue WHERE attempts = 1").fetchone() is None:
+                assert waiting.poll() is None
+                time.sleep(0.05)
+        assert reembed(syncer, "--rollback").status == 0
+        _, errors = waiting.communicate(timeout=120)
+    finally:
+        if waiting.poll() is None:
+            os.killpg(waiting.pid, signal.SIGKILL)
+            waiting.communicate()
+    assert waiting.returncode == 1
+    assert errors.splitlines()[-1].endswith("run the command again")
+    assert "Traceback" not in errors
+
+
 def test_it_works_through_a_pooler_in_transaction_mode(syncer: Syncer, folder: Path, database_url: str) -> None:
     with pooled(database_url) as address:
         through = {"DATABASE_URL": address}
