@@ -54,6 +54,8 @@ def main() -> NoReturn:
         forwarded_allow_ips=list(loaded.trusted_proxies),
         # Requests under way are answered; progress streams end by themselves when the server is told to stop.
         timeout_graceful_shutdown=25,
+        # A worker that only starts is taken for dead after this; on a busy machine that takes longer than 5 seconds.
+        timeout_worker_healthcheck=60,
     )
     try:
         if loaded.workers == 1:

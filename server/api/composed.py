@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from server import composing, lists, parameters, query_images
+from server.answers import Json
 from server.openapi import Schema, operation
 from server.presenting import Hits
 from server.problems import Problem
@@ -56,7 +57,7 @@ async def by_terms(request: Request, asked: parameters.Compose) -> Response:
     page = await lists.ranked(
         app, collection, query, filters, strict=asked.strict, limit=asked.limit, cursor=asked.cursor
     )
-    return JSONResponse(page.as_json())
+    return Json(page.as_json())
 
 
 @operation(
@@ -82,7 +83,7 @@ async def add_query_image(request: Request, asked: parameters.InCollection) -> R
         except ImageRefused as exc:
             raise Problem(400, f"{name} cannot be used: {exc}") from exc
         kept = await query_images.of_content(app, collection, content, name=name, address=address)
-    return JSONResponse(
+    return Json(
         QueryImageAnswer(
             query_image=kept.handle,
             width=seen.width,

@@ -3,9 +3,10 @@
 from functools import partial
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from server import lists, parameters, presenting
+from server.answers import Json
 from server.lists import Page
 from server.openapi import operation
 from server.presenting import Hits, ImageDetails, Images
@@ -25,9 +26,9 @@ async def recent(request: Request, asked: parameters.Recent) -> Response:
     if asked.ids:
         found = await app.database.read(partial(images.get_many, collection=collection, ids=asked.ids))
         store = app.store(collection.bucket)
-        return JSONResponse(Page([presenting.image(image, store) for image in found], None).as_json())
+        return Json(Page([presenting.image(image, store) for image in found], None).as_json())
     page = await lists.recent(app, collection, asked.filters(), limit=asked.limit, cursor=asked.cursor)
-    return JSONResponse(page.as_json())
+    return Json(page.as_json())
 
 
 @operation(asks=parameters.InCollection, answers=ImageDetails)
@@ -37,7 +38,7 @@ async def one(request: Request, asked: parameters.InCollection) -> Response:
     collection = await app.collection(asked.bucket)
     image = await lists.the_image(app, collection, parameters.image_id(request.path_params["id"]))
     details = await app.database.read(partial(images.details, collection=collection, image_id=image.id))
-    return JSONResponse({**presenting.image(image, app.store(collection.bucket)), **(details or {})})
+    return Json({**presenting.image(image, app.store(collection.bucket)), **(details or {})})
 
 
 @operation(asks=parameters.Similar, answers=Hits)
@@ -50,4 +51,4 @@ async def similar(request: Request, asked: parameters.Similar) -> Response:
     page = await lists.ranked(
         app, collection, query, asked.filters(), strict=asked.strict, limit=asked.limit, cursor=asked.cursor
     )
-    return JSONResponse(page.as_json())
+    return Json(page.as_json())

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection
@@ -51,6 +53,8 @@ _CONNECT: dict[str, Any] = {
 _REPLICA_REST = 5.0  # seconds
 _REPLICA_PATIENCE = 1.0  # seconds
 
+_SURELY_ALIVE = 1.0  # seconds since a connection worked
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -83,6 +87,7 @@ class Database:
             for address in replicas
         ]
         self._turn = count()
+        self._used: WeakKeyDictionary[AsyncConnection[Any], float] = WeakKeyDictionary()
         self._rests_until = 0.0
         self._patience = patience
         self._waiting = waiting
@@ -93,8 +98,7 @@ class Database:
             timeout=checkout_timeout,
             open=False,
             kwargs={**_CONNECT, "autocommit": True, "application_name": "image-browser"},
-            # Without the check, the first checkouts after a restart of the server hand out dead connections.
-            check=AsyncConnectionPool.check_connection,
+            check=self._check,
             reconnect_timeout=30,
         )
 
@@ -156,8 +160,20 @@ class Database:
 
     async def _once(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
         with spent_on("db"):
-            async with self._pool.connection() as conn, conn.transaction():
-                return await work(conn)
+            async with self._pool.connection() as conn:
+                async with conn.transaction():
+                    result = await work(conn)
+                self._used[conn] = time.monotonic()
+                return result
+
+    async def _check(self, conn: AsyncConnection[Any]) -> None:
+        """Find out whether the connection still works, before it is handed out.
+
+        Without, the first checkouts after a restart of the server would get dead connections. One that worked a moment
+        ago is not asked, which would cost each piece of work a round trip: should it be dead, the work is tried again.
+        """
+        if time.monotonic() - self._used.get(conn, -math.inf) > _SURELY_ALIVE:
+            await AsyncConnectionPool.check_connection(conn)
 
     def _usage(self) -> Usage:
         figures = self._pool.get_stats()

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import LiteralString
 
 from psycopg.sql import SQL, Identifier
+from pydantic_core import to_json
 
 from shared.db import names
 from shared.model import Collection
@@ -28,6 +29,7 @@ def _filled(statement: LiteralString, base: str, vectors: str) -> bytes:
 def vector_text(vector: Sequence[float]) -> str:
     """Return a vector in pgvector's text form, for a parameter that the statement casts to halfvec.
 
-    Text spares the four queries that registering pgvector's types costs for each new connection.
+    Text spares the four queries that registering pgvector's types costs for each new connection. It is the same as
+    JSON, and pydantic writes that many times faster than Python numbers one by one.
     """
-    return "[" + ",".join(map(repr, vector)) + "]"
+    return to_json(vector).decode()

@@ -1,0 +1,209 @@
+"""What the server adds to a search: `python -m bench.server`.
+
+A cached text query over 10,000 images with vectors of 768 dimensions, in a PostgreSQL of its own on this machine. It is
+held against a bare handler: Starlette, the same pool, the same ranking statement, the same JSON, and nothing else. Both
+are asked in turns, by `wrk` where it is installed, else by a client in Python, which takes more of the machine itself.
+
+Processor time is told too: it says on a busy machine what rates do not.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import psutil
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from server import presenting
+from server.query import normalised
+from shared.db import embedded
+from shared.db.pool import Database
+from shared.sql import collections, query_vectors, search
+from shared.stores.folder import FolderStore
+from tests.filling import fill_database, unit_vectors
+from tests.ports import free_port
+
+IMAGES, DIMENSIONS = 10_000, 768
+MODEL = "replicate:openai/clip"
+TEXT = "a street at night"
+PATH = "/api/search?bucket=b&q=a+street+at+night"
+ROUNDS, SECONDS = 3, 4  # for each of the two, with 1 and with 16 clients
+
+
+def query_vector() -> list[float]:
+    """Return the vector that the text is given."""
+    vector: list[float] = unit_vectors(1, DIMENSIONS, seed=2)[0].astype(float).tolist()
+    return vector
+
+
+def bare() -> Starlette:
+    """Return the application to compare with."""
+    database = Database(os.environ["DATABASE_URL"], max_connections=10, patience=0)
+    store = FolderStore(Path("nowhere"), "b", threads=1)
+    vector = query_vector()
+
+    async def handler(request: Request) -> Response:
+        async with database._pool.connection() as conn:
+            found = await search.exact(conn, request.app.state.collection, vector, limit=31)
+        images = [presenting.hit(hit, store, None) for hit, _ in found[:30]]
+        return JSONResponse({"images": images, "next_cursor": "x" * 220})
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await database.open()
+        app.state.collection = await database.run(partial(collections.find, bucket="b"))
+        yield
+        await database.close()
+
+    return Starlette(routes=[Route("/api/search", handler)], lifespan=lifespan)
+
+
+@dataclass
+class Contender:
+    """One of the two, with what was measured of it."""
+
+    name: str
+    process: "subprocess.Popen[bytes]"
+    url: str
+    rates: list[float] = field(default_factory=list)
+    p99s: list[float] = field(default_factory=list)  # milliseconds
+    processor: list[float] = field(default_factory=list)  # milliseconds of the server's process for each request
+
+    def measure(self, clients: int) -> None:
+        before = self._processor_seconds()
+        requests, rate, p99 = load(self.url, clients)
+        self.rates.append(rate)
+        self.p99s.append(p99)
+        self.processor.append((self._processor_seconds() - before) * 1000 / requests)
+
+    def _processor_seconds(self) -> float:
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
+
+
+@contextmanager
+def running(name: str, command: list[str], port: int, environment: dict[str, str]) -> Iterator[Contender]:
+    """Start a server, and wait until it answers the query."""
+    url = f"http://127.0.0.1:{port}{PATH}"
+    with subprocess.Popen([sys.executable, *command, str(port)], env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            while True:
+                with suppress(urllib.error.URLError, ConnectionError):
+                    urllib.request.urlopen(url, timeout=10).read()
+                    break
+                time.sleep(0.1)
+            yield Contender(name, process, url)
+        finally:
+            process.terminate()
+
+
+def load(url: str, clients: int) -> tuple[int, float, float]:
+    """Ask for some seconds; return how many requests were answered, how many in a second, and their p99 in ms."""
+    if program := shutil.which("wrk"):
+        command = [program, "-t1", f"-c{clients}", f"-d{SECONDS}s", "--latency", "--timeout", "30s", url]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        if "Non-2xx" in told or "Socket errors" in told:
+            raise RuntimeError(told)
+        requests, rate = re.search(r"(\d+) requests in", told), re.search(r"Requests/sec: +([\d.]+)", told)
+        p99 = re.search(r"99% +([\d.]+)(us|ms|s)", told)
+        assert requests is not None
+        assert rate is not None
+        assert p99 is not None
+        return int(requests[1]), float(rate[1]), float(p99[1]) * {"us": 1e-3, "ms": 1, "s": 1e3}[p99[2]]
+    latencies = asyncio.run(ask(url, clients))
+    return len(latencies), len(latencies) / SECONDS, float(np.percentile(latencies, 99))
+
+
+async def ask(url: str, clients: int) -> list[float]:
+    """Return the milliseconds that each request took."""
+    latencies: list[float] = []
+    end = time.perf_counter() + SECONDS
+
+    async def client(session: aiohttp.ClientSession) -> None:
+        while (started := time.perf_counter()) < end:
+            async with session.get(url) as answer:
+                answer.raise_for_status()
+                await answer.read()
+            latencies.append((time.perf_counter() - started) * 1000)
+
+    async with aiohttp.ClientSession() as session:
+        await asyncio.gather(*(client(session) for _ in range(clients)))
+    return latencies
+
+
+async def prepare(url: str) -> None:
+    """Fill the collection, and make the text one that was searched for before."""
+    await fill_database(url, "b", MODEL, unit_vectors(IMAGES, DIMENSIONS, seed=1))
+    database = Database(url, max_connections=1, patience=0)
+    await database.open()
+    digest = hashlib.sha256(normalised(TEXT).encode()).digest()
+    now = datetime.now(UTC)
+    await database.run(partial(query_vectors.save, model=MODEL, digest=digest, vector=query_vector(), now=now))
+    await database.close()
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as home:
+        postgres = asyncio.run(embedded.start(Path(home)))
+        try:
+            asyncio.run(prepare(postgres.url))
+            environment = os.environ | {
+                "DATABASE_URL": postgres.url,
+                "IMAGE_BROWSER_HOME": home,
+                "REPLICATE_API_TOKEN": "never used",
+            }
+            with (
+                running("server", ["-m", "server", "--port"], free_port(), environment) as ours,
+                running("bare handler", ["-m", "bench.server", "--bare"], free_port(), environment) as other,
+            ):
+                for clients in (1, 16):
+                    compare(ours, other, clients)
+        finally:
+            asyncio.run(postgres.release())
+
+
+def compare(ours: Contender, other: Contender, clients: int) -> None:
+    for each in (ours, other):
+        each.rates, each.p99s, each.processor = [], [], []
+    for _ in range(ROUNDS):
+        ours.measure(clients)
+        other.measure(clients)
+    print(f"{clients} client{'s' if clients > 1 else ''}, {ROUNDS} rounds of {SECONDS} s each in turns:")
+    for each in (ours, other):
+        print(
+            f"  {each.name:12}  {statistics.median(each.rates):7.1f}/s   p99 {statistics.median(each.p99s):6.2f} ms"
+            f"   processor {statistics.median(each.processor):5.2f} ms a request"
+        )
+    ratio = statistics.median(mine / theirs for mine, theirs in zip(ours.rates, other.rates, strict=True))
+    print(f"  rate of the server to that of the bare handler: {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="What the server adds to a search.")
+    parser.add_argument("--bare", type=int, metavar="PORT", help="serve the bare handler")
+    if port := parser.parse_args().bare:
+        uvicorn.run(bare(), port=port, log_level="warning", access_log=False)
+    else:
+        main()
