@@ -24,14 +24,13 @@ from shared.model import Collection, Filters, Hit, Named, Ranking
 from shared.sql import keywords, reembed, search
 from shared.sql.filters import EVERYTHING
 
-# Up to here all vectors are compared with the query, which takes no longer than the index does, and a walk goes to the
-# end.
+# Up to here all vectors are compared with the query, and a walk goes to the end.
 EXACT_UP_TO = 40_000
 # Beyond it a walk is this long.
 DEPTH = 2_000
 # So long a walk is kept, and so many of a collection.
 LIFETIME = timedelta(hours=1)
-WALKS = 1_000
+WALKS = 500
 
 # The constant of reciprocal rank fusion: Cormack, Clarke and Büttcher 2009 (SIGIR, "Reciprocal Rank Fusion outperforms
 # Condorcet and individual Rank Learning Methods").

@@ -1,0 +1,163 @@
+"""Filters over real HTTP: on every list alike, in the API and on the page."""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import Server, Syncer, make_environment, make_home, new_database, serving
+
+pytestmark = pytest.mark.xdist_group("filters")  # one worker makes the collection for all
+
+CAMERAS = ["Canon EOS 80D", "NIKON D7500", None]
+SIZES = [(48, 32), (32, 48), (40, 40)]
+FIRST = datetime(2024, 5, 30, 12)
+
+
+def picture(folder: Path, number: int) -> None:
+    """Write a picture whose camera, size, type, folder and day follow from its number."""
+    path = folder / ["", "trips/rome", "trips/paris", "trips_old"][number % 4] / f"{number:02}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(number).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).resize(SIZES[number % 3], Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    if camera := CAMERAS[number // 3 % 3]:
+        exif[0x0110] = camera
+        exif.get_ifd(0x8769)[0x9003] = (FIRST + timedelta(days=number)).strftime("%Y:%m:%d %H:%M:%S")
+    image.save(path.with_suffix(".png" if number % 5 == 0 else ".jpg"), exif=exif)
+
+
+@pytest.fixture(scope="module")
+def filled(
+    postgres: str, template: str, shared_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server whose collection ``b`` holds 24 pictures."""
+    folder = tmp_path_factory.mktemp("filters")
+    for number in range(24):
+        picture(folder / "pictures", number)
+    with new_database(postgres, template) as database_url:
+        environment = make_environment(make_home(folder / "home", shared_folder), database_url)
+        assert Syncer(environment)("sync", folder / "pictures", "--bucket", "b").status == 0
+        with serving(environment, folder / "server.log") as running:
+            yield running
+
+
+def has_date(number: int) -> bool:
+    return CAMERAS[number // 3 % 3] is not None
+
+
+def is_early(number: int) -> bool:
+    return has_date(number) and 1 <= number < 11
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({}, lambda n: True),
+        ({"camera": "canon eos 80d"}, lambda n: n // 3 % 3 == 0),
+        ({"folder": "trips"}, lambda n: n % 4 in (1, 2)),
+        ({"folder": "/trips/rome/"}, lambda n: n % 4 == 1),
+        ({"folder": "trip"}, lambda n: False),
+        ({"orientation": "landscape"}, lambda n: n % 3 == 0),
+        ({"orientation": "portrait"}, lambda n: n % 3 == 1),
+        ({"orientation": "square"}, lambda n: n % 3 == 2),
+        ({"type": "png"}, lambda n: n % 5 == 0),
+        ({"type": "image/jpeg"}, lambda n: n % 5 != 0),
+        ({"type": "JPG"}, lambda n: n % 5 != 0),
+        ({"min_width": 40}, lambda n: n % 3 != 1),
+        ({"max_height": 40, "min_height": 33}, lambda n: n % 3 == 2),
+        ({"max_size": 0}, lambda n: False),
+        ({"min_size": 1}, lambda n: True),
+        ({"taken_after": "2024-06-03"}, lambda n: has_date(n) and n >= 4),
+        ({"taken_before": "2024-06-03"}, lambda n: has_date(n) and n < 4),
+        ({"taken_after": "2024-05-31T12:00:00Z", "taken_before": "2024-06-10T12:00"}, is_early),
+        ({"taken_after": "2024-05-31T14:00:01+02:00"}, lambda n: has_date(n) and n >= 2),
+        ({"camera": "NIKON D7500", "folder": "trips"}, lambda n: n // 3 % 3 == 1 and n % 4 in (1, 2)),
+    ],
+)  # fmt: skip
+def test_filters_narrow_every_list(filled: Server, filters: dict[str, Any], expected: Any) -> None:
+    every = filled.get("/api/images", bucket="b", limit=200)["images"]
+    one = every[0]["id"]
+    wanted = sorted(n for n in range(24) if expected(n))
+
+    def numbers(path: str, **parameters: Any) -> list[int]:
+        found: list[str] = []
+        cursor: dict[str, str] = {}
+        while True:
+            answer = filled.get(path, bucket="b", limit=5, **filters, **parameters, **cursor)
+            found += [image["key"] for image in answer["images"]]
+            if answer["next_cursor"] is None:
+                return sorted(int(Path(key).stem) for key in found)
+            assert len(answer["images"]) == 5
+            cursor = {"cursor": answer["next_cursor"]}
+
+    assert numbers("/api/images") == wanted
+    assert numbers("/api/search", q="colours") == wanted
+    assert numbers(f"/api/images/{one}/similar") == [n for n in wanted if n != int(Path(every[0]["key"]).stem)]
+    body = {"bucket": "b", "terms": [{"text": "colours"}], "filters": filters, "limit": 200}
+    composed = filled.http.post("/api/search", json=body).json()["images"]
+    assert sorted(int(Path(image["key"]).stem) for image in composed) == wanted
+    for path, address in (
+        ("/api/images", {}),
+        ("/api/search", {"q": "colours"}),
+        (f"/api/images/{one}/similar", {"similar": str(one)}),
+    ):
+        page = filled.http.get("/", params={"bucket": "b", "limit": 200, **address, **filters})
+        listed = filled.get(path, bucket="b", limit=200, **filters, **({"q": "colours"} if "q" in address else {}))
+        shown = re.findall(r'<li class="tile[^"]*" data-id="([0-9]+)"', page.text)
+        assert [int(image_id) for image_id in shown] == [image["id"] for image in listed["images"]]
+
+
+def test_a_cursor_belongs_to_the_filters_that_it_was_made_with(filled: Server) -> None:
+    cursor = filled.get("/api/search", bucket="b", q="x", limit=5, type="jpeg")["next_cursor"]
+    for filters in ({}, {"type": "png"}, {"type": "jpeg", "min_width": "1"}):
+        answer = filled.http.get("/api/search", params={"bucket": "b", "q": "x", "cursor": cursor, **filters})
+        assert answer.status_code == 400
+    assert filled.get("/api/search", bucket="b", q="x", limit=5, type="image/jpeg", cursor=cursor)["images"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"taken_after": "yesterday"},
+        {"taken_before": "2024-13-01"},
+        {"orientation": "diagonal"},
+        {"min_width": "-1"},
+        {"max_width": "99999999999999999999999"},
+        {"min_size": "1e3"},
+        {"camera": "\0"},
+        {"folder": "a" * 2000},
+        {"strict": "perhaps"},
+    ],
+)
+def test_filters_that_cannot_be_are_told_so(filled: Server, wrong: dict[str, str]) -> None:
+    for path in ("/api/images", "/api/search"):
+        if path == "/api/images" and "strict" in wrong:
+            continue
+        answer = filled.http.get(path, params={"bucket": "b", "q": "x"} | wrong)
+        assert answer.status_code == 400
+        assert next(iter(wrong)) in answer.json()["detail"]
+    for huge in (
+        {"min_width": 2**62},
+        {"max_size": 2**63 - 1},
+        {"taken_after": "9999-12-31"},
+        {"taken_after": "0001-01-01"},
+    ):
+        assert filled.http.get("/api/images", params={"bucket": "b"} | huge).status_code == 200
+
+
+def test_the_choices_are_told_with_their_counts(filled: Server) -> None:
+    facets = filled.get("/api/facets", bucket="b")
+    assert facets["cameras"] == [{"camera": "Canon EOS 80D", "count": 9}, {"camera": "NIKON D7500", "count": 9}]
+    assert facets["folders"] == [{"folder": "trips", "count": 12}, {"folder": "trips_old", "count": 6}]
+    assert facets["types"] == [{"type": "image/jpeg", "count": 19}, {"type": "image/png", "count": 5}]
+    assert facets["first_taken"].startswith("2024-05-30T12:00:00")
+    below = filled.get("/api/facets", bucket="b", folder="trips")["folders"]
+    assert below == [{"folder": "trips/paris", "count": 6}, {"folder": "trips/rome", "count": 6}]
+    assert filled.get("/api/facets", bucket="b", folder="nothing")["folders"] == []
+    assert filled.http.get("/api/facets", params={"bucket": "unheard-of"}).status_code == 404
