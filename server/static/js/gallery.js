@@ -5,20 +5,19 @@ import * as address from "./address.js";
 import { Arrivals } from "./arrivals.js";
 import { Composer } from "./composer.js";
 import { detailElement, withDetails, writeFacts } from "./detail.js";
+import { End } from "./end.js";
 import { Filters } from "./filters.js";
 import { images as countImages, number } from "./format.js";
 import { Grid } from "./grid.js";
 import { inWords, title } from "./heading.js";
 import { closingMenus, listen } from "./keyboard.js";
 import { Lightbox } from "./lightbox.js";
-import { dividerNotice, emptyNotice, endNotice, errorNotice } from "./notices.js";
+import { dividerNotice, emptyNotice, errorNotice } from "./notices.js";
 import { Progress } from "./progress.js";
 import { Results } from "./results.js";
 import { Subjects } from "./subjects.js";
 import { Zoom } from "./zoom.js";
 
-/** How far ahead of the reader the next page is fetched, in pixels. */
-const AHEAD = 2500;
 /** How many lists stay in memory for going back and forward. */
 const REMEMBERED = 20;
 /** How far a reload goes to find the place where the reader was, in images. */
@@ -33,10 +32,6 @@ class Gallery {
   #key = "";
   #request = null;
   #chosen = null;
-  #moreFailed = false;
-  #end = new IntersectionObserver((seen) => seen.at(-1).isIntersecting && this.#loadMore(), {
-    rootMargin: `0px 0px ${AHEAD}px 0px`,
-  });
 
   constructor() {
     const main = $("gallery");
@@ -48,6 +43,10 @@ class Gallery {
       more: $("more"),
       bar: $("bar"),
       addressOf: (image) => this.#neighboursAddress(image),
+    });
+    this.end = new End($("more"), {
+      grown: ({ done }) => this.grid.grown({ done }),
+      announce: (text) => this.#announce(text),
     });
     this.lightbox = new Lightbox($("lightbox"), {
       bucket: this.bucket,
@@ -274,7 +273,7 @@ class Gallery {
       get done() {
         return gallery.results.done;
       },
-      more: () => gallery.#loadMore(),
+      more: () => gallery.end.load(),
     };
   }
 
@@ -337,33 +336,6 @@ class Gallery {
     this.grid.focus(this.grid.firstInView);
   }
 
-  // The end of the wall
-
-  async #loadMore({ retry = false } = {}) {
-    const { results } = this;
-    if (results.done || (this.#moreFailed && !retry)) return;
-    this.#moreFailed = false;
-    this.#drawMore("loading");
-    try {
-      await results.more();
-    } catch (error) {
-      if (results !== this.results) return;
-      this.#moreFailed = true;
-      this.#drawMore("failed", error);
-      return;
-    }
-    if (results !== this.results) return;
-    this.grid.grown({ done: results.done });
-    this.#drawMore(results.done ? "end" : "idle");
-    this.#watchEnd();
-  }
-
-  /** An observer tells only of changes; observing anew tells how it stands now. */
-  #watchEnd() {
-    this.#end.unobserve($("more"));
-    this.#end.observe($("more"));
-  }
-
   // Places
 
   #notePlace() {
@@ -417,13 +389,11 @@ class Gallery {
     const about = inWords(state, this.subjects, this.#chosen);
     $("title").replaceChildren(...title(state, this.subjects));
     document.title = about ? `${about} · ${this.#name}` : this.#name;
-    this.#moreFailed = false;
     this.grid.show(results.images, {
       done: results.done,
       divider: dividerNotice(state, { all: Boolean(results.images[0]?.weak) }),
     });
-    this.#drawMore(results.done ? "end" : "idle");
-    this.#watchEnd();
+    this.end.show(results);
     this.#drawCount();
     this.#drawEmpty();
     this.arrivals.reset();
@@ -453,14 +423,6 @@ class Gallery {
     if (this.results.images.length || !$("message").hidden) return;
     const { state, stats, bucket } = this;
     $("wall").before(emptyNotice({ state, stats, bucket, chosen: this.#chosen }));
-  }
-
-  /** What stands below the last tile; `kind` is "idle", "loading", "failed" or "end". */
-  #drawMore(kind, error) {
-    $("more").className = `more is-${kind}`;
-    const retry = () => this.#loadMore({ retry: true });
-    $("more").replaceChildren(...endNotice(kind, { state: this.state, count: this.results.images.length, retry }));
-    if (error) this.#announce(`Could not load more. ${error.message}`);
   }
 
   /** Show what went wrong, in place of what it kept from coming; null takes it away. */
