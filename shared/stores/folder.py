@@ -91,6 +91,7 @@ class FolderStore:
 
     def __init__(self, root: Path, bucket: str, *, threads: int = 8) -> None:
         self.bucket = bucket
+        self._address = f"/files/{quote(bucket, safe='')}/"
         # Resolved once, so that any folder below that does not resolve to itself lies behind a symbolic link.
         self._folder = Path(os.path.realpath(root / folder_name(bucket)))
         self._partial = self._folder / _OWN_FOLDER / "partial"
@@ -136,7 +137,7 @@ class FolderStore:
                 yield stored
 
     def address(self, key: str, *, version: str = "") -> str:
-        address = f"/files/{quote(self.bucket, safe='')}/{quote(key)}"
+        address = f"{self._address}{quote(key)}"
         return f"{address}?v={quote(version, safe='')}" if version else address
 
     def path(self, key: str) -> Path:
