@@ -208,8 +208,10 @@ class Uploader:
     async def _move_here(self, file: LocalFile, copies: Sequence[Copy], known: KnownFile | None) -> bool:
         replaces = known is not None and known.image_id is not None
         for copy in copies:
-            if copy.movable and await asyncio.to_thread(is_free, self._folder, copy, file):
-                return await self._move(copy, file, replaces=replaces)
+            free = copy.movable and await asyncio.to_thread(is_free, self._folder, copy, file)
+            # Another file of the same content may have been quicker.
+            if free and await self._move(copy, file, replaces=replaces):
+                return True
         return False
 
     async def _move(self, copy: Copy, file: LocalFile, *, replaces: bool) -> bool:

@@ -1,5 +1,6 @@
 """The plug pulled at random moments: nothing is lost, nothing is done twice."""
 
+import hashlib
 import os
 import random
 import signal
@@ -11,7 +12,11 @@ import psycopg
 
 from shared.stores import RESERVED_PREFIX
 from tests.conftest import Syncer
+from tests.fakes.replicate import FakeReplicate, Settings
 from tests.pictures import make_pictures
+
+KILLS = 8
+IN_FLIGHT = 6  # calls under way, and vectors that wait to be stored, of one process
 
 
 def test_a_syncer_killed_twenty_times_leaves_every_image_once(
@@ -55,3 +60,57 @@ def _written(bucket: Path, database_url: str) -> dict[str, int]:
             return {}
         keys = [key for (key,) in conn.execute("SELECT r2_key FROM b_embeddings")]
     return {key: (bucket / key).stat().st_mtime_ns for key in keys}
+
+
+def test_a_folder_that_changes_between_kills_is_followed_in_the_end(
+    syncer: Syncer, home: Path, tmp_path: Path, database_url: str
+) -> None:
+    folder = tmp_path / "pictures"
+    make_pictures(folder, 120)
+    with FakeReplicate.serving(Settings()) as fake:
+        cloud = {"EMBEDDER": "replicate", "REPLICATE_API_TOKEN": "r8_fake", "REPLICATE_BASE_URL": fake.url}
+        syncer = Syncer(syncer.environment | cloud | {"PYTHONWARNINGS": "ignore"})
+        _change_and_kill(syncer, folder)
+        done = syncer("sync", folder, "--bucket", "b", "--delete", "--yes", "--json", LEASE_SECONDS="1")
+    assert (done.status, done.json["pending"]) == (0, 0), done.stderr
+    assert fake.counts.creates <= 120 + KILLS * (6 + IN_FLIGHT), "a vector was paid for twice"
+
+    bucket = home / "buckets" / "b"
+    expected = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.jpg")}
+    objects = {
+        path.relative_to(bucket).as_posix(): path.read_bytes()
+        for path in bucket.rglob("*")
+        if path.is_file() and not path.relative_to(bucket).as_posix().startswith(RESERVED_PREFIX)
+    }
+    assert objects == expected
+    with psycopg.connect(database_url) as conn:
+        rows = conn.execute(
+            "SELECT r2_key, sha256 FROM b_images JOIN b_embeddings USING (id, r2_key) WHERE embedding IS NOT NULL"
+        ).fetchall()
+    assert {key: bytes(digest) for key, digest in rows} == {
+        key: hashlib.sha256(content).digest() for key, content in expected.items()
+    }
+    derivatives = {path.stem for path in (bucket / RESERVED_PREFIX / "thumbnails").iterdir()}
+    assert derivatives == {hashlib.sha256(content).hexdigest() for content in expected.values()}
+
+
+def _change_and_kill(syncer: Syncer, folder: Path) -> None:
+    """Rename, swap, delete and add files, again and again, each time with a sync that is killed."""
+    assert syncer("sync", folder, "--bucket", "b").status == 0
+    rng = random.Random(6)
+    for round_ in range(KILLS):
+        paths = sorted(folder.rglob("*.jpg"))
+        rng.shuffle(paths)
+        for path in paths[:20]:
+            path.rename(path.with_name(f"renamed-{round_}-{path.name}"))
+        for a, b in zip(paths[20:30], paths[30:40], strict=True):
+            a.rename(folder / "aside")
+            b.rename(a)
+            (folder / "aside").rename(b)
+        for path in paths[40:44]:
+            path.unlink()
+        make_pictures(folder, 6, first=1000 + 10 * round_)
+        process = syncer.start("sync", folder, "--bucket", "b", "--delete", "--yes")
+        time.sleep(rng.uniform(0.8, 3.0))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
