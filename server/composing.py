@@ -9,9 +9,10 @@ from server import query_images
 from server.problems import Problem
 from server.query import Mixture, Query, Term, from_database, normalised, summed
 from server.services import Services
+from shared.db.pool import Connection
 from shared.embedders import Vector
 from shared.model import Collection
-from shared.sql import images, search
+from shared.sql import images, reembed, search
 
 LONGEST_SCOPE = 200  # characters; it goes into every cursor
 
@@ -70,7 +71,13 @@ async def _vector(app: Services, collection: Collection, term: Term, *, name: st
 
 
 async def _of_image(app: Services, collection: Collection, image_id: int, *, name: str) -> Vector:
-    stored = await app.database.read(partial(search.vector_of, collection=collection, image_id=image_id))
+
+    async def read(conn: Connection) -> list[float] | None:
+        # What follows compares it with other vectors of the model.
+        await reembed.check_model(conn, collection)
+        return await search.vector_of(conn, collection, image_id)
+
+    stored = await app.database.read(read)
     if stored is not None:
         return from_database(stored)
     if await app.database.run(partial(images.get, collection=collection, image_id=image_id)) is None:
