@@ -66,6 +66,7 @@ $(BIN)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/uv
 	@touch $@
 
 $(BIN)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/uv
-	$(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt
+	@# Compiled once: the tests start hundreds of processes, and some machines keep Python from writing bytecode itself.
+	$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/dev.txt
 	$(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@
