@@ -129,7 +129,7 @@ def embedder_of(
 ) -> Embedder:
     """Return the embedder of the vectors of *model*, as a collection remembers it, whatever new collections get.
 
-    Raises SettingsError when the settings lack what it needs: a token, or the folder of a model that has no public name.
+    Raises SettingsError when the settings lack what it needs: a token, or the folder of a model without a public name.
     """
     kind, name = kind_of(model), model.partition(":")[2]
     if kind == "clip":

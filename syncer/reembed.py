@@ -65,8 +65,8 @@ async def _check_losses(database: Database, collection: Collection, model: str) 
     lost, among = await database.run(partial(reembed.losses, collection=collection, model=model))
     if lost > MOST_LOST * among:
         raise SettingsError(
-            f"{lost} of the {among} images of {collection.bucket!r} that searches find would be lost to them: they failed"
-            f" with {model!r}. Mend that, `syncer retry` and start again; or add --yes to switch all the same"
+            f"{lost} of the {among} images of {collection.bucket!r} that searches find would be lost to them: they"
+            f" failed with {model!r}. Mend that, `syncer retry` and start again; or add --yes to switch all the same"
         )
 
 
