@@ -1,0 +1,117 @@
+"""What commands work with, made of their arguments and the settings."""
+
+import argparse
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from shared import progress, settings, wiring
+from shared.db import migrate, names
+from shared.db.pool import Connection, Database
+from shared.decoding import Decoder
+from shared.embedders import Embedder
+from shared.errors import SettingsError
+from shared.model import Collection
+from shared.progress import Status
+from shared.sql import collections
+from shared.stores import ObjectStore
+from syncer.embed import Embedding, Policy
+from syncer.outage import Outages
+from syncer.progress import Progress
+from syncer.settings import SyncerSettings
+
+DONE, COULD_NOT_RUN, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+@dataclass
+class Parts:
+    """What a command works with."""
+
+    settings: SyncerSettings
+    database: Database
+    progress: Progress
+    outages: Outages
+
+
+def load(arguments: argparse.Namespace) -> SyncerSettings:
+    flags = ("bucket", "upload_concurrency", "embed_concurrency", "embedder")
+    return settings.load(SyncerSettings, **{flag: getattr(arguments, flag, None) for flag in flags})
+
+
+@asynccontextmanager
+async def opened(arguments: argparse.Namespace) -> AsyncIterator[Parts]:
+    """The database, migrated, and what shows progress."""
+    loaded = load(arguments)
+    shown = Progress(quiet=arguments.json)
+    patience = math.inf if getattr(arguments, "watch", False) else loaded.outage_patience_seconds
+    connections = loaded.upload_concurrency + loaded.embed_concurrency + 3
+    async with wiring.open_database(
+        loaded, max_connections=connections, patience=patience, waiting=shown.waiting
+    ) as database:
+        await database.run(migrate.migrate)
+        yield Parts(loaded, database, shown, Outages(patience, shown.waiting))
+
+
+def bucket_of(parts: Parts, default: str | None = None) -> str:
+    bucket = parts.settings.bucket or default
+    if not bucket:
+        raise SettingsError("no bucket is named: give --bucket NAME, or set BUCKET")
+    return bucket
+
+
+async def existing(parts: Parts) -> Collection:
+    """Return the collection that is asked for, which must be there."""
+    bucket = names.check_bucket(bucket_of(parts))
+    found = await parts.database.run(partial(collections.find, bucket=bucket))
+    if found is None:
+        known = [c.bucket for c in await parts.database.run(collections.every)]
+        raise SettingsError(f"there is no collection {bucket!r}; there are: {', '.join(known) or 'none'}")
+    return found
+
+
+def embedder_for(parts: Parts, model: str | None, bucket: str, decoder: Decoder) -> Embedder:
+    """Return the embedder of a collection that has *model*, or of a new one; refuse one that does not fit."""
+    concurrency = parts.settings.embed_concurrency
+    if model and not parts.settings.embedder:
+        embedder = wiring.embedder_of(parts.settings, model, decoder, concurrency=concurrency)
+    else:
+        kind = parts.settings.embedder_for_new
+        embedder = wiring.make_embedder(parts.settings, kind, decoder, concurrency=concurrency)
+    if model:
+        wiring.same_model(embedder, bucket=bucket, model=model)
+    if embedder.notice:
+        parts.progress.say(embedder.notice)
+    return embedder
+
+
+def embedding_of(parts: Parts, collection: Collection, embedder: Embedder, store: ObjectStore) -> Embedding:
+    return Embedding(
+        collection,
+        embedder,
+        database=parts.database,
+        store=store,
+        outages=parts.outages,
+        progress=parts.progress,
+        # The embedder itself makes no more calls at once than it may; more workers decode meanwhile.
+        workers=2 * parts.settings.embed_concurrency,
+        policy=Policy(
+            lease=timedelta(seconds=parts.settings.lease_seconds),
+            attempts=parts.settings.image_attempts,
+            retry_delay=timedelta(seconds=parts.settings.image_retry_seconds),
+        ),
+    )
+
+
+async def read(conn: Connection, collection: Collection) -> Status:
+    return await progress.read(conn, collection, wiring.price_of(collection.model))
+
+
+async def measure(parts: Parts, collection: Collection) -> None:
+    """Show how far the collection is, each second."""
+    while True:
+        parts.progress.measured(await parts.database.run(partial(read, collection=collection)))
+        await asyncio.sleep(1)
