@@ -69,9 +69,9 @@ def test_a_folder_that_changes_between_kills_is_followed_in_the_end(
     make_pictures(folder, 120)
     with FakeReplicate.serving(Settings()) as fake:
         cloud = {"EMBEDDER": "replicate", "REPLICATE_API_TOKEN": "r8_fake", "REPLICATE_BASE_URL": fake.url}
-        syncer = Syncer(syncer.environment | cloud | {"PYTHONWARNINGS": "ignore"})
+        syncer = Syncer(syncer.environment | cloud | {"PYTHONWARNINGS": "ignore", "LEASE_SECONDS": "1"})
         _change_and_kill(syncer, folder)
-        done = syncer("sync", folder, "--bucket", "b", "--delete", "--yes", "--json", LEASE_SECONDS="1")
+        done = syncer("sync", folder, "--bucket", "b", "--delete", "--yes", "--json")
     assert (done.status, done.json["pending"]) == (0, 0), done.stderr
     assert fake.counts.creates <= 120 + KILLS * (6 + IN_FLIGHT), "a vector was paid for twice"
 

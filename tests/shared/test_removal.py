@@ -224,3 +224,23 @@ async def test_a_removed_images_files_are_marked_or_forgotten(
         [("a.jpg", True, digest, None)] if tombstone else []
     )
     assert await database.run(lambda conn: image_rows.get(conn, collection, a)) is None
+
+
+async def test_what_a_process_stored_that_was_killed_before_it_could_say_more_is_known_by_its_bytes(
+    database: Database, store: FolderStore, collection: Collection, tmp_path: Path
+) -> None:
+    async def announce(conn: Connection) -> None:
+        for key in ("ours.jpg", "theirs.jpg"):
+            new = image(key, b"ours")
+            await removal.announce(
+                conn, collection, uuid4(), key=key, sha256=new.sha256, derivatives=False, source=None
+            )
+        await removal.give_up_all(conn, collection, source=None)
+
+    await database.run(announce)
+    bucket = tmp_path / "b"
+    (bucket / "ours.jpg").write_bytes(b"ours")
+    (bucket / "theirs.jpg").write_bytes(b"theirs")
+    await empty_trash(database, store, collection)
+    assert await objects(store) == {"theirs.jpg"}
+    assert await trash(database, collection) == 0
