@@ -71,11 +71,11 @@ async def _vector(app: Services, collection: Collection, term: Term, *, name: st
 
 
 async def _of_image(app: Services, collection: Collection, image_id: int, *, name: str) -> Vector:
-
     async def read(conn: Connection) -> list[float] | None:
-        # What follows compares it with other vectors of the model.
-        await reembed.check_model(conn, collection)
-        return await search.vector_of(conn, collection, image_id)
+        async with conn.transaction():
+            # What follows compares it with other vectors of the model.
+            await reembed.check_model(conn, collection)
+            return await search.vector_of(conn, collection, image_id)
 
     stored = await app.database.read(read)
     if stored is not None:

@@ -1,11 +1,12 @@
-"""The collections that there are, known without asking the database for each request."""
+"""The collections that there are and how large they are, known without asking the database for each request."""
 
 import asyncio
 import time
+from functools import partial
 
 from shared.db.pool import Database
 from shared.model import Collection
-from shared.sql import collections
+from shared.sql import collections, search
 
 LATELY = 1.0  # seconds
 
@@ -17,6 +18,7 @@ class KnownCollections:
         self._database = database
         self._found: list[Collection] = []
         self._until = 0.0
+        self._embedded: dict[tuple[str, str], tuple[float, int]] = {}
         self._asking: asyncio.Task[list[Collection]] | None = None
 
     async def lately(self) -> list[Collection]:
@@ -33,6 +35,15 @@ class KnownCollections:
         self._found = await self._database.read(collections.every)
         self._until = time.monotonic() + LATELY
         return self._found
+
+    async def embedded(self, collection: Collection) -> int:
+        """Return how many images of the collection had a vector within the last second."""
+        name = collection.bucket, collection.model
+        until, count = self._embedded.get(name, (0.0, 0))
+        if time.monotonic() >= until:
+            count = await self._database.read(partial(search.embedded, collection=collection))
+            self._embedded[name] = time.monotonic() + LATELY, count
+        return count
 
     def forget(self) -> None:
         """Ask again next time: what was known turned out to be old."""

@@ -75,7 +75,8 @@ async def ranked(
     cursors = await app.cursors()
     scope = f"{collection.bucket} {collection.model} {query.scope} {filters} {strict}"
     threshold = await relevance.threshold(app, collection, query)
-    sought = Search(collection, query, filters, threshold, strict)
+    embedded = await app.known.embedded(collection)
+    sought = Search(collection, query, filters, threshold, strict, embedded)
     hits, following = await sought.page(app.database, cursors.read(scope, cursor), cursor, limit=limit)
     store = app.store(collection.bucket)
     next_cursor = cursors.write(scope, following) if following else None

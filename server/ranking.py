@@ -45,7 +45,7 @@ Position = list[Any]
 @dataclass(frozen=True)
 class Search:
     """One search in one collection. ``threshold`` is the score below which a match is weak, if that is known; with
-    ``strict`` there are none of these.
+    ``strict`` there are none of these. ``embedded`` is about how many images have a vector.
     """
 
     collection: Collection
@@ -53,6 +53,7 @@ class Search:
     filters: Filters
     threshold: float | None
     strict: bool
+    embedded: int
 
     async def page(
         self, database: Database, position: Position | None, cursor: str | None, *, limit: int
@@ -101,8 +102,6 @@ class Search:
     async def _compared(
         self, conn: Connection, limit: int, after: tuple[float, int] | None
     ) -> tuple[list[Hit], Position | None]:
-        if after:
-            await reembed.check_model(conn, self.collection)
         found = await search.exact(
             conn,
             self.collection,
@@ -118,13 +117,12 @@ class Search:
 
     async def _begin(self, conn: Connection) -> tuple[bool, list[int]]:
         """Return whether few images come into question, and the ids of those that are called like the query."""
-        await reembed.check_model(conn, self.collection)
         named = []
         if self.query.words:
             named = await keywords.find(
                 conn, self.collection, self.query.words, self.filters, leave_out=self.query.leave_out
             )
-        few = await search.embedded(conn, self.collection) <= EXACT_UP_TO
+        few = self.embedded <= EXACT_UP_TO
         if not few and self.filters != EVERYTHING:
             few = await search.are_few(conn, self.collection, self.filters, at_most=EXACT_UP_TO)
         return few, named
@@ -134,13 +132,15 @@ class Search:
         vector = self.query.vector.tolist()
         wanted = conn, self.collection, vector, self.filters
         visual = None
-        if not few:
-            visual = await search.nearest_by_index(
-                *wanted, candidates=DEPTH, limit=depth, leave_out=self.query.leave_out
-            )
-        if visual is None:
-            visual = await search.nearest(*wanted, limit=depth, leave_out=self.query.leave_out)
-        called = await keywords.weigh(conn, self.collection, self.query.words or "", vector, named) if named else []
+        async with conn.transaction():
+            await reembed.check_model(conn, self.collection)
+            if not few:
+                visual = await search.nearest_by_index(
+                    *wanted, candidates=DEPTH, limit=depth, leave_out=self.query.leave_out
+                )
+            if visual is None:
+                visual = await search.nearest(*wanted, limit=depth, leave_out=self.query.leave_out)
+            called = await keywords.weigh(conn, self.collection, self.query.words or "", vector, named) if named else []
         return fused(visual, called, threshold=self.threshold, strict=self.strict)
 
 

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Connection = AsyncConnection[Any]
+Work = Callable[[Connection], Awaitable[T]]
 
 # Shut down, starting up, too many connections, deadlock, serialisation, lock or statement timeout of our own making.
 _TRANSIENT = {"57P01", "57P02", "57P03", "53300", "40001", "40P01", "55P03", "57014", "25P03", "25P04", "25006"}
@@ -119,13 +120,17 @@ class Database:
         names = ["primary", *(f"replica-{number + 1}" for number in range(len(self._replicas)))]
         return {name: each._usage() for name, each in zip(names, (self, *self._replicas), strict=True)}
 
-    async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
+    async def run(self, work: Work[T]) -> T:
         """Return what *work* returns, called with a connection inside one transaction.
 
         While the database is away the whole of *work* is tried again, so it must be safe to repeat: also when the
         connection broke while committing, and the first try did commit. Raises DatabaseError when patience ends,
         and at once for what cannot pass; psycopg's other errors (a violated constraint) come through.
         """
+        return await self._persist(self._once, work)
+
+    async def _persist(self, once: Callable[[Work[T]], Awaitable[T]], work: Work[T]) -> T:
+        """Return what *once* makes of *work*, tried again while the database is away."""
         policy = AsyncRetrying(
             retry=retry_if_exception(is_transient),
             wait=wait_random_exponential(multiplier=0.1, max=5),
@@ -134,15 +139,16 @@ class Database:
             reraise=True,
         )
         try:
-            return await policy(self._once, work)
+            return await policy(once, work)
         except (psycopg.OperationalError, psycopg.InternalError) as exc:
             transient = is_transient(exc)
             raise DatabaseError(f"PostgreSQL: {first_line(exc)}", transient=transient, retry_after=1.0) from exc
 
-    async def read(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
+    async def read(self, work: Work[T]) -> T:
         """The same for *work* that only reads, and for which a state of some moments ago will do: a replica may answer.
 
-        Replicas take turns. One that fails is passed over for a while; when none is left, the primary answers.
+        There is no transaction, which would cost two more round trips: each statement sees what was committed when it
+        began. Replicas take turns. One that fails is passed over for a while; when none is left, the primary answers.
         """
         first = next(self._turn)
         for number in range(len(self._replicas)):
@@ -150,19 +156,26 @@ class Database:
             if replica._rests_until > time.monotonic():
                 continue
             try:
-                return await replica.run(work)
+                return await replica._persist(replica._read_once, work)
             except psycopg.Error as exc:
                 log.warning("a read replica failed, maybe it is behind: %s", first_line(exc))
             except DatabaseError as exc:
                 replica._rests_until = time.monotonic() + _REPLICA_REST
                 log.warning("a read replica is passed over for %.0f s: %s", _REPLICA_REST, exc)
-        return await self.run(work)
+        return await self._persist(self._read_once, work)
 
-    async def _once(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
+    async def _once(self, work: Work[T]) -> T:
         with spent_on("db"):
             async with self._pool.connection() as conn:
                 async with conn.transaction():
                     result = await work(conn)
+                self._used[conn] = time.monotonic()
+                return result
+
+    async def _read_once(self, work: Work[T]) -> T:
+        with spent_on("db"):
+            async with self._pool.connection() as conn:
+                result = await work(conn)
                 self._used[conn] = time.monotonic()
                 return result
 

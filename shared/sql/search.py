@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 
 from shared.model import Collection, Filters, Hit, Image, Ranking
-from shared.sql import for_collection, vector_text
+from shared.sql import for_collection, reembed, vector_text
 from shared.sql.filters import EVERYTHING, condition, wanted_in_turn, with_vectors
 from shared.sql.images import IMAGE_COLUMNS, IMAGE_TABLES
 
@@ -77,7 +77,7 @@ async def exact(
     """Return the *limit* images nearest to *query*, nearest first, each with its exact distance, compared with all.
 
     *after* is the (distance, id) behind which to continue, *lowest* the score at which to end. The order is total, so
-    that pages neither repeat nor skip.
+    that pages neither repeat nor skip. Raises ModelChanged when the vectors are another model's by now.
     """
     distance, image_id = after or (None, None)
     rows, values = with_vectors(filters)
@@ -90,7 +90,9 @@ async def exact(
                     SELECT id, distance
                       FROM (SELECT e.id, (e.embedding <#> %(query)s::halfvec) + 0 AS distance
                               FROM {rows}) AS compared
-                     WHERE (%(distance)s::float8 IS NULL OR (distance, id) > (%(distance)s, %(id)s))
+                     WHERE EXISTS (SELECT FROM vector_tables AS v
+                                    WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s)
+                       AND (%(distance)s::float8 IS NULL OR (distance, id) > (%(distance)s, %(id)s))
                        AND (%(lowest)s::float8 IS NULL OR distance <= -%(lowest)s::float8)
                        AND id <> ALL (%(leave_out)s::bigint[])
                      ORDER BY distance, id
@@ -109,10 +111,14 @@ async def exact(
                 "lowest": lowest,
                 "leave_out": list(leave_out),
                 "limit": limit,
+                "bucket": collection.bucket,
+                "vectors": collection.vectors,
                 "model": collection.model,
             },
         )
         found = await cur.fetchall()
+    if not found:
+        await reembed.check_model(conn, collection)
     distances = [row.pop("distance") for row in found]
     return [(_hit(row), distance) for row, distance in zip(found, distances, strict=True)]
 
@@ -265,7 +271,7 @@ async def walk_page(
         return ([], None) if await known.fetchone() else None
     position, length = rows[-1]["position"], rows[-1]["length"]
     page = [_hit({name: value for name, value in row.items() if name not in ("position", "length")}) for row in rows]
-    return page, (position if position < length else None)
+    return page, (position if len(page) == limit and position < length else None)
 
 
 async def vector_of(conn: AsyncConnection[Any], collection: Collection, image_id: int) -> list[float] | None:

@@ -23,6 +23,7 @@ from server.ranking import Search
 from shared.db.pool import Database
 from shared.model import Collection, Filters, Hit
 from shared.sql import collections, images, vector_text
+from shared.sql.filters import EVERYTHING
 
 DIMENSIONS = 16
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -47,6 +48,11 @@ class Filled:
     pending: NDArray[np.bool_]
     rows: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def embedded(self) -> int:
+        """How many have a vector."""
+        return int(np.sum(~self.pending))
+
     def wanted(self, filters: Filters) -> set[int]:
         """Return the ids of those that the filters let pass."""
         return {n + 1 for n, row in enumerate(self.rows) if _passes(row, filters)}
@@ -56,6 +62,10 @@ class Filled:
         scores = self.vectors.astype(np.float64) @ query.astype(np.float64)
         ids = [n + 1 for n in range(len(scores)) if not self.pending[n] and n + 1 in among]
         return {image_id: scores[image_id - 1] for image_id in sorted(ids, key=lambda i: (-scores[i - 1], i))}
+
+
+def a_search(collection: Collection, filled: Filled, query: Query, filters: Filters = EVERYTHING) -> Search:
+    return Search(collection, query, filters, threshold=None, strict=False, embedded=filled.embedded)
 
 
 def _passes(row: dict[str, Any], filters: Filters) -> bool:
@@ -214,12 +224,11 @@ async def test_a_walk_finds_all_that_there_is_each_once_and_nearest_first(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "EXACT_UP_TO", exact_up_to)
         patch.setattr(ranking, "DEPTH", depth)
-        sought = Search(collection, Query(query, "q", leave_out=leave_out), filters, threshold=None, strict=False)
+        sought = a_search(collection, filled, Query(query, "q", leave_out=leave_out), filters)
         pages = await walk(database, sought, limit=limit)
     found = check_pages(pages, limit=limit)
     truth = filled.ranked(query, filled.wanted(filters) - leave_out)
-    embedded = int(np.sum(~filled.pending))
-    to_the_end = embedded <= exact_up_to or len(filled.wanted(filters)) <= exact_up_to
+    to_the_end = filled.embedded <= exact_up_to or len(filled.wanted(filters)) <= exact_up_to
     assert len(found) == (len(truth) if to_the_end else min(len(truth), depth))
     best = list(truth.values())[: len(found)]
     assert [truth[image_id] for image_id in found] == pytest.approx(best, abs=2e-3)
@@ -255,14 +264,13 @@ async def test_a_walk_with_images_that_are_named_finds_all_of_both_kinds_each_on
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "EXACT_UP_TO", exact_up_to)
         patch.setattr(ranking, "DEPTH", depth)
-        sought = Search(collection, Query(query, "q", words=words), filters, threshold=None, strict=False)
+        sought = a_search(collection, filled, Query(query, "q", words=words), filters)
         pages = await walk(database, sought, limit=limit)
     found = check_pages(pages, limit=limit)
     among = filled.wanted(filters)
     named = {n + 1 for n, row in enumerate(filled.rows) if n + 1 in among and _is_named(row["key"], words)}
     truth = filled.ranked(query, among)
-    embedded = int(np.sum(~filled.pending))
-    if embedded <= exact_up_to or len(among) <= exact_up_to:
+    if filled.embedded <= exact_up_to or len(among) <= exact_up_to:
         assert set(found) == truth.keys() | named
     else:
         assert set(found) >= named
@@ -325,7 +333,7 @@ async def test_images_that_vanish_or_arrive_during_a_walk_do_not_disturb_it(
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ranking, "EXACT_UP_TO", exact_up_to)
-            sought = Search(collection, Query(a_query(seed + 1), "q", words=words), Filters(), None, strict=False)
+            sought = a_search(collection, filled, Query(a_query(seed + 1), "q", words=words))
             pages = await walk(database, sought, limit=limit, between=change)
     assert all(len(page) == limit for page in pages[:-1])
     ids = [hit.image.id for page in pages for hit in page]
@@ -371,18 +379,12 @@ async def test_a_large_collection_is_walked_by_its_index_to_the_full_depth_whate
         recalls = []
         for seed in range(3):
             query = a_query(seed)
-            sought = Search(collection, Query(query, "q"), filters, threshold=None, strict=False)
+            sought = a_search(collection, filled, Query(query, "q"), filters)
             pages = await walk(database, sought, limit=80)
             found = check_pages(pages, limit=80)
             truth = list(filled.ranked(query, filled.wanted(filters) & there))
             assert len(found) == min(500, len(truth))
             recalls.append(len({*found[:30]} & {*truth[:30]}) / 30)
-            print(
-                filters,
-                seed,
-                [(i, round(filled.ranked(query, there)[i], 4), filled.vectors[i - 1][0]) for i in found[:30]],
-                [(i, round(filled.ranked(query, there)[i], 4), filled.vectors[i - 1][0]) for i in truth[:30]],
-            )
             scores = [hit.score for page in pages for hit in page]
             assert scores == sorted(scores, reverse=True)
         assert np.mean(recalls) >= 0.98
@@ -391,9 +393,9 @@ async def test_a_large_collection_is_walked_by_its_index_to_the_full_depth_whate
 async def test_a_first_page_can_be_continued_on_any_server_and_again(
     database: Database, collection: Collection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill(database_url, collection, 300, seed=8)
+    filled = fill(database_url, collection, 300, seed=8)
     monkeypatch.setattr(ranking, "EXACT_UP_TO", 0)
-    sought = Search(collection, Query(a_query(1), "q"), Filters(), threshold=None, strict=False)
+    sought = a_search(collection, filled, Query(a_query(1), "q"))
     _, shown = await sought.page(database, None, None, limit=10)
     second = await sought.page(database, shown, "cursor", limit=10)
     assert await sought.page(database, shown, "cursor", limit=10) == second
