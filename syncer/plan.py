@@ -72,7 +72,8 @@ async def plan(files: AsyncIterator[LocalFile | Unlisted], known: AsyncIterator[
 
 
 def _judge(file: LocalFile, known: KnownFile | None) -> Action:
-    if known is None or file.stat != (known.size, known.mtime_ns, known.ctime_ns):
+    # Two times that are not known are not equal times.
+    if known is None or not file.ctime_ns or file.stat != (known.size, known.mtime_ns, known.ctime_ns):
         return Upload(file, known)
     settled = known.image_id is not None or known.removed or known.reason is not None
     return Keep(known) if settled and known.reason not in _MAY_PASS else Upload(file, known)

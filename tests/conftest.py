@@ -26,6 +26,9 @@ from shared.samples import sample_photos
 
 # What a test's outcome must not depend on.
 _OURS = ("AWS_", "R2_", "S3_", "REPLICATE_", "DATABASE_", "IMAGE_BROWSER_", "EMBEDDER", "BUCKET", "API_", "READ_")
+# Checks outside of test files tell what they saw, too.
+pytest.register_assert_rewrite("tests.syncer.folders")
+
 CLEAN_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)} | {
     "AWS_EC2_METADATA_DISABLED": "true",
     "PYTHONWARNINGS": "default",

@@ -286,8 +286,8 @@ class History:
             assert counts["failed"] == 1
             assert counts["deleted"] == 0
             # Under another name, if it was moved from there.
-            unseen = {row for key, row in before.items() if key.startswith(f"{folder}/")}
-            assert unseen <= set((await self.world.rows()).values())
+            unseen = {(row.id, row.sha256) for key, row in before.items() if key.startswith(f"{folder}/")}
+            assert unseen <= {(row.id, row.sha256) for row in (await self.world.rows()).values()}
 
     async def of_a_part(self, path: str, deletion: Any) -> None:
         await self.world.sync([path], deletion=deletion)

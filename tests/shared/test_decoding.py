@@ -29,7 +29,7 @@ async def decoder() -> AsyncIterator[Decoder]:
 def workers(parent: int | None = None) -> list[psutil.Process]:
     return [
         child
-        for child in psutil.Process(parent).children(recursive=True)
+        for child in psutil.Process(parent).children()
         if child.status() != psutil.STATUS_ZOMBIE and "shared.decoding_worker" in child.cmdline()
     ]
 

@@ -39,6 +39,12 @@ async def test_a_file_whose_size_or_times_changed_is_looked_at() -> None:
     assert await planned([file("a", size=2)], [known("a")]) == [Upload(file("a", size=2), known("a"))]
 
 
+async def test_a_file_that_changed_a_moment_ago_is_looked_at_each_time() -> None:
+    fresh = LocalFile("a", Path("/photos"), 1, 1, 0)
+    seen = KnownFile("a", 1, 1, 0, b"sha", 1, False, None)
+    assert await planned([fresh], [seen]) == [Upload(fresh, seen)]
+
+
 async def test_a_file_that_lost_its_image_is_uploaded_again_and_a_rejected_one_is_not() -> None:
     assert await planned([file("a")], [known("a", image_id=None)]) == [Upload(file("a"), known("a", image_id=None))]
     rejected = known("a", image_id=None, reason="corrupt")
