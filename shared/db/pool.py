@@ -131,8 +131,16 @@ class Database:
 
     async def _persist(self, once: Callable[[Work[T]], Awaitable[T]], work: Work[T]) -> T:
         """Return what *once* makes of *work*, tried again while the database is away."""
+        task = asyncio.current_task()
+        cancelled_before = task.cancelling() if task else 0
+
+        def is_cancelled() -> bool:
+            # psycopg cancels the statement under way, too. Should it hit the next one instead, that one's error takes
+            # the place of CancelledError: tried again, the work would go on for ever.
+            return task is not None and task.cancelling() > cancelled_before
+
         policy = AsyncRetrying(
-            retry=retry_if_exception(is_transient),
+            retry=retry_if_exception(lambda error: is_transient(error) and not is_cancelled()),
             wait=wait_random_exponential(multiplier=0.1, max=5),
             stop=stop_after_delay(self._patience),
             before_sleep=self._tell,
@@ -141,6 +149,8 @@ class Database:
         try:
             return await policy(once, work)
         except (psycopg.OperationalError, psycopg.InternalError) as exc:
+            if is_cancelled():
+                raise asyncio.CancelledError from exc
             transient = is_transient(exc)
             raise DatabaseError(f"PostgreSQL: {first_line(exc)}", transient=transient, retry_after=1.0) from exc
 
