@@ -38,6 +38,7 @@ class Parts:
 
 
 def load(arguments: argparse.Namespace) -> SyncerSettings:
+    """Return the settings; what the arguments name wins over the environment."""
     flags = ("bucket", "upload_concurrency", "embed_concurrency", "embedder")
     return settings.load(SyncerSettings, **{flag: getattr(arguments, flag, None) for flag in flags})
 
@@ -57,6 +58,7 @@ async def opened(arguments: argparse.Namespace) -> AsyncIterator[Parts]:
 
 
 def bucket_of(parts: Parts, default: str | None = None) -> str:
+    """Return the bucket that is asked for, or *default*; raise SettingsError where there is neither."""
     bucket = parts.settings.bucket or default
     if not bucket:
         raise SettingsError("no bucket is named: give --bucket NAME, or set BUCKET")
@@ -89,6 +91,7 @@ def embedder_for(parts: Parts, model: str | None, bucket: str, decoder: Decoder)
 
 
 def embedding_of(parts: Parts, collection: Collection, embedder: Embedder, store: ObjectStore) -> Embedding:
+    """Return a run over the collection, with the patience and the concurrency of the settings."""
     return Embedding(
         collection,
         embedder,
@@ -107,6 +110,7 @@ def embedding_of(parts: Parts, collection: Collection, embedder: Embedder, store
 
 
 async def read(conn: Connection, collection: Collection) -> Status:
+    """Return how far the collection is."""
     return await progress.read(conn, collection, wiring.price_of(collection.model))
 
 
