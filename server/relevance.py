@@ -19,7 +19,7 @@ from server.query import Query
 from shared.embedders import Embedder, HasBackground
 from shared.errors import SettingsError
 from shared.model import Collection
-from shared.sql import calibrations, stats
+from shared.sql import calibrations
 from shared.sql.calibrations import Calibration
 
 if TYPE_CHECKING:
@@ -125,8 +125,7 @@ class Chances:
         if isinstance(embedder, HasBackground):
             if embedder.name not in self._backgrounds:
                 self._backgrounds[embedder.name] = await embedder.background()
-            counted = await app.database.read(partial(stats.counts, collection=collection))
-            return Background(self._backgrounds[embedder.name], counted.embedded)
+            return Background(self._backgrounds[embedder.name], await app.known.embedded(collection))
         measured = await app.database.read(partial(calibrations.find, bucket=collection.bucket, model=collection.model))
         return Measured(measured) if measured else None
 
