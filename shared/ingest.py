@@ -14,7 +14,7 @@ from shared.derivatives import preview_key, thumbnail_key
 from shared.errors import DatabaseError, ImageRefused, ObjectExists, Reason
 from shared.model import Collection, NewImage
 from shared.sql import images, removal
-from shared.stores import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore
+from shared.stores import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore, held_sha256
 
 Recorder = Callable[[Connection, int], Awaitable[None]]
 
@@ -109,21 +109,17 @@ async def _put(store: ObjectStore, image: NewImage, body: bytes | Path, *, overw
     try:
         await put(overwrite=overwrite)
     except ObjectExists as exc:
-        held = await _held(store, image)
-        if held in ours and held != image.sha256.hex():
+        found = await store.head(image.key)
+        if found.sha256 == image.sha256.hex():
+            return
+        # Where nothing of ours was left, an object of another size can only be somebody else's.
+        held = await held_sha256(store, found) if ours or found.size == image.size else None
+        if held in ours:
             await put(overwrite=True)
         elif held != image.sha256.hex():
             raise ImageRefused(
                 Reason.KEY_TAKEN, f"the bucket holds another image under {image.key!r}: rename this one", final=False
             ) from exc
-
-
-async def _held(store: ObjectStore, image: NewImage) -> str | None:
-    """Return the SHA-256 of the object under the image's key; None where it can only be another one's."""
-    found = await store.head(image.key)
-    if found.sha256 is None and found.size == image.size:
-        return hashlib.sha256(await store.get(image.key)).hexdigest()
-    return found.sha256
 
 
 async def _commit(

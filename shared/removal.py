@@ -1,7 +1,6 @@
 """Removes images: first their rows, then their objects, so that no row ever names an object that is gone."""
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Sequence
 from functools import partial
@@ -11,7 +10,7 @@ from shared.errors import ObjectMissing, StoreError
 from shared.model import Collection
 from shared.sql import removal
 from shared.sql.removal import Due
-from shared.stores import ObjectStore
+from shared.stores import ObjectStore, held_sha256
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +61,7 @@ async def _is_ours(store: ObjectStore, due: Due) -> str | None:
     if due.derived or due.stored:
         return due.key
     try:
-        found = await store.head(due.key)
+        held = await held_sha256(store, await store.head(due.key))
     except ObjectMissing:
         return None
-    # A folder's object has no hash if its process was killed right after it was written.
-    held = found.sha256 or hashlib.sha256(await store.get(due.key)).hexdigest()
     return due.key if held in {content.hex() for content in due.contents} else None

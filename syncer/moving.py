@@ -12,7 +12,7 @@ from shared.errors import DatabaseError, ImageRefused, ObjectMissing
 from shared.model import Collection
 from shared.sql import files, removal
 from shared.sql.files import Copy
-from shared.stores import RESERVED_PREFIX, ObjectStore
+from shared.stores import RESERVED_PREFIX, ObjectStore, held_sha256
 from syncer.scan import LocalFile, digest, spelled
 
 # Where an image waits whose name another file has taken, until the file is met that has its content now. No file can
@@ -76,7 +76,7 @@ async def _is_free(store: ObjectStore, key: str, ours: set[str]) -> bool:
         found = await store.head(key)
     except ObjectMissing:
         return True
-    return found.sha256 in ours
+    return bool(ours) and await held_sha256(store, found) in ours
 
 
 async def _commit(

@@ -4,6 +4,7 @@ The adapters are ``folder`` (directories on this machine) and ``s3`` (Cloudflare
 ``tests/contract/test_stores.py``, runs on each.
 """
 
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -103,6 +104,15 @@ class ObjectStore(Protocol):
 
     async def close(self) -> None:
         """Give back connections and threads."""
+
+
+async def held_sha256(store: ObjectStore, found: StoredObject) -> str:
+    """Return the SHA-256 (hex) of the object that ``head`` has *found*, reading the object where it is not known.
+
+    It is not known of what others put, and of a folder's object if our process was killed right after it was written.
+    Raises ObjectMissing.
+    """
+    return found.sha256 or hashlib.sha256(await store.get(found.key)).hexdigest()
 
 
 def check_key(key: str) -> bytes:

@@ -72,7 +72,7 @@ def test_a_folder_that_changes_between_kills_is_followed_in_the_end(
         syncer = Syncer(syncer.environment | cloud | {"PYTHONWARNINGS": "ignore", "LEASE_SECONDS": "1"})
         _change_and_kill(syncer, folder)
         done = syncer("sync", folder, "--bucket", "b", "--delete", "--yes", "--json")
-    assert (done.status, done.json["pending"]) == (0, 0), done.stderr
+    assert (done.status, done.json["pending"]) == (0, 0), f"{done.stdout}{done.stderr}"
     assert fake.counts.creates <= 120 + KILLS * (6 + IN_FLIGHT), "a vector was paid for twice"
 
     bucket = home / "buckets" / "b"

@@ -151,9 +151,11 @@ async def test_what_an_upload_left_that_was_killed_is_cleaned_up_if_it_is_ours(
     assert await trash(database, collection) == 0
 
 
+@pytest.mark.parametrize("described", [True, False])
 async def test_an_edited_file_replaces_what_a_killed_upload_left_under_its_key(
-    database: Database, store: FolderStore, collection: Collection
+    database: Database, store: FolderStore, collection: Collection, tmp_path: Path, described: bool
 ) -> None:
+    """Killed after the object was written, and before or after the folder store described it."""
     left = image("a.jpg", b"left")
 
     async def announce(conn: Connection) -> None:
@@ -162,7 +164,10 @@ async def test_an_edited_file_replaces_what_a_killed_upload_left_under_its_key(
         )
         await removal.give_up_all(conn, collection, source=None)
 
-    await store.put("a.jpg", b"left", content_type="image/jpeg", cache_control="", sha256=left.sha256.hex())
+    if described:
+        await store.put("a.jpg", b"left", content_type="image/jpeg", cache_control="", sha256=left.sha256.hex())
+    else:
+        (tmp_path / "b" / "a.jpg").write_bytes(b"left")
     await database.run(announce)
     await put(database, store, collection, "a.jpg", b"edited")
     await empty_trash(database, store, collection)
