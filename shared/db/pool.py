@@ -38,9 +38,8 @@ def is_transient(error: BaseException) -> bool:
     return error.sqlstate is None or error.sqlstate in _TRANSIENT or error.sqlstate.startswith("08")
 
 
-# Prepared statements and a pooler in transaction mode do not go together (42P05).
 _CONNECT: dict[str, Any] = {
-    "prepare_threshold": None,
+    "prepare_threshold": None,  # until it is known where the connection leads
     "connect_timeout": 10,
     # A server that vanished without a word, as in a failover, is noticed within a minute, not after fifteen.
     "keepalives_idle": 30,
@@ -55,6 +54,16 @@ _REPLICA_REST = 5.0  # seconds
 _REPLICA_PATIENCE = 1.0  # seconds
 
 _SURELY_ALIVE = 1.0  # seconds since a connection worked
+
+_PREPARED_AFTER = 2  # executions on a connection
+
+# A prepared statement that is not there, or already is (a pooler gave the connection another session), or whose columns
+# have other types by now (a table was altered).
+_MISPREPARED = (
+    psycopg.errors.InvalidSqlStatementName,
+    psycopg.errors.DuplicatePreparedStatement,
+    psycopg.errors.FeatureNotSupported,
+)
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,7 @@ class Database:
         self._turn = count()
         self._used: WeakKeyDictionary[AsyncConnection[Any], float] = WeakKeyDictionary()
         self._rests_until = 0.0
+        self._prepares = True
         self._patience = patience
         self._waiting = waiting
         self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
@@ -99,6 +109,7 @@ class Database:
             timeout=checkout_timeout,
             open=False,
             kwargs={**_CONNECT, "autocommit": True, "application_name": "image-browser"},
+            configure=self._configure,
             check=self._check,
             reconnect_timeout=30,
         )
@@ -175,19 +186,47 @@ class Database:
         return await self._persist(self._read_once, work)
 
     async def _once(self, work: Work[T]) -> T:
-        with spent_on("db"):
-            async with self._pool.connection() as conn:
-                async with conn.transaction():
-                    result = await work(conn)
-                self._used[conn] = time.monotonic()
-                return result
+        async def whole(conn: Connection) -> T:
+            async with conn.transaction():
+                return await work(conn)
+
+        return await self._read_once(whole)
 
     async def _read_once(self, work: Work[T]) -> T:
         with spent_on("db"):
             async with self._pool.connection() as conn:
-                result = await work(conn)
+                if not self._prepares:
+                    conn.prepare_threshold = None
+                try:
+                    result = await work(conn)
+                except _MISPREPARED as exc:
+                    if conn.prepare_threshold is None:
+                        raise
+                    await self._unprepare(conn, exc)
+                    result = await work(conn)
                 self._used[conn] = time.monotonic()
                 return result
+
+    async def _configure(self, conn: Connection) -> None:
+        """Let statements be prepared on a new connection, which spares parsing them, if it leads to one session alone.
+
+        A pooler in transaction mode gives each transaction any session, where other statements, or none, have been
+        prepared. It has to name a process to whoever connects before there is a session, and so names another one.
+        """
+        row = await (await conn.execute("SELECT pg_backend_pid()")).fetchone()
+        if row == (conn.info.backend_pid,):
+            # A plan made once for all values, without knowing limits, filters or cursors, would be a bad one.
+            await conn.execute("SET plan_cache_mode = force_custom_plan")
+            conn.prepare_threshold = _PREPARED_AFTER
+
+    async def _unprepare(self, conn: Connection, error: psycopg.Error) -> None:
+        """Forget what was prepared on the connection; for good, and on all, where a pooler must be the reason."""
+        if isinstance(error, psycopg.errors.FeatureNotSupported):
+            await conn.execute("DEALLOCATE ALL")
+        else:
+            log.info("statements are not prepared any more: %s", first_line(error))
+            self._prepares = False
+            conn.prepare_threshold = None
 
     async def _check(self, conn: AsyncConnection[Any]) -> None:
         """Find out whether the connection still works, before it is handed out.
