@@ -7,6 +7,7 @@
     └── ServiceError           a service's fault: never counted against an image
         ├── StoreError         the object store
         │   ├── ObjectMissing  there is no such key
+        │   ├── ObjectLocked   it lies in an archive, and cannot be read now
         │   └── ObjectExists   the key is taken, and was not to be overwritten
         ├── ModelError         the embedding model or the service that runs it
         └── DatabaseError      PostgreSQL
@@ -84,6 +85,13 @@ class StoreError(ServiceError):
 
 class ObjectMissing(StoreError):
     """There is no object under this key."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, transient=False)
+
+
+class ObjectLocked(StoreError):
+    """The object lies in an archive: it cannot be read before somebody has it restored."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, transient=False)

@@ -5,11 +5,9 @@ folder's files, so that a run can be stopped anywhere, and the next one reads on
 """
 
 import asyncio
-import hashlib
 import logging
-import os
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from collections.abc import Collection as Names
 from datetime import UTC, datetime
 from functools import partial
@@ -18,23 +16,30 @@ from pathlib import Path
 from shared.db.pool import Connection, Database
 from shared.decoding import Decoder
 from shared.derivatives import preview_key
-from shared.errors import ImageRefused, ObjectMissing, Reason, ServiceError, SettingsError
+from shared.errors import (
+    ImageRefused,
+    ObjectLocked,
+    ObjectMissing,
+    Reason,
+    ServiceError,
+    SettingsError,
+    StoreError,
+)
 from shared.images import examine
 from shared.ingest import ingest
 from shared.model import Collection, NewImage
-from shared.sql import adopting, collections, files
+from shared.removal import empty_trash
+from shared.sql import adopting, collections, files, removal
 from shared.sql.adopting import KnownObject
-from shared.stores import RESERVED_PREFIX, ObjectStore, StoredObject, check_key
+from shared.stores import RESERVED_PREFIX, ObjectStore, StoredObject
+from syncer.gone import KEEP, Deletion
+from syncer.inventory import SOURCE, Inventory, check_object, is_settled, stat_of
+from syncer.listing import batches
 from syncer.outage import Outages
 from syncer.progress import Progress
+from syncer.turns import turn
 
 log = logging.getLogger(__name__)
-
-# No folder's source is called so: theirs hold a host's name, or what a user gave.
-SOURCE = ".bucket"
-MAX_BYTES = 2 << 30  # of one object: it is copied to this machine's disk to be decoded
-_PAGE = 1000  # objects, as many as S3 lists in one request
-_AFTER_RESERVED = RESERVED_PREFIX + "\U0010ffff"
 
 
 class Adoption:
@@ -59,6 +64,7 @@ class Adoption:
         arrived: Callable[[], None],
         concurrency: int,
         derivatives: bool = True,
+        deletion: Deletion = KEEP,
     ) -> None:
         """*suffixes* are those of images, in lower case; *arrived* is called when there is something to embed."""
         self._collection = collection
@@ -74,81 +80,70 @@ class Adoption:
         self._arrived = arrived
         self._concurrency = concurrency
         self._derivatives = derivatives
+        self._deletion = deletion
+        self.gone = 0
+        self.withheld = ""
 
-    async def run(self) -> None:
-        """Return when each image of the bucket has its row, or is reported with its reason.
+    async def run(self) -> bool:
+        """Return True when each image of the bucket has its row, or is reported with its reason.
 
-        Raises ServiceError when the store or the database refuses, or stays away for too long.
+        While another process indexes the bucket, this one waits. Where a further one waits already, False is returned
+        at once; not with a prefix, which may be another one's.
+
+        Afterwards ``gone`` is how many adopted images stay whose objects are gone, and ``withheld`` why some stay that
+        should have been removed. Raises ServiceError when the store or the database refuses, or stays away for too
+        long.
         """
         self._source = await self._database.run(
             partial(collections.ensure_source, collection=self._collection, name=SOURCE)
+        )
+        async with turn(self._database, self._source, patient=bool(self._prefix)) as ours:
+            if ours:
+                await self._run()
+        return ours
+
+    async def _run(self) -> None:
+        # Whoever noted something for this source has ended: it is our turn.
+        await self._database.run(partial(removal.give_up_all, collection=self._collection, source=self._source))
+        inventory = Inventory(
+            self._store,
+            self._prefix,
+            suffixes=self._suffixes,
+            database=self._database,
+            collection=self._collection,
+            source=self._source,
+            outages=self._outages,
         )
         found: asyncio.Queue[StoredObject | None] = asyncio.Queue(maxsize=4 * self._concurrency)
         with tempfile.TemporaryDirectory(prefix="image-browser-") as scratch:
             async with asyncio.TaskGroup() as tasks:
                 for number in range(self._concurrency):
                     tasks.create_task(self._work(found, Path(scratch, str(number))))
-                async for stored in self.unknown():
-                    await found.put(stored)
+                async for page in inventory.pages():
+                    for stored, known in page:
+                        if await self._is_wanted(stored, known):
+                            await found.put(stored)
                 for _ in range(self._concurrency):
                     await found.put(None)
+        await self._settle_gone(inventory)
+        await self._empty_trash()
 
-    async def unknown(self) -> AsyncIterator[StoredObject]:
-        """Yield the objects that are to be read: images by their names, or without a suffix, that are new or changed.
+    async def _is_wanted(self, stored: StoredObject, known: KnownObject) -> bool:
+        """Whether the object is to be read, since it is new or changed; count it if not.
 
-        The others are counted. What a sync brings or removes at this moment is left to it.
+        What a sync brings or removes at this moment is left to it.
         """
-        async for page in self._pages():
-            wanted = [stored for stored in page if self._may_be_image(stored.key)]
-            query = partial(
-                adopting.known,
-                collection=self._collection,
-                source=self._source,
-                keys=[stored.key for stored in wanted],
-            )
-            for stored, known in zip(wanted, await self._database.run(query), strict=True):
-                if known.origin == "adopted" and self._reclaim:
-                    await self._outages.outlast(partial(self._reclaim_known, stored))
-                if known.in_hand:
-                    continue
-                if not _settled(stored, known):
-                    yield stored
-                elif known.reason:
-                    self._progress.rejected_before()
-                else:
-                    self._progress.kept()
-
-    async def _pages(self) -> AsyncIterator[list[StoredObject]]:
-        """Yield what the bucket lists, without what is ours beside the images; an outage continues where it began."""
-        after = ""
-        listing = self._store.list(self._prefix)
-
-        async def following() -> list[StoredObject]:
-            nonlocal listing
-            page: list[StoredObject] = []
-            try:
-                async for stored in listing:
-                    if stored.key.startswith(RESERVED_PREFIX):
-                        # Two objects for each image: not even listed.
-                        listing = self._store.list(self._prefix, start_after=_AFTER_RESERVED)
-                        return page or await following()
-                    page.append(stored)
-                    if len(page) == _PAGE:
-                        break
-            except ServiceError:
-                listing = self._store.list(self._prefix, start_after=after)
-                raise
-            return page
-
-        while page := await self._outages.outlast(following):
-            after = page[-1].key
-            yield page
-
-    def _may_be_image(self, key: str) -> bool:
-        """Whether the object is looked at: as in folders, nothing hidden, and nothing with another kind's suffix."""
-        if any(part.startswith(".") for part in key[len(self._prefix) :].split("/")) or key.endswith("/"):
+        if known.origin == "adopted" and self._reclaim:
+            await self._outages.outlast(partial(self._reclaim_known, stored))
+        if known.in_hand:
             return False
-        return os.path.splitext(key)[1].lower() in {"", *self._suffixes}
+        if not is_settled(stored, known):
+            return True
+        if known.reason:
+            self._progress.rejected_before()
+        else:
+            self._progress.kept()
+        return False
 
     async def _work(self, found: asyncio.Queue[StoredObject | None], scratch: Path) -> None:
         while (stored := await found.get()) is not None:
@@ -158,8 +153,13 @@ class Adoption:
         """Index the object, or record why it cannot be; only a service's fault stops the run."""
         try:
             await self._outages.outlast(partial(self._adopt, stored, scratch))
-        except ObjectMissing:
-            log.info("%s is gone since it was listed", stored.key)
+        except ObjectMissing as exc:
+            if isinstance(exc.__cause__, ImageRefused):  # the store cannot even ask for such a key
+                await self._reject(stored, exc.__cause__)
+            else:
+                log.info("%s is gone since it was listed", stored.key)
+        except ObjectLocked as exc:
+            await self._reject(stored, ImageRefused(Reason.UNREADABLE, str(exc), final=False))
         except ServiceError:
             raise
         except ImageRefused as refusal:
@@ -171,9 +171,7 @@ class Adoption:
             await self._reject(stored, ImageRefused(Reason.UNREADABLE, f"it could not be adopted: {exc}", final=False))
 
     async def _adopt(self, stored: StoredObject, scratch: Path) -> None:
-        check_key(stored.key)
-        if stored.size > MAX_BYTES:
-            raise ImageRefused(Reason.TOO_LARGE, f"the object has {stored.size} bytes, and may have {MAX_BYTES}")
+        check_object(stored)
         found = await self._store.download(stored.key, scratch)
         claimed = _claimed_digest(found)
         derived = claimed is not None and self._derivatives and await self._has_derivatives(claimed)
@@ -182,18 +180,29 @@ class Adoption:
             derived = False
             examined = await self._decoder.run(examine, scratch)
         columns = examined.columns() | ({"derivatives": True} if derived else {})
-        await ingest(
-            self._database,
-            self._store,
-            self._collection,
-            NewImage(key=found.key, origin="adopted", **columns),
-            scratch,
-            thumbnail=examined.thumbnail,
-            preview=examined.preview,
-            # Recent images come first in lists, and these are as old as their objects.
-            created_at=min(found.modified, datetime.now(UTC)),
-            recorded=partial(self._record, found, examined.sha256),
-        )
+        # A listing tells milliseconds, an S3 object seconds.
+        modified = stored.modified if stored.etag == found.etag else found.modified
+        try:
+            await ingest(
+                self._database,
+                self._store,
+                self._collection,
+                NewImage(key=found.key, origin="adopted", **columns),
+                scratch,
+                thumbnail=examined.thumbnail,
+                preview=examined.preview,
+                source=self._source,
+                # Recent images come first in lists, and these are as old as their objects.
+                created_at=min(modified, datetime.now(UTC)),
+                recorded=partial(self._record, found, examined.sha256),
+            )
+        except StoreError as exc:
+            if exc.transient:
+                raise
+            remedy = "or add --no-derivatives, which leaves the bucket as it is"
+            raise StoreError(
+                f"cannot store thumbnails and previews under {RESERVED_PREFIX}: {exc}; {remedy}", transient=False
+            ) from exc
         self._progress.adopted()
         self._arrived()
 
@@ -211,7 +220,7 @@ class Adoption:
             self._collection,
             self._source,
             found.key,
-            stat=_stat(found),
+            stat=stat_of(found),
             sha256=sha256,
             image_id=image_id,
             now=datetime.now(UTC),
@@ -243,7 +252,7 @@ class Adoption:
                 self._collection,
                 self._source,
                 stored.key,
-                stat=_stat(stored),
+                stat=stat_of(stored),
                 sha256=None,
                 image_id=None,
                 now=datetime.now(UTC),
@@ -253,6 +262,30 @@ class Adoption:
         await self._database.run(record)
         self._progress.failed(stored.key, refusal)
 
+    # --- objects that are gone ------------------------------------------------------------------------------------
+
+    async def _settle_gone(self, inventory: Inventory) -> None:
+        verdict = await inventory.verdict(self._deletion)
+        self.withheld = verdict.withheld
+        for keys in batches(verdict.rejected + verdict.marks):
+            await self._database.run(
+                partial(files.forget, collection=self._collection, source=self._source, paths=keys)
+            )
+        removed = 0
+        for keys in batches(verdict.images):
+            take_out = partial(adopting.take_out, collection=self._collection, source=self._source, keys=keys)
+            removed += await self._database.run(take_out)
+        self._progress.deleted(removed)
+        self.gone = len(inventory.gone) - len(verdict.images)
+
+    async def _empty_trash(self) -> None:
+        if not self._derivatives:  # then nothing of ours in the bucket is touched
+            return
+        try:
+            await self._outages.outlast(partial(empty_trash, self._database, self._store, self._collection))
+        except StoreError as exc:
+            log.warning("thumbnails that nobody needs any more stay in the bucket for now: %s", exc)
+
 
 def _claimed_digest(stored: StoredObject) -> bytes | None:
     """Return the SHA-256 that was put with the object, as we do with each of ours; None where there is none."""
@@ -260,20 +293,3 @@ def _claimed_digest(stored: StoredObject) -> bytes | None:
         return bytes.fromhex(stored.sha256 or "") or None
     except ValueError:
         return None
-
-
-def _stat(stored: StoredObject) -> tuple[int, int, int]:
-    """Return the object's size and what tells its versions apart, in the place of a file's times.
-
-    The time of modification is not among it: S3 tells it in seconds for an object, in milliseconds in a listing.
-    """
-    mark = int.from_bytes(hashlib.sha256(stored.etag.encode()).digest()[:8], signed=True)
-    return stored.size, 0, mark
-
-
-def _settled(stored: StoredObject, known: KnownObject) -> bool:
-    """Whether the object is indexed as it is: by us, as what a sync brought, or refused and not changed since."""
-    if known.origin not in {None, "adopted"}:
-        return True
-    size, _, mark = _stat(stored)
-    return (known.size, known.mark) == (size, mark)

@@ -96,6 +96,10 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(command=run)
         return command
 
+    def add_care(command: argparse.ArgumentParser) -> None:
+        command.add_argument("--yes", action="store_true", help="with --delete: however many they are")
+        command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+
     def add_folder(command: argparse.ArgumentParser) -> None:
         command.add_argument("folder", metavar="DIR", type=Path, help="the folder of images, taken with its subfolders")
         command.add_argument("--bucket", help="the bucket (default: BUCKET, else the folder's name)")
@@ -119,8 +123,7 @@ def _parser() -> argparse.ArgumentParser:
             help="remove the images that this folder brought and no longer holds; never more than a tenth of them,"
             " nor those of a folder that is empty now, without --yes",
         )
-        command.add_argument("--yes", action="store_true", help="with --delete: however many they are")
-        command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+        add_care(command)
 
     sync = add("sync", bring.sync, "upload what is new or changed, and embed until nothing is pending")
     add_folder(sync)
@@ -130,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     add_folder(upload)
     adopt = add("adopt", bring.adopt, "index what already lies in a bucket, without uploading it again, and embed it")
     adopt.add_argument("--bucket", help="the bucket (default: BUCKET)")
-    adopt.add_argument("--prefix", default="", help="only what lies under this prefix")
+    adopt.add_argument("--prefix", default="", help="only objects whose keys begin so; for a folder end it with '/'")
     adopt.add_argument(
         "--reclaim",
         action="store_true",
@@ -139,7 +142,18 @@ def _parser() -> argparse.ArgumentParser:
     adopt.add_argument("--no-embed", action="store_true", help="index alone; `syncer embed` does the rest")
     adopt.add_argument("--upload-concurrency", type=int, metavar="N", help="objects read at once (8)")
     adopt.add_argument("--embed-concurrency", type=int, metavar="N", help="model calls at once (3)")
-    adopt.add_argument("--no-derivatives", action="store_true", help="make no thumbnails and previews")
+    adopt.add_argument(
+        "--no-derivatives",
+        action="store_true",
+        help="make no thumbnails and previews: for a bucket that is not to be written to",
+    )
+    adopt.add_argument(
+        "--delete",
+        action="store_true",
+        help="remove adopted images whose objects are gone from the bucket; never more than a tenth of them without"
+        " --yes, and none if no image is left there at all",
+    )
+    add_care(adopt)
     embed = add("embed", bring.embed, "embed until nothing is pending; any number of these may run at once")
     embed.add_argument("--bucket", help="the bucket (default: BUCKET)")
     embed.add_argument("--embed-concurrency", type=int, metavar="N", help="model calls at once (3)")

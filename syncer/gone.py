@@ -28,7 +28,7 @@ KEEP = Deletion()
 
 @dataclass
 class Verdict:
-    """What becomes of files that are gone, by path.
+    """What becomes of files that are gone, by path, or of a bucket's objects, by key.
 
     *images* are removed and *marks* forgotten, which say that a file has a removed image, or one that is not ours
     alone. *rejected* were no images: they are forgotten in any case. *withheld* says why images stay that should have
@@ -92,6 +92,11 @@ def _why_not(folder: Path, selection: Selection, count: int, total: int, *, dele
         return "nothing was removed, since not all of the folder could be looked at"
     if not any(isinstance(entry, LocalFile) for entry in scan(folder, selection)):
         return "nothing was removed, since the folder holds no image at all: is its disk mounted?"
+    return too_many(count, total, deletion)
+
+
+def too_many(count: int, total: int, deletion: Deletion) -> str:
+    """Return why *count* of *total* images may not go without a further word; "" if they may."""
     if count * 10 > total and not deletion.confirmed:
         return (
             f"nothing was removed, since {count} of {total} images would go, which is more than a tenth:"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Collection as Names
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,13 @@ from shared.db.pool import Connection, Database
 from shared.errors import ImageRefused, Reason, SettingsError
 from shared.model import Collection, KnownFile
 from shared.sql import collections, files
-from shared.stores import check_key
+from shared.sql.adopting import KnownObject
+from shared.stores import ObjectStore, StoredObject, check_key
 from syncer.gone import Deletion, judge
+from syncer.inventory import SOURCE, Inventory, check_object, is_settled
 from syncer.listing import listed, planned
 from syncer.moving import is_free
+from syncer.outage import Outages
 from syncer.patterns import Selection
 from syncer.plan import Gone, Keep, Report, Upload
 from syncer.scan import LocalFile, digest
@@ -61,7 +65,7 @@ class Preview:
 
     async def steps(self) -> AsyncIterator[Step]:
         """Yield what would be done, file by file; afterwards ``withheld`` says why something would not be deleted."""
-        collection, source = await self._read(self._find)
+        collection, source = await self._read(partial(_find, self.bucket, self._source_name))
         if collection is None or source is None:
             async for entry in listed(self._folder, self._selection):
                 if isinstance(entry, LocalFile):
@@ -87,17 +91,6 @@ class Preview:
             yield Step(kind, file.path, old or "")
         async for step in self._deletions(collection, source):
             yield step
-
-    async def _find(self, conn: Connection) -> tuple[Collection | None, int | None]:
-        pending = await migrate.pending(conn)
-        if pending is None:
-            return None, None
-        if pending:
-            raise SettingsError("the database is that of an older version: run `syncer migrate` first")
-        collection = await collections.find(conn, self.bucket)
-        if collection is None:
-            return None, None
-        return collection, await collections.find_source(conn, collection, self._source_name)
 
     async def _judge(
         self, collection: Collection, source: int, file: LocalFile, known: KnownFile | None
@@ -159,8 +152,85 @@ class Preview:
             yield Step("deleted" if path in deleted else "gone", path)
 
     async def _read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        async def reading(conn: Connection) -> T:
-            await conn.execute("SET TRANSACTION READ ONLY")
-            return await work(conn)
+        return await _read(self._database, work)
 
-        return await self._database.run(reading)
+
+class BucketPreview:
+    """What adopting would do with what lies under *prefix* in a bucket. No object is read, so images that no decoder
+    can read are not told apart.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        prefix: str,
+        *,
+        suffixes: Names[str],
+        database: Database,
+        outages: Outages,
+        deletion: Deletion,
+    ) -> None:
+        """*suffixes* are those of images, in lower case."""
+        self.bucket = store.bucket
+        self._store = store
+        self._prefix = prefix
+        self._suffixes = suffixes
+        self._database = database
+        self._outages = outages
+        self._deletion = deletion
+        self.withheld = ""
+
+    async def steps(self) -> AsyncIterator[Step]:
+        """Yield what would be done, object by object; afterwards ``withheld`` says why something would not be removed.
+
+        The paths are keys.
+        """
+        collection, source = await _read(self._database, partial(_find, self.bucket, SOURCE))
+        inventory = Inventory(
+            self._store,
+            self._prefix,
+            suffixes=self._suffixes,
+            database=self._database,
+            collection=collection,
+            source=source,
+            outages=self._outages,
+        )
+        async for page in inventory.pages():
+            for stored, known in page:
+                if not known.in_hand:
+                    yield _step(stored, known)
+        verdict = await inventory.verdict(self._deletion)
+        self.withheld = verdict.withheld
+        for key in inventory.gone:
+            yield Step("deleted" if verdict.images else "gone", key)
+
+
+def _step(stored: StoredObject, known: KnownObject) -> Step:
+    """Return what adopting would do with an object."""
+    if is_settled(stored, known):
+        return Step("unreadable" if known.reason else "unchanged", stored.key, known.reason or "")
+    try:
+        check_object(stored)
+    except ImageRefused as refusal:
+        return Step("unreadable", stored.key, str(refusal))
+    return Step("edited" if known.origin else "new", stored.key)
+
+
+async def _find(bucket: str, source_name: str, conn: Connection) -> tuple[Collection | None, int | None]:
+    pending = await migrate.pending(conn)
+    if pending is None:
+        return None, None
+    if pending:
+        raise SettingsError("the database is that of an older version: run `syncer migrate` first")
+    collection = await collections.find(conn, bucket)
+    if collection is None:
+        return None, None
+    return collection, await collections.find_source(conn, collection, source_name)
+
+
+async def _read(database: Database, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def reading(conn: Connection) -> T:
+        await conn.execute("SET TRANSACTION READ ONLY")
+        return await work(conn)
+
+    return await database.run(reading)

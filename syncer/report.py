@@ -10,7 +10,7 @@ from shared.model import Collection, Failure, Shadow
 from shared.progress import Status, words
 from shared.sql.calibrations import Calibration
 from syncer.doctor import Finding
-from syncer.preview import Kind, Preview
+from syncer.preview import BucketPreview, Kind, Preview
 
 
 def as_json(result: Any) -> None:
@@ -18,7 +18,7 @@ def as_json(result: Any) -> None:
     print(json.dumps(result, default=lambda value: value.isoformat() if isinstance(value, datetime) else str(value)))
 
 
-async def dry_run(preview: Preview, *, as_one_object: bool) -> None:
+async def dry_run(preview: Preview | BucketPreview, *, as_one_object: bool) -> None:
     """Print what a run would do: a line per file that is not unchanged, and how many there are of each kind."""
     counts: Counter[str] = Counter()
     steps = []

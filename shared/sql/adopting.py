@@ -8,7 +8,10 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
 from shared.model import Collection
-from shared.sql import for_collection
+from shared.sql import for_collection, removal
+
+# Of an image that is still what was adopted, and not what a folder has put under its key since.
+_ADOPTED = "(i.origin = 'adopted' AND i.sha256 = f.sha256)"
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,24 @@ class KnownObject:
     """
 
     key: str
-    origin: str | None
-    size: int | None
-    mark: int | None
-    reason: str | None
-    in_hand: bool
+    origin: str | None = None
+    size: int | None = None
+    mark: int | None = None
+    reason: str | None = None
+    in_hand: bool = False
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A known object that the bucket does not list.
+
+    ``adopted`` says that it is an image, which may go with it, ``removed`` that its image was removed through the API.
+    One that is neither was no image.
+    """
+
+    key: str
+    adopted: bool
+    removed: bool
 
 
 async def known(
@@ -66,3 +82,71 @@ async def reclaim(conn: AsyncConnection[Any], collection: Collection, source: in
         await conn.execute(
             for_collection("DELETE FROM {files} WHERE source_id = %s AND path = %s", collection), [source, key]
         )
+
+
+async def missing(
+    conn: AsyncConnection[Any],
+    collection: Collection,
+    source: int,
+    *,
+    prefix: str,
+    keys: Sequence[str],
+    after: str,
+    to: str | None,
+) -> list[Missing]:
+    """Return, by key, the known objects under *prefix* that are not among *keys*, from behind *after* up to *to*.
+
+    Both are keys; None for *to* is the end.
+    """
+    async with conn.cursor(row_factory=class_row(Missing)) as cur:
+        await cur.execute(
+            for_collection(
+                f"""
+                SELECT f.path AS key, i.id IS NOT NULL AS adopted, f.removed
+                  FROM {{files}} AS f LEFT JOIN {{images}} AS i ON i.id = f.image_id
+                 WHERE f.source_id = %(source)s AND f.path > %(after)s AND f.path >= %(prefix)s
+                   AND (%(to)s::text IS NULL OR f.path <= %(to)s) AND starts_with(f.path, %(prefix)s)
+                   AND f.path <> ALL(%(keys)s) AND (i.id IS NULL OR {_ADOPTED})
+                 ORDER BY f.path
+                """,  # noqa: S608 - a constant
+                collection,
+            ),
+            {"source": source, "prefix": prefix, "keys": list(keys), "after": after, "to": to},
+        )
+        return await cur.fetchall()
+
+
+async def count(conn: AsyncConnection[Any], collection: Collection, source: int, *, prefix: str) -> int:
+    """Return how many images of *source*, that of adopted objects, are under *prefix*."""
+    cur = await conn.execute(
+        for_collection(
+            """
+            SELECT count(*) FROM {files} AS f
+             WHERE source_id = %(source)s AND path >= %(prefix)s AND starts_with(path, %(prefix)s)
+               AND image_id IS NOT NULL
+            """,
+            collection,
+        ),
+        {"source": source, "prefix": prefix},
+    )
+    row = await cur.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def take_out(conn: AsyncConnection[Any], collection: Collection, source: int, keys: Sequence[str]) -> int:
+    """Remove the adopted images under *keys*, whose objects are gone, and note their thumbnails to go; return how many.
+
+    Folders that hold one of them, too, bring it with their next sync.
+    """
+    cur = await conn.execute(
+        for_collection(
+            f"""
+            SELECT i.id FROM {{files}} AS f JOIN {{images}} AS i ON i.id = f.image_id
+             WHERE f.source_id = %(source)s AND f.path = ANY(%(keys)s) AND {_ADOPTED}
+            """,  # noqa: S608 - a constant
+            collection,
+        ),
+        {"source": source, "keys": list(keys)},
+    )
+    return await removal.take_out(conn, collection, [row[0] for row in await cur.fetchall()], tombstone=False)

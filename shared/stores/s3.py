@@ -34,7 +34,7 @@ from botocore.handlers import add_expect_header
 from botocore.parsers import ResponseParserError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_before_delay, wait_random_exponential
 
-from shared.errors import ImageRefused, ObjectExists, ObjectMissing, Reason, SettingsError, StoreError
+from shared.errors import ImageRefused, ObjectExists, ObjectLocked, ObjectMissing, Reason, SettingsError, StoreError
 from shared.stores import StoredObject, check_key
 from shared.stores.body import read_pieces
 
@@ -247,6 +247,8 @@ class S3Store:
                     Bucket=self.bucket, Prefix=prefix, **position
                 )
             )
+            if "Name" not in page:  # else what a network's sign-in page answers would be the end of the list
+                raise self._not_s3()
             for entry in page.get("Contents", []):
                 yield StoredObject(entry["Key"], entry["Size"], entry["LastModified"], entry["ETag"].strip('"'))
             if not page.get("IsTruncated"):
@@ -384,6 +386,10 @@ class S3Store:
             return self._missing(key)
         if code == "PreconditionFailed" or status == 412:
             return self._taken(key)
+        if code == "InvalidObjectState":
+            return ObjectLocked(
+                f"the object {key!r} in bucket {self.bucket!r} lies in an archive (its storage class): restore it first"
+            )
         if code == "NoSuchBucket":
             command = f"aws s3 mb s3://{self.bucket} --endpoint-url {self._endpoint_url}"
             remedy = f"create it in the dashboard or with `{command}`"

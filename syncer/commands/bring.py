@@ -37,8 +37,10 @@ from syncer.commands.parts import (
     read,
 )
 from syncer.gone import Deletion
+from syncer.outage import Outages
 from syncer.patterns import Selection
-from syncer.preview import Preview
+from syncer.preview import BucketPreview, Preview
+from syncer.progress import Progress
 from syncer.upload import Uploader
 from syncer.watch import Settling, Watch
 
@@ -58,6 +60,8 @@ async def upload(arguments: argparse.Namespace) -> int:
 
 
 async def adopt(arguments: argparse.Namespace) -> int:
+    if arguments.dry_run:
+        return await _dry_run_bucket(arguments)
     return await _transfer(arguments, _bring_bucket, embed=not arguments.no_embed)
 
 
@@ -76,6 +80,7 @@ class Transfer:
     decoder: Decoder
     arrived: Callable[[], None]
     withheld: str = ""  # what was not deleted though that was asked for, and why
+    gone: int | None = None  # how many adopted images stay whose objects are gone; None where nobody looked
 
 
 async def _transfer(
@@ -131,7 +136,7 @@ def _folder(path: Path) -> Path:
 
 
 async def _ensure_collection(parts: Parts, bucket: str | None, decoder: Decoder) -> tuple[Collection, Embedder]:
-    bucket = names.check_bucket(bucket_of(parts, bucket))
+    bucket = names.check_bucket(bucket_of(parts.settings, bucket))
     found = await parts.database.run(partial(collections.find, bucket=bucket))
     embedder = embedder_for(parts, found.model if found else None, bucket, decoder)
     if found is None:
@@ -222,8 +227,39 @@ async def _bring_bucket(transfer: Transfer) -> None:
         arrived=transfer.arrived,
         concurrency=transfer.parts.settings.upload_concurrency,
         derivatives=not arguments.no_derivatives,
+        deletion=_deletion(arguments),
     )
-    await adoption.run()
+    if not await adoption.run():
+        transfer.parts.progress.say("another syncer is indexing this bucket, and a further one waits to be next")
+        return
+    transfer.gone, transfer.withheld = adoption.gone, adoption.withheld
+    if adoption.gone and not arguments.delete:
+        transfer.parts.progress.say(f"{adoption.gone} images are gone from the bucket: --delete removes them here, too")
+
+
+async def _dry_run_bucket(arguments: argparse.Namespace) -> int:
+    """Say what adopting would do; neither the bucket nor the database is changed."""
+    loaded = load(arguments)
+    bucket = names.check_bucket(bucket_of(loaded))
+    patience, waiting = loaded.outage_patience_seconds, Progress(quiet=arguments.json).waiting
+    async with (
+        wiring.open_database(loaded, max_connections=2, patience=patience, waiting=waiting) as database,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        store = wiring.open_store(loaded, bucket, concurrency=1)
+        stack.push_async_callback(store.close)
+        outages = Outages(patience, waiting)
+        await outages.outlast(store.prepare)
+        preview = BucketPreview(
+            store,
+            arguments.prefix,
+            suffixes=images.EXTENSIONS,
+            database=database,
+            outages=outages,
+            deletion=_deletion(arguments),
+        )
+        await report.dry_run(preview, as_one_object=arguments.json)
+    return DONE
 
 
 async def _summary(transfer: Transfer) -> int:
@@ -232,7 +268,8 @@ async def _summary(transfer: Transfer) -> int:
     done = parts.progress.counts
     if transfer.arguments.json:
         brought = {what: done[what] for what in ("uploaded", "adopted", "moved", "deleted", "unchanged")}
-        report.as_json(row.as_json() | brought | {"embedded_now": done["embedded"], "withheld": withheld or None})
+        beside = {"embedded_now": done["embedded"], "gone": transfer.gone, "withheld": withheld or None}
+        report.as_json(row.as_json() | brought | beside)
     else:
         seldom = ("adopted", "moved", "deleted")
         brought_now = [f"{done[what]} {what}" for what in ("uploaded", *seldom) if done[what] or what not in seldom]

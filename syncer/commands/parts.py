@@ -57,9 +57,9 @@ async def opened(arguments: argparse.Namespace) -> AsyncIterator[Parts]:
         yield Parts(loaded, database, shown, Outages(patience, shown.waiting))
 
 
-def bucket_of(parts: Parts, default: str | None = None) -> str:
+def bucket_of(loaded: SyncerSettings, default: str | None = None) -> str:
     """Return the bucket that is asked for, or *default*; raise SettingsError where there is neither."""
-    bucket = parts.settings.bucket or default
+    bucket = loaded.bucket or default
     if not bucket:
         raise SettingsError("no bucket is named: give --bucket NAME, or set BUCKET")
     return bucket
@@ -67,7 +67,7 @@ def bucket_of(parts: Parts, default: str | None = None) -> str:
 
 async def existing(parts: Parts) -> Collection:
     """Return the collection that is asked for, which must be there."""
-    bucket = names.check_bucket(bucket_of(parts))
+    bucket = names.check_bucket(bucket_of(parts.settings))
     found = await parts.database.run(partial(collections.find, bucket=bucket))
     if found is None:
         known = [c.bucket for c in await parts.database.run(collections.every)]

@@ -1,0 +1,466 @@
+"""What adopting makes of a bucket that changes, of objects that it cannot have, and what it costs in requests."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+
+from shared.db.pool import Database
+from shared.errors import StoreError
+from shared.images import EXTENSIONS
+from shared.removal import remove
+from shared.sql import queue
+from shared.stores import RESERVED_PREFIX, ObjectStore
+from shared.stores.folder import FolderStore
+from shared.stores.s3 import S3Store
+from syncer.adopt import Adoption
+from syncer.gone import KEEP
+from syncer.outage import Outages
+from syncer.preview import BucketPreview
+from syncer.progress import Progress
+from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_arguments
+from tests.syncer.folders import DELETE, DELETE_ANY, MODEL, Here, World, picture
+
+STRANGE = [
+    "with space.bmp",
+    "plus+and%2Bpercent%.bmp",
+    "quote'\"`.bmp",
+    "<angle>&amp;.bmp",
+    "фото/снимок.bmp",
+    "写真/猫.bmp",
+    "emoji 🐈‍⬛.bmp",
+    "cafe\u0301.bmp",  # NFD ...
+    "caf\u00e9.bmp",  # ... and NFC
+    "back\\slash.bmp",
+    "question?mark=1&b#fragment.bmp",
+    "a=b;c,d@e!f$g*h(i).bmp",
+    "UPPER.BMP",
+    "last\U0010fffd.bmp",
+]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with S3Server(page_size=10) as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(server: S3Server) -> Iterator[FaultyProxy]:
+    with FaultyProxy(server.url) as running:
+        yield running
+
+
+@dataclass
+class Bucket:
+    """A bucket of somebody's that is adopted; ``theirs`` is that one's own access to it."""
+
+    world: World
+    store: ObjectStore
+    theirs: ObjectStore
+
+    async def put(self, key: str, body: bytes) -> None:
+        """Put an object as another program does, without our marks."""
+        if isinstance(self.theirs, FolderStore):
+            path = self.theirs._folder / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(body)
+        else:
+            assert isinstance(self.theirs, S3Store)
+            self.theirs._client.put_object(Bucket=self.theirs.bucket, Key=key, Body=body)
+
+    async def fill(self, count: int, at: str = "") -> list[str]:
+        keys = [f"{at}{number:03}.bmp" for number in range(count)]
+        for number, key in enumerate(keys):
+            await self.put(key, picture(number))
+        return keys
+
+    async def adopt(self, **more: Any) -> Counter[str]:
+        """Adopt the bucket and embed; return what was counted. ``gone`` and ``withheld`` are as the adoption says."""
+        progress = Progress(quiet=True)
+        adoption = Adoption(
+            self.world.collection,
+            database=self.world.database,
+            store=self.store,
+            decoder=Here(),  # type: ignore[arg-type]
+            outages=Outages(20, lambda why: None),
+            progress=progress,
+            arrived=lambda: None,
+            concurrency=4,
+            suffixes=EXTENSIONS,
+            **{"prefix": "", "reclaim": False, "derivatives": False, "deletion": KEEP, **more},
+        )
+        assert await adoption.run()
+        self.gone, self.withheld = adoption.gone, adoption.withheld
+        await self.world.embed()
+        return +progress.counts
+
+    async def preview(self, **more: Any) -> dict[str, str]:
+        """Return what a dry run says of each key that is not unchanged."""
+        preview = BucketPreview(
+            self.store,
+            more.pop("prefix", ""),
+            suffixes=EXTENSIONS,
+            database=self.world.database,
+            outages=Outages(20, lambda why: None),
+            deletion=more.get("deletion", KEEP),
+        )
+        steps = {step.path: step.kind async for step in preview.steps()}
+        self.withheld = preview.withheld
+        return {key: kind for key, kind in steps.items() if kind != "unchanged"}
+
+    async def keys(self) -> list[str]:
+        """Return what the table holds."""
+        return sorted(await self.world.rows())
+
+    async def failed(self) -> dict[str, str]:
+        """Return why what is no image is none."""
+        rows = await self.world.database.run(lambda conn: queue.failures(conn, self.world.collection, MODEL))
+        return {row.key: row.reason for row in rows}
+
+    async def ours(self) -> list[str]:
+        """Return what is ours beside the images."""
+        return [found.key async for found in self.theirs.list(RESERVED_PREFIX)]
+
+
+@pytest_asyncio.fixture(params=["folder", "s3"])
+async def bucket(request: pytest.FixtureRequest, tmp_path: Path, database: Database) -> AsyncIterator[Bucket]:
+    name = f"old-{uuid4().hex[:8]}"
+    async with AsyncExitStack() as stack:
+        store: ObjectStore
+        theirs: ObjectStore
+        if request.param == "folder":
+            store = theirs = FolderStore(tmp_path / "buckets", name)
+        else:
+            server: S3Server = request.getfixturevalue("server")
+            server.make_bucket(name)
+            store = S3Store(**s3_arguments(request.getfixturevalue("proxy").url, name, patience=3.0))
+            theirs = S3Store(**s3_arguments(server.url, name))
+            stack.push_async_callback(theirs.close)
+        yield Bucket(await World.make(stack, tmp_path / "folder", database, store), store, theirs)
+
+
+ON_S3 = pytest.mark.parametrize("bucket", ["s3"], indirect=True)
+
+
+# --- objects that are gone --------------------------------------------------------------------------------------------
+
+
+async def test_images_whose_objects_are_gone_are_counted_and_removed_when_that_is_asked_for(bucket: Bucket) -> None:
+    keys = await bucket.fill(30)
+    await bucket.put("elsewhere/a.bmp", picture(100))
+    assert await bucket.adopt(derivatives=True) == {"adopted": 31}
+    derived = await bucket.ours()
+    await bucket.theirs.delete([keys[0], keys[29]])
+
+    assert await bucket.adopt() == {"unchanged": 29}
+    assert (bucket.gone, bucket.withheld, len(await bucket.keys())) == (2, "", 31)
+    assert await bucket.adopt(deletion=DELETE, derivatives=True) == {"unchanged": 29, "deleted": 2}
+    assert (bucket.gone, await bucket.keys()) == (0, [*keys[1:29], "elsewhere/a.bmp"])
+    # Their thumbnails and previews, and no others, have gone with them.
+    assert len(await bucket.ours()) == len(derived) - 4
+
+
+async def test_more_than_a_tenth_stays_without_a_further_word(bucket: Bucket) -> None:
+    keys = await bucket.fill(20)
+    await bucket.adopt()
+    await bucket.theirs.delete(keys[:3])
+    assert await bucket.adopt(deletion=DELETE) == {"unchanged": 17}
+    assert bucket.gone == 3
+    assert "3 of 20" in bucket.withheld
+    assert await bucket.adopt(deletion=DELETE_ANY) == {"unchanged": 17, "deleted": 3}
+    assert await bucket.keys() == keys[3:]
+
+
+async def test_a_bucket_or_prefix_without_any_image_removes_nothing(bucket: Bucket) -> None:
+    keys = [*await bucket.fill(3, "years/"), *await bucket.fill(3, "zoo/")]
+    await bucket.adopt()
+    await bucket.adopt(prefix="year's/", deletion=DELETE_ANY)
+    assert (bucket.gone, bucket.withheld) == (0, "")
+    await bucket.theirs.delete(keys[:3])
+    await bucket.adopt(prefix="years/", deletion=DELETE_ANY)
+    assert "right prefix" in bucket.withheld
+    await bucket.theirs.delete(keys)
+    await bucket.put("notes.txt", b"what is left")
+    await bucket.adopt(deletion=DELETE_ANY)
+    assert "right bucket" in bucket.withheld
+    assert (bucket.gone, await bucket.keys()) == (6, keys)
+
+
+async def test_only_what_lies_under_the_prefix_can_be_gone(bucket: Bucket) -> None:
+    for number, key in enumerate(["a.bmp", "b/1.bmp", "b/2.bmp", "b0.bmp", "b/.hidden/3.bmp"]):
+        await bucket.put(key, picture(number))
+    assert await bucket.adopt() == {"adopted": 4}
+    assert await bucket.adopt(prefix="b/.hidden/") == {"adopted": 1}
+    await bucket.theirs.delete(["a.bmp", "b/1.bmp", "b0.bmp"])
+    # What was adopted under another prefix lies there still, though this run does not look at it.
+    assert await bucket.adopt(prefix="b/", deletion=DELETE_ANY) == {"unchanged": 1, "deleted": 1}
+    assert await bucket.keys() == ["a.bmp", "b/.hidden/3.bmp", "b/2.bmp", "b0.bmp"]
+
+
+async def test_what_was_refused_or_removed_and_is_gone_is_forgotten(bucket: Bucket) -> None:
+    await bucket.fill(3)
+    await bucket.put("text.bmp", b"no picture")
+    await bucket.adopt()
+    rows = await bucket.world.rows()
+    await remove(bucket.world.database, bucket.store, bucket.world.collection, [rows["001.bmp"].id], tombstone=True)
+    assert await bucket.failed() == {"text.bmp": "not_an_image"}
+    await bucket.theirs.delete(["text.bmp", "001.bmp"])
+    assert await bucket.adopt() == {"unchanged": 2}
+    assert (bucket.gone, await bucket.failed()) == (0, {})
+    # What was removed here stays so as long as nobody says that what is gone is forgotten.
+    await bucket.put("001.bmp", picture(1))
+    if isinstance(bucket.store, S3Store):  # a folder takes a file of another time for another one
+        assert await bucket.adopt() == {"unchanged": 3}
+    await bucket.theirs.delete(["001.bmp"])
+    await bucket.adopt(deletion=DELETE)
+    await bucket.put("001.bmp", picture(1))
+    assert await bucket.adopt() == {"unchanged": 2, "adopted": 1}
+
+
+async def test_what_came_by_other_ways_is_never_gone(bucket: Bucket) -> None:
+    await bucket.fill(3)
+    await bucket.adopt()
+    bucket.world.write("from a folder.bmp", 50)
+    await bucket.world.sync()
+    await bucket.theirs.delete(["from a folder.bmp"])
+    assert await bucket.adopt(deletion=DELETE_ANY) == {"unchanged": 3}
+    assert (bucket.gone, len(await bucket.keys())) == (0, 4)
+
+
+async def test_a_folder_brings_again_what_it_holds_too(bucket: Bucket) -> None:
+    await bucket.fill(2)
+    await bucket.adopt()
+    bucket.world.write("000.bmp", 0)
+    await bucket.world.sync()
+    await bucket.theirs.delete(["000.bmp"])
+    assert await bucket.adopt(deletion=DELETE_ANY) == {"unchanged": 1, "deleted": 1}
+    await bucket.world.sync()
+    assert await bucket.world.objects() == {"000.bmp": picture(0), "001.bmp": picture(1)}
+    assert await bucket.keys() == ["000.bmp", "001.bmp"]
+
+
+async def test_what_a_folder_has_put_under_an_adopted_key_since_is_not_taken_for_gone(bucket: Bucket) -> None:
+    await bucket.fill(2)
+    await bucket.adopt()
+    await bucket.theirs.delete(["000.bmp"])
+    real = bucket.store.list
+
+    async def late(prefix: str = "", *, start_after: str = "") -> AsyncIterator[Any]:
+        async for found in real(prefix, start_after=start_after):
+            yield found
+        bucket.world.write("000.bmp", 50)
+        await bucket.world.sync()
+
+    bucket.store.list = late  # type: ignore[method-assign]
+    await bucket.adopt(deletion=DELETE_ANY)
+    assert await bucket.world.objects() == {"000.bmp": picture(50), "001.bmp": picture(1)}
+    assert await bucket.keys() == ["000.bmp", "001.bmp"]
+
+
+@ON_S3
+async def test_a_listing_that_is_not_whole_removes_nothing(bucket: Bucket, proxy: FaultyProxy) -> None:
+    keys = await bucket.fill(30)
+    await bucket.adopt()
+    await bucket.theirs.delete([keys[0]])
+    pages = 0
+
+    def second_page(fault: Fault) -> Callable[[Request], Fault | None]:
+        def rule(request: Request) -> Fault | None:
+            nonlocal pages
+            pages += request.kind == "list"
+            return fault if request.kind == "list" and pages > 1 else None
+
+        return rule
+
+    for fault in (
+        Fault("status", 403, "AccessDenied"),
+        Fault("status", 200, body="<html><body>Sign in to this network</body></html>"),
+        Fault("status", 200, body=""),
+    ):
+        pages = 0
+        proxy.rule = second_page(fault)
+        with pytest.raises(ExceptionGroup) as raised:
+            await bucket.adopt(deletion=DELETE_ANY)
+        assert raised.group_contains(StoreError)
+        assert await bucket.keys() == keys
+    pages = 0
+    proxy.fail_next(Fault("status", 503, "SlowDown"), "list", times=2)
+    assert await bucket.adopt(deletion=DELETE_ANY) == {"unchanged": 29, "deleted": 1}
+
+
+async def test_a_store_that_lists_in_no_order_removes_nothing(bucket: Bucket) -> None:
+    keys = await bucket.fill(3)
+    await bucket.adopt()
+    real = bucket.store.list
+
+    async def shuffled(prefix: str = "", *, start_after: str = "") -> AsyncIterator[Any]:
+        for found in reversed([found async for found in real(prefix, start_after=start_after)]):
+            yield found
+
+    bucket.store.list = shuffled  # type: ignore[method-assign]
+    await bucket.adopt(deletion=DELETE_ANY)
+    assert await bucket.keys() == keys
+    await bucket.theirs.delete(keys[:1])
+    await bucket.adopt(deletion=DELETE_ANY)
+    assert "in order" in bucket.withheld
+    assert await bucket.keys() == keys
+
+
+# --- a dry run --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_dry_run_says_what_a_run_does(bucket: Bucket) -> None:
+    assert await bucket.preview() == {}
+    keys = await bucket.fill(12)
+    assert await bucket.preview() == dict.fromkeys(keys, "new")
+    await bucket.adopt()
+    assert await bucket.preview() == {}
+    await bucket.theirs.delete(keys[:1])
+    await bucket.put(keys[1], picture(100))
+    await bucket.put("new.bmp", picture(101))
+    await bucket.put("text.bmp", b"no picture")
+    said = {keys[1]: "edited", "new.bmp": "new", "text.bmp": "new"}
+    assert await bucket.preview() == said | {keys[0]: "gone"}
+    assert await bucket.preview(deletion=DELETE) == said | {keys[0]: "deleted"}
+    assert await bucket.preview(prefix="n") == {"new.bmp": "new"}
+    assert await bucket.adopt(deletion=DELETE) == {"unchanged": 10, "adopted": 2, "failed": 1, "deleted": 1}
+    assert await bucket.preview() == {"text.bmp": "unreadable"}
+    await bucket.theirs.delete(keys[2:6])
+    assert set((await bucket.preview(deletion=DELETE)).values()) == {"unreadable", "gone"}
+    assert "4 of 12" in bucket.withheld
+
+
+# --- objects of all kinds ---------------------------------------------------------------------------------------------
+
+
+async def test_keys_of_all_kinds_are_adopted_and_found_again(bucket: Bucket) -> None:
+    keys = [*STRANGE, "line\nbreak.bmp"] if isinstance(bucket.store, FolderStore) else STRANGE  # moto cannot
+    for number, key in enumerate(keys):
+        await bucket.put(key, picture(number))
+    assert await bucket.adopt(derivatives=True) == {"adopted": len(keys)}
+    assert await bucket.keys() == sorted(keys)
+    assert await bucket.adopt() == {"unchanged": len(keys)}
+    assert bucket.gone == 0
+    await bucket.theirs.delete(keys[1:])
+    assert await bucket.adopt(deletion=DELETE_ANY) == {"unchanged": 1, "deleted": len(keys) - 1}
+    assert await bucket.keys() == keys[:1]
+
+
+@ON_S3
+async def test_keys_that_only_s3_can_have_are_adopted_or_reported(bucket: Bucket) -> None:
+    for key in ("/at the root.bmp", "double//slash.bmp", "ends with dot..bmp", "folder.bmp/"):
+        await bucket.put(key, picture(len(key)))
+    await bucket.put("bell\x07.bmp", picture(50))
+    assert await bucket.adopt() == {"adopted": 3, "failed": 1}
+    assert await bucket.failed() == {"bell\x07.bmp": "key_invalid"}
+
+
+async def test_a_prefix_is_the_beginning_of_keys(bucket: Bucket) -> None:
+    for number, key in enumerate(["2019.bmp", "2019/a.bmp", "2019/.b.bmp", "2019-old/c.bmp", ".cache/d.bmp"]):
+        await bucket.put(key, picture(number))
+    assert await bucket.adopt(prefix="2019/") == {"adopted": 1}
+    assert await bucket.adopt(prefix="2019") == {"adopted": 2, "unchanged": 1}
+    assert await bucket.adopt(prefix=".ca") == {"adopted": 1}
+    assert await bucket.adopt(prefix=RESERVED_PREFIX) == {}
+
+
+async def test_empty_objects_that_stand_for_folders_are_no_failures(bucket: Bucket) -> None:
+    await bucket.put("album_$folder$", b"")
+    await bucket.put("album/photo", picture(1))
+    await bucket.put("album/empty.bmp", b"")
+    assert await bucket.adopt() == {"adopted": 1, "failed": 1}
+    assert await bucket.failed() == {"album/empty.bmp": "empty_file"}
+
+
+async def test_an_object_that_changed_is_taken_anew_and_one_that_was_only_written_again_is_not(bucket: Bucket) -> None:
+    await bucket.fill(3)
+    await bucket.adopt()
+    before = await bucket.world.rows()
+    await bucket.put("001.bmp", picture(50))
+    assert await bucket.adopt() == {"unchanged": 2, "adopted": 1}
+    after = await bucket.world.rows()
+    assert (after["001.bmp"].id, after["000.bmp"]) == (before["001.bmp"].id, before["000.bmp"])
+    assert after["001.bmp"].vector != before["001.bmp"].vector
+    if isinstance(bucket.store, S3Store):
+        await bucket.put("001.bmp", picture(50))
+        assert await bucket.adopt() == {"unchanged": 3}
+
+
+async def test_objects_that_vanish_while_they_are_adopted_are_left_out(bucket: Bucket) -> None:
+    keys = await bucket.fill(12)
+    real = bucket.store.download
+
+    async def download(key: str, target: Path) -> Any:
+        if key in keys[3:9]:
+            await bucket.theirs.delete([key])
+        return await real(key, target)
+
+    bucket.store.download = download  # type: ignore[method-assign]
+    assert await bucket.adopt() == {"adopted": 6}
+    assert (bucket.gone, await bucket.failed(), await bucket.keys()) == (0, {}, [*keys[:3], *keys[9:]])
+
+
+# --- buckets that do not allow everything -----------------------------------------------------------------------------
+
+
+@ON_S3
+async def test_an_archived_object_is_reported_and_taken_once_it_is_restored(bucket: Bucket, proxy: FaultyProxy) -> None:
+    await bucket.fill(3)
+    archived = Fault("status", 403, "InvalidObjectState")
+    proxy.rule = lambda request: archived if (request.kind, request.key) == ("get", "001.bmp") else None
+    assert await bucket.adopt() == {"adopted": 2, "failed": 1}
+    assert await bucket.failed() == {"001.bmp": "unreadable"}
+    proxy.rule = lambda request: None
+    assert await bucket.adopt() == {"adopted": 1, "unchanged": 2}
+    assert await bucket.failed() == {}
+
+
+@ON_S3
+async def test_a_bucket_that_may_not_be_written_to_is_adopted_without_derivatives(
+    bucket: Bucket, proxy: FaultyProxy
+) -> None:
+    keys = await bucket.fill(3)
+    denied = Fault("status", 403, "AccessDenied")
+    proxy.rule = lambda request: denied if request.kind in {"put", "delete"} else None
+    with pytest.raises(ExceptionGroup) as raised:
+        await bucket.adopt(derivatives=True)
+    assert raised.group_contains(StoreError, match="--no-derivatives")
+    proxy.clear()
+    assert await bucket.adopt() == {"adopted": 3}
+    assert await bucket.adopt() == {"unchanged": 3}
+    await bucket.theirs.delete(keys[:1])
+    assert await bucket.adopt(deletion=DELETE_ANY) == {"unchanged": 2, "deleted": 1}
+    assert proxy.counts.keys() == {"list", "get"}
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------------
+
+
+@ON_S3
+async def test_each_object_is_read_once_and_nothing_is_asked_twice(bucket: Bucket, proxy: FaultyProxy) -> None:
+    keys = await bucket.fill(25)
+    for number in range(5):
+        await bucket.put(f"{number}.txt", b"left alone")
+    proxy.clear()
+    await bucket.adopt()
+    assert proxy.counts == {"list": 3, "get": 25}  # ten objects a page
+    proxy.clear()
+    await bucket.adopt(deletion=DELETE)
+    assert proxy.counts == {"list": 3}
+    await bucket.put("more.bmp", picture(60))
+    await bucket.theirs.delete(keys[:1])
+    proxy.clear()
+    await bucket.adopt(deletion=DELETE, derivatives=True)
+    # A page ends where our own things begin, and another one begins behind them.
+    assert proxy.counts == {"list": 3, "get": 1, "put": 2}
+    proxy.clear()
+    await bucket.adopt()
+    assert proxy.counts["list"] <= 4
+    assert proxy.counts.keys() == {"list"}
