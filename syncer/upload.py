@@ -78,7 +78,7 @@ class Uploader:
         self._first_sync = False
         self._edited: dict[str, bytes] = {}
         self._gone: list[str] = []
-        self._incomplete = False
+        self._incomplete = self._met_any = False
         self.withheld = ""
 
     async def run(self, paths: Sequence[str] | None = None) -> bool:
@@ -100,7 +100,8 @@ class Uploader:
         return ours
 
     async def _run(self, paths: Sequence[str] | None) -> None:
-        self._edited, self._gone, self._incomplete, self.withheld = {}, [], False, ""
+        self._edited, self._gone, self.withheld = {}, [], ""
+        self._incomplete = self._met_any = False
         self._selection.forget_ignore_files()
         ask = partial(files.knows_any, collection=self._collection, source=self._source)
         self._first_sync = not await self._database.run(ask)
@@ -110,7 +111,7 @@ class Uploader:
         if self._edited:
             await self._make_way()
             await self._work_off(self._planned(list(self._edited)))
-        if paths is None and not self._incomplete:
+        if paths is None and self._met_any and not self._incomplete:
             await self._clear_parked()
         await self._settle_gone()
         await self._outages.outlast(partial(empty_trash, self._database, self._store, self._collection))
@@ -125,6 +126,7 @@ class Uploader:
             for _ in range(self._concurrency):
                 tasks.create_task(self._work(uploads, second_look=second_look))
             async for action in actions:
+                self._met_any |= isinstance(action, (Upload, Keep))
                 match action:
                     case Upload(file) if not self._at_rest(file):
                         self._incomplete = True
@@ -297,17 +299,19 @@ class Uploader:
     async def _make_way(self) -> None:
         """Put aside the images of edited files whose former content other edited files have now, as when names were
         swapped: under their keys, they would be written over.
+
+        What was removed is put aside in any case: the file that has its content now may not even be looked at.
         """
         wanted = set(self._edited.values())
         for paths in batches(list(self._edited)):
-            await self._database.run(partial(self._keep_removed, paths, list(wanted)))
+            await self._database.run(partial(self._keep_removed, paths))
             ask = partial(files.in_the_way, collection=self._collection, source=self._source, paths=paths)
             for copy in await self._database.run(ask):
                 if copy.sha256 in wanted:
                     await self._outages.outlast(partial(self._park, copy))
 
-    async def _keep_removed(self, paths: Sequence[str], contents: Sequence[bytes], conn: Connection) -> None:
-        await files.keep_removed(conn, self._collection, self._source, paths, contents, under=PARKED)
+    async def _keep_removed(self, paths: Sequence[str], conn: Connection) -> None:
+        await files.keep_removed(conn, self._collection, self._source, paths, under=PARKED)
 
     async def _park(self, copy: Copy) -> None:
         await move(

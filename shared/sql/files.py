@@ -329,16 +329,10 @@ async def in_the_way(
 
 
 async def keep_removed(
-    conn: AsyncConnection[Any],
-    collection: Collection,
-    source: int,
-    paths: Sequence[str],
-    contents: Sequence[bytes],
-    *,
-    under: str,
+    conn: AsyncConnection[Any], collection: Collection, source: int, paths: Sequence[str], *, under: str
 ) -> None:
-    """Remember of those of *contents* that files at *paths* had until now and whose images were removed, that they
-    were, by paths that begin with *under*.
+    """Remember of the contents that files at *paths* had until now, and whose images were removed, that they were, by
+    paths that begin with *under*.
     """
     await conn.execute(
         for_collection(
@@ -346,12 +340,12 @@ async def keep_removed(
             INSERT INTO {files} (source_id, path, size, mtime_ns, ctime_ns, sha256, removed, seen_at)
             SELECT source_id, %(under)s || encode(sha256, 'hex'), size, mtime_ns, ctime_ns, sha256, true, seen_at
               FROM {files}
-             WHERE source_id = %(source)s AND path = ANY(%(paths)s) AND sha256 = ANY(%(contents)s) AND removed
+             WHERE source_id = %(source)s AND path = ANY(%(paths)s) AND removed
             ON CONFLICT DO NOTHING
             """,
             collection,
         ),
-        {"source": source, "paths": list(paths), "contents": list(contents), "under": under},
+        {"source": source, "paths": list(paths), "under": under},
     )
 
 

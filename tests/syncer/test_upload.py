@@ -11,8 +11,10 @@ import pytest
 import pytest_asyncio
 
 from shared.db.pool import Database
+from shared.errors import StoreError
 from shared.removal import remove
 from shared.stores.folder import FolderStore
+from syncer.moving import PARKED
 from syncer.preview import Step
 from tests.syncer.folders import DELETE, DELETE_ANY, World, picture, sha256
 
@@ -266,6 +268,49 @@ async def test_a_removed_image_stays_away_also_when_its_file_was_not_readable_fo
     a.write_bytes(picture(1))
     await world.sync()
     await world.check({"b.bmp": picture(2)})
+
+
+async def test_a_removed_image_stays_away_also_when_its_file_is_met_after_what_has_its_name_now(world: World) -> None:
+    a = world.write("a.bmp", 1)
+    world.write("b.bmp", 2)
+    await world.sync()
+    await remove(world.database, world.store, world.collection, [(await world.rows())["a.bmp"].id], tombstone=True)
+    a.rename(world.folder / "renamed.bmp")
+    world.write("a.bmp", 3)
+    await world.sync(["a.bmp"])
+    for _ in range(2):
+        await world.sync(deletion=DELETE_ANY)
+        await world.check({"a.bmp": picture(3), "b.bmp": picture(2)})
+
+
+async def test_images_that_were_put_aside_when_a_run_was_cut_off_wait_for_a_disk_that_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.write("a.bmp", 1)
+    world.write("b.bmp", 2)
+    await world.sync()
+    swap(world.folder, "a.bmp", "b.bmp")
+    contents, copy = world.contents(), world.store.copy
+
+    async def cut_off(source: str, target: str) -> None:
+        if not target.startswith(PARKED):
+            raise StoreError("cut off", transient=False)
+        await copy(source, target)
+
+    with monkeypatch.context() as patched, pytest.raises(ExceptionGroup):
+        patched.setattr(world.store, "copy", cut_off)
+        await world.sync()
+    before = await world.rows()
+    assert all(key.startswith(PARKED) for key in before)
+    folder = world.folder.rename(world.folder.with_name("elsewhere"))
+    world.folder.mkdir()
+    await world.sync(deletion=DELETE_ANY)
+    assert await world.rows() == before
+    world.folder.rmdir()
+    folder.rename(world.folder)
+    await world.sync()
+    await world.check(contents)
+    assert world.paid.total() == 2
 
 
 async def test_what_is_excluded_now_stays_though_it_is_gone(world: World) -> None:
