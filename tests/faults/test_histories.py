@@ -1,9 +1,10 @@
 """Random histories of a folder against a model: whatever happened, after a clean run all agree and nothing is lost.
 
-A history is a list of changes to the folder, and of runs that go wrong: killed between any two operations, with a store
-that fails, with a folder that cannot be listed, or of a part of the folder alone. In between and at the end are clean
-runs. After each of these, the table, the bucket and the folder hold the same, and nothing was uploaded or paid for that
-was there already.
+A history is a list of changes to the folder, of images removed and added through the API of a real server, and of runs
+that go wrong: killed between any two operations or within one, several times in a row, with a store that fails, with a
+folder that cannot be listed, with an image removed meanwhile, or of a part of the folder alone. In between and at the
+end are clean runs. After each of these, the table, the bucket and the folder hold the same, but for what was removed
+and added (see ``expectation``), and nothing was uploaded or paid for that was there already.
 
 ``HISTORIES`` is how many are played for each store.
 """
@@ -14,8 +15,8 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,16 +27,21 @@ from hypothesis import HealthCheck, Phase, event, given, note, settings
 from hypothesis import strategies as st
 
 from shared.db.pool import Connection, Database
+from shared.derivatives import preview_key, thumbnail_key
 from shared.errors import ServiceError
 from shared.sql import collections
-from shared.stores import ObjectStore
+from shared.stores import RESERVED_PREFIX, ObjectStore
 from shared.stores.folder import FolderStore
 from shared.stores.s3 import S3Store
 from syncer.gone import KEEP
-from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_arguments
-from tests.syncer.folders import DELETE_ANY, World, sha256
+from tests.conftest import Server, make_environment, make_home, serving
+from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, Request, S3Server, s3_arguments
+from tests.faults.expectation import Expectation
+from tests.faults.lives import Killed, Life, MortalDatabase, MortalStore, mortal_disk
+from tests.syncer.folders import DELETE_ANY, World, picture, sha256
 
 HISTORIES = int(os.environ.get("HISTORIES", "15"))
+BEARER = {"Authorization": "Bearer api-token-of-tests"}
 
 PATHS = [
     *("a.bmp", "A.bmp", "a b'\"&%+#.bmp", "b.bmp"),
@@ -43,81 +49,52 @@ PATHS = [
     *("sub/a.bmp", "sub/deep/\u4e2d.bmp", "Sub/a.bmp", "sub.bmp"),
 ]
 FOLDERS = ["sub", "Sub", "sub/deep", "\u0645\u062c\u0644\u062f"]
+# Most of one size, so that an edit may keep it, and some of others.
+CONTENTS = [picture(number) + bytes(number // 4) for number in range(8)]
+NOT_IN_THE_FOLDER = [6, 7]
 
 path = st.sampled_from(PATHS)
-which = st.integers(0, len(PATHS) - 1)  # of the files that are there
+which = st.integers(0, len(PATHS) - 1)  # of the files or images that are there
 content = st.integers(0, 5)
 folder = st.sampled_from(FOLDERS)
 how = st.sampled_from([DELETE_ANY, KEEP])
+# A key of the API's own with anything, or one that a file may have or get with what no file has.
+added = st.one_of(
+    st.tuples(st.sampled_from(["by the api/a.bmp", "by the api/b.bmp"]), content),
+    st.tuples(path, st.sampled_from(NOT_IN_THE_FOLDER)),
+)
+steps = st.one_of(st.integers(0, 40), st.integers(0, 300))
 
-CHANGES = {
+CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "add": st.tuples(path, content),
     "edit": st.tuples(which, content),
     "edit_in_secret": st.tuples(which, content),
     "rename": st.tuples(which, path),
     "swap": st.tuples(which, which),
+    "rotate": st.just(()),
     "copy": st.tuples(which, path),
     "touch": st.tuples(which),
     "delete": st.tuples(which),
     "change_case": st.tuples(which),
     "rename_folder": st.tuples(folder, folder),
+    "remove_by_api": st.tuples(which),
+    "add_by_api": st.tuples(added),
 }
-RUNS = {
+RUNS: dict[str, st.SearchStrategy[Any]] = {
     "clean": st.just(()),
     "clean_again": st.just(()),
-    "killed": st.tuples(st.integers(0, 40), how),
+    "killed": st.tuples(st.lists(steps, min_size=1, max_size=3), how),
+    "disturbed": st.tuples(steps, which, st.none() | st.integers(0, 100), how),
     "with_faults": st.tuples(st.integers(0, 2**32), how),
     "with_a_folder_that_cannot_be_listed": st.tuples(folder, how),
+    "with_its_disk_away": st.tuples(how),
     "of_a_part": st.tuples(st.sampled_from([*PATHS, *FOLDERS]), how),
     "without_delete": st.just(()),
 }
-changes = st.one_of(st.tuples(st.just(name), arguments) for name, arguments in CHANGES.items())
-runs = st.one_of(st.tuples(st.just(name), arguments) for name, arguments in RUNS.items())
+changes = st.one_of([st.tuples(st.just(name), arguments) for name, arguments in CHANGES.items()])
+runs = st.one_of([st.tuples(st.just(name), arguments) for name, arguments in RUNS.items()])
 beginnings = st.lists(content, min_size=len(PATHS), max_size=len(PATHS))
 histories = st.lists(st.tuples(st.lists(changes, min_size=1, max_size=6), runs), min_size=2, max_size=8)
-
-
-class Killed(BaseException):
-    """The process would have ended here: nothing that it does afterwards has any effect."""
-
-
-@dataclass
-class Life:
-    """Counts down to the operation at which the process is killed; each counts twice, before and behind its effect."""
-
-    left: int
-
-    def step(self) -> None:
-        if self.left <= 0:
-            raise Killed
-        self.left -= 1
-
-
-class MortalDatabase:
-    def __init__(self, database: Database, life: Life) -> None:
-        self._database, self._life = database, life
-
-    async def run(self, work: Callable[[Connection], Any]) -> Any:
-        self._life.step()
-        result = await self._database.run(work)
-        self._life.step()
-        return result
-
-
-class MortalStore:
-    def __init__(self, store: Any, life: Life) -> None:
-        self._store, self._life = store, life
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
-
-        async def mortal(*arguments: Any, **more: Any) -> Any:
-            self._life.step()
-            result = await method(*arguments, **more)
-            self._life.step()
-            return result
-
-        return mortal if asyncio.iscoroutinefunction(method) else method
 
 
 @contextmanager
@@ -134,12 +111,25 @@ def unlistable(folder: Path) -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where histories are played: a server, and the stores that it and the syncer have in common."""
+
+    database_url: str
+    server: Server
+    store: Callable[[str], ObjectStore]
+    buckets: Path | None = None
+    proxy: FaultyProxy | None = None
+
+
 @dataclass
 class History:
     """What happens to one folder."""
 
     world: World
-    proxy: FaultyProxy | None
+    place: Place
+    derivatives: bool
+    expectation: Expectation = field(default_factory=Expectation)
 
     def at(self, path: str) -> Path:
         return self.world.folder / path
@@ -150,98 +140,179 @@ class History:
         there = sorted(self.world.contents())
         return there[which % len(there)] if there else None
 
-    def add(self, path: str, number: int) -> None:
+    def write(self, path: str, number: int) -> None:
+        self.at(path).parent.mkdir(parents=True, exist_ok=True)
+        self.at(path).write_bytes(CONTENTS[number])
+
+    async def add(self, path: str, number: int) -> None:
         if not self.at(path).exists():
-            self.world.write(path, number)
+            self.write(path, number)
 
-    def edit(self, which: int, number: int) -> None:
+    async def edit(self, which: int, number: int) -> None:
         if path := self.file(which):
-            self.world.write(path, number)
+            self.write(path, number)
 
-    def edit_in_secret(self, which: int, number: int) -> None:
+    async def edit_in_secret(self, which: int, number: int) -> None:
         if path := self.file(which):
             before = self.at(path).stat()
-            self.world.write(path, number)
+            self.write(path, number)
             os.utime(self.at(path), ns=(before.st_atime_ns, before.st_mtime_ns))
 
-    def rename(self, which: int, new: str) -> None:
+    async def rename(self, which: int, new: str) -> None:
         if old := self.file(which):
             self.at(new).parent.mkdir(parents=True, exist_ok=True)
             self.at(old).rename(self.at(new))
 
-    def swap(self, one: int, other: int) -> None:
+    async def swap(self, one: int, other: int) -> None:
         a, b = self.file(one), self.file(other)
         if a and b and a != b:
             self.at(a).rename(self.at("aside"))
             self.at(b).rename(self.at(a))
             self.at("aside").rename(self.at(b))
 
-    def copy(self, which: int, new: str) -> None:
+    async def rotate(self) -> None:
+        for one in range(len(self.world.contents()) - 1):
+            await self.swap(one, one + 1)
+
+    async def copy(self, which: int, new: str) -> None:
         old = self.file(which)
         if old and old != new:
             self.at(new).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.at(old), self.at(new))
 
-    def touch(self, which: int) -> None:
+    async def touch(self, which: int) -> None:
         if path := self.file(which):
             os.utime(self.at(path))
 
-    def delete(self, which: int) -> None:
+    async def delete(self, which: int) -> None:
         if path := self.file(which):
             self.at(path).unlink()
 
-    def change_case(self, which: int) -> None:
+    async def change_case(self, which: int) -> None:
         if path := self.file(which):
             head, _, name = path.rpartition("/")
-            self.rename(which, f"{head}/{name.swapcase()}".lstrip("/").replace(".BMP", ".bmp"))
+            await self.rename(which, f"{head}/{name.swapcase()}".lstrip("/").replace(".BMP", ".bmp"))
 
-    def rename_folder(self, old: str, new: str) -> None:
+    async def rename_folder(self, old: str, new: str) -> None:
         if self.at(old).is_dir() and not self.at(new).exists() and not new.startswith(f"{old}/"):
             self.at(new).parent.mkdir(parents=True, exist_ok=True)
             self.at(old).rename(self.at(new))
+
+    async def remove_by_api(self, which: int) -> None:
+        if key := await self._remove(which):
+            own = self.expectation.own(await self.world.rows()).values()
+            alone = sha256(key[1]) not in {row.sha256 for row in own}
+            self.expectation.remove(*key, alone=alone)
+
+    async def add_by_api(self, what: tuple[str, int]) -> None:
+        key, number = what
+        rows = await self.world.rows()
+        answer = await self._ask("post", "/api/images", key=key, content=CONTENTS[number])
+        known = sha256(CONTENTS[number]) in {row.sha256 for row in rows.values()}
+        # What a killed run has left under the key may be in the way for an hour.
+        assert answer in ({200} if known else {409} if key in rows else {201, 409})
+        if answer == 201:
+            self.expectation.add(key, CONTENTS[number])
+
+    async def _remove(self, which: int) -> tuple[str, bytes] | None:
+        """Remove an image; return its key and content, or None if there was none."""
+        rows = await self.world.rows()
+        if not rows:
+            return None
+        key = sorted(rows)[which % len(rows)]
+        answer = await self._ask("delete", f"/api/images/{rows[key].id}")
+        assert answer in {204, 404}
+        return (key, self._content(rows[key].sha256)) if answer == 204 else None
+
+    async def _ask(self, method: str, route: str, content: bytes | None = None, **parameters: str) -> int:
+        answer = await asyncio.to_thread(
+            self.place.server.http.request,
+            method,
+            route,
+            params={"bucket": self.world.collection.bucket, **parameters},
+            content=content,
+            headers=BEARER,
+        )
+        return int(answer.status_code)
+
+    @staticmethod
+    def _content(digest: bytes) -> bytes:
+        return next(content for content in CONTENTS if sha256(content) == digest)
 
     # --- runs ---
 
     async def clean(self) -> None:
         """All agree afterwards, and nothing was done that was not needed."""
-        world = self.world
+        world, expectation = self.world, self.expectation
         contents = world.contents()
         before, doubtful = await world.rows(), await self._doubtful()
         world.store.clear()
         world.paid.clear()
-        counts = await world.sync(deletion=DELETE_ANY)
-        assert counts["failed"] == 0
-        if contents:
-            assert world.withheld == ""
-            await world.check(contents)
-        else:
-            assert (await world.rows()).keys() == before.keys()
-        trusted = {key: row for key, row in before.items() if key not in doubtful}
+        counts = await world.sync(deletion=DELETE_ANY, derivatives=self.derivatives)
+        rows = await world.rows()
+        if not contents:
+            assert rows.keys() == before.keys()
+            return
+        assert world.withheld == ""
+        assert counts["failed"] in expectation.refused(contents)
+        await world.check(expectation.settle(contents, rows))
+        await self._check_derivatives()
         known = {row.sha256 for row in before.values() if row.vector is not None} - set(doubtful.values())
         assert all(times == 1 and paid not in known for paid, times in world.paid.items())
+        trusted = {key: row for key, row in expectation.own(before).items() if key not in doubtful}
         there = Counter(row.sha256 for row in trusted.values())
-        needed = Counter(sha256(each) for each in contents.values())
+        needed = Counter(sha256(each) for each in expectation.shown.values())
         uploads = Counter(sha256(contents[key]) for key in world.store.uploads())
         assert uploads <= needed - there
         ids = {row.id: row.sha256 for row in trusted.values()}
-        kept = Counter(row.sha256 for row in (await world.rows()).values() if ids.get(row.id) == row.sha256)
-        if contents:
-            assert kept == needed & there, "an image that is still there has lost its row"
+        kept = Counter(row.sha256 for row in expectation.own(rows).values() if ids.get(row.id) == row.sha256)
+        assert kept == needed & there, "an image that is still there has lost its row"
 
     clean_again = clean  # it comes twice as often
 
-    async def killed(self, after: int, deletion: Any) -> None:
-        world, life = self.world, Life(after)
-        uploader = world.uploader(deletion=deletion)
+    async def killed(self, lives: list[int], deletion: Any) -> None:
+        for steps in lives:
+            await self._live(Life(steps), deletion)
+            self.expectation.look(self.world.contents(), await self.world.rows())
+
+    async def disturbed(self, after: int, which: int, then_killed_in: int | None, deletion: Any) -> None:
+        """Somebody removes an image in the middle, and the process may be killed thereafter."""
+        removed = None
+
+        async def remove() -> None:
+            nonlocal removed
+            own = self.expectation.own(await self.world.rows()).values()
+            removed = await self._remove(which)
+            life.ends_in = then_killed_in
+            if removed:
+                # What other files with this content become depends on what was first.
+                alone = [row.sha256 for row in own].count(sha256(removed[1])) == 1
+                alone &= list(self.world.contents().values()).count(removed[1]) <= 1
+                self.expectation.remove(*removed, alone=alone)
+
+        life = Life(disturbed_in=after, meanwhile=remove)
+        await self._live(life, deletion)
+        await life.settle()
+        event("disturbed" if removed else "not disturbed")
+        self.expectation.look(self.world.contents(), await self.world.rows())
+
+    async def _live(self, life: Life, deletion: Any) -> None:
+        world = self.world
+        store = self.place.store(world.collection.bucket)
+        await store.prepare()
+        uploader = world.uploader(deletion=deletion, derivatives=self.derivatives)
         uploader._database = MortalDatabase(world.database, life)  # type: ignore[assignment]
-        uploader._store = MortalStore(world.store, life)
-        try:
-            await uploader.run()
-            event("ran to its end")
-        except BaseException as exc:
-            if not _only(exc, Killed):
-                raise
-            event("was killed")
+        uploader._store = MortalStore(store, life)
+        with mortal_disk(self.place.buckets, life) if self.place.buckets else nullcontext():
+            try:
+                await uploader.run()
+                event("ran to its end")
+            except BaseException as exc:
+                if not _only(exc, Killed):
+                    raise
+                event("was killed")
+            finally:
+                await store.close()  # its threads would have ended with the process
 
         async def end_turn(conn: Connection) -> None:
             # This process goes on; the lock of one that really was killed says so. See tests/e2e/test_folders.py.
@@ -250,7 +321,7 @@ class History:
         await world.database.run(end_turn)
 
     async def with_faults(self, seed: int, deletion: Any) -> None:
-        if self.proxy is None:
+        if self.place.proxy is None:
             return
         rng = random.Random(seed)
         rate = rng.choice([0.05, 0.3, 0.8])
@@ -266,8 +337,8 @@ class History:
         def rule(request: Request) -> Fault | None:
             return rng.choice(faults) if rng.random() < rate else None
 
-        self.proxy.rule = rule
-        uploader = self.world.uploader(deletion=deletion, patience=0)
+        self.place.proxy.rule = rule
+        uploader = self.world.uploader(deletion=deletion, derivatives=self.derivatives, patience=0)
         try:
             await uploader.run()
             event("outlived faults")
@@ -276,24 +347,42 @@ class History:
                 raise
             event("was ended by faults")
         finally:
-            self.proxy.rule = lambda request: None
+            self.place.proxy.rule = lambda request: None
+        self.expectation.look(self.world.contents(), await self.world.rows())
 
     async def with_a_folder_that_cannot_be_listed(self, folder: str, deletion: Any) -> None:
         before = await self.world.rows()
         with unlistable(self.at(folder)):
-            counts = await self.world.sync(deletion=deletion)
+            counts = await self._sync(deletion=deletion)
         if self.at(folder).is_dir():
-            assert counts["failed"] == 1
+            assert counts["failed"] >= 1
             assert counts["deleted"] == 0
             # Under another name, if it was moved from there.
             unseen = {(row.id, row.sha256) for key, row in before.items() if key.startswith(f"{folder}/")}
             assert unseen <= {(row.id, row.sha256) for row in (await self.world.rows()).values()}
 
+    async def with_its_disk_away(self, deletion: Any) -> None:
+        before = await self.world.rows()
+        folder = self.world.folder
+        aside = folder.rename(folder.with_name(f"{folder.name} elsewhere"))
+        folder.mkdir()
+        await self.world.sync(deletion=deletion, derivatives=self.derivatives)
+        folder.rmdir()
+        aside.rename(folder)
+        assert {(key, row.id) for key, row in (await self.world.rows()).items()} == {
+            (key, row.id) for key, row in before.items()
+        }
+
     async def of_a_part(self, path: str, deletion: Any) -> None:
-        await self.world.sync([path], deletion=deletion)
+        await self._sync([path], deletion=deletion)
 
     async def without_delete(self) -> None:
-        await self.world.sync()
+        await self._sync()
+
+    async def _sync(self, paths: list[str] | None = None, **more: Any) -> Counter[str]:
+        counts = await self.world.sync(paths, derivatives=self.derivatives, **more)
+        self.expectation.look(self.world.contents(), await self.world.rows())
+        return counts
 
     async def _doubtful(self) -> dict[str, bytes]:
         """What an upload was about to be stored under, or was to go, when a run ended: key and content."""
@@ -305,14 +394,25 @@ class History:
 
         return await self.world.database.run(read)
 
+    async def _check_derivatives(self) -> None:
+        """The bucket holds thumbnails and previews of what is there, and no others."""
+
+        async def read(conn: Connection) -> list[Any]:
+            cur = await conn.execute(f"SELECT sha256 FROM {self.world.collection.base}_images WHERE derivatives")
+            return await cur.fetchall()
+
+        contents = await self.world.database.run(read)
+        expected = {key for (content,) in contents for key in (thumbnail_key(content), preview_key(content))}
+        assert {stored.key async for stored in self.world.store.list(RESERVED_PREFIX)} == expected
+
     async def play(self, contents: list[int], steps: list[Any]) -> None:
         for path, number in zip(PATHS, contents, strict=True):
             if number:
-                self.world.write(path, number)
+                self.write(path, number)
         await self.clean()
         for changes, (run, arguments) in [*steps, ([("add", ("b.bmp", 0))], ("clean", ()))]:
             for change, operands in changes:
-                getattr(self, change)(*operands)
+                await getattr(self, change)(*operands)
             await getattr(self, run)(*arguments)
         await self.clean()
 
@@ -325,22 +425,23 @@ def _only(exc: BaseException, kind: type[BaseException]) -> bool:
 
 
 @asynccontextmanager
-async def world_of(database_url: str, folder: Path, store: Callable[[str], ObjectStore]) -> AsyncIterator[World]:
+async def world_in(place: Place, folder: Path) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
-        database = Database(database_url, max_connections=6, patience=5)
+        database = Database(place.database_url, max_connections=6, patience=5)
         await database.open()
         stack.push_async_callback(database.close)
-        world = await World.make(stack, folder, database, store(f"b{uuid4().hex[:12]}"))
+        world = await World.make(stack, folder, database, place.store(f"b{uuid4().hex[:12]}"))
         yield world
         await database.run(lambda conn: collections.drop(conn, world.collection))
 
 
-def play(database_url: str, folder: Path, store: Callable[[str], ObjectStore], proxy: Any, history: Any) -> None:
+def play(place: Place, folder: Path, history: Any) -> None:
     note(repr(history))
+    derivatives, contents, steps = history
 
     async def run() -> None:
-        async with world_of(database_url, folder, store) as world:
-            await History(world, proxy).play(*history)
+        async with world_in(place, folder) as world:
+            await History(world, place, derivatives).play(contents, steps)
 
     try:
         asyncio.run(run())
@@ -356,35 +457,50 @@ SETTINGS = settings(
     # A history takes seconds, and shrinking one takes hundreds of them: that is for a long run.
     phases=tuple(Phase) if HISTORIES > 100 else (Phase.explicit, Phase.reuse, Phase.generate),
 )
+any_history = given(history=st.tuples(st.booleans(), beginnings, histories))
 
 
-@pytest.mark.timeout(3600 if HISTORIES > 100 else 300)
+@pytest.fixture
+def environment(tmp_path: Path, shared_folder: Path, database_url: str) -> dict[str, str]:
+    token = {"API_TOKEN": BEARER["Authorization"].removeprefix("Bearer ")}
+    return make_environment(make_home(tmp_path / "home", shared_folder), database_url) | token
+
+
+@pytest.fixture
+def folders(environment: dict[str, str], tmp_path: Path) -> Iterator[Place]:
+    buckets = Path(environment["IMAGE_BROWSER_HOME"], "buckets")
+    with serving(environment, tmp_path / "server.log") as server:
+        yield Place(environment["DATABASE_URL"], server, lambda bucket: FolderStore(buckets, bucket), buckets)
+
+
+@pytest.fixture
+def s3(environment: dict[str, str], tmp_path: Path) -> Iterator[Place]:
+    with S3Server() as moto, FaultyProxy(moto.url) as proxy:
+
+        def store(bucket: str) -> ObjectStore:
+            moto.make_bucket(bucket)
+            return S3Store(**s3_arguments(proxy.url, bucket, patience=0.3, timeout=2.0, concurrency=8))
+
+        cloud = {
+            "S3_ENDPOINT_URL": proxy.url,
+            "R2_ACCESS_KEY_ID": ACCESS_KEY_ID,
+            "R2_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+        }
+        with serving(environment | cloud, tmp_path / "server.log") as server:
+            yield Place(environment["DATABASE_URL"], server, store, proxy=proxy)
+
+
+@pytest.mark.timeout(7200 if HISTORIES > 100 else 300)
 @SETTINGS
-@given(history=st.tuples(beginnings, histories))
-def test_a_folder_store_agrees_with_the_folder_after_any_history(
-    database_url: str, tmp_path: Path, history: Any
-) -> None:
-    buckets = tmp_path / "buckets"
-    play(database_url, tmp_path / uuid4().hex, lambda bucket: FolderStore(buckets, bucket), None, history)
+@any_history
+def test_a_folder_store_agrees_with_the_folder_after_any_history(folders: Place, tmp_path: Path, history: Any) -> None:
+    play(folders, tmp_path / uuid4().hex, history)
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[tuple[S3Server, FaultyProxy]]:
-    with S3Server() as server, FaultyProxy(server.url) as proxy:
-        yield server, proxy
-
-
-@pytest.mark.timeout(3600 if HISTORIES > 100 else 300)
+@pytest.mark.timeout(7200 if HISTORIES > 100 else 300)
 @SETTINGS
-@given(history=st.tuples(beginnings, histories))
-def test_s3_agrees_with_the_folder_after_any_history(
-    database_url: str, tmp_path: Path, s3: tuple[S3Server, FaultyProxy], history: Any
-) -> None:
-    server, proxy = s3
-    proxy.clear()
-
-    def store(bucket: str) -> ObjectStore:
-        server.make_bucket(bucket)
-        return S3Store(**s3_arguments(proxy.url, bucket, patience=0.3, timeout=2.0, concurrency=8))
-
-    play(database_url, tmp_path / uuid4().hex, store, proxy, history)
+@any_history
+def test_s3_agrees_with_the_folder_after_any_history(s3: Place, tmp_path: Path, history: Any) -> None:
+    assert s3.proxy is not None
+    s3.proxy.clear()
+    play(s3, tmp_path / uuid4().hex, history)
