@@ -13,15 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from uuid import uuid4
+from uuid import UUID
 
 from shared.db.pool import Connection, Database
 from shared.derivatives import preview_key
 from shared.embedders import Embedder, ImageInput, Vector
-from shared.errors import ImageRefused, ObjectMissing, Reason, ServiceError
+from shared.errors import ImageRefused, ObjectLocked, ObjectMissing, Reason, ServiceError
 from shared.model import Collection, Job
 from shared.sql import queue, reembed, stats
 from shared.stores import ObjectStore
+from syncer.holders import forget, has_ended, holder
 from syncer.outage import Outages
 from syncer.progress import Progress
 
@@ -95,19 +96,20 @@ class Embedding:
         switched to another model. However it ends, killed processes aside, the images in hand are given back.
         """
         jobs: asyncio.Queue[Job | None] = asyncio.Queue()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                renewing = tasks.create_task(self._renew())
-                for _ in range(self._workers):
-                    tasks.create_task(self._work(jobs))
-                await self._feed(jobs)
-                for _ in range(self._workers):
-                    await jobs.put(None)
-                renewing.cancel()
-        finally:
-            await self._give_back()
+        with holder() as lease:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    renewing = tasks.create_task(self._renew())
+                    for _ in range(self._workers):
+                        tasks.create_task(self._work(jobs))
+                    await self._feed(jobs, lease)
+                    for _ in range(self._workers):
+                        await jobs.put(None)
+                    renewing.cancel()
+            finally:
+                await self._give_back(lease)
 
-    async def _feed(self, jobs: asyncio.Queue[Job | None]) -> None:
+    async def _feed(self, jobs: asyncio.Queue[Job | None], lease: UUID) -> None:
         """Claim what is due, a little more than the workers have in hand, until there is nothing to wait for."""
         # Claims stay small: what this process holds, another one cannot do.
         in_hand = self._workers * self._batch
@@ -115,26 +117,37 @@ class Embedding:
             self._changed.clear()
             complete = self._complete
             if len(self._held) <= in_hand:
-                claimed = await self._claim(min(MAX_CLAIM, 2 * in_hand))
+                claimed = await self._claim(lease, min(MAX_CLAIM, 2 * in_hand))
                 for job in claimed:
                     self._held[job.id] = job
                     jobs.put_nowait(job)
                 if claimed:
                     continue
-                if not self._held:
-                    wait = await self._database.run(
-                        partial(queue.seconds_until_due, collection=self._collection, model=self._model)
-                    )
-                    if wait is None and complete:
-                        return
+                if not self._held and not await self._others_work() and complete:
+                    return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), timeout=1.0)
 
-    async def _claim(self, limit: int) -> list[Job]:
+    async def _others_work(self) -> bool:
+        """Whether images are pending that others hold, or that wait for their next try.
+
+        What those held that have ended is due from now on.
+        """
+        ask = partial(queue.leases, collection=self._collection, model=self._model)
+        if ended := [lease for lease in await self._database.run(ask) if has_ended(lease)]:
+            await self._release(ended)
+            for lease in ended:
+                forget(lease)
+        return await self._database.run(partial(queue.is_pending, collection=self._collection, model=self._model))
+
+    async def _release(self, leases: Sequence[UUID]) -> None:
+        await self._database.run(partial(queue.release, collection=self._collection, model=self._model, leases=leases))
+
+    async def _claim(self, lease: UUID, limit: int) -> list[Job]:
         async def claim(conn: Connection) -> list[Job]:
             await reembed.check_model(conn, self._collection)
             return await queue.claim(
-                conn, self._collection, self._model, lease=uuid4(), limit=limit, duration=self._policy.lease
+                conn, self._collection, self._model, lease=lease, limit=limit, duration=self._policy.lease
             )
 
         return await self._database.run(claim)
@@ -185,6 +198,8 @@ class Embedding:
             return ImageInput(data=await self._store.get(job.key))
         except ObjectMissing:
             return ImageRefused(Reason.OBJECT_MISSING, f"the bucket holds no object {job.key!r}", final=False)
+        except ObjectLocked as exc:
+            return ImageRefused(Reason.UNREADABLE, str(exc), final=False)
         except ImageRefused as refusal:
             return refusal
 
@@ -236,13 +251,12 @@ class Embedding:
                     )
                 )
 
-    async def _give_back(self) -> None:
+    async def _give_back(self, lease: UUID) -> None:
         """Release what is held, so that nobody has to wait for the leases' end; if that fails, they end anyway."""
         if not self._held:
             return
-        release = partial(queue.release, collection=self._collection, model=self._model, jobs=list(self._held.values()))
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT):
-                await self._database.run(release)
+                await self._release([lease])
         except (TimeoutError, ServiceError) as exc:
             log.warning("%d images could not be given back and stay reserved for a while: %s", len(self._held), exc)

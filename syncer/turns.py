@@ -1,26 +1,22 @@
 """One syncer at a time brings a folder over; one more waits for its turn.
 
 The turn is a lease in the database, which poolers in transaction mode leave alone and other machines see. It ends half
-a minute after its holder gave the last sign of life. On one machine nobody waits for that: each holder keeps a file
-locked, and the kernel gives the lock free when the process ends, however it ends.
+a minute after its holder gave the last sign of life, and on one machine when the holder's process ends.
 """
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from shared.db.pool import Database
 from shared.errors import ServiceError
 from shared.sql import leases
+from syncer.holders import forget, has_ended, holder
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +31,12 @@ async def turn(database: Database, source: int, *, patient: bool) -> AsyncIterat
     Waits while another process has it. False, at once, when a further one waits already and we are not *patient*: what
     we would bring over, that one will.
     """
-    holder = uuid4()
-    with _sign_of_life(holder):
+    with holder() as ours:
         try:
-            if not await _wait(database, source, holder, patient=patient):
+            if not await _wait(database, source, ours, patient=patient):
                 yield False
                 return
-            renewing = asyncio.create_task(_renew(database, source, holder))
+            renewing = asyncio.create_task(_renew(database, source, ours))
             try:
                 yield True
             finally:
@@ -50,71 +45,35 @@ async def turn(database: Database, source: int, *, patient: bool) -> AsyncIterat
             with contextlib.suppress(ServiceError, TimeoutError):  # then the lease ends by itself
                 async with asyncio.timeout(5):
                     both = [leases.AT_WORK, leases.NEXT]
-                    await database.run(partial(leases.release, source=source, holder=holder, turns=both))
+                    await database.run(partial(leases.release, source=source, holder=ours, turns=both))
 
 
-async def _wait(database: Database, source: int, holder: UUID, *, patient: bool) -> bool:
+async def _wait(database: Database, source: int, ours: UUID, *, patient: bool) -> bool:
     waited = False
-    while not await _take(database, source, leases.AT_WORK, holder):
-        waited = await _take(database, source, leases.NEXT, holder)
+    while not await _take(database, source, leases.AT_WORK, ours):
+        waited = await _take(database, source, leases.NEXT, ours)
         if not waited and not patient:
             return False
         await asyncio.sleep(_POLL)
     if waited:
-        await database.run(partial(leases.release, source=source, holder=holder, turns=[leases.NEXT]))
+        await database.run(partial(leases.release, source=source, holder=ours, turns=[leases.NEXT]))
     return True
 
 
-async def _take(database: Database, source: int, number: int, holder: UUID) -> bool:
-    take = partial(leases.take, source=source, turn=number, holder=holder, duration=LEASE)
+async def _take(database: Database, source: int, number: int, ours: UUID) -> bool:
+    take = partial(leases.take, source=source, turn=number, holder=ours, duration=LEASE)
     has_it = await database.run(take)
-    if has_it != holder and _ended(has_it):
-        has_it = await database.run(partial(take, ended=[has_it]))
-    return has_it == holder
+    if has_it != ours and has_ended(has_it):
+        ended, has_it = has_it, await database.run(partial(take, ended=[has_it]))
+        forget(ended)
+    return has_it == ours
 
 
-async def _renew(database: Database, source: int, holder: UUID) -> None:
+async def _renew(database: Database, source: int, ours: UUID) -> None:
     while True:
         await asyncio.sleep(LEASE.total_seconds() / 3)
         try:
             # Whoever took the turn meanwhile does the same work: what both do is checked image by image.
-            await _take(database, source, leases.AT_WORK, holder)
+            await _take(database, source, leases.AT_WORK, ours)
         except ServiceError as exc:
             log.info("the turn could not be renewed: %s", exc)
-
-
-def _lock_file(holder: UUID) -> Path:
-    return Path(tempfile.gettempdir(), f"image-browser-{holder}.lock")
-
-
-@contextmanager
-def _sign_of_life(holder: UUID) -> Iterator[None]:
-    path = _lock_file(holder)
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError:  # no place for it: then all wait for the lease's end
-        yield
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(fd)
-
-
-def _ended(holder: UUID) -> bool:
-    """Whether that process is known to have ended; False also where it runs on another machine."""
-    try:
-        fd = os.open(_lock_file(holder), os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    else:
-        _lock_file(holder).unlink(missing_ok=True)
-        return True
-    finally:
-        os.close(fd)

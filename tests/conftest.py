@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -122,8 +123,12 @@ class Syncer:
 
     def __call__(self, *arguments: str | Path, timeout: float = 120, **environment: str) -> Command:
         """Run it to its end."""
-        process = self.start(*arguments, **environment)
-        stdout, stderr = process.communicate(timeout=timeout)
+        with self.start(*arguments, **environment) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
         return Command(process.returncode, stdout, stderr)
 
     def start(self, *arguments: str | Path, **environment: str) -> "subprocess.Popen[str]":

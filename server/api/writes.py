@@ -216,7 +216,7 @@ async def _embed(app: Services, collection: Collection, embedder: Embedder, imag
         log.warning("image %d of %s waits for a syncer: %s", image.id, collection.bucket, exc)
         if job is not None:
             with suppress(DatabaseError):  # then the lease ends by itself
-                release = partial(queue.release, collection=collection, model=collection.model, jobs=[job])
+                release = partial(queue.release, collection=collection, model=collection.model, leases=[job.lease])
                 await app.database.run(release)
 
 

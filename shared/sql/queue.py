@@ -90,26 +90,42 @@ async def renew(
             """,
             collection,
         ),
-        {"duration": duration, "model": model} | _named(jobs),
+        {
+            "duration": duration,
+            "model": model,
+            "ids": [job.id for job in jobs],
+            "leases": list({job.lease for job in jobs}),
+        },
     )
 
 
-async def release(conn: AsyncConnection[Any], collection: Collection, model: str, jobs: Sequence[Job]) -> None:
-    """Give *jobs* back, due at once and with no attempt counted."""
+async def leases(conn: AsyncConnection[Any], collection: Collection, model: str) -> list[UUID]:
+    """Return the leases that pending images are held by."""
+    cur = await conn.execute(
+        for_collection(
+            """
+            SELECT DISTINCT lease FROM {queue}
+             WHERE model = %(model)s AND state = 'pending' AND due_at > now() AND lease IS NOT NULL
+            """,
+            collection,
+        ),
+        {"model": model},
+    )
+    return [lease for (lease,) in await cur.fetchall()]
+
+
+async def release(conn: AsyncConnection[Any], collection: Collection, model: str, leases: Sequence[UUID]) -> None:
+    """Give back what *leases* hold, due at once and with no attempt counted."""
     await conn.execute(
         for_collection(
             """
             UPDATE {queue} SET due_at = now(), lease = NULL
-             WHERE id = ANY(%(ids)s) AND model = %(model)s AND state = 'pending' AND lease = ANY(%(leases)s)
+             WHERE model = %(model)s AND state = 'pending' AND lease = ANY(%(leases)s)
             """,
             collection,
         ),
-        {"model": model} | _named(jobs),
+        {"model": model, "leases": list(leases)},
     )
-
-
-def _named(jobs: Sequence[Job]) -> dict[str, Any]:
-    return {"ids": [job.id for job in jobs], "leases": list({job.lease for job in jobs})}
 
 
 async def complete(
@@ -194,20 +210,13 @@ async def refuse(
     return cur.rowcount
 
 
-async def seconds_until_due(conn: AsyncConnection[Any], collection: Collection, model: str) -> float | None:
-    """Return in how many seconds the next pending image is due (0 or less: now); None when none is pending."""
+async def is_pending(conn: AsyncConnection[Any], collection: Collection, model: str) -> bool:
+    """Whether any image waits for its vector."""
     cur = await conn.execute(
-        for_collection(
-            """
-            SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8
-              FROM {queue} WHERE model = %(model)s AND state = 'pending'
-            """,
-            collection,
-        ),
+        for_collection("SELECT EXISTS (SELECT FROM {queue} WHERE model = %(model)s AND state = 'pending')", collection),
         {"model": model},
     )
-    row = await cur.fetchone()
-    return row[0] if row else None
+    return await cur.fetchone() == (True,)
 
 
 async def failures(conn: AsyncConnection[Any], collection: Collection, model: str) -> list[Failure]:

@@ -215,7 +215,7 @@ async def switch(conn: AsyncConnection[Any], collection: Collection, *, model: s
         return True
     if current is None or shadow is None or shadow.model != model or (shadow.state == "previous") != back:
         raise ModelChanged(f"{model!r} is not what {collection.bucket!r} could be switched to any more")
-    if not back and await queue.seconds_until_due(conn, collection, model) is not None:
+    if not back and await queue.is_pending(conn, collection, model):
         return False
     await conn.execute(for_collection("LOCK TABLE {embeddings}, {shadow} IN ACCESS EXCLUSIVE MODE", collection))
     await _exchange_names(conn, collection)

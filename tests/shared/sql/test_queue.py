@@ -100,7 +100,9 @@ async def test_a_renewed_lease_stays_and_a_released_one_is_due_at_once(work: Wor
     await work.database.run(renew)
     await asyncio.sleep(0.1)
     assert await work.claim() == []
-    await work.database.run(partial(queue.release, collection=work.collection, model=MODEL, jobs=[job]))
+    leases = await work.database.run(partial(queue.leases, collection=work.collection, model=MODEL))
+    assert leases == [job.lease]
+    await work.database.run(partial(queue.release, collection=work.collection, model=MODEL, leases=leases))
     (again,) = await work.claim()
     assert again.attempts == 0
 
