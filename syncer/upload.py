@@ -30,6 +30,10 @@ from syncer.turns import turn
 log = logging.getLogger(__name__)
 
 
+class _RemovedMeanwhile(Exception):
+    """The image of a content was removed through the API while a file with this content was brought over."""
+
+
 class Uploader:
     """Brings one folder over to one collection, each image committed by itself: a run can be stopped anywhere.
 
@@ -201,7 +205,11 @@ class Uploader:
         elif not content.taken and await self._move_here(file, content.copies, known):
             self._progress.moved()
         else:
-            await self._upload(file, known, sha256 if content.copies else None)
+            try:
+                await self._upload(file, known, sha256 if content.copies else None)
+            except _RemovedMeanwhile:
+                await self._database.run(partial(self._stays_removed, file, sha256))
+                self._progress.kept()
 
     async def _is_doubtful(self, known: KnownFile) -> bool:
         ask = partial(files.is_doubtful, collection=self._collection, key=known.path)
@@ -255,6 +263,8 @@ class Uploader:
         self._arrived()
 
     async def _record(self, file: LocalFile, sha256: bytes, conn: Connection, image_id: int) -> None:
+        if not self._first_sync and await files.is_removed(conn, self._collection, self._source, sha256):
+            raise _RemovedMeanwhile
         await files.record(
             conn,
             self._collection,

@@ -16,6 +16,11 @@ from shared.sql import for_collection, removal
 _OWN = """(i.origin = 'folder'
     AND NOT EXISTS (SELECT FROM {files} AS other WHERE other.image_id = i.id AND other.source_id <> %(source)s))"""
 
+# Of a content whose image was removed through the API, and of which the source holds no other image.
+_REMOVED = """(EXISTS (SELECT FROM {files} WHERE source_id = %(source)s AND sha256 = %(sha256)s AND removed)
+    AND NOT EXISTS (SELECT FROM {images} AS i JOIN {files} AS f ON f.image_id = i.id
+                     WHERE i.sha256 = %(sha256)s AND f.source_id = %(source)s))"""
+
 
 @dataclass(frozen=True)
 class Copy:
@@ -214,12 +219,10 @@ async def content(
         copies = await cur.fetchall()
     marks = await conn.execute(
         for_collection(
-            """
-            SELECT EXISTS (SELECT FROM {files} WHERE source_id = %(source)s AND sha256 = %(sha256)s AND removed)
-                   AND NOT EXISTS (SELECT FROM {images} AS i JOIN {files} AS f ON f.image_id = i.id
-                                    WHERE i.sha256 = %(sha256)s AND f.source_id = %(source)s),
-                   EXISTS (SELECT FROM {images} WHERE r2_key = %(path)s AND id IS DISTINCT FROM %(image)s)
-            """,
+            f"""
+            SELECT {_REMOVED},
+                   EXISTS (SELECT FROM {{images}} WHERE r2_key = %(path)s AND id IS DISTINCT FROM %(image)s)
+            """,  # noqa: S608 - a constant
             collection,
         ),
         parameters,
@@ -227,6 +230,15 @@ async def content(
     row = await marks.fetchone()
     assert row is not None
     return Content(copies, removed=row[0], taken=row[1])
+
+
+async def is_removed(conn: AsyncConnection[Any], collection: Collection, source: int, sha256: bytes) -> bool:
+    """Whether an image of that content was removed through the API, and the source holds no other."""
+    cur = await conn.execute(
+        for_collection(f"SELECT {_REMOVED}", collection),
+        {"source": source, "sha256": sha256},
+    )
+    return await cur.fetchone() == (True,)
 
 
 async def described(conn: AsyncConnection[Any], collection: Collection, sha256: bytes, key: str) -> NewImage | None:

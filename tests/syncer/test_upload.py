@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -281,6 +283,28 @@ async def test_a_removed_image_stays_away_also_when_its_file_is_met_after_what_h
     for _ in range(2):
         await world.sync(deletion=DELETE_ANY)
         await world.check({"a.bmp": picture(3), "b.bmp": picture(2)})
+
+
+@pytest.mark.parametrize(("change", "when"), [(shutil.move, "copy"), (shutil.copy, "put")])
+async def test_an_image_that_is_removed_while_it_is_moved_or_copied_does_not_come_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path, Path], object], when: str
+) -> None:
+    a = world.write("a.bmp", 1)
+    world.write("b.bmp", 2)
+    await world.sync()
+    change(a, world.folder / "c.bmp")
+    removed, original = (await world.rows())["a.bmp"].id, getattr(world.store, when)
+
+    async def removing(*arguments: Any, **more: Any) -> None:
+        await remove(world.database, world.store, world.collection, [removed], tombstone=True)
+        await original(*arguments, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, when, removing)
+        await world.sync(deletion=DELETE_ANY)
+    for _ in range(2):
+        await world.check({"b.bmp": picture(2)})
+        await world.sync(deletion=DELETE_ANY)
 
 
 async def test_images_that_were_put_aside_when_a_run_was_cut_off_wait_for_a_disk_that_is_away(
