@@ -12,6 +12,7 @@ from server.problems import Problem
 from server.query import Query, Term
 from server.ranking import Search
 from server.services import Services
+from shared.db.pool import Connection
 from shared.model import Collection, Filters, Image
 from shared.sql import images
 from shared.sql.filters import EVERYTHING
@@ -36,12 +37,16 @@ async def recent(
     scope = f"recent {collection.bucket} {filters}"
     position = cursors.read(scope, cursor)
     before = (datetime.fromisoformat(position[0]), int(position[1])) if position else None
-    read = partial(images.recent, collection=collection, filters=filters, limit=limit + 1, before=before)
-    found = await app.database.read(read)
-    page = found[:limit]
-    following = cursors.write(scope, [page[-1].created_at.isoformat(), page[-1].id]) if len(found) > limit else None
+
+    async def find(conn: Connection) -> tuple[list[Image], Any]:
+        found = await images.recent(conn, collection, filters, limit=limit + 1, before=before)
+        page = found[:limit]
+        return page, [page[-1].created_at.isoformat(), page[-1].id] if len(found) > limit else None
+
+    page, following = await app.kept.read(("recent", collection, filters, limit, before), find)
     store = app.store(collection.bucket)
-    return Page([presenting.image(each, store) for each in page], following)
+    next_cursor = cursors.write(scope, following) if following else None
+    return Page([presenting.image(each, store) for each in page], next_cursor)
 
 
 async def similar_query(app: Services, collection: Collection, image: Image) -> Query | None:
@@ -77,7 +82,7 @@ async def ranked(
     threshold = await relevance.threshold(app, collection, query)
     embedded = await app.known.embedded(collection)
     sought = Search(collection, query, filters, threshold, strict, embedded)
-    hits, following = await sought.page(app.database, cursors.read(scope, cursor), cursor, limit=limit)
+    hits, following = await sought.page(app.kept, cursors.read(scope, cursor), cursor, limit=limit)
     store = app.store(collection.bucket)
     next_cursor = cursors.write(scope, following) if following else None
     return Page([presenting.hit(hit, store, threshold) for hit in hits], next_cursor)

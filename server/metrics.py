@@ -41,6 +41,11 @@ model_seconds = Histogram("image_browser_model_call_seconds", "Time of such a ca
 query_vectors = Counter(
     "image_browser_query_vectors", "Query vectors asked for, by where they were found.", ["found_in"]
 )
+pages = Counter(
+    "image_browser_pages",
+    "Pages of lists asked for: kept from before, as nothing was written since, or looked for.",
+    ["outcome"],
+)
 listeners = Gauge(
     "image_browser_stats_listeners", "Clients that follow a collection's figures.", multiprocess_mode="livesum"
 )

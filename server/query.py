@@ -20,7 +20,7 @@ import hashlib
 import re
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -112,6 +112,11 @@ class Query:
     words: str | None = None
     leave_out: frozenset[int] = frozenset()
     mixture: Mixture = Mixture(words=1.0)
+
+    @property
+    def identity(self) -> tuple[Hashable, ...]:
+        """All that a ranking depends on."""
+        return self.vector.tobytes(), self.words, self.leave_out
 
 
 def summed(parts: Sequence[tuple[float, Vector]]) -> tuple[Vector, float] | None:

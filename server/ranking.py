@@ -10,16 +10,17 @@ many do, the index ranks the nearest of them. How it goes on is up to the cursor
 - ``walk``, behind a position of a kept ranking.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from server.kept import KeptPages
 from server.problems import Problem
 from server.query import Query
-from shared.db.pool import Connection, Database
+from shared.db.pool import Connection
 from shared.model import Collection, Filters, Hit, Named, Ranking
 from shared.sql import keywords, reembed, search
 from shared.sql.filters import EVERYTHING
@@ -56,21 +57,26 @@ class Search:
     embedded: int
 
     async def page(
-        self, database: Database, position: Position | None, cursor: str | None, *, limit: int
+        self, kept: KeptPages, position: Position | None, cursor: str | None, *, limit: int
     ) -> tuple[list[Hit], Position | None]:
         """Return the *limit* hits from *position* on, which *cursor* holds, and the position behind them, if any."""
         match position:
             case None:
-                return await database.read(lambda conn: self._first(conn, limit))
+                return await kept.read(self._asked(limit, None), lambda conn: self._first(conn, limit))
             case ["exact", distance, image_id]:
                 after = (float(distance), int(image_id))
-                return await database.read(lambda conn: self._compared(conn, limit, after))
+                asked = self._asked(limit, after)
+                return await kept.read(asked, lambda conn: self._compared(conn, limit, after))
             case ["shown", ids]:
                 walk = uuid5(NAMESPACE_URL, cursor or "")
-                return await database.run(lambda conn: self._rest(conn, limit, walk, ids))
+                return await kept.database.run(lambda conn: self._rest(conn, limit, walk, ids))
             case ["walk", walk, last]:
-                return await database.run(lambda conn: self._kept(conn, limit, UUID(walk), last))
+                return await kept.database.run(lambda conn: self._kept(conn, limit, UUID(walk), last))
         raise Problem(400, "cursor is from another version of Image Browser: search again")
+
+    def _asked(self, limit: int, after: tuple[float, int] | None) -> Hashable:
+        """Return what a page depends on."""
+        return self.collection, self.query.identity, self.filters, self.threshold, self.strict, limit, after
 
     async def _first(self, conn: Connection, limit: int) -> tuple[list[Hit], Position | None]:
         few, named = await self._begin(conn)

@@ -14,6 +14,7 @@ from server.auth import NOBODY, Access
 from server.cursors import Cursors
 from server.facets import FacetCache
 from server.fetching import Fetcher
+from server.kept import KeptPages
 from server.known import KnownCollections
 from server.limits import PaidQueries
 from server.problems import Problem
@@ -48,6 +49,7 @@ class Services:
     feed: StatsFeed
     fetcher: Fetcher
     known: KnownCollections
+    kept: KeptPages
     access: Access = NOBODY
     pictures_at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PICTURES_AT_ONCE))
     chances: Chances = field(default_factory=Chances)
@@ -172,7 +174,15 @@ async def opened(settings: ServerSettings, fetcher: Fetcher) -> AsyncIterator[Se
                 replicas=[url.get_secret_value() for url in settings.database_read_urls],
             )
         )
-        made = Services(settings, database, Decoder(), StatsFeed(database), fetcher, KnownCollections(database))
+        made = Services(
+            settings,
+            database,
+            Decoder(),
+            StatsFeed(database),
+            fetcher,
+            KnownCollections(database),
+            KeptPages(database),
+        )
         stack.push_async_callback(made.close)
         stack.push_async_callback(made.feed.close)
         watching = asyncio.create_task(metrics.watch_pools(database))

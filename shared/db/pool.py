@@ -249,6 +249,11 @@ class Database:
             self._waiting(f"waiting for PostgreSQL: {first_line(error)}")
 
 
+def is_one_session(conn: Connection) -> bool:
+    """Whether all statements on the connection surely reach one session of one server, as no pooler stands between."""
+    return conn.prepare_threshold is not None
+
+
 def first_line(error: BaseException | None) -> str:
     """Return the first line of an error's text, which is all of it that fits into a sentence."""
     lines = str(error).strip().splitlines()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from server import ranking
+from server.kept import KeptPages
 from server.problems import Problem
 from server.query import Query
 from server.ranking import Search
@@ -161,7 +162,7 @@ async def walk(
     while True:
         # What stands in a cursor has been through JSON.
         cursor = json.dumps(position)
-        hits, position = await sought.page(database, json.loads(cursor), cursor, limit=limit)
+        hits, position = await sought.page(KeptPages(database), json.loads(cursor), cursor, limit=limit)
         pages.append(hits)
         if position is None:
             return pages
@@ -396,11 +397,11 @@ async def test_a_first_page_can_be_continued_on_any_server_and_again(
     filled = fill(database_url, collection, 300, seed=8)
     monkeypatch.setattr(ranking, "EXACT_UP_TO", 0)
     sought = a_search(collection, filled, Query(a_query(1), "q"))
-    _, shown = await sought.page(database, None, None, limit=10)
-    second = await sought.page(database, shown, "cursor", limit=10)
-    assert await sought.page(database, shown, "cursor", limit=10) == second
+    _, shown = await sought.page(KeptPages(database), None, None, limit=10)
+    second = await sought.page(KeptPages(database), shown, "cursor", limit=10)
+    assert await sought.page(KeptPages(database), shown, "cursor", limit=10) == second
     with psycopg.connect(database_url) as conn:
         assert conn.execute("SELECT count(*) FROM walks").fetchone() == (1,)
         conn.execute("DELETE FROM walks")
     with pytest.raises(Problem, match="search again"):
-        await sought.page(database, second[1], "another", limit=10)
+        await sought.page(KeptPages(database), second[1], "another", limit=10)
