@@ -1,7 +1,7 @@
 """What people expect of a folder's images when they remove some through the API, and add others."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 
 from tests.syncer.folders import Row, sha256
@@ -17,10 +17,12 @@ class Expectation:
     with this content is shown is left open, as nobody can tell a copy of the one from the other, renamed. Once no file
     has the content any more, it is forgotten.
 
-    An image that was added through the API is not touched by any sync. A file that has its key is refused.
+    No sync touches an image that was added through the API, nor what somebody else put into the bucket. A file that has
+    its key is refused.
     """
 
     added: dict[str, bytes] = field(default_factory=dict)
+    foreign: dict[str, bytes] = field(default_factory=dict)  # objects, not images
     # Files that were images when all was in order the last time, and ever since had the same content; and those whose
     # images were removed.
     shown: dict[str, bytes] = field(default_factory=dict)
@@ -43,11 +45,16 @@ class Expectation:
         if alone:
             self.buried.add(content)
 
-    def add(self, key: str, content: bytes) -> None:
-        """An image was added."""
-        self.added[key] = content
+    def add(self, key: str, content: bytes, *, as_image: bool) -> None:
+        """An image, or an object, was added."""
+        (self.added if as_image else self.foreign)[key] = content
         self.shown.pop(key, None)
         self.hidden.pop(key, None)
+
+    @property
+    def taken(self) -> Set[str]:
+        """The keys that no file gets."""
+        return self.added.keys() | self.foreign.keys()
 
     def look(self, contents: Mapping[str, bytes], rows: Mapping[str, Row]) -> None:
         """Look at the images after any run, which may have ended anywhere, on a folder with these *contents*."""
@@ -62,23 +69,23 @@ class Expectation:
                 del known[path]
 
     def settle(self, contents: Mapping[str, bytes], rows: Mapping[str, Row]) -> dict[str, bytes]:
-        """Look at the images after a run without any hindrance; return what the bucket is to hold."""
+        """Look at the images after a run without any hindrance; return which there are to be."""
         self.look(contents, rows)
-        mine = {path: content for path, content in contents.items() if path not in self.added}
+        mine = {path: content for path, content in contents.items() if path not in self.taken}
         shown = {path: content for path, content in mine.items() if path in rows}
         hidden = {path: content for path, content in mine.items() if path not in rows}
         assert self.shown.items() <= shown.items(), "a file has lost its image"
         assert self.hidden.items() <= hidden.items(), "a removed image has come back"
         assert set(hidden.values()) <= self.marked, "a file that nobody removed is no image"
-        unseen = {contents[path] for path in self.added if path in contents}  # nobody knows what they would be
+        unseen = {contents[path] for path in self.taken if path in contents}  # nobody knows what they would be
         self.marked = set(hidden.values()) | (self.marked & unseen)
         self.buried = (set(hidden.values()) | (self.buried & unseen)) - set(shown.values())
         self.shown, self.hidden = shown, hidden
         return shown | self.added
 
     def refused(self, contents: Mapping[str, bytes]) -> Collection[int]:
-        """Return how many files may be refused, as an image of the API has their key."""
-        under_taken_keys = [content for path, content in contents.items() if path in self.added]
+        """Return how many files may be refused, as something else has their key."""
+        under_taken_keys = [content for path, content in contents.items() if path in self.taken]
         certain = Counter(content in self.marked for content in under_taken_keys)[False]
         possible = Counter(content in self.buried for content in under_taken_keys)[False]
         return range(certain, possible + 1)

@@ -4,11 +4,12 @@ import asyncio
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 from uuid import uuid4
 
@@ -193,15 +194,18 @@ class World:
         keys = [stored.key async for stored in self.store.list() if not stored.key.startswith(RESERVED_PREFIX)]
         return {key: await self.store.get(key) for key in keys}
 
-    async def check(self, expected: dict[str, bytes]) -> None:
-        """Assert that table and bucket hold these contents, each with the vector of its content, and no trash."""
+    async def check(self, expected: dict[str, bytes], *, foreign: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        """Assert that table and bucket hold these contents, each with the vector of its content, and no trash.
+
+        *foreign* lies in the bucket beside them.
+        """
         rows = await self.rows()
         assert {key: row.sha256 for key, row in rows.items()} == {k: sha256(c) for k, c in expected.items()}
         for row in rows.values():
             assert row.vector is not None
             vector = [float(value) for value in row.vector.strip("[]").split(",")]
             assert vector == [value / 16 for value in row.sha256[:3]]
-        assert await self.objects() == expected
+        assert await self.objects() == expected | foreign
 
         async def trash(conn: Connection) -> list[Any]:
             return await (await conn.execute(f"SELECT * FROM {self.collection.base}_trash")).fetchall()
