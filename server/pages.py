@@ -43,12 +43,12 @@ async def gallery(request: Request) -> Response:
         "stream_url": None,
         "notice": None,
         "error": None,
+        "status": 200,
         "static": request.app.state.assets.address,
         "page_url": partial(page_url, query),
         "signed_in": COOKIE in request.cookies,
         "largest_picture": MAX_BYTES,
     }
-    status = 200
     try:
         context["collections"] = await summaries(app)
         if context["collections"]:
@@ -58,8 +58,8 @@ async def gallery(request: Request) -> Response:
         problem = problems.from_exception(exc)
         if problem.status == 500:
             raise
-        status, context["error"] = problem.status, problem.detail
-    return templates(request).TemplateResponse(request, "gallery.html", context, status_code=status)
+        context |= {"status": problem.status, "error": problem.detail}
+    return templates(request).TemplateResponse(request, "gallery.html", context, status_code=context["status"])
 
 
 async def _fill(context: dict[str, Any], app: Services, collection: Collection, request: Request) -> None:

@@ -40,14 +40,21 @@ HOSTILE_NAMES = [
 
 MANY = 150
 CAMERA = "Camera One"  # of every tenth picture
+EXPOSURE = {
+    ExifTags.Base.ExposureTime: 0.008,
+    ExifTags.Base.FNumber: 2.8,
+    ExifTags.Base.ISOSpeedRatings: 400,
+    ExifTags.Base.FocalLength: 35.0,
+}
 
-# Layout shifts that no key or click explains, and what the content policy refused, from the first moment on.
+# What moved, apart what no key or click explains, and what the content policy refused, from the first moment on.
 OBSERVERS = """
-window.shifts = []; window.violations = [];
+window.moves = []; window.shifts = []; window.violations = [];
 new PerformanceObserver((list) => {
   for (const entry of list.getEntries()) {
     const moved = entry.sources.map(({ node, previousRect: from, currentRect: to }) =>
       `${node?.id || node?.className || node?.nodeName} ${from.x},${from.y} -> ${to.x},${to.y}`);
+    window.moves.push(`${entry.value} ${moved}`);
     if (!entry.hadRecentInput) window.shifts.push(`${entry.value} ${moved}`);
   }
 }).observe({ type: "layout-shift", buffered: true });
@@ -100,6 +107,7 @@ def _picture(random: np.random.Generator, path: Path, camera: str = "") -> None:
     exif = Image.Exif()
     if camera:
         exif[ExifTags.Base.Model] = camera
+        exif.get_ifd(ExifTags.IFD.Exif).update(EXPOSURE)
     Image.fromarray(corners).resize(size, Image.Resampling.BICUBIC).save(path, quality=80, exif=exif)
 
 
@@ -159,10 +167,18 @@ class Tab:
     @property
     def shifts(self) -> list[str]:
         """What moved by itself, and how far."""
+        return self._moved("shifts")
+
+    @property
+    def moves(self) -> list[str]:
+        """What moved, be it right after a key or a click."""
+        return self._moved("moves")
+
+    def _moved(self, which: str) -> list[str]:
         # Two frames, so that the last one has been reported.
         self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        shifts: list[str] = self.page.evaluate("window.shifts")
-        return shifts
+        moved: list[str] = self.page.evaluate(f"window.{which}")
+        return moved
 
     def tiles(self) -> list[dict[str, float | str]]:
         """The tiles that have elements, in the order of the document."""

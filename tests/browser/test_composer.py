@@ -140,13 +140,17 @@ def test_words_with_a_sign_become_chips_that_the_keyboard_reaches(open_tab: Open
     names = tab.names()
 
     tab.page.keyboard.press("/")
-    tab.page.keyboard.press("Home")
-    tab.page.keyboard.press("ArrowLeft")
-    expect(tab.page.get_by_role("link", name="Remove at night")).to_be_focused()
-    tab.page.keyboard.press("Backspace")
+    tab.page.keyboard.press("End")
+    for _ in range(3):
+        tab.page.keyboard.press("ArrowRight")
+    expect(tab.page.get_by_role("link", name="More like at night: turn into less")).to_be_focused()
+    tab.page.keyboard.press("Delete")
     expect(tab.page.locator(".chip")).to_have_count(1)
     expect(tab.page.get_by_role("link", name="Remove people")).to_be_focused()
     tab.page.keyboard.press("ArrowLeft")
+    tab.page.keyboard.press("ArrowLeft")
+    expect(field).to_be_focused()
+    tab.page.keyboard.press("ArrowRight")
     tab.page.keyboard.press("Space")
     expect(tab.page.get_by_role("link", name="More like people: turn into less")).to_be_focused()
     assert terms(tab.page) == ["text:people"]
@@ -193,6 +197,40 @@ def test_a_picture_that_is_being_sent_can_be_held_back(open_tab: OpenTab, cat: P
     expect(tab.page.locator(".chip")).to_have_count(0)
     expect(tab.page.locator("#title")).to_have_text("Recent")
     assert held
+
+
+def test_the_last_chip_can_be_reached_from_an_empty_field(open_tab: OpenTab) -> None:
+    tab = open_tab("/?bucket=photos&term=text:night&term=-text:people")
+    ready(tab.page)
+    tab.page.keyboard.press("/")
+    tab.page.keyboard.press("Backspace")
+    expect(tab.page.get_by_role("link", name="Remove people")).to_be_focused()
+    tab.page.keyboard.press("Backspace")
+    expect(tab.page.locator(".chip")).to_have_count(1)
+    assert terms(tab.page) == ["text:night"]
+
+
+PHONE = {"width": 390, "height": 844, "is_mobile": True, "has_touch": True}
+
+
+@pytest.mark.parametrize("screen", [{}, PHONE], ids=["wide", "phone"])
+def test_neither_a_chip_nor_a_refusal_moves_anything(
+    open_tab: OpenTab, cat: Path, tmp_path: Path, screen: dict[str, int | bool]
+) -> None:
+    (tmp_path / "no.png").write_text("no picture")
+    tab = open_tab("/?bucket=photos&q=a+cat", complaints=True, **screen)
+    ready(tab.page)
+    choose(tab.page, tmp_path / "no.png")
+    expect(tab.page.locator("#note")).to_contain_text("no.png")
+    choose(tab.page, cat)
+    expect(tab.page.locator("#title img")).to_have_count(1)
+    ready(tab.page)
+    tab.page.get_by_role("link", name=re.compile("turn into less")).click()
+    expect(tab.page.locator(".chip.is-against")).to_have_count(1)
+    tab.page.locator(".chip").get_by_role("link", name=re.compile("^Remove")).click()
+    expect(tab.page.locator(".chip")).to_have_count(0)
+    ready(tab.page)
+    assert tab.moves == []
 
 
 def test_an_expired_picture_is_said_kindly_and_left_out_on_request(open_tab: OpenTab) -> None:

@@ -77,6 +77,27 @@ def test_filters_are_a_sheet_on_a_phone(open_tab: OpenTab) -> None:
     assert tab.page.evaluate("document.documentElement.scrollWidth") == 360
 
 
+def test_filters_that_come_and_go_move_nothing_on_a_phone(open_tab: OpenTab) -> None:
+    tab = open_tab("/?bucket=many", width=360, height=840, is_mobile=True, has_touch=True)
+    ready(tab.page)
+    tab.page.locator("#filters summary").tap()
+    panel = tab.page.get_by_role("form", name="Filters")
+    panel.get_by_label("Camera").select_option(CAMERA)
+    panel.get_by_text("Portrait").tap()
+    panel.get_by_label("wide").fill("201")
+    tab.page.get_by_role("button", name="Show the images").tap()
+    active = tab.page.locator("#active .active")
+    expect(active).to_have_count(3)
+    ready(tab.page)
+    assert tab.page.evaluate("[innerWidth, document.documentElement.scrollWidth]") == [360, 360]
+    active.last.tap()
+    expect(active).to_have_count(2)
+    tab.page.locator("#active").get_by_role("link", name="Clear all").tap()
+    expect(active).to_have_count(0)
+    ready(tab.page)
+    assert tab.moves == []
+
+
 def test_filters_work_without_javascript(open_tab: OpenTab, site: Site) -> None:
     tab = open_tab("/?bucket=many", java_script_enabled=False)
     tab.page.locator("#filters summary").click()

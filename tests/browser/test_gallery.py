@@ -2,13 +2,15 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.browser.conftest import HOSTILE_NAMES, MANY, OpenTab, Site, parameters, ready, search
+from tests.browser.conftest import CAMERA, HOSTILE_NAMES, MANY, OpenTab, Site, parameters, ready, search
+from tests.conftest import serving
 
 # One worker drives the browser: the site is built once.
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
@@ -332,6 +334,7 @@ def test_a_search_that_fails_says_why_and_can_be_tried_again(open_tab: OpenTab) 
     )
     search(tab.page, "a cat")
     expect(tab.page.get_by_role("alert")).to_contain_text("The model <b>rests</b>.")
+    assert tab.moves == []
     tab.page.unroute("**/api/search?*")
     tab.page.get_by_role("button", name="Try again").click()
     ready(tab.page)
@@ -339,8 +342,30 @@ def test_a_search_that_fails_says_why_and_can_be_tried_again(open_tab: OpenTab) 
 
 
 def test_a_bucket_that_does_not_exist_is_said_kindly(open_tab: OpenTab) -> None:
-    tab = open_tab("/?bucket=nowhere", complaints=True)
-    expect(tab.page.get_by_role("alert")).to_contain_text("nowhere")
+    for script in (True, False):
+        tab = open_tab("/?bucket=nowhere", complaints=True, java_script_enabled=script)
+        expect(tab.page.get_by_role("alert")).to_contain_text("There is no collection nowhere here")
+        tab.page.get_by_role("alert").get_by_role("link", name="photos").click()
+        expect(tab.page.locator(".tile").first).to_be_visible()
+
+
+def test_the_first_collection_appears_by_itself(chromium: Browser, site: Site, photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "first"
+    folder.mkdir()
+    shutil.copy(next(photos.rglob("cat.*")), folder)
+    with serving({**site.environment, "BUCKETS": "first"}, tmp_path / "server.log") as server:
+        page = chromium.new_page()
+        page.goto(server.url)
+        expect(page.locator("#empty")).to_contain_text("Nothing here yet")
+        assert site.syncer("upload", folder, "--bucket", "first").status == 0
+        expect(page.locator(".tile")).to_have_count(1)
+        page.close()
+
+
+def test_the_exposure_is_written_as_photographers_do(open_tab: OpenTab, site: Site) -> None:
+    image = site.server.get("/api/images", bucket="many", camera=CAMERA, limit=1)["images"][0]
+    tab = open_tab(f"/?bucket=many&similar={image['id']}")
+    expect(tab.page.locator(".detail-facts")).to_contain_text("1/125 s · ƒ/2.8 · ISO 400 · 35 mm")
 
 
 def test_collections_are_switched_in_the_bar(open_tab: OpenTab) -> None:

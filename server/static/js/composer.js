@@ -12,6 +12,10 @@ import { adding, fromWords, turned, without } from "./terms.js";
 const UNUSABLE = /^the body cannot be used: /;
 const ADDRESS = /^https?:\/\/\S+$/i;
 
+// The field's placeholders, as the server writes them too.
+const ALONE = "Describe a photo: a red boat";
+const BESIDE_CHIPS = "Add words";
+
 const $ = (id) => document.getElementById(id);
 
 export class Composer {
@@ -123,7 +127,9 @@ export class Composer {
 
   #drawButtons() {
     const { value } = this.#field;
-    const empty = value === "" && !$("chips").children.length;
+    const chips = $("chips").children.length;
+    const empty = value === "" && !chips;
+    this.#field.placeholder = chips ? BESIDE_CHIPS : ALONE;
     $("clear").hidden = empty;
     $("against").hidden = empty;
   }
@@ -139,12 +145,12 @@ export class Composer {
   }
 
   #fieldKey(event) {
-    const atStart = this.#field.selectionStart === 0 && this.#field.selectionEnd === 0;
-    if (!atStart || event.isComposing || !["Backspace", "ArrowLeft"].includes(event.key)) return;
-    const last = this.#stops.at(-1);
-    if (!last) return;
+    const { value, selectionStart } = this.#field;
+    if (event.isComposing || event.shiftKey || selectionStart !== value.length) return;
+    const stop = event.key === "ArrowRight" ? this.#stops[0] : event.key === "Backspace" && !value ? this.#stops.at(-1) : null;
+    if (!stop) return;
     event.preventDefault();
-    last.focus();
+    stop.focus();
   }
 
   // Chips
@@ -162,8 +168,8 @@ export class Composer {
     const stops = this.#stops;
     const stop = stops.indexOf(event.target);
     if (stop < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (key === "ArrowRight") (stops[stop + 1] ?? this.#field).focus();
-    else if (key === "ArrowLeft") stops[Math.max(0, stop - 1)].focus();
+    if (key === "ArrowRight") stops[Math.min(stop + 1, stops.length - 1)].focus();
+    else if (key === "ArrowLeft") (stops[stop - 1] ?? this.#field).focus();
     else if (key === "Backspace" || key === "Delete") event.target.closest(".chip").querySelector(".chip-remove").click();
     else if (key === " ") event.target.click();
     else return;

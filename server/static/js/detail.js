@@ -2,9 +2,12 @@
 
 import { getJson } from "./api.js";
 import { image as imageAddress } from "./address.js";
-import { bytes, date, fileName, folder, number, score, taken } from "./format.js";
+import { bytes, date, decimal, fileName, folder, number, score, taken } from "./format.js";
 
 const template = document.getElementById("detail-template");
+
+/** What of the EXIF is said in other words. */
+const SAID = new Set(["exposure_time", "f_number", "iso", "focal_length", "date_time_original", "offset_time_original", "model"]);
 
 /** The element of the chosen image. `element` is the server's, if it wrote one. */
 export function detailElement(image, closeAddress, element = template.content.firstElementChild.cloneNode(true)) {
@@ -72,6 +75,7 @@ function facts(image) {
   if (image.taken_at) add("Taken", taken(image.taken_at));
   add("Camera", image.camera);
   add("Lens", image.lens);
+  add("Exposure", exposure(image.exif ?? {}));
   add("Caption", image.caption);
   add("Keywords", image.keywords?.join(", "));
   if (image.latitude || image.longitude) add("Place", `${image.latitude.toFixed(5)}, ${image.longitude.toFixed(5)}`);
@@ -81,14 +85,17 @@ function facts(image) {
   if (image.status === "failed") add("Search", image.failure_reason ? `Failed: ${image.failure_reason}` : "Failed");
   const known = new Set(rows.map(([, value]) => value));
   for (const [name, value] of Object.entries(image.exif ?? {})) {
-    const text = String(typeof value === "object" ? JSON.stringify(value) : value).trim();
-    if (!known.has(text)) add(spaced(name), text.slice(0, 200));
+    if (!SAID.has(name) && !known.has(String(value))) add(spaced(name), String(value).slice(0, 200));
   }
   return rows;
 }
 
-/** "ExposureTime" and "exposure_time" as "Exposure time"; abbreviations such as ISO stay. */
-function spaced(name) {
-  const words = name.replace(/_/g, " ").replace(/([a-z0-9])([A-Z])/g, "$1 $2").replace(/([a-z])(\d)/g, "$1 $2").replace(/^F ?Number$/, "Aperture");
-  return words.charAt(0).toUpperCase() + words.slice(1).replace(/\b[A-Z](?=[a-z])/g, (letter) => letter.toLowerCase());
+/** As photographers write it: "1/125 s · ƒ/2.8 · ISO 400 · 35 mm". */
+function exposure({ exposure_time: seconds, f_number: aperture, iso, focal_length: focal }) {
+  const time = seconds && (seconds < 0.3 ? `1/${number(Math.round(1 / seconds))} s` : `${decimal(seconds)} s`);
+  const parts = [time, aperture && `ƒ/${decimal(aperture)}`, iso && `ISO ${iso}`, focal && `${decimal(focal)} mm`];
+  return parts.filter(Boolean).join(" · ");
 }
+
+/** "exposure_bias" as "Exposure bias". */
+const spaced = (name) => name.charAt(0).toUpperCase() + name.slice(1).replace(/_/g, " ");

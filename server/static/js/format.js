@@ -1,13 +1,15 @@
 /** Numbers, dates and names as the reader's own language writes them. */
 
 const whole = new Intl.NumberFormat();
-const decimal = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
+const oneDigit = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
 const money = new Intl.NumberFormat(undefined, { style: "currency", currency: "USD" });
-const dateOnly = new Intl.DateTimeFormat(undefined, { dateStyle: "long" });
+const dateOnly = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 // A camera's clock has no time zone: what it showed is what is written.
-const cameraTime = new Intl.DateTimeFormat(undefined, { dateStyle: "long", timeStyle: "short", timeZone: "UTC" });
+const cameraTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short", timeZone: "UTC" });
 
 export const number = (value) => whole.format(value);
+
+export const decimal = (value) => oneDigit.format(value);
 
 export const images = (count) => `${number(count)} image${count === 1 ? "" : "s"}`;
 
@@ -42,7 +44,7 @@ export function duration(seconds) {
   return new Intl.NumberFormat(undefined, { style: "unit", unit, maximumFractionDigits: digits }).format(value);
 }
 
-export const rate = (perMinute) => `${decimal.format(perMinute)} per minute`;
+export const rate = (perMinute) => `${decimal(perMinute)} per minute`;
 
 export const dollars = (amount = 0) => money.format(amount);
 

@@ -22,6 +22,8 @@ import { Zoom } from "./zoom.js";
 const REMEMBERED = 20;
 /** How far a reload goes to find the place where the reader was, in images. */
 const FAR_ENOUGH = 5000;
+/** How often a server that has no collection yet is asked for one, in milliseconds. */
+const NEXT_LOOK = 3000;
 
 const $ = (id) => document.getElementById(id);
 const plainClick = (event) => event.button === 0 && !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
@@ -70,6 +72,7 @@ class Gallery {
     this.#begin(main);
     this.#listen();
     if ($("progress")) new Progress($("progress"), (stats) => this.#stats(stats));
+    if (!this.bucket && !main.dataset.error) this.#awaitCollection();
   }
 
   /** Nothing is open above the wall, so that tiles may move. */
@@ -111,7 +114,8 @@ class Gallery {
       this.#drawDetail(detail);
     }
     for (const figure of document.querySelectorAll("data.number")) figure.textContent = number(Number(figure.value));
-    if (main.dataset.error) this.#drawMessage({ message: main.dataset.error }, () => this.reload());
+    // Without a collection there is nothing but what the server wrote.
+    if (main.dataset.error && this.bucket) this.#drawMessage({ message: main.dataset.error }, () => this.reload());
     this.#drawQuery();
     this.#drawList();
     main.classList.add("is-ready");
@@ -319,6 +323,13 @@ class Gallery {
       this.#viewable.images.find((known) => String(known.id) === view) ??
       (await getJson(address.image(this.bucket, view)).catch(() => null));
     if (image && this.state.view === view) this.lightbox.show(image, this.#viewable);
+  }
+
+  /** Show the first collection as soon as there is one. */
+  async #awaitCollection() {
+    const known = document.hidden ? null : await getJson("/api/collections").catch(() => null);
+    if (known?.collections.length) return location.reload();
+    setTimeout(() => this.#awaitCollection(), NEXT_LOOK);
   }
 
   // Keys

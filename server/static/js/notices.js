@@ -77,9 +77,12 @@ export function errorNotice(error, { state, again }) {
     without.dataset.nav = "";
     return [sign, text, without];
   }
-  text.append(paragraph("This did not work", "message-title"), paragraph(error.message));
+  text.append(paragraph("This did not work", "message-title"), paragraph(sentence(error.message)));
   return [sign, text, retryButton(again)];
 }
+
+/** What the server says, as a sentence. */
+const sentence = (words) => words.charAt(0).toUpperCase() + words.slice(1) + (/[.…]$/.test(words) ? "" : ".");
 
 /** Somebody's words in quotation marks, whatever direction they run. */
 export function quotation(text) {

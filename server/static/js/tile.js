@@ -44,8 +44,9 @@ function dressTile(element, image) {
   const link = element.querySelector(".tile-link");
   const picture = element.querySelector(".tile-image");
   if (image.placeholder) link.style.backgroundImage = `url(${JSON.stringify(image.placeholder)})`;
-  picture.addEventListener("load", () => {
-    element.classList.add("is-loaded");
+  picture.addEventListener("load", async () => {
+    // A picture that is not decoded yet is not painted.
+    await picture.decode().catch(() => {});
     link.style.backgroundImage = "";
   });
   picture.addEventListener("error", () => element.classList.add("is-broken"));
