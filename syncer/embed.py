@@ -126,7 +126,8 @@ class Embedding:
                 if not self._held and not await self._others_work() and complete:
                     return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), timeout=1.0)
+                async with asyncio.timeout(1.0):
+                    await self._changed.wait()
 
     async def _others_work(self) -> bool:
         """Whether images are pending that others hold, or that wait for their next try.

@@ -146,8 +146,9 @@ class Database:
         cancelled_before = task.cancelling() if task else 0
 
         def is_cancelled() -> bool:
-            # psycopg cancels the statement under way, too. Should it hit the next one instead, that one's error takes
-            # the place of CancelledError: tried again, the work would go on for ever.
+            # CancelledError does not always arrive. psycopg cancels the statement under way, too: should it hit the
+            # next one instead, that one's error takes its place. And until Python 3.12 wait_for(), with which the pool
+            # waits for a connection, may swallow it. Whoever cancelled the work would wait for ever.
             return task is not None and task.cancelling() > cancelled_before
 
         policy = AsyncRetrying(
@@ -158,12 +159,17 @@ class Database:
             reraise=True,
         )
         try:
-            return await policy(once, work)
-        except (psycopg.OperationalError, psycopg.InternalError) as exc:
+            result = await policy(once, work)
+        except psycopg.Error as exc:
             if is_cancelled():
                 raise asyncio.CancelledError from exc
+            if not isinstance(exc, (psycopg.OperationalError, psycopg.InternalError)):
+                raise
             transient = is_transient(exc)
             raise DatabaseError(f"PostgreSQL: {first_line(exc)}", transient=transient, retry_after=1.0) from exc
+        if is_cancelled():
+            raise asyncio.CancelledError
+        return result
 
     async def read(self, work: Work[T]) -> T:
         """The same for *work* that only reads, and for which a state of some moments ago will do: a replica may answer.
