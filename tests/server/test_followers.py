@@ -44,8 +44,6 @@ async def test_a_thousand_followers_and_a_hundred_searches_a_second_are_served_t
     database_url: str, shared_folder: Path, tmp_path: Path
 ) -> None:
     loop = asyncio.get_running_loop()
-    # On a machine that is busy with something else, a hundred a second would pile up.
-    at_once = asyncio.Semaphore(16)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     await fill_database(database_url, "b", "offline-v1", unit_vectors(IMAGES, 384, seed=1))
@@ -58,20 +56,28 @@ async def test_a_thousand_followers_and_a_hundred_searches_a_second_are_served_t
             asyncio.TaskGroup() as group,
         ):
 
-            async def search() -> int:
-                async with at_once, session.get("/api/search?bucket=b&q=a+street+at+night") as answer:
-                    await answer.read()
-                    return answer.status
+            async def search() -> list[tuple[int, float]]:
+                while True:
+                    async with session.get("/api/search?bucket=b&q=a+street+at+night") as answer:
+                        if answer.status == 200:
+                            return [(image["id"], image["score"]) for image in (await answer.json())["images"]]
+                        # Where the machine is too slow for so many, a server says so, and when to come again.
+                        assert answer.status == 503
+                        pause = float(answer.headers["Retry-After"])
+                    await asyncio.sleep(pause)
 
-            async def search_steadily() -> list[int]:
+            async def search_steadily() -> list[list[tuple[int, float]]]:
+                """Begin each search at its time, however many are under way."""
                 began = loop.time()
                 searches = []
                 for number in range(SEARCHES * SECONDS):
                     await asyncio.sleep(max(0.0, began + number / SEARCHES - loop.time()))
                     searches.append(asyncio.create_task(search()))
-                return await asyncio.gather(*searches)
+                async with asyncio.timeout(120):
+                    return await asyncio.gather(*searches)
 
-            assert await search() == 200
+            expected = await search()
+            assert len(expected) == 30
             seen = [-1] * FOLLOWERS
             following = [
                 group.create_task(follow(session, "/api/stats/stream?bucket=b", seen, number))
@@ -84,10 +90,10 @@ async def test_a_thousand_followers_and_a_hundred_searches_a_second_are_served_t
                 await asyncio.sleep(1)
                 conn.execute("INSERT INTO b_queue (id, model, due_at) VALUES (%s, 'offline-v1', now())", [change])
                 await until(seen, change)
-            statuses = await searching
+            answers = await searching
             took, looks = loop.time() - began, looks_at_the_figures(conn) - before
             for task in following:
                 task.cancel()
-    assert statuses == [200] * SEARCHES * SECONDS
+    assert answers == [expected] * SEARCHES * SECONDS
     # One a second for all together, and one more where it began.
     assert 3 <= looks <= took + 2
