@@ -1,10 +1,15 @@
 """What the server adds to a search: `python -m bench.server`.
 
-A cached text query over 10,000 images with vectors of 768 dimensions, in a PostgreSQL of its own on this machine. It is
-held against a bare handler: Starlette, the same pool, the same ranking statement, the same JSON, and nothing else. Both
-are asked in turns, by `wrk` where it is installed, else by a client in Python, which takes more of the machine itself.
+Cached text queries over 10,000 images with vectors of 768 dimensions, in a PostgreSQL of its own on this machine. The
+server is held against a bare handler: Starlette, the same pool, the same ranking statement, the same JSON, and nothing
+else. Both are asked in turns, by `wrk` where it is installed, else by a client in Python, which takes more of the
+machine itself. There are two questions:
 
-Processor time is told too: it says on a busy machine what rates do not.
+- one text again and again, while nobody writes. The server then shows a page that it has kept; the bare handler ranks.
+- many texts in turn, while somebody writes, so that nothing is kept: both rank for each request. No server can be
+  quicker than that statement by itself, whose time is told, too.
+
+Processor time says on a busy machine what rates do not.
 """
 
 import argparse
@@ -17,19 +22,23 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 import aiohttp
 import numpy as np
 import psutil
+import psycopg
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -47,24 +56,32 @@ from tests.ports import free_port
 
 IMAGES, DIMENSIONS = 10_000, 768
 MODEL = "replicate:openai/clip"
-TEXT = "a street at night"
-PATH = "/api/search?bucket=b&q=a+street+at+night"
+TEXTS = 300
+PATH = "/api/search?bucket=b&q=a+street+at+night+"  # and a number
 ROUNDS, SECONDS = 3, 4  # for each of the two, with 1 and with 16 clients
+WRITES = 200  # a second
+
+# For wrk: the numbers of as many texts as it is told, in turn.
+IN_TURN = """
+function init(args) path, texts, number = args[1], args[2], 0 end
+function request() number = (number + 1) % texts; return wrk.format(nil, path .. number) end
+"""
 
 
-def query_vector() -> list[float]:
-    """Return the vector that the text is given."""
-    vector: list[float] = unit_vectors(1, DIMENSIONS, seed=2)[0].astype(float).tolist()
-    return vector
+def query_vectors_of(count: int) -> list[list[float]]:
+    """Return the vectors that the texts are given."""
+    vectors: list[list[float]] = unit_vectors(count, DIMENSIONS, seed=2).astype(float).tolist()
+    return vectors
 
 
 def bare() -> Starlette:
     """Return the application to compare with."""
     database = Database(os.environ["DATABASE_URL"], max_connections=10, patience=0)
     store = FolderStore(Path("nowhere"), "b", threads=1)
-    vector = query_vector()
+    vectors = query_vectors_of(TEXTS)
 
     async def handler(request: Request) -> Response:
+        vector = vectors[int(request.query_params["q"].rpartition(" ")[2])]
         async with database._pool.connection() as conn:
             found = await search.exact(conn, request.app.state.collection, vector, limit=31)
         images = [presenting.hit(hit, store, None) for hit, _ in found[:30]]
@@ -91,9 +108,9 @@ class Contender:
     p99s: list[float] = field(default_factory=list)  # milliseconds
     processor: list[float] = field(default_factory=list)  # milliseconds of the server's process for each request
 
-    def measure(self, clients: int) -> None:
+    def measure(self, clients: int, texts: int) -> None:
         before = self._processor_seconds()
-        requests, rate, p99 = load(self.url, clients)
+        requests, rate, p99 = load(self.url, clients, texts)
         self.rates.append(rate)
         self.p99s.append(p99)
         self.processor.append((self._processor_seconds() - before) * 1000 / requests)
@@ -111,7 +128,8 @@ def running(name: str, command: list[str], port: int, environment: dict[str, str
         try:
             while True:
                 with suppress(urllib.error.URLError, ConnectionError):
-                    urllib.request.urlopen(url, timeout=10).read()
+                    for text in range(TEXTS):
+                        urllib.request.urlopen(f"{url}{text}", timeout=10).read()
                     break
                 time.sleep(0.1)
             yield Contender(name, process, url)
@@ -119,11 +137,15 @@ def running(name: str, command: list[str], port: int, environment: dict[str, str
             process.terminate()
 
 
-def load(url: str, clients: int) -> tuple[int, float, float]:
+def load(url: str, clients: int, texts: int) -> tuple[int, float, float]:
     """Ask for some seconds; return how many requests were answered, how many in a second, and their p99 in ms."""
     if program := shutil.which("wrk"):
-        command = [program, "-t1", f"-c{clients}", f"-d{SECONDS}s", "--latency", "--timeout", "30s", url]
-        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+            script.write(IN_TURN)
+            script.flush()
+            command = [program, "-t1", f"-c{clients}", f"-d{SECONDS}s", "--latency", "--timeout", "30s"]
+            command += ["-s", script.name, url, "--", url[url.index("/api") :], str(texts)]
+            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         if "Non-2xx" in told or "Socket errors" in told:
             raise RuntimeError(told)
         requests, rate = re.search(r"(\d+) requests in", told), re.search(r"Requests/sec: +([\d.]+)", told)
@@ -132,18 +154,19 @@ def load(url: str, clients: int) -> tuple[int, float, float]:
         assert rate is not None
         assert p99 is not None
         return int(requests[1]), float(rate[1]), float(p99[1]) * {"us": 1e-3, "ms": 1, "s": 1e3}[p99[2]]
-    latencies = asyncio.run(ask(url, clients))
+    latencies = asyncio.run(ask(url, clients, texts))
     return len(latencies), len(latencies) / SECONDS, float(np.percentile(latencies, 99))
 
 
-async def ask(url: str, clients: int) -> list[float]:
+async def ask(url: str, clients: int, texts: int) -> list[float]:
     """Return the milliseconds that each request took."""
     latencies: list[float] = []
+    numbers = cycle(range(texts))
     end = time.perf_counter() + SECONDS
 
     async def client(session: aiohttp.ClientSession) -> None:
         while (started := time.perf_counter()) < end:
-            async with session.get(url) as answer:
+            async with session.get(f"{url}{next(numbers)}") as answer:
                 answer.raise_for_status()
                 await answer.read()
             latencies.append((time.perf_counter() - started) * 1000)
@@ -154,14 +177,50 @@ async def ask(url: str, clients: int) -> list[float]:
 
 
 async def prepare(url: str) -> None:
-    """Fill the collection, and make the text one that was searched for before."""
+    """Fill the collection, and make the texts some that were searched for before."""
     await fill_database(url, "b", MODEL, unit_vectors(IMAGES, DIMENSIONS, seed=1))
     database = Database(url, max_connections=1, patience=0)
     await database.open()
-    digest = hashlib.sha256(normalised(TEXT).encode()).digest()
     now = datetime.now(UTC)
-    await database.run(partial(query_vectors.save, model=MODEL, digest=digest, vector=query_vector(), now=now))
+    for number, vector in enumerate(query_vectors_of(TEXTS)):
+        text = urllib.parse.parse_qs(PATH.partition("?")[2] + str(number))["q"][0]
+        digest = hashlib.sha256(normalised(text).encode()).digest()
+        await database.run(partial(query_vectors.save, model=MODEL, digest=digest, vector=vector, now=now))
     await database.close()
+
+
+async def statement_times(url: str) -> list[float]:
+    """Return the milliseconds that the ranking statement takes by itself for each text, one at a time."""
+    database = Database(url, max_connections=1, patience=0)
+    await database.open()
+    collection = await database.run(partial(collections.find, bucket="b"))
+    assert collection is not None
+    times = []
+    for vector in query_vectors_of(TEXTS):
+        started = time.perf_counter()
+        await database.read(partial(search.exact, collection=collection, query=vector, limit=31))
+        times.append((time.perf_counter() - started) * 1000)
+    await database.close()
+    return times
+
+
+@contextmanager
+def somebody_writes(url: str) -> Iterator[None]:
+    """Commit a transaction every few milliseconds, as long as the block lasts."""
+    done = threading.Event()
+
+    def write() -> None:
+        with psycopg.connect(url, autocommit=True) as conn:
+            while not done.wait(1 / WRITES):
+                conn.execute("SELECT pg_current_xact_id()")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield
+    finally:
+        done.set()
+        writer.join()
 
 
 def main() -> None:
@@ -178,26 +237,34 @@ def main() -> None:
                 running("server", ["-m", "server", "--port"], free_port(), environment) as ours,
                 running("bare handler", ["-m", "bench.server", "--bare"], free_port(), environment) as other,
             ):
+                times = asyncio.run(statement_times(postgres.url))
+                median, p99 = statistics.median(times), np.percentile(times, 99)
+                print(f"the ranking statement by itself: median {median:.2f} ms, p99 {p99:.2f} ms\n")
+                print("one text again and again, while nobody writes: the server shows a page that it has kept")
                 for clients in (1, 16):
-                    compare(ours, other, clients)
+                    compare(ours, other, clients, texts=1)
+                print(f"\n{TEXTS} texts in turn, while somebody writes: both rank for each request")
+                with somebody_writes(postgres.url):
+                    for clients in (1, 16):
+                        compare(ours, other, clients, texts=TEXTS)
         finally:
             asyncio.run(postgres.release())
 
 
-def compare(ours: Contender, other: Contender, clients: int) -> None:
+def compare(ours: Contender, other: Contender, clients: int, *, texts: int) -> None:
     for each in (ours, other):
         each.rates, each.p99s, each.processor = [], [], []
     for _ in range(ROUNDS):
-        ours.measure(clients)
-        other.measure(clients)
-    print(f"{clients} client{'s' if clients > 1 else ''}, {ROUNDS} rounds of {SECONDS} s each in turns:")
+        ours.measure(clients, texts)
+        other.measure(clients, texts)
+    print(f"  {clients} client{'s' if clients > 1 else ''}, {ROUNDS} rounds of {SECONDS} s each in turns:")
     for each in (ours, other):
         print(
-            f"  {each.name:12}  {statistics.median(each.rates):7.1f}/s   p99 {statistics.median(each.p99s):6.2f} ms"
+            f"    {each.name:12}  {statistics.median(each.rates):7.1f}/s   p99 {statistics.median(each.p99s):6.2f} ms"
             f"   processor {statistics.median(each.processor):5.2f} ms a request"
         )
     ratio = statistics.median(mine / theirs for mine, theirs in zip(ours.rates, other.rates, strict=True))
-    print(f"  rate of the server to that of the bare handler: {ratio:.2f}")
+    print(f"    rate of the server to that of the bare handler: {ratio:.2f}")
 
 
 if __name__ == "__main__":
