@@ -5,13 +5,16 @@ folder's files, so that a run can be stopped anywhere, and the next one reads on
 """
 
 import asyncio
+import contextlib
 import logging
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Collection as Names
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 from shared.db.pool import Connection, Database
 from shared.decoding import Decoder
@@ -33,6 +36,7 @@ from shared.sql import adopting, collections, files, removal
 from shared.sql.adopting import KnownObject
 from shared.stores import RESERVED_PREFIX, ObjectStore, StoredObject
 from syncer.gone import KEEP, Deletion
+from syncer.holders import forget, has_ended, holder
 from syncer.inventory import SOURCE, Inventory, check_object, is_settled, stat_of
 from syncer.listing import batches
 from syncer.outage import Outages
@@ -40,6 +44,8 @@ from syncer.progress import Progress
 from syncer.turns import turn
 
 log = logging.getLogger(__name__)
+
+_SCRATCH = "image-browser-scratch-"
 
 
 class Adoption:
@@ -115,10 +121,10 @@ class Adoption:
             outages=self._outages,
         )
         found: asyncio.Queue[StoredObject | None] = asyncio.Queue(maxsize=4 * self._concurrency)
-        with tempfile.TemporaryDirectory(prefix="image-browser-") as scratch:
+        with _scratch() as scratch:
             async with asyncio.TaskGroup() as tasks:
                 for number in range(self._concurrency):
-                    tasks.create_task(self._work(found, Path(scratch, str(number))))
+                    tasks.create_task(self._work(found, scratch / str(number)))
                 async for page in inventory.pages():
                     for stored, known in page:
                         if await self._is_wanted(stored, known):
@@ -285,6 +291,24 @@ class Adoption:
             await self._outages.outlast(partial(empty_trash, self._database, self._store, self._collection))
         except StoreError as exc:
             log.warning("thumbnails that nobody needs any more stay in the bucket for now: %s", exc)
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """Give a folder for objects on their way into the decoder; those of processes that were killed are removed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(ValueError):  # not one of ours
+            owner = UUID(left.name.removeprefix(_SCRATCH))
+            if has_ended(owner):
+                shutil.rmtree(left, ignore_errors=True)
+                forget(owner)
+    with holder() as owner:
+        folder = Path(tempfile.gettempdir(), f"{_SCRATCH}{owner}")
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _claimed_digest(stored: StoredObject) -> bytes | None:

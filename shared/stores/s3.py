@@ -403,6 +403,7 @@ class S3Store:
                 "look at R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY (or AWS_*), and whether the key may read and write"
             )
             message = f"{where} refuses access key {self._access_key_id!r} for bucket {self.bucket!r} ({code})"
+            message += f" and object {key!r}" if key else ""
             return StoreError(f"{message}: {check} this bucket", transient=False)
         message = exc.response.get("Error", {}).get("Message", "")
         about = f" about {key!r}" if key else ""

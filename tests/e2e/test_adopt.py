@@ -1,8 +1,7 @@
-"""Indexing a bucket that already holds images, asked of both stores; and rebuilding a lost database from it."""
+"""Indexing a bucket that already holds images, as users run it, and rebuilding a lost database from it."""
 
 import io
 import os
-import random
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -17,8 +16,12 @@ from shared.stores.folder import FolderStore
 from shared.stores.s3 import S3Store
 from tests import corpus
 from tests.conftest import Syncer, new_database, serving
-from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, S3Server, s3_arguments
+from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, FaultyProxy, S3Server, s3_arguments
 from tests.pictures import make_pictures
+
+# A test that starts processes runs on one of the stores; tests/syncer/test_adopt.py asks both.
+ON_S3 = pytest.mark.parametrize("stored", ["s3"], indirect=True)
+IN_FOLDERS = pytest.mark.parametrize("stored", ["folder"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +90,7 @@ def jpeg(seed: int) -> bytes:
     return file.getvalue()
 
 
+@IN_FOLDERS
 async def test_a_bucket_of_images_becomes_searchable_and_stays_as_it_is(
     syncer: Syncer, store: ObjectStore, bucket: str, photos: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -120,55 +124,7 @@ async def test_a_bucket_of_images_becomes_searchable_and_stays_as_it_is(
     assert {found.key: found.etag async for found in store.list()} == before
 
 
-async def test_what_is_no_image_is_reported_and_only_what_changed_is_read_again(
-    syncer: Syncer, store: ObjectStore, bucket: str, request: pytest.FixtureRequest
-) -> None:
-    whole = jpeg(1)
-    for key, body in {
-        "good.jpg": whole,
-        "truncated.jpg": jpeg(4)[:-400],
-        "text.jpg": b"I am no picture",
-        "empty.png": b"",
-        "header only.jpg": whole[:200],
-        "folder/": b"",
-        "notes.txt": b"left alone",
-        "wrong suffix.png": jpeg(2),
-    }.items():
-        if not (isinstance(store, FolderStore) and key.endswith("/")):
-            await put(store, key, body)
-    done = syncer("adopt", "--bucket", bucket, "--no-embed", "--json")
-    assert (done.status, done.json["adopted"], done.json["pending"], done.json["failed"]) == (3, 3, 3, 3)
-    failed = {row["key"]: row["reason"] for row in syncer("failed", "--bucket", bucket, "--json").json["failed"]}
-    assert failed == {"text.jpg": "not_an_image", "empty.png": "empty_file", "header only.jpg": "corrupt"}
-
-    proxy: FaultyProxy | None = request.getfixturevalue("proxy") if isinstance(store, S3Store) else None
-    if proxy:
-        proxy.clear()
-    again = syncer("adopt", "--bucket", bucket, "--no-embed", "--json")
-    assert (again.status, again.json["adopted"], again.json["unchanged"]) == (3, 0, 3)
-    if proxy:
-        assert proxy.counts.keys() == {"list"}
-
-    await put(store, "text.jpg", jpeg(5))
-    await put(store, "good.jpg", jpeg(6))
-    mended = syncer("adopt", "--bucket", bucket, "--json")
-    assert (mended.json["adopted"], mended.json["embedded"], mended.json["failed"]) == (2, 4, 2)
-
-
-async def test_equal_content_under_two_keys_is_two_images_with_one_vector(
-    syncer: Syncer, store: ObjectStore, bucket: str, database_url: str
-) -> None:
-    body = jpeg(1)
-    await put(store, "a.jpg", body)
-    await put(store, "copies/b.jpg", body)
-    done = syncer("adopt", "--bucket", bucket, "--json")
-    assert (done.status, done.json["total"], done.json["embedded"]) == (0, 2, 2)
-    with psycopg.connect(database_url) as conn:
-        table = f"{bucket.replace('-', '_')}_embeddings"
-        vectors = conn.execute(f"SELECT embedding::text FROM {table}").fetchall()
-    assert vectors[0] == vectors[1]
-
-
+@ON_S3
 async def test_a_lost_database_comes_back_from_the_bucket_without_an_upload(
     syncer: Syncer, store: ObjectStore, bucket: str, tmp_path: Path, database_url: str, postgres: str, template: str
 ) -> None:
@@ -195,6 +151,7 @@ def rows(database_url: str, bucket: str) -> list[tuple[object, ...]]:
         return conn.execute(f"SELECT {columns} FROM {bucket.replace('-', '_')}_images ORDER BY r2_key").fetchall()
 
 
+@IN_FOLDERS
 async def test_what_was_adopted_is_not_dropped_even_if_a_folder_holds_it_too(
     syncer: Syncer, store: ObjectStore, bucket: str, tmp_path: Path
 ) -> None:
@@ -209,35 +166,40 @@ async def test_what_was_adopted_is_not_dropped_even_if_a_folder_holds_it_too(
     assert await keys(store) == objects
 
 
+def images(database_url: str, bucket: str) -> int:
+    table = f"{bucket.replace('-', '_')}_images"
+    with psycopg.connect(database_url) as conn:
+        if conn.execute("SELECT to_regclass(%s)", [table]).fetchone() == (None,):
+            return 0
+        row = conn.execute(f"SELECT count(*) FROM {table}").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def derivatives(store: ObjectStore) -> list[str]:
+    return [found.key async for found in store.list(RESERVED_PREFIX)]
+
+
+@ON_S3
 async def test_an_adoption_killed_anywhere_goes_on_where_it_was(
-    syncer: Syncer, store: ObjectStore, bucket: str
+    syncer: Syncer, store: ObjectStore, bucket: str, database_url: str, tmp_path: Path
 ) -> None:
     for number in range(100):
         await put(store, f"{number:03}.jpg", jpeg(number))
-    rng = random.Random(6)
-    for _ in range(3):
-        process = syncer.start("adopt", "--bucket", bucket, "--no-embed")
-        time.sleep(rng.uniform(1.0, 2.5))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    indexed = 0
+    for wanted in (1, 20, 40):
+        process = syncer.start("adopt", "--bucket", bucket, "--no-embed", TMPDIR=str(scratch))
+        while process.poll() is None and images(database_url, bucket) < wanted:
+            time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    done = syncer("adopt", "--bucket", bucket, "--no-embed", "--json")
-    assert (done.status, done.json["adopted"] + done.json["unchanged"], done.json["total"]) == (0, 100, 100)
-
-
-async def test_faults_of_the_store_lose_nothing(
-    syncer: Syncer, s3: S3Server, environment: dict[str, str], bucket: str, proxy: FaultyProxy
-) -> None:
-    s3.make_bucket(bucket)
-    environment |= {"S3_ENDPOINT_URL": proxy.url, "R2_ACCESS_KEY_ID": "key", "R2_SECRET_ACCESS_KEY": "secret"}
-    store = S3Store(**s3_arguments(s3.url, bucket))
-    for number in range(60):
-        await put(store, f"{number:03}.jpg", jpeg(number))
-    await store.close()
-    rng = random.Random(7)
-    faults = [Fault("status", 503, "SlowDown"), Fault("status", 500), Fault("reset"), Fault("lost"), Fault("half")]
-    proxy.rule = lambda request: rng.choice(faults) if rng.random() < 0.2 else None
-    done = syncer("adopt", "--bucket", bucket, "--no-embed", "--json")
-    assert (done.status, done.json["adopted"], done.json["total"]) == (0, 60, 60), done.stderr
+        indexed = images(database_url, bucket)
+    done = syncer("adopt", "--bucket", bucket, "--no-embed", "--json", TMPDIR=str(scratch))
+    assert (done.status, done.json["adopted"], done.json["unchanged"]) == (0, 100 - indexed, indexed)
+    assert list(scratch.iterdir()) == []
+    assert len(await derivatives(store)) == 200
 
 
 async def test_an_object_too_large_to_be_a_photo_is_not_even_read(syncer: Syncer, home: Path) -> None:
@@ -249,7 +211,35 @@ async def test_an_object_too_large_to_be_a_photo_is_not_even_read(syncer: Syncer
     assert (done.status, done.json["reasons"]) == (3, {"too_large": 1})
 
 
+@IN_FOLDERS
+async def test_a_dry_run_changes_nothing_and_a_run_does_what_it_said(
+    syncer: Syncer, store: ObjectStore, bucket: str, database_url: str
+) -> None:
+    for number in range(12):
+        await put(store, f"{number:02}.jpg", jpeg(number))
+    said = syncer("adopt", "--bucket", bucket, "--dry-run", "--json")
+    assert (said.status, said.json["new"], len(said.json["files"])) == (0, 12, 12), said.stderr
+    assert images(database_url, bucket) == 0
+    done = syncer("adopt", "--bucket", bucket, "--no-embed", "--json")
+    assert (done.status, done.json["adopted"], done.json["gone"]) == (0, 12, 0)
+    objects = await keys(store)
+
+    await store.delete(objects[:1])
+    said = syncer("adopt", "--bucket", bucket, "--dry-run", "--delete")
+    assert said.stdout.splitlines()[0] == "deleted    00.jpg"
+    kept = syncer("adopt", "--bucket", bucket, "--no-embed")
+    assert (kept.status, "--delete" in kept.stderr, images(database_url, bucket)) == (0, True, 12)
+    done = syncer("adopt", "--bucket", bucket, "--no-embed", "--delete", "--json")
+    assert (done.status, done.json["deleted"], done.json["gone"], done.json["total"]) == (0, 1, 0, 11)
+
+    await store.delete(objects[1:4])
+    refused = syncer("adopt", "--bucket", bucket, "--no-embed", "--delete", "--json")
+    assert (refused.status, refused.json["gone"], refused.json["total"]) == (1, 3, 11)
+    assert "3 of 11" in refused.json["withheld"]
+    assert "--yes" in refused.stderr
+
+
 def test_adopting_needs_a_bucket(syncer: Syncer) -> None:
-    refused = syncer("adopt")
-    assert refused.status == 1
-    assert "--bucket" in refused.stderr
+    for refused in (syncer("adopt"), syncer("adopt", "--dry-run")):
+        assert refused.status == 1
+        assert "--bucket" in refused.stderr

@@ -1,9 +1,12 @@
 """What adopting makes of a bucket that changes, of objects that it cannot have, and what it costs in requests."""
 
+import asyncio
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,7 +14,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from shared.db.pool import Database
+from shared.db.pool import Connection, Database
 from shared.errors import StoreError
 from shared.images import EXTENSIONS
 from shared.removal import remove
@@ -24,6 +27,7 @@ from syncer.gone import KEEP
 from syncer.outage import Outages
 from syncer.preview import BucketPreview
 from syncer.progress import Progress
+from tests.conftest import new_database
 from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_arguments
 from tests.syncer.folders import DELETE, DELETE_ANY, MODEL, Here, World, picture
 
@@ -57,6 +61,19 @@ def proxy(server: S3Server) -> Iterator[FaultyProxy]:
         yield running
 
 
+class Kept:
+    """A store that its owner closes."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def close(self) -> None:
+        pass
+
+
 @dataclass
 class Bucket:
     """A bucket of somebody's that is adopted; ``theirs`` is that one's own access to it."""
@@ -81,10 +98,8 @@ class Bucket:
             await self.put(key, picture(number))
         return keys
 
-    async def adopt(self, **more: Any) -> Counter[str]:
-        """Adopt the bucket and embed; return what was counted. ``gone`` and ``withheld`` are as the adoption says."""
-        progress = Progress(quiet=True)
-        adoption = Adoption(
+    def adoption(self, progress: Progress, **more: Any) -> Adoption:
+        return Adoption(
             self.world.collection,
             database=self.world.database,
             store=self.store,
@@ -96,6 +111,11 @@ class Bucket:
             suffixes=EXTENSIONS,
             **{"prefix": "", "reclaim": False, "derivatives": False, "deletion": KEEP, **more},
         )
+
+    async def adopt(self, **more: Any) -> Counter[str]:
+        """Adopt the bucket and embed; return what was counted. ``gone`` and ``withheld`` are as the adoption says."""
+        progress = Progress(quiet=True)
+        adoption = self.adoption(progress, **more)
         assert await adoption.run()
         self.gone, self.withheld = adoption.gone, adoption.withheld
         await self.world.embed()
@@ -407,6 +427,137 @@ async def test_objects_that_vanish_while_they_are_adopted_are_left_out(bucket: B
     assert (bucket.gone, await bucket.failed(), await bucket.keys()) == (0, {}, [*keys[:3], *keys[9:]])
 
 
+async def test_what_is_no_image_is_reported_and_read_again_only_when_it_changed(bucket: Bucket) -> None:
+    whole = picture(1)
+    bodies = {"good.bmp": whole, "text.bmp": b"I am no picture", "empty.png": b"", "cut.bmp": whole[:40]}
+    for key, body in {**bodies, "wrong suffix.png": picture(2), "notes.txt": b"left alone"}.items():
+        await bucket.put(key, body)
+    assert await bucket.adopt() == {"adopted": 2, "failed": 3}
+    refused = {"text.bmp": "not_an_image", "empty.png": "empty_file", "cut.bmp": "corrupt"}
+    assert await bucket.failed() == refused
+    real = bucket.store.download
+    bucket.store.download = None  # type: ignore[method-assign, assignment]
+    assert await bucket.adopt() == {"unchanged": 2, "failed": 3}
+    bucket.store.download = real  # type: ignore[method-assign]
+    await bucket.put("text.bmp", picture(5))
+    assert await bucket.adopt() == {"adopted": 1, "unchanged": 2, "failed": 2}
+    del refused["text.bmp"]
+    assert await bucket.failed() == refused
+
+
+async def test_equal_content_under_two_keys_is_two_images_with_one_vector(bucket: Bucket) -> None:
+    await bucket.put("a.bmp", picture(1))
+    await bucket.put("copies/b.bmp", picture(1))
+    assert await bucket.adopt() == {"adopted": 2}
+    one, other = (await bucket.world.rows()).values()
+    assert one.vector == other.vector
+    assert bucket.world.paid == {one.sha256: 1}
+
+
+async def test_an_image_is_as_old_as_its_object(bucket: Bucket) -> None:
+    await bucket.fill(3)
+    await bucket.adopt()
+    listed = {found.key: found.modified async for found in bucket.theirs.list()}
+    assert await created(bucket.world) == listed
+
+
+async def created(world: World) -> dict[str, datetime]:
+    async def read(conn: Connection) -> dict[str, datetime]:
+        cur = await conn.execute(f"SELECT r2_key, created_at FROM {world.collection.base}_images")
+        return dict(await cur.fetchall())
+
+    return await world.database.run(read)
+
+
+# --- a lost database --------------------------------------------------------------------------------------------------
+
+
+async def test_a_rebuilt_collection_is_the_folders_own_again(bucket: Bucket, postgres: str, template: str) -> None:
+    world = bucket.world
+    for number in range(12):
+        world.write(f"{number % 3}/{number}.bmp", number)
+    await world.sync(derivatives=True)
+    objects = {(found.key, found.etag, found.modified) async for found in bucket.theirs.list()}
+    await bucket.put("theirs.bmp", picture(50))
+    await bucket.adopt(derivatives=True)
+    with new_database(postgres, template) as url:
+        database = Database(url, max_connections=5, patience=5)
+        await database.open()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(database.close)
+            bucket.world = rebuilt = await World.make(stack, world.folder, database, Kept(bucket.store))
+            assert await bucket.adopt(reclaim=True, derivatives=True) == {"adopted": 13}
+            assert await known(rebuilt) == await known(world)
+            assert await rebuilt.sync(derivatives=True) == {"uploaded": 12}
+            # Nothing was sent, nothing paid for again.
+            assert objects <= {(found.key, found.etag, found.modified) async for found in bucket.theirs.list()}
+            assert rebuilt.paid == dict.fromkeys(rebuilt.paid, 1)
+            assert await rebuilt.sync(derivatives=True) == {"unchanged": 12}
+            # It is followed as before: moved, edited, deleted.
+            (world.folder / "0/0.bmp").rename(world.folder / "moved.bmp")
+            world.write("1/1.bmp", 60)
+            (world.folder / "2/2.bmp").unlink()
+            done = await rebuilt.sync(derivatives=True, deletion=DELETE)
+            assert done == {"unchanged": 9, "moved": 1, "uploaded": 1, "deleted": 1}
+            assert await bucket.adopt(reclaim=True, deletion=DELETE_ANY) == {"unchanged": 12}
+            await rebuilt.check(rebuilt.contents() | {"theirs.bmp": picture(50)})
+
+
+async def known(world: World) -> list[Any]:
+    """Return all that the table says of each image, but ids and when it was made."""
+
+    async def read(conn: Connection) -> list[Any]:
+        cur = await conn.execute(
+            "SELECT r2_key, origin, sha256, size, content_type, width, height, placeholder, derivatives, truncated,"
+            " taken_at, camera, lens, keywords, caption, latitude, longitude, exif"
+            f" FROM {world.collection.base}_images ORDER BY r2_key"
+        )
+        return await cur.fetchall()
+
+    return await world.database.run(read)
+
+
+async def test_a_rebuilding_that_is_broken_off_goes_on(bucket: Bucket, postgres: str, template: str) -> None:
+    for number in range(12):
+        bucket.world.write(f"{number}.bmp", number)
+    await bucket.world.sync()
+    with new_database(postgres, template) as url:
+        database = Database(url, max_connections=5, patience=5)
+        await database.open()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(database.close)
+            bucket.world = await World.make(stack, bucket.world.folder, database, Kept(bucket.store))
+            await bucket.adopt(prefix="1")  # without --reclaim, at first
+            real, left = bucket.store.download, 5
+
+            async def download(key: str, target: Path) -> Any:
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    raise StoreError("that is enough", transient=False)
+                return await real(key, target)
+
+            bucket.store.download = download  # type: ignore[method-assign]
+            with pytest.raises(ExceptionGroup):
+                await bucket.adopt(reclaim=True)
+            bucket.store.download = real  # type: ignore[method-assign]
+            await bucket.adopt(reclaim=True)
+            assert {row[1] for row in await known(bucket.world)} == {"folder"}
+
+
+# --- two at once ------------------------------------------------------------------------------------------------------
+
+
+@ON_S3
+async def test_two_at_once_read_no_object_twice(bucket: Bucket, proxy: FaultyProxy) -> None:
+    await bucket.fill(30)
+    proxy.clear()
+    both = Progress(quiet=True)
+    assert await asyncio.gather(bucket.adoption(both).run(), bucket.adoption(both).run()) == [True, True]
+    assert both.counts == {"adopted": 30, "unchanged": 30, "deleted": 0}
+    assert proxy.counts["get"] == 30
+
+
 # --- buckets that do not allow everything -----------------------------------------------------------------------------
 
 
@@ -438,6 +589,16 @@ async def test_a_bucket_that_may_not_be_written_to_is_adopted_without_derivative
     await bucket.theirs.delete(keys[:1])
     assert await bucket.adopt(deletion=DELETE_ANY) == {"unchanged": 2, "deleted": 1}
     assert proxy.counts.keys() == {"list", "get"}
+
+
+@ON_S3
+async def test_faults_of_the_store_lose_nothing(bucket: Bucket, proxy: FaultyProxy) -> None:
+    await bucket.fill(60)
+    rng = random.Random(7)
+    faults = [Fault("status", 503, "SlowDown"), Fault("status", 500), Fault("reset"), Fault("lost"), Fault("half")]
+    proxy.rule = lambda request: rng.choice(faults) if rng.random() < 0.2 else None
+    assert await bucket.adopt(derivatives=True) == {"adopted": 60}
+    assert len(await bucket.ours()) == 120
 
 
 # --- what it costs ----------------------------------------------------------------------------------------------------
