@@ -159,7 +159,7 @@ class Database:
             reraise=True,
         )
         try:
-            result = await policy(once, work)
+            result: T = await policy(once, work)
         except psycopg.Error as exc:
             if is_cancelled():
                 raise asyncio.CancelledError from exc
