@@ -1,22 +1,148 @@
 """Puts an image into a bucket and makes its row, in an order that a process may be killed in anywhere."""
 
-import contextlib
+import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from uuid import UUID, uuid4
 
+from shared.db.gathering import Gathering
 from shared.db.pool import Connection, Database
 from shared.derivatives import preview_key, thumbnail_key
 from shared.errors import DatabaseError, ImageRefused, ObjectExists, Reason
 from shared.model import Collection, NewImage
-from shared.sql import images, removal
+from shared.sql import files, images, removal
+from shared.sql.files import Seen
+from shared.sql.removal import Announced, Note
 from shared.stores import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore, held_sha256
 
+_WINDOW = 0.1  # seconds for which an image waits for others to share a transaction with
+
 Recorder = Callable[[Connection, int], Awaitable[None]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Arrival:
+    """An image that lies in the bucket, and what is to be written with its row."""
+
+    image: NewImage
+    note: Note
+    created_at: datetime
+    stat: tuple[int, int, int] | None
+    recorded: Recorder | None
+
+
+class Ingestion:
+    """Brings images into one bucket, *concurrency* at once, each committed as soon as it lies there.
+
+    What several images have to note, and to commit, shares a transaction where they come within a tenth of a second.
+    *source* is the folder that they come from; when its next run begins, what this one left unfinished is cleaned up.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: ObjectStore,
+        collection: Collection,
+        *,
+        source: int | None = None,
+        concurrency: int = 1,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._collection = collection
+        self._source = source
+        self._concurrency = concurrency
+        self._places = asyncio.Semaphore(concurrency)
+        self._in_hand = 0
+        self._notes = Gathering(database, self._announce, enough=self._enough, window=_WINDOW)
+        self._rows = Gathering(database, self._commit, enough=self._enough, window=_WINDOW)
+
+    async def bring(
+        self,
+        image: NewImage,
+        body: bytes | Path,
+        *,
+        thumbnail: bytes | None,
+        preview: bytes | None,
+        replaces: bool = False,
+        created_at: datetime | None = None,
+        stat: tuple[int, int, int] | None = None,
+        recorded: Recorder | None = None,
+    ) -> int:
+        """Store the image with its derivatives, make its row, and return its id.
+
+        An image of origin ``adopted`` lies under its key already, as somebody else's: there, nothing is stored. Without
+        *thumbnail* and *preview* the bucket must hold those, too, if it is to have any.
+        Without *thumbnail* and *preview*, those of another image with the same content are used if there are any.
+        With *replaces* the object under the image's key is ours and is written over. Without it, an object that lies
+        there is accepted if it holds the same bytes, and refused (KEY_TAKEN) if it is somebody else's. Where a row says
+        that it holds them, nothing is sent.
+        *created_at* is its place among recent images, now by default. *recorded* is called in the transaction that
+        makes the row; what it raises undoes that. With *stat* (size, mtime_ns, ctime_ns) the image is remembered as
+        that of the source's file of its name.
+
+        Raises ImageRefused when the body changed or the key cannot be used, and ServiceError when the store or the
+        database cannot be reached. It is safe to repeat.
+        """
+        adopted = image.origin == "adopted"
+        with self._counted():
+            image_id = None
+            while image_id is None:
+                note = Note(image.key, image.sha256, derivatives=image.derivatives, adopted=adopted)
+                found = await self._notes.run(note)
+                if image.derivatives and thumbnail is None and not (found.derived or adopted):
+                    image = replace(image, derivatives=False)
+                try:
+                    async with self._places:
+                        if not found.derived:
+                            await _put_derivatives(self._store, image.sha256, thumbnail, preview)
+                        if not adopted and not found.indexed:
+                            ours = {content.hex() for content in found.leftovers}
+                            await _put(self._store, image, body, overwrite=replaces, ours=ours)
+                    arrival = _Arrival(image, note, created_at or datetime.now(UTC), stat, recorded)
+                    image_id = await self._rows.run(arrival)
+                except Exception as exc:
+                    stored = not isinstance(exc, ImageRefused)
+                    give_up = partial(removal.give_up, collection=self._collection, note=note, stored=stored)
+                    with suppress(DatabaseError):  # then the note becomes due by itself
+                        await self._database.run(give_up)
+                    raise
+        return image_id
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._in_hand += 1
+        try:
+            yield
+        finally:
+            self._in_hand -= 1
+
+    def _enough(self) -> int:
+        """Return for how many images a transaction is begun at once: more than are in hand will not come."""
+        return min(self._in_hand, self._concurrency)
+
+    async def _announce(self, conn: Connection, notes: Sequence[Note]) -> list[Announced]:
+        return await removal.announce(conn, self._collection, notes, source=self._source)
+
+    async def _commit(self, conn: Connection, arrivals: Sequence[_Arrival]) -> list[int | None]:
+        """Make the rows; None stands for one that took too long: somebody may have deleted what was stored."""
+        in_time = await removal.arrived(conn, self._collection, [each.note for each in arrivals])
+        safe = [each for each, was_in_time in zip(arrivals, in_time, strict=True) if was_in_time]
+        images_and_times = [(each.image, each.created_at) for each in safe]
+        ids = dict(zip(safe, await images.add_many(conn, self._collection, images_and_times), strict=True))
+        for each, image_id in ids.items():
+            if each.recorded:
+                await each.recorded(conn, image_id)
+        files_seen = [
+            Seen(each.image.key, each.stat, each.image.sha256, image_id) for each, image_id in ids.items() if each.stat
+        ]
+        if self._source is not None and files_seen:
+            await files.record_many(conn, self._collection, self._source, files_seen, now=datetime.now(UTC))
+        return [ids.get(each) for each in arrivals]
 
 
 async def ingest(
@@ -33,57 +159,16 @@ async def ingest(
     created_at: datetime | None = None,
     recorded: Recorder | None = None,
 ) -> int:
-    """Store the image with its derivatives, make its row, and return its id.
-
-    An image of origin ``adopted`` lies under its key already, as somebody else's: there, nothing is stored. Without
-    *thumbnail* and *preview* the bucket must hold those, too, if it is to have any.
-    Without *thumbnail* and *preview*, those of another image with the same content are used if there are any.
-    With *replaces* the object under the image's key is ours and is written over. Without it, an object that lies there
-    is accepted if it holds the same bytes, and refused (KEY_TAKEN) if it is somebody else's. Where a row says that it
-    holds them, nothing is sent.
-    *source* is the folder that the image comes from; when its next run begins, what this one left unfinished is
-    cleaned up. *created_at* is its place among recent images, now by default. *recorded* is called in the transaction
-    that makes the row.
-
-    Raises ImageRefused when the body changed or the key cannot be used, and ServiceError when the store or the
-    database cannot be reached. It is safe to repeat.
-    """
-    adopted = image.origin == "adopted"
-    while True:
-        upload = uuid4()
-        note = partial(
-            removal.announce,
-            collection=collection,
-            upload=upload,
-            key=image.key,
-            sha256=image.sha256,
-            derivatives=image.derivatives,
-            adopted=adopted,
-            source=source,
-        )
-        found = await database.run(note)
-        if image.derivatives and thumbnail is None and not (found.derived or adopted):
-            image = replace(image, derivatives=False)
-        try:
-            if not found.derived:
-                await _put_derivatives(store, image.sha256, thumbnail, preview)
-            if not adopted and not found.indexed:
-                await _put(store, image, body, overwrite=replaces, ours={content.hex() for content in found.leftovers})
-            commit = partial(_commit, collection, image, upload, created_at or datetime.now(UTC), recorded)
-            image_id = await database.run(commit)
-        except Exception as exc:
-            give_up = partial(
-                removal.give_up,
-                collection=collection,
-                upload=upload,
-                key=image.key,
-                stored=not isinstance(exc, ImageRefused),
-            )
-            with contextlib.suppress(DatabaseError):  # then the note becomes due by itself
-                await database.run(give_up)
-            raise
-        if image_id is not None:
-            return image_id
+    """Bring one image, as ``Ingestion.bring`` does."""
+    return await Ingestion(database, store, collection, source=source).bring(
+        image,
+        body,
+        thumbnail=thumbnail,
+        preview=preview,
+        replaces=replaces,
+        created_at=created_at,
+        recorded=recorded,
+    )
 
 
 async def _put_derivatives(store: ObjectStore, sha256: bytes, thumbnail: bytes | None, preview: bytes | None) -> None:
@@ -120,29 +205,3 @@ async def _put(store: ObjectStore, image: NewImage, body: bytes | Path, *, overw
             raise ImageRefused(
                 Reason.KEY_TAKEN, f"the bucket holds another image under {image.key!r}: rename this one", final=False
             ) from exc
-
-
-async def _commit(
-    collection: Collection,
-    image: NewImage,
-    upload: UUID,
-    created_at: datetime,
-    recorded: Recorder | None,
-    conn: Connection,
-) -> int | None:
-    """Make the row; return None where somebody may have deleted what was stored, since it took too long."""
-    in_time = await removal.arrived(
-        conn,
-        collection,
-        upload,
-        key=image.key,
-        sha256=image.sha256,
-        derivatives=image.derivatives,
-        adopted=image.origin == "adopted",
-    )
-    if not in_time:
-        return None
-    image_id = await images.add(conn, collection, image, now=created_at)
-    if recorded:
-        await recorded(conn, image_id)
-    return image_id

@@ -5,13 +5,13 @@ import os
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from uuid import UUID, uuid4
 
 from shared.db.pool import Connection, Database
 from shared.errors import DatabaseError, ImageRefused, ObjectMissing
 from shared.model import Collection
 from shared.sql import files, removal
 from shared.sql.files import Copy
+from shared.sql.removal import Note
 from shared.stores import RESERVED_PREFIX, ObjectStore, held_sha256
 from syncer.scan import LocalFile, digest, spelled
 
@@ -41,17 +41,9 @@ async def move(
     the image or its object has changed or is gone, or somebody else's object lies there. Raises ImageRefused when the
     store cannot keep the key.
     """
-    upload = uuid4()
-    note = partial(
-        removal.announce,
-        collection=collection,
-        upload=upload,
-        key=path,
-        sha256=copy.sha256,
-        derivatives=False,
-        source=source,
-    )
-    found = await database.run(note)
+    note = Note(path, copy.sha256, derivatives=False)
+    announce = partial(removal.announce, collection=collection, notes=[note], source=source)
+    [found] = await database.run(announce)
     copied = False
     try:
         ours = {content.hex() for content in found.leftovers}
@@ -59,10 +51,10 @@ async def move(
             raise _Changed
         copied = True
         await store.copy(copy.key, path)
-        await database.run(partial(_commit, collection, source, copy, upload, path, stat))
+        await database.run(partial(_commit, collection, source, copy, note, stat))
     except Exception as exc:
         stored = copied and not isinstance(exc, (ImageRefused, ObjectMissing))
-        give_up = partial(removal.give_up, collection=collection, upload=upload, key=path, stored=stored)
+        give_up = partial(removal.give_up, collection=collection, note=note, stored=stored)
         with contextlib.suppress(DatabaseError):  # then the note becomes due by itself
             await database.run(give_up)
         if isinstance(exc, (_Changed, ObjectMissing)):
@@ -80,18 +72,11 @@ async def _is_free(store: ObjectStore, key: str, ours: set[str]) -> bool:
 
 
 async def _commit(
-    collection: Collection,
-    source: int,
-    copy: Copy,
-    upload: UUID,
-    path: str,
-    stat: tuple[int, int, int],
-    conn: Connection,
+    collection: Collection, source: int, copy: Copy, note: Note, stat: tuple[int, int, int], conn: Connection
 ) -> None:
-    moved = await removal.arrived(
-        conn, collection, upload, key=path, sha256=copy.sha256, derivatives=False
-    ) and await files.move(conn, collection, source, copy, path=path, stat=stat, now=datetime.now(UTC))
-    if not moved:
+    if await removal.arrived(conn, collection, [note]) == [False] or not await files.move(
+        conn, collection, source, copy, path=note.key, stat=stat, now=datetime.now(UTC)
+    ):
         raise _Changed
 
 

@@ -11,7 +11,7 @@ from shared.db.pool import Connection, Database
 from shared.decoding import Decoder
 from shared.errors import ImageRefused, Reason, ServiceError
 from shared.images import examine
-from shared.ingest import ingest
+from shared.ingest import Ingestion
 from shared.model import Collection, KnownFile, NewImage
 from shared.removal import empty_trash
 from shared.sql import collections, files, removal
@@ -28,6 +28,10 @@ from syncer.scan import LocalFile, digest
 from syncer.turns import turn
 
 log = logging.getLogger(__name__)
+
+# So many images are in hand for each that travels, so that those which are decoded, and those which wait to share a
+# transaction, keep none from travelling.
+_IN_HAND = 4
 
 
 class _RemovedMeanwhile(Exception):
@@ -98,6 +102,13 @@ class Uploader:
         self._source = await self._database.run(
             partial(collections.ensure_source, collection=self._collection, name=self._source_name)
         )
+        self._ingestion = Ingestion(
+            self._database,
+            self._store,
+            self._collection,
+            source=self._source,
+            concurrency=self._concurrency,
+        )
         async with turn(self._database, self._source, patient=paths is not None) as ours:
             if ours:
                 await self._run(paths)
@@ -127,7 +138,7 @@ class Uploader:
         uploads: asyncio.Queue[Upload | None] = asyncio.Queue(maxsize=4 * self._concurrency)
         second_look = bool(self._edited)
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(self._concurrency):
+            for _ in range(_IN_HAND * self._concurrency):
                 tasks.create_task(self._work(uploads, second_look=second_look))
             async for action in actions:
                 self._met_any |= isinstance(action, (Upload, Keep))
@@ -143,7 +154,7 @@ class Uploader:
                     case Report(unlisted):
                         self._incomplete |= unlisted.refusal.reason is Reason.UNREADABLE
                         self._progress.failed(unlisted.path, unlisted.refusal)
-            for _ in range(self._concurrency):
+            for _ in range(_IN_HAND * self._concurrency):
                 await uploads.put(None)
 
     async def _work(self, uploads: asyncio.Queue[Upload | None], *, second_look: bool) -> None:
@@ -247,34 +258,21 @@ class Uploader:
             examined = await self._decoder.run(examine, file.absolute, derivatives=self._derivatives)
             image = NewImage(key=file.path, origin="folder", **examined.columns())
             thumbnail, preview = examined.thumbnail, examined.preview
-        await ingest(
-            self._database,
-            self._store,
-            self._collection,
+        await self._ingestion.bring(
             image,
             file.absolute,
             thumbnail=thumbnail,
             preview=preview,
             replaces=known is not None and known.image_id is not None,
-            source=self._source,
-            recorded=partial(self._record, file, image.sha256),
+            stat=file.stat,
+            recorded=None if self._first_sync else partial(self._check_not_removed, image.sha256),
         )
         self._progress.uploaded()
         self._arrived()
 
-    async def _record(self, file: LocalFile, sha256: bytes, conn: Connection, image_id: int) -> None:
-        if not self._first_sync and await files.is_removed(conn, self._collection, self._source, sha256):
+    async def _check_not_removed(self, sha256: bytes, conn: Connection, image_id: int) -> None:
+        if await files.is_removed(conn, self._collection, self._source, sha256):
             raise _RemovedMeanwhile
-        await files.record(
-            conn,
-            self._collection,
-            self._source,
-            file.path,
-            stat=file.stat,
-            sha256=sha256,
-            image_id=image_id,
-            now=datetime.now(UTC),
-        )
 
     async def _touched(self, conn: Connection, file: LocalFile) -> None:
         await files.touch(conn, self._collection, self._source, file.path, stat=file.stat, now=datetime.now(UTC))

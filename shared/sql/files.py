@@ -67,6 +67,17 @@ class Gone:
     own: bool
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A file with its (size, mtime_ns, ctime_ns), and the image that it became, or why it became none."""
+
+    path: str
+    stat: tuple[int, int, int]
+    sha256: bytes | None
+    image_id: int | None
+    refusal: ImageRefused | None = None
+
+
 async def after(
     conn: AsyncConnection[Any], collection: Collection, source: int, path: str, *, limit: int, at: str = ""
 ) -> list[KnownFile]:
@@ -104,7 +115,14 @@ async def record(
     now: datetime,
     refusal: ImageRefused | None = None,
 ) -> None:
-    """Remember the file with its (size, mtime_ns, ctime_ns), and that it became *image_id* or why it did not.
+    """Remember one file, as ``record_many`` does."""
+    await record_many(conn, collection, source, [Seen(path, stat, sha256, image_id, refusal)], now=now)
+
+
+async def record_many(
+    conn: AsyncConnection[Any], collection: Collection, source: int, seen: Sequence[Seen], *, now: datetime
+) -> None:
+    """Remember files of the source, all different, and what became of them.
 
     A file that was an image and cannot be read any more keeps the image that it was, and one whose image was removed
     stays removed: a failure is no deletion, and no edit.
@@ -114,9 +132,13 @@ async def record(
             """
             INSERT INTO {files} AS known (
                 source_id, path, size, mtime_ns, ctime_ns, sha256, image_id, reason, detail, attempts, seen_at)
-            VALUES (
-                %(source)s, %(path)s, %(size)s, %(mtime_ns)s, %(ctime_ns)s, %(sha256)s, %(image_id)s, %(reason)s,
-                %(detail)s, %(attempts)s, %(now)s)
+            SELECT %(source)s, path, size, mtime_ns, ctime_ns, sha256, image_id, reason, detail,
+                   (reason IS NOT NULL)::integer, %(now)s
+              FROM unnest(
+                %(paths)s::text[], %(sizes)s::bigint[], %(mtimes)s::bigint[], %(ctimes)s::bigint[],
+                %(contents)s::bytea[], %(images)s::bigint[], %(reasons)s::text[], %(details)s::text[])
+                AS seen (path, size, mtime_ns, ctime_ns, sha256, image_id, reason, detail)
+             ORDER BY path COLLATE "C"
             ON CONFLICT (source_id, path) DO UPDATE SET
                 size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,
                 sha256 = coalesce(excluded.sha256, known.sha256),
@@ -128,15 +150,14 @@ async def record(
         ),
         {
             "source": source,
-            "path": path,
-            "size": stat[0],
-            "mtime_ns": stat[1],
-            "ctime_ns": stat[2],
-            "sha256": sha256,
-            "image_id": image_id,
-            "reason": refusal.reason if refusal else None,
-            "detail": refusal.detail[:1000] if refusal else None,
-            "attempts": 1 if refusal else 0,
+            "paths": [each.path for each in seen],
+            "sizes": [each.stat[0] for each in seen],
+            "mtimes": [each.stat[1] for each in seen],
+            "ctimes": [each.stat[2] for each in seen],
+            "contents": [each.sha256 for each in seen],
+            "images": [each.image_id for each in seen],
+            "reasons": [each.refusal and each.refusal.reason for each in seen],
+            "details": [each.refusal and each.refusal.detail[:1000] for each in seen],
             "now": now,
         },
     )

@@ -1,13 +1,12 @@
 """Images: rows made, changed and removed; single images and recent ones read."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg.rows import class_row, dict_row
-from psycopg.types.json import Jsonb
+from pydantic_core import to_json
 
 from shared.model import Collection, Filters, Image, NewImage
 from shared.sql import for_collection
@@ -23,28 +22,36 @@ IMAGE_TABLES = """{images} AS i JOIN {embeddings} AS e USING (id)
 
 
 async def add(conn: AsyncConnection[Any], collection: Collection, image: NewImage, *, now: datetime) -> int:
-    """Add an image and return its id. It is browsable at once; its vector is copied from an image of equal content
-    if there is one, else it waits in the queue.
+    """Add an image, as ``add_many`` does, and return its id."""
+    [image_id] = await add_many(conn, collection, [(image, now)])
+    return image_id
 
-    Adding the same key and content again changes nothing; the same key with other content replaces what the image
-    was, and its vector becomes pending.
+
+async def add_many(
+    conn: AsyncConnection[Any], collection: Collection, images: Sequence[tuple[NewImage, datetime]]
+) -> list[int]:
+    """Add images, each with its place among recent ones, and return their ids; their keys are all different.
+
+    They are browsable at once; the vector of each is copied from an image of equal content if there is one, else it
+    waits in the queue. Adding the same key and content again changes nothing; the same key with other content replaces
+    what the image was, and its vector becomes pending.
     """
-    values = asdict(image) | {
-        "exif": Jsonb(image.exif) if image.exif is not None else None,
-        "keywords": list(image.keywords),
-        "now": now,
-        "bucket": collection.bucket,
-    }
+    times = {image.key: now for image, now in images}
     cur = await conn.execute(
         for_collection(
+            # In one order in all transactions, so that none waits for another that waits for it.
             """
             INSERT INTO {images} AS known (
                 r2_key, created_at, origin, sha256, size, content_type, width, height, placeholder, derivatives,
                 truncated, taken_at, camera, lens, keywords, caption, latitude, longitude, exif)
-            VALUES (
-                %(key)s, %(now)s, %(origin)s, %(sha256)s, %(size)s, %(content_type)s, %(width)s, %(height)s,
-                %(placeholder)s, %(derivatives)s, %(truncated)s, %(taken_at)s, %(camera)s, %(lens)s, %(keywords)s,
-                %(caption)s, %(latitude)s, %(longitude)s, %(exif)s)
+            SELECT key, created_at, origin, decode(sha256, 'hex'), size, content_type, width, height, placeholder,
+                   derivatives, truncated, taken_at, camera, lens, keywords, caption, latitude, longitude, exif
+              FROM jsonb_to_recordset(%s::jsonb) AS new (
+                key text, created_at timestamptz, origin text, sha256 text, size bigint, content_type text,
+                width integer, height integer, placeholder text, derivatives boolean, truncated boolean,
+                taken_at timestamptz, camera text, lens text, keywords text[], caption text,
+                latitude double precision, longitude double precision, exif jsonb)
+             ORDER BY key COLLATE "C"
             ON CONFLICT (r2_key) DO UPDATE SET
                 sha256 = excluded.sha256, size = excluded.size, content_type = excluded.content_type,
                 width = excluded.width, height = excluded.height, placeholder = excluded.placeholder,
@@ -53,75 +60,83 @@ async def add(conn: AsyncConnection[Any], collection: Collection, image: NewImag
                 caption = excluded.caption, latitude = excluded.latitude, longitude = excluded.longitude,
                 exif = excluded.exif
              WHERE known.sha256 <> excluded.sha256
-            RETURNING id
+            RETURNING r2_key, id
             """,
             collection,
         ),
-        values,
+        [to_json([vars(image) | {"created_at": now} for image, now in images], bytes_mode="hex").decode()],
     )
-    written = await cur.fetchone()
-    if written is None:
-        return await _id_of(conn, collection, image.key)
-    values["id"] = written[0]
+    written = dict(await cur.fetchall())
+    if written:
+        await _await_vectors(conn, collection, {image_id: times[key] for key, image_id in written.items()})
+    if len(written) < len(times):
+        unchanged = [key for key in times if key not in written]
+        cur = await conn.execute(
+            for_collection("SELECT r2_key, id FROM {images} WHERE r2_key = ANY(%s)", collection), [unchanged]
+        )
+        written |= dict(await cur.fetchall())
+    return [written[image.key] for image, _ in images]
+
+
+async def _await_vectors(conn: AsyncConnection[Any], collection: Collection, times: Mapping[int, datetime]) -> None:
+    """Give images, new or with new content, the vectors that are known; queue the others for their *times*."""
+    ids = list(times)
     # First without a vector, as every image begins and as an edited one begins again ...
     await conn.execute(
         for_collection(
             """
-            INSERT INTO {embeddings} AS known (id, r2_key, created_at) VALUES (%(id)s, %(key)s, %(now)s)
+            INSERT INTO {embeddings} AS known (id, r2_key, created_at)
+            SELECT id, r2_key, created_at FROM {images} WHERE id = ANY(%s)
             ON CONFLICT (id) DO UPDATE SET embedding = NULL WHERE known.embedding IS NOT NULL
             """,
             collection,
         ),
-        values,
+        [ids],
     )
     # ... then with that of an image of equal content, so that a copy or a renamed photo is not paid for again ...
-    copied = await conn.execute(
+    cur = await conn.execute(
         for_collection(
             """
             UPDATE {embeddings} AS mine SET embedding = twin.embedding
-              FROM (SELECT e.embedding FROM {images} AS i JOIN {embeddings} AS e USING (id)
-                     WHERE i.sha256 = %(sha256)s AND i.id <> %(id)s AND e.embedding IS NOT NULL LIMIT 1) AS twin
-             WHERE mine.id = %(id)s
+              FROM {images} AS new CROSS JOIN LATERAL (
+                SELECT e.embedding FROM {images} AS i JOIN {embeddings} AS e USING (id)
+                 WHERE i.sha256 = new.sha256 AND i.id <> new.id AND e.embedding IS NOT NULL LIMIT 1) AS twin
+             WHERE new.id = ANY(%s) AND mine.id = new.id
+            RETURNING mine.id
             """,
             collection,
         ),
-        values,
+        [ids],
     )
+    copied = [image_id for (image_id,) in await cur.fetchall()]
     # The model is the one whose vectors the table holds now: a switch to another one waits from here on.
-    if copied.rowcount:
+    if copied:
         await conn.execute(
             for_collection(
                 """
                 DELETE FROM {queue} AS q USING collections AS c
-                 WHERE q.id = %(id)s AND c.bucket = %(bucket)s AND q.model = c.model
+                 WHERE q.id = ANY(%s) AND c.bucket = %s AND q.model = c.model
                 """,
                 collection,
             ),
-            values,
+            [copied, collection.bucket],
         )
-    else:
-        # ... and else it is work to do. A lease on the old content ends here: its vector will be refused.
-        await conn.execute(
-            for_collection(
-                """
-                INSERT INTO {queue} (id, model, due_at)
-                SELECT %(id)s, model, %(now)s FROM collections WHERE bucket = %(bucket)s
-                ON CONFLICT (id, model) DO UPDATE SET
-                    state = 'pending', due_at = excluded.due_at, lease = NULL, attempts = 0,
-                    reason = NULL, detail = NULL
-                """,
-                collection,
-            ),
-            values,
-        )
-    return int(written[0])
-
-
-async def _id_of(conn: AsyncConnection[Any], collection: Collection, key: str) -> int:
-    cur = await conn.execute(for_collection("SELECT id FROM {images} WHERE r2_key = %s", collection), [key])
-    row = await cur.fetchone()
-    assert row is not None
-    return int(row[0])
+    # ... and else it is work to do. A lease on the old content ends here: its vector will be refused.
+    waiting = [image_id for image_id in ids if image_id not in copied]
+    await conn.execute(
+        for_collection(
+            """
+            INSERT INTO {queue} (id, model, due_at)
+            SELECT new.id, model, new.due_at
+              FROM collections, unnest(%s::bigint[], %s::timestamptz[]) AS new (id, due_at) WHERE bucket = %s
+            ON CONFLICT (id, model) DO UPDATE SET
+                state = 'pending', due_at = excluded.due_at, lease = NULL, attempts = 0,
+                reason = NULL, detail = NULL
+            """,
+            collection,
+        ),
+        [waiting, [times[image_id] for image_id in waiting], collection.bucket],
+    )
 
 
 async def get(conn: AsyncConnection[Any], collection: Collection, image_id: int) -> Image | None:

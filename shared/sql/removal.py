@@ -1,7 +1,8 @@
 """The trash: objects that may lie in the bucket without an image that names them. See migrations/collection/0002."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,6 +16,26 @@ from shared.sql import for_collection
 
 # For how long an upload's keys are safe without a sign of its end. One that takes longer stores its image again.
 UPLOAD_TIME = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Note:
+    """What one upload stores: the image under *key*, and with *derivatives* a thumbnail and a preview.
+
+    Of an *adopted* image these are the thumbnail and the preview alone: the object itself is not ours to delete,
+    whatever becomes of the upload.
+    """
+
+    key: str
+    sha256: bytes
+    derivatives: bool
+    adopted: bool = False
+    upload: UUID = field(default_factory=uuid4)
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all its objects that are ours."""
+        return [*(() if self.adopted else (self.key,)), *(_derived(self.sha256) if self.derivatives else ())]
 
 
 @dataclass(frozen=True)
@@ -43,35 +64,25 @@ class Due:
 
 
 async def announce(
-    conn: AsyncConnection[Any],
-    collection: Collection,
-    upload: UUID,
-    *,
-    key: str,
-    sha256: bytes,
-    derivatives: bool,
-    source: int | None,
-    adopted: bool = False,
-) -> Announced:
-    """Note what *upload* is about to store: nobody deletes it as long as the note is there and not due.
-
-    Of an adopted image these are the thumbnail and the preview alone: the object itself is not ours to delete, whatever
-    becomes of the upload.
-    """
+    conn: AsyncConnection[Any], collection: Collection, notes: Sequence[Note], *, source: int | None
+) -> list[Announced]:
+    """Note what uploads are about to store: nobody deletes it as long as the note is there and not due."""
     await conn.execute(
         for_collection(
             """
             INSERT INTO {trash} (key, upload, sha256, derived, stored, source_id, due_at)
-            SELECT noted, %(upload)s, %(sha256)s, noted <> %(key)s, false, %(source)s, now() + %(time)s
-              FROM unnest(%(keys)s::text[]) AS noted
+            SELECT key, upload, sha256, derived, false, %(source)s, now() + %(time)s
+              FROM unnest(%(keys)s::text[], %(uploads)s::uuid[], %(contents)s::bytea[], %(derived)s::bool[])
+                AS noted (key, upload, sha256, derived)
+                ON CONFLICT DO NOTHING
             """,
             collection,
         ),
         {
-            "keys": _keys(key, sha256, derivatives=derivatives, adopted=adopted),
-            "key": key,
-            "upload": upload,
-            "sha256": sha256,
+            "keys": [key for note in notes for key in note.keys],
+            "uploads": [note.upload for note in notes for _ in note.keys],
+            "contents": [note.sha256 for note in notes for _ in note.keys],
+            "derived": [key != note.key for note in notes for key in note.keys],
             "source": source,
             "time": UPLOAD_TIME,
         },
@@ -80,59 +91,65 @@ async def announce(
     cur = await conn.execute(
         for_collection(
             """
-            SELECT ARRAY(SELECT sha256 FROM {trash} WHERE key = %(key)s AND due_at <= now()),
-                   EXISTS (SELECT FROM {images} WHERE sha256 = %(sha256)s AND derivatives),
-                   EXISTS (SELECT FROM {images} WHERE sha256 = %(sha256)s AND r2_key = %(key)s)
+            SELECT ARRAY(SELECT sha256 FROM {trash} AS t WHERE t.key = noted.key AND due_at <= now()),
+                   EXISTS (SELECT FROM {images} AS i WHERE i.sha256 = noted.sha256 AND derivatives),
+                   EXISTS (SELECT FROM {images} AS i WHERE i.sha256 = noted.sha256 AND r2_key = noted.key)
+              FROM unnest(%(keys)s::text[], %(contents)s::bytea[]) WITH ORDINALITY AS noted (key, sha256, place)
+             ORDER BY place
             """,
             collection,
         ),
-        {"key": key, "sha256": sha256},
+        {"keys": [note.key for note in notes], "contents": [note.sha256 for note in notes]},
     )
-    row = await cur.fetchone()
-    assert row is not None
-    return Announced(frozenset(row[0]), row[1], row[2])
+    return [Announced(frozenset(leftovers), derived, indexed) for leftovers, derived, indexed in await cur.fetchall()]
 
 
-async def arrived(
-    conn: AsyncConnection[Any],
-    collection: Collection,
-    upload: UUID,
-    *,
-    key: str,
-    sha256: bytes,
-    derivatives: bool,
-    adopted: bool = False,
-) -> bool:
-    """Take the upload's notes away, in the transaction that makes the image's row.
+async def arrived(conn: AsyncConnection[Any], collection: Collection, notes: Sequence[Note]) -> list[bool]:
+    """Take uploads' notes away, in the transaction that makes the images' rows; their keys are all different.
 
-    False means that it took too long: somebody may have deleted what it stored. Content that another image under this
-    key had until now is noted to go.
+    False stands for one that took too long: somebody may have deleted what it stored. Content that another image under
+    its key had until now is noted to go.
     """
-    keys = _keys(key, sha256, derivatives=derivatives, adopted=adopted)
     taken = await conn.execute(
-        for_collection("DELETE FROM {trash} WHERE key = ANY(%s) AND upload = %s", collection), [keys, upload]
+        for_collection(
+            """
+            DELETE FROM {trash} AS t USING unnest(%s::text[], %s::uuid[]) AS noted (key, upload)
+             WHERE t.key = noted.key AND t.upload = noted.upload RETURNING t.upload
+            """,
+            collection,
+        ),
+        [[key for note in notes for key in note.keys], [note.upload for note in notes for _ in note.keys]],
     )
-    if taken.rowcount < len(keys):
-        return False
+    found = Counter(upload for (upload,) in await taken.fetchall())
+    in_time = [note for note in notes if found[note.upload] == len(note.keys)]
+    keys, contents = [note.key for note in in_time], [note.sha256 for note in in_time]
     # Other notes on the key speak of what lay there before. An upload of another process to the same key finds that
     # its own is gone, and looks again.
-    await conn.execute(for_collection("DELETE FROM {trash} WHERE key = %s", collection), [key])
+    await conn.execute(for_collection("DELETE FROM {trash} WHERE key = ANY(%s)", collection), [keys])
     cur = await conn.execute(
-        for_collection("SELECT sha256 FROM {images} WHERE r2_key = %s AND sha256 <> %s AND derivatives", collection),
-        [key, sha256],
+        for_collection(
+            """
+            SELECT i.sha256 FROM {images} AS i
+              JOIN unnest(%s::text[], %s::bytea[]) AS noted (key, sha256) ON i.r2_key = noted.key
+             WHERE i.sha256 <> noted.sha256 AND derivatives
+            """,
+            collection,
+        ),
+        [keys, contents],
     )
-    for (replaced,) in await cur.fetchall():
-        await throw_away(conn, collection, [(derived, replaced) for derived in _derived(replaced)])
-    return True
+    replaced = {sha256 for (sha256,) in await cur.fetchall()}
+    if replaced:
+        await throw_away(conn, collection, [(derived, sha256) for sha256 in replaced for derived in _derived(sha256)])
+    return [found[note.upload] == len(note.keys) for note in notes]
 
 
-async def give_up(conn: AsyncConnection[Any], collection: Collection, upload: UUID, *, key: str, stored: bool) -> None:
-    """Let what the upload may have stored be deleted; with ``stored=False`` it surely stored nothing under *key*."""
+async def give_up(conn: AsyncConnection[Any], collection: Collection, note: Note, *, stored: bool) -> None:
+    """Let what the upload may have stored be deleted; with ``stored=False`` it surely stored nothing under its key."""
     if not stored:
         await conn.execute(
-            for_collection("DELETE FROM {trash} WHERE key = %s AND upload = %s", collection), [key, upload]
+            for_collection("DELETE FROM {trash} WHERE key = %s AND upload = %s", collection), [note.key, note.upload]
         )
-    await conn.execute(for_collection("UPDATE {trash} SET due_at = now() WHERE upload = %s", collection), [upload])
+    await conn.execute(for_collection("UPDATE {trash} SET due_at = now() WHERE upload = %s", collection), [note.upload])
 
 
 async def give_up_all(conn: AsyncConnection[Any], collection: Collection, *, source: int | None) -> None:
@@ -233,10 +250,6 @@ async def throw_away(conn: AsyncConnection[Any], collection: Collection, objects
             "derived": [derived for _, sha256 in objects for derived in _derived(sha256)],
         },
     )
-
-
-def _keys(key: str, sha256: bytes, *, derivatives: bool, adopted: bool) -> list[str]:
-    return [*(() if adopted else (key,)), *(_derived(sha256) if derivatives else ())]
 
 
 def _derived(sha256: bytes) -> tuple[str, str]:

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -17,6 +16,7 @@ from shared.model import Collection, NewImage
 from shared.removal import empty_trash, remove
 from shared.sql import collections, files, removal
 from shared.sql import images as image_rows
+from shared.sql.removal import Note
 from shared.stores.folder import FolderStore
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -133,9 +133,7 @@ async def test_what_an_upload_left_that_was_killed_is_cleaned_up_if_it_is_ours(
 
     async def announce(conn: Connection) -> None:
         source = await collections.ensure_source(conn, collection, "folder")
-        await removal.announce(
-            conn, collection, uuid4(), key=ours.key, sha256=ours.sha256, derivatives=True, source=source
-        )
+        await removal.announce(conn, collection, [Note(ours.key, ours.sha256, derivatives=True)], source=source)
 
     await database.run(announce)
     digest = "0" * 64 if theirs else ours.sha256.hex()
@@ -159,9 +157,7 @@ async def test_an_edited_file_replaces_what_a_killed_upload_left_under_its_key(
     left = image("a.jpg", b"left")
 
     async def announce(conn: Connection) -> None:
-        await removal.announce(
-            conn, collection, uuid4(), key=left.key, sha256=left.sha256, derivatives=True, source=None
-        )
+        await removal.announce(conn, collection, [Note(left.key, left.sha256, derivatives=True)], source=None)
         await removal.give_up_all(conn, collection, source=None)
 
     if described:
@@ -237,9 +233,7 @@ async def test_what_a_process_stored_that_was_killed_before_it_could_say_more_is
     async def announce(conn: Connection) -> None:
         for key in ("ours.jpg", "theirs.jpg"):
             new = image(key, b"ours")
-            await removal.announce(
-                conn, collection, uuid4(), key=key, sha256=new.sha256, derivatives=False, source=None
-            )
+            await removal.announce(conn, collection, [Note(key, new.sha256, derivatives=False)], source=None)
         await removal.give_up_all(conn, collection, source=None)
 
     await database.run(announce)
