@@ -16,6 +16,7 @@ from server.api import collections, composed, facets, images, search, writes
 from server.assets import Assets
 from server.auth import Guard, Tokens
 from server.fetching import Fetcher
+from server.forwarding import Forwarded
 from server.headers import SecurityHeaders
 from server.observing import Observing
 from server.services import opened
@@ -67,6 +68,7 @@ def create_app(loaded: ServerSettings, *, fetcher: Fetcher | None = None) -> Sta
             Route("/static/{version}/{path:path}", assets.serve),
         ],
         middleware=[
+            Middleware(Forwarded, trusted=loaded.trusted_proxies, address_header=loaded.client_address_header),
             Middleware(SecurityHeaders),
             Middleware(Observing),
             Middleware(Guard, tokens=tokens),

@@ -51,7 +51,7 @@ def main() -> NoReturn:
         workers=loaded.workers,
         log_config=None,
         access_log=False,
-        forwarded_allow_ips=list(loaded.trusted_proxies),
+        proxy_headers=False,  # server/forwarding.py does that
         # Requests under way are answered; progress streams end by themselves when the server is told to stop.
         timeout_graceful_shutdown=25,
         # A worker that only starts is taken for dead after this; on a busy machine that takes longer than 5 seconds.

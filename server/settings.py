@@ -1,5 +1,6 @@
 """What the server reads from the environment beside what both processes share."""
 
+import ipaddress
 import re
 from typing import Annotated, Literal
 
@@ -28,6 +29,7 @@ class ServerSettings(Settings):
     database_connections: int = Field(10, ge=1)
     database_read_urls: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1",)
+    client_address_header: str = Field("X-Forwarded-For", pattern="^[A-Za-z0-9-]+$")
     paid_queries_per_hour: int = Field(600, ge=1)
     paid_queries_per_hour_and_client: int = Field(60, ge=1)
     log_format: Literal["text", "json"] | None = None
@@ -36,6 +38,16 @@ class ServerSettings(Settings):
     @classmethod
     def _separated_by_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses_or_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for part in value:
+            try:
+                ipaddress.ip_network(part)
+            except ValueError as exc:
+                raise ValueError(f"{exc}: give addresses such as 10.0.0.7, or networks such as 10.0.0.0/8") from exc
+        return value
 
     @field_validator("read_tokens", mode="before")
     @classmethod
