@@ -42,6 +42,7 @@ def main() -> NoReturn:
     except ImageBrowserError as exc:
         print(f"server: {exc}", file=sys.stderr)
         sys.exit(1)
+    _can_listen(loaded.host, loaded.port)
     _allow_many_connections()
     config = uvicorn.Config(
         "server.app:from_environment",
@@ -67,6 +68,18 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         pass
     sys.exit(0)
+
+
+def _can_listen(host: str, port: int) -> None:
+    """End with a message if nobody can listen there; uvicorn's is a line of the log."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as exc:
+        print(
+            f"server: cannot listen on {host}, port {port}: {exc.strerror}: give another --host or --port",
+            file=sys.stderr,
+        )
+        sys.exit(1)
 
 
 def _allow_many_connections() -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import SettingsError
@@ -38,6 +40,19 @@ class Settings(BaseSettings):
     replicate_model: str = "openai/clip"
     replicate_base_url: str = "https://api.replicate.com"
     clip_model: str = "ViT-L/14"
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_an_address(cls, value: SecretStr | None) -> SecretStr | None:
+        try:
+            conninfo_to_dict(value.get_secret_value() if value else "")
+        except ProgrammingError:
+            # Not in psycopg's words, which hold the password.
+            raise ValueError(
+                "this is no address of a PostgreSQL: give postgresql://user:password@host:5432/database, with"
+                " %40 for @, %3A for : and %2F for / in the password"
+            ) from None
+        return value
 
     @model_validator(mode="after")
     def _store_is_complete(self) -> "Settings":
@@ -76,8 +91,9 @@ def load(kind: type[S], **flags: Any) -> S:
 
 def _problem(error: dict[str, Any]) -> str:
     name = ".".join(str(part) for part in error["loc"]).upper()
+    message = str(error["msg"]).removeprefix("Value error, ")
     if not name:
-        return str(error["msg"]).removeprefix("Value error, ")
+        return message
     secret = any(word in name for word in ("TOKEN", "SECRET", "KEY", "URL"))
     value = "" if secret or error["type"] == "missing" else f" is {error['input']!r}"
-    return f"{name}{value}: {error['msg']}"
+    return f"{name}{value}: {message}"

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from shared.errors import DatabaseError
@@ -262,6 +262,8 @@ def is_one_session(conn: Connection) -> bool:
 
 def first_line(error: BaseException | None) -> str:
     """Return the first line of an error's text, which is all of it that fits into a sentence."""
+    if isinstance(error, PoolTimeout):  # the pool keeps to itself what went wrong
+        return "no connection to be had: `syncer doctor` says why"
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
