@@ -1,5 +1,6 @@
 """Pages of lists that were asked for before, shown again while nothing in the database has changed."""
 
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ from shared.sql import state
 Found = TypeVar("Found", bound=tuple[Sequence[Any], Any])
 
 MOST_IMAGES = 20_000  # in all pages together; about 1 kB each
+# For so long nothing is kept, nor looked for, after somebody was seen to write: to ask would be for nothing.
+REST = 1.0  # seconds
 
 
 class KeptPages:
@@ -20,6 +23,7 @@ class KeptPages:
         self.database = database
         self._pages: OrderedDict[Hashable, Any] = OrderedDict()
         self._images = 0
+        self._rests_until = 0.0
 
     async def read(self, asked: Hashable, find: Callable[[Connection], Awaitable[Found]]) -> Found:
         """Return what *find* returns, a page's images and where they go on, or has returned in this very state.
@@ -29,7 +33,8 @@ class KeptPages:
 
         async def look(conn: Connection) -> Found:
             # A pooler may ask one server for its state, and another one for the page.
-            before = await state.now(conn) if is_one_session(conn) else None
+            tries = is_one_session(conn) and time.monotonic() >= self._rests_until
+            before = await state.now(conn) if tries else None
             if before is not None and (asked, before) in self._pages:
                 metrics.pages.labels("kept").inc()
                 self._pages.move_to_end((asked, before))
@@ -39,6 +44,8 @@ class KeptPages:
             metrics.pages.labels("found").inc()
             if before is not None and await state.now(conn) == before:
                 self._keep((asked, before), found)
+            elif tries:
+                self._rests_until = time.monotonic() + REST
             return found
 
         return await self.database.read(look)

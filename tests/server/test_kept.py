@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -89,6 +90,18 @@ def with_vector(seed: int, key: str) -> tuple[str, list[str]]:
 
 def keys(page: tuple[list[Any], None]) -> list[str]:
     return [image.key for image in page[0]]
+
+
+def wait_until_it_answers(url: str) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            psycopg.connect(url).close()
+        except psycopg.OperationalError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        else:
+            return
 
 
 class Asked:
@@ -208,9 +221,12 @@ async def test_nothing_is_believed_of_a_server_that_crashed_since(
     find = Asked(collection)
     first = await pages.read("recent", find)
     # It does so without being started again, and may use the numbers of transactions again that it lost.
-    with suppress(psycopg.OperationalError), psycopg.connect(quiet) as conn:
-        os.kill(conn.info.backend_pid, signal.SIGKILL)
-        conn.execute("SELECT 1")
+    with psycopg.connect(quiet, autocommit=True) as witness, psycopg.connect(quiet) as victim:
+        os.kill(victim.info.backend_pid, signal.SIGKILL)
+        with suppress(psycopg.OperationalError):
+            while True:
+                witness.execute("SELECT pg_sleep(0.05)")
+    wait_until_it_answers(quiet)
     assert await pages.read("recent", find) == first
     assert find.times == 2
 
