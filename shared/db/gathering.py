@@ -67,7 +67,8 @@ class Gathering(Generic[T, R]):
     async def _commit(self, batch: _Batch[T, R]) -> None:
         try:
             with suppress(TimeoutError):
-                await asyncio.wait_for(batch.complete.wait(), self._window)
+                async with asyncio.timeout(self._window):
+                    await batch.complete.wait()
             self._close(batch)
             batch.results = await self._together(batch.items)
         except ServiceError as exc:
