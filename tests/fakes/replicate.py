@@ -594,7 +594,8 @@ async def _called(encoder: Encoder, value: Any) -> Values:
 
 async def _within(seconds: float, event: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 async def _main() -> None:
