@@ -44,7 +44,7 @@ class Announced:
 
     ``leftovers`` are the contents (SHA-256) that ended uploads and removals may have left under the image's key: an
     object that holds one of them is ours. ``derived`` says that the content's thumbnail and preview are there,
-    ``indexed`` that the image itself is, under this key.
+    ``indexed`` that the image itself is, under this key, and that nothing else was about to be stored there.
     """
 
     leftovers: frozenset[bytes]
@@ -94,6 +94,7 @@ async def announce(
             SELECT ARRAY(SELECT sha256 FROM {trash} AS t WHERE t.key = noted.key AND due_at <= now()),
                    EXISTS (SELECT FROM {images} AS i WHERE i.sha256 = noted.sha256 AND derivatives),
                    EXISTS (SELECT FROM {images} AS i WHERE i.sha256 = noted.sha256 AND r2_key = noted.key)
+                   AND NOT EXISTS (SELECT FROM {trash} AS t WHERE t.key = noted.key AND t.sha256 <> noted.sha256)
               FROM unnest(%(keys)s::text[], %(contents)s::bytea[]) WITH ORDINALITY AS noted (key, sha256, place)
              ORDER BY place
             """,
@@ -200,7 +201,11 @@ async def take_out(conn: AsyncConnection[Any], collection: Collection, ids: Sequ
 
 
 async def lock_due(conn: AsyncConnection[Any], collection: Collection, *, limit: int) -> list[Due]:
-    """Return up to *limit* objects that are to go, and keep uploads from storing any until the transaction ends."""
+    """Return up to *limit* objects that are to go, and keep uploads from storing any until the transaction ends.
+
+    What may have been stored over another image's object, by an upload that ended in the middle, stays noted until that
+    image is stored again or removed: so it is known that the object may not be what the image's row says.
+    """
     anything = await conn.execute(
         for_collection("SELECT EXISTS (SELECT FROM {trash} WHERE due_at <= now())", collection)
     )
@@ -214,9 +219,12 @@ async def lock_due(conn: AsyncConnection[Any], collection: Collection, *, limit:
                 SELECT key, derived, stored, contents,
                        CASE WHEN derived THEN EXISTS (SELECT FROM {images} WHERE sha256 = contents[1] AND derivatives)
                             ELSE EXISTS (SELECT FROM {images} WHERE r2_key = key) END AS named
-                  FROM (SELECT key, bool_or(derived) AS derived, bool_or(stored) AS stored,
-                               array_agg(DISTINCT sha256) AS contents
-                          FROM {trash} GROUP BY key HAVING max(due_at) <= now() ORDER BY key LIMIT %s) AS due
+                  FROM (SELECT t.key, bool_or(t.derived) AS derived, bool_or(t.stored) AS stored,
+                               array_agg(DISTINCT t.sha256) AS contents
+                          FROM {trash} AS t LEFT JOIN {images} AS i ON i.r2_key = t.key
+                         GROUP BY t.key
+                        HAVING max(t.due_at) <= now() AND bool_and(t.stored OR i.id IS NULL OR i.sha256 = t.sha256)
+                         ORDER BY t.key LIMIT %s) AS due
                 """,
                 collection,
             ),

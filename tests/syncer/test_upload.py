@@ -307,6 +307,31 @@ async def test_an_image_that_is_removed_while_it_is_moved_or_copied_does_not_com
         await world.sync(deletion=DELETE_ANY)
 
 
+async def test_an_object_that_a_killed_run_wrote_over_is_restored_also_when_its_file_is_only_met_two_runs_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = world.write("a.bmp", 1)
+    world.write("b.bmp", 2)
+    contents = world.contents()
+    await world.sync()
+    world.write("a.bmp", 3)
+    put = world.store.put
+
+    async def cut_off(key: str, body: bytes | Path, **more: Any) -> None:
+        await put(key, body, **more)
+        raise StoreError("cut off", transient=False)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "put", cut_off)
+        with pytest.raises(ExceptionGroup):
+            await world.sync()
+    assert (await world.objects())["a.bmp"] == picture(3)
+    await world.sync(["b.bmp"])
+    a.write_bytes(picture(1))
+    await world.sync()
+    await world.check(contents)
+
+
 async def test_images_that_were_put_aside_when_a_run_was_cut_off_wait_for_a_disk_that_is_away(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
