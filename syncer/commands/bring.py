@@ -60,6 +60,10 @@ async def upload(arguments: argparse.Namespace) -> int:
 
 
 async def adopt(arguments: argparse.Namespace) -> int:
+    try:
+        arguments.prefix.encode()
+    except UnicodeEncodeError as exc:
+        raise SettingsError(f"--prefix is {arguments.prefix!r}, which is not valid Unicode, as all keys are") from exc
     if arguments.dry_run:
         return await _dry_run_bucket(arguments)
     return await _transfer(arguments, _bring_bucket, embed=not arguments.no_embed)
@@ -234,7 +238,9 @@ async def _bring_bucket(transfer: Transfer) -> None:
         return
     transfer.gone, transfer.withheld = adoption.gone, adoption.withheld
     if adoption.gone and not arguments.delete:
-        transfer.parts.progress.say(f"{adoption.gone} images are gone from the bucket: --delete removes them here, too")
+        transfer.parts.progress.say(
+            f"gone from the bucket: {adoption.gone} of the images that were adopted; --delete removes them here, too"
+        )
 
 
 async def _dry_run_bucket(arguments: argparse.Namespace) -> int:

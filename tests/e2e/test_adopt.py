@@ -16,7 +16,7 @@ from shared.stores.folder import FolderStore
 from shared.stores.s3 import S3Store
 from tests import corpus
 from tests.conftest import Syncer, new_database, serving
-from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, FaultyProxy, S3Server, s3_arguments
+from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, S3Server, s3_arguments
 from tests.pictures import make_pictures
 
 # A test that starts processes runs on one of the stores; tests/syncer/test_adopt.py asks both.
@@ -189,7 +189,7 @@ async def test_an_adoption_killed_anywhere_goes_on_where_it_was(
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     indexed = 0
-    for wanted in (1, 20, 40):
+    for wanted in (1, 30):
         process = syncer.start("adopt", "--bucket", bucket, "--no-embed", TMPDIR=str(scratch))
         while process.poll() is None and images(database_url, bucket) < wanted:
             time.sleep(0.05)
@@ -200,6 +200,19 @@ async def test_an_adoption_killed_anywhere_goes_on_where_it_was(
     assert (done.status, done.json["adopted"], done.json["unchanged"]) == (0, 100 - indexed, indexed)
     assert list(scratch.iterdir()) == []
     assert len(await derivatives(store)) == 200
+
+
+@ON_S3
+async def test_an_object_that_is_archived_later_does_not_stop_the_embedding_of_the_rest(
+    syncer: Syncer, store: ObjectStore, bucket: str, proxy: FaultyProxy
+) -> None:
+    for number in range(3):
+        await put(store, f"{number}.jpg", jpeg(number))
+    assert syncer("adopt", "--bucket", bucket, "--no-embed").status == 0
+    archived = Fault("status", 403, "InvalidObjectState")
+    proxy.rule = lambda request: archived if (request.kind, request.key) == ("get", "1.jpg") else None
+    done = syncer("embed", "--bucket", bucket, "--json", IMAGE_ATTEMPTS="1")
+    assert (done.status, done.json["embedded"], done.json["reasons"]) == (3, 2, {"unreadable": 1}), done.stderr
 
 
 async def test_an_object_too_large_to_be_a_photo_is_not_even_read(syncer: Syncer, home: Path) -> None:
@@ -239,7 +252,9 @@ async def test_a_dry_run_changes_nothing_and_a_run_does_what_it_said(
     assert "--yes" in refused.stderr
 
 
-def test_adopting_needs_a_bucket(syncer: Syncer) -> None:
+def test_adopting_needs_a_bucket_and_a_prefix_that_keys_can_have(syncer: Syncer) -> None:
     for refused in (syncer("adopt"), syncer("adopt", "--dry-run")):
         assert refused.status == 1
         assert "--bucket" in refused.stderr
+    refused = syncer("adopt", "--bucket", "b", "--prefix", os.fsdecode(b"\xff"))
+    assert (refused.status, "--prefix" in refused.stderr) == (1, True)
