@@ -40,7 +40,7 @@ from tests.faults.expectation import Expectation
 from tests.faults.lives import Killed, Life, MortalDatabase, MortalStore, mortal_disk
 from tests.syncer.folders import DELETE_ANY, World, picture, sha256
 
-HISTORIES = int(os.environ.get("HISTORIES", "15"))
+HISTORIES = int(os.environ.get("HISTORIES", "12"))
 BEARER = {"Authorization": "Bearer api-token-of-tests"}
 
 PATHS = [
@@ -77,6 +77,7 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "delete": st.tuples(which),
     "change_case": st.tuples(which),
     "rename_folder": st.tuples(folder, folder),
+    "restore": st.just(()),
     "remove_by_api": st.tuples(which),
     "add_by_api": st.tuples(added),
     "put_into_the_bucket": st.tuples(path, st.sampled_from(NOT_IN_THE_FOLDER)),
@@ -131,6 +132,7 @@ class History:
     place: Place
     derivatives: bool
     expectation: Expectation = field(default_factory=Expectation)
+    backup: dict[str, bytes] = field(default_factory=dict)
 
     def at(self, path: str) -> Path:
         return self.world.folder / path
@@ -199,6 +201,13 @@ class History:
             self.at(new).parent.mkdir(parents=True, exist_ok=True)
             self.at(old).rename(self.at(new))
 
+    async def restore(self) -> None:
+        """The folder is given back what it held when all was in order the last time."""
+        for path, content in self.backup.items():
+            if not self.at(path).is_dir() and not any(parent.is_file() for parent in self.at(path).parents):
+                self.at(path).parent.mkdir(parents=True, exist_ok=True)
+                self.at(path).write_bytes(content)
+
     async def remove_by_api(self, which: int) -> None:
         if key := await self._remove(which):
             own = self.expectation.own(await self.world.rows()).values()
@@ -253,7 +262,7 @@ class History:
     async def clean(self) -> None:
         """All agree afterwards, and nothing was done that was not needed."""
         world, expectation = self.world, self.expectation
-        contents = world.contents()
+        contents = self.backup = world.contents()
         before, noted = await world.rows(), await self._noted()
         doubtful = {key: row.sha256 for key, row in before.items() if key in noted}
         world.store.clear()
