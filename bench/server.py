@@ -224,7 +224,8 @@ def somebody_writes(url: str) -> Iterator[None]:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as home:
+    # PostgreSQL is stopped soon after it is released, and may still be writing.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         postgres = asyncio.run(embedded.start(Path(home)))
         try:
             asyncio.run(prepare(postgres.url))
