@@ -151,15 +151,26 @@ class Database:
             # waits for a connection, may swallow it. Whoever cancelled the work would wait for ever.
             return task is not None and task.cancelling() > cancelled_before
 
-        policy = AsyncRetrying(
-            retry=retry_if_exception(lambda error: is_transient(error) and not is_cancelled()),
-            wait=wait_random_exponential(multiplier=0.1, max=5),
-            stop=stop_after_delay(self._patience),
-            before_sleep=self._tell,
-            reraise=True,
-        )
+        def may_pass(error: BaseException) -> bool:
+            return is_transient(error) and not is_cancelled()
+
+        began = time.monotonic()
         try:
-            result: T = await policy(once, work)
+            try:
+                # Nearly all work succeeds at once. To make a policy for it would take as long as a statement.
+                result = await once(work)
+            except psycopg.Error as exc:
+                left = self._patience - (time.monotonic() - began)
+                if left <= 0 or not may_pass(exc):
+                    raise
+                policy = AsyncRetrying(
+                    retry=retry_if_exception(may_pass),
+                    wait=wait_random_exponential(multiplier=0.1, max=5),
+                    stop=stop_after_delay(left),
+                    before_sleep=self._tell,
+                    reraise=True,
+                )
+                result = await policy(once, work)
         except psycopg.Error as exc:
             if is_cancelled():
                 raise asyncio.CancelledError from exc
