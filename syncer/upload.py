@@ -39,7 +39,7 @@ class _RemovedMeanwhile(Exception):
 
 
 class Uploader:
-    """Brings one folder over to one collection, each image committed by itself: a run can be stopped anywhere.
+    """Brings one folder over to one collection, each image committed once it lies there: a run can be stopped anywhere.
 
     Content is what an image is known by. A file that is there under another name keeps its image, wherever it went.
     So that this holds for names that were swapped, too, files that are new are settled first, then those whose content
