@@ -4,9 +4,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import RetryCallState, wait_random_exponential
 
 from shared.errors import ServiceError
+from shared.patience import persist
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +33,10 @@ class Outages:
 
     async def outlast(self, work: Callable[[], Awaitable[T]]) -> T:
         """Return what *work* returns; raise its ServiceError when it is not transient or patience ends."""
-        policy = AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, ServiceError) and error.transient),
+        return await persist(
+            work,
+            patience=self._patience,
+            may_pass=lambda error: isinstance(error, ServiceError) and error.transient,
             wait=_pause,
-            stop=stop_after_delay(self._patience),
-            before_sleep=self._tell,
-            reraise=True,
+            tell=lambda error: self._waiting(f"waiting: {error}"),
         )
-        return await policy(work)
-
-    def _tell(self, state: RetryCallState) -> None:
-        self._waiting(f"waiting: {state.outcome.exception() if state.outcome else ''}")

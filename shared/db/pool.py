@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -13,9 +14,10 @@ from weakref import WeakKeyDictionary
 import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import wait_random_exponential
 
 from shared.errors import DatabaseError
+from shared.patience import persist
 from shared.timing import spent_on
 
 log = logging.getLogger(__name__)
@@ -154,23 +156,14 @@ class Database:
         def may_pass(error: BaseException) -> bool:
             return is_transient(error) and not is_cancelled()
 
-        began = time.monotonic()
         try:
-            try:
-                # Nearly all work succeeds at once. To make a policy for it would take as long as a statement.
-                result = await once(work)
-            except psycopg.Error as exc:
-                left = self._patience - (time.monotonic() - began)
-                if left <= 0 or not may_pass(exc):
-                    raise
-                policy = AsyncRetrying(
-                    retry=retry_if_exception(may_pass),
-                    wait=wait_random_exponential(multiplier=0.1, max=5),
-                    stop=stop_after_delay(left),
-                    before_sleep=self._tell,
-                    reraise=True,
-                )
-                result = await policy(once, work)
+            result = await persist(
+                partial(once, work),
+                patience=self._patience,
+                may_pass=may_pass,
+                wait=wait_random_exponential(multiplier=0.1, max=5),
+                tell=self._tell,
+            )
         except psycopg.Error as exc:
             if is_cancelled():
                 raise asyncio.CancelledError from exc
@@ -259,8 +252,7 @@ class Database:
         idle = figures["pool_available"]
         return Usage(figures["pool_size"] - idle, idle, figures["requests_waiting"])
 
-    def _tell(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
+    def _tell(self, error: BaseException) -> None:
         log.info("waiting for PostgreSQL: %s", first_line(error))
         if self._waiting:
             self._waiting(f"waiting for PostgreSQL: {first_line(error)}")

@@ -1,8 +1,6 @@
 """Buckets in Cloudflare R2, Amazon S3, MinIO or anything else that speaks S3, through boto3."""
 
 import asyncio
-import hashlib
-import hmac
 import os
 import re
 import shutil
@@ -17,10 +15,11 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import boto3.session
 import botocore.session
+from botocore.awsrequest import AWSPreparedRequest
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -31,12 +30,16 @@ from botocore.exceptions import (
     SSLError,
 )
 from botocore.handlers import add_expect_header
-from botocore.parsers import ResponseParserError
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_before_delay, wait_random_exponential
+from botocore.httpsession import URLLib3Session
+from botocore.parsers import ResponseParserError, create_parser
+from botocore.utils import get_environ_proxies
+from tenacity import RetryCallState, wait_random_exponential
 
 from shared.errors import ImageRefused, ObjectExists, ObjectLocked, ObjectMissing, Reason, SettingsError, StoreError
+from shared.patience import persist
 from shared.stores import StoredObject, check_key
 from shared.stores.body import read_pieces
+from shared.stores.signing import Signer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -52,12 +55,15 @@ ADDRESS_WINDOW = 3600
 _DELETE_BATCH = 1000
 _SHORT_PATIENCE = 5.0  # seconds, where somebody waits for a message: a wrong address at the start, a failure at the end
 _NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_USER_AGENT = "image-browser"
+_ERRORS = create_parser("rest-xml")  # type: ignore[no-untyped-call]
 _BUCKET = re.compile(r"[a-zA-Z0-9._-]{1,255}")
 
 _TRANSIENT_STATUS = {408, 429, 500, 502, 503, 504}
 _TRANSIENT_CODES = {"RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable", "TooManyRequests"}
 # Two conditional writes met: the loser of the race learns the outcome by asking again.
 _TRANSIENT_CODES |= {"ConditionalRequestConflict", "OperationAborted"}
+_OTHER_REGION = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 _REFUSED_CODES = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "Unauthorized", "AccessDenied", "InvalidToken"}
 
 
@@ -99,9 +105,11 @@ class S3Store:
         self._access_key_id = access_key_id
         self._public_url = public_url
         self._patience = patience
-        self._signer = _Signer(self._endpoint_url, region, access_key_id, secret_access_key, session_token)
+        self._signer = Signer(self._endpoint_url, region, access_key_id, secret_access_key, session_token)
         # False once a store has said that it cannot write on the condition that a key is free.
         self._conditional_writes = True
+        # True once a store has said that the bucket lies in another region than the settings say.
+        self._elsewhere = False
         config = Config(  # type: ignore[no-untyped-call]
             # Since 1.36 boto3 adds checksums in a form that R2 refuses, as "Unauthorized".
             request_checksum_calculation="when_required",
@@ -116,7 +124,7 @@ class S3Store:
             retries={"mode": "standard", "total_max_attempts": 1},
             # Together a seventh of what boto3 works on a put: its own is made anew for each request, from all that it
             # knows of this machine; and what is given to it here has been checked.
-            user_agent="image-browser",
+            user_agent=_USER_AGENT,
             parameter_validation=False,
         )
         try:
@@ -132,6 +140,12 @@ class S3Store:
                 )
         except (BotoCoreError, ValueError) as exc:
             raise SettingsError(f"S3_ENDPOINT_URL is {endpoint_url!r}: cannot make a client for it: {exc}") from exc
+        self._http = URLLib3Session(  # type: ignore[no-untyped-call]
+            verify=_certificates(),
+            proxies=get_environ_proxies(self._endpoint_url),  # type: ignore[no-untyped-call]
+            timeout=(config.connect_timeout, config.read_timeout),  # type: ignore[attr-defined]
+            max_pool_connections=concurrency,
+        )
         # botocore asks before it sends a body, and waits a second where, as at R2, nobody answers.
         self._client.meta.events.unregister("before-call.s3", add_expect_header)
         self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="s3-store")
@@ -164,25 +178,23 @@ class S3Store:
         puts at once that may not overwrite can both succeed, and the later one stays.
         """
         self._check_writable(key)
-        headers: dict[str, Any] = {
+        described: dict[str, Any] = {
             "ContentType": content_type,
             "CacheControl": cache_control,
             "Metadata": {"sha256": sha256},
         }
-        pieces = read_pieces(body, sha256=sha256, size=PART_SIZE)
-        first, second = await self._in_thread(lambda: (next(pieces, b""), next(pieces, b"")))
-        if second:
-            parts = chain([first, second], pieces)
-            await self._put_parts(key, parts, headers, sha256, overwrite=overwrite)
-        else:
-            await self._write(
-                lambda condition: self._client.put_object(
-                    Bucket=self.bucket, Key=key, Body=first, **headers, **condition
-                ),
-                key,
-                sha256,
-                overwrite=overwrite,
-            )
+
+        def whole(condition: dict[str, Any]) -> Iterator[bytes] | None:
+            """Store what fits into one request; return the pieces of what does not."""
+            pieces = read_pieces(body, sha256=sha256, size=PART_SIZE)
+            first, second = next(pieces, b""), next(pieces, b"")
+            if second:
+                return chain([first, second], pieces)
+            self._put_object(key, first, sha256, described, condition)
+            return None
+
+        if parts := await self._write(whole, key, sha256, overwrite=overwrite):
+            await self._put_parts(key, parts, described, sha256, overwrite=overwrite)
 
     async def get(self, key: str) -> bytes:
         def read() -> bytes:
@@ -271,6 +283,38 @@ class S3Store:
     async def close(self) -> None:
         await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
         self._client.close()  # type: ignore[no-untyped-call]
+        self._http.close()  # type: ignore[no-untyped-call]
+
+    def _put_object(
+        self, key: str, body: bytes, sha256: str, described: dict[str, Any], condition: dict[str, Any]
+    ) -> None:
+        """Do what the client's method of this name does, in half of its time: to upload is to do little else.
+
+        Connections, certificates, proxies and errors are botocore's. What another region answers is left to it.
+        """
+        if self._elsewhere:
+            self._client.put_object(Bucket=self.bucket, Key=key, Body=body, **described, **condition)
+            return
+        headers = {
+            "content-type": described["ContentType"],
+            "cache-control": described["CacheControl"],
+            "x-amz-meta-sha256": sha256,
+        }
+        if condition:
+            headers["if-none-match"] = condition["IfNoneMatch"]
+        address, headers = self._signer.put(self.bucket, key, headers, sha256=sha256)
+        headers["user-agent"] = _USER_AGENT
+        request = AWSPreparedRequest("PUT", address, headers, body, stream_output=False)  # type: ignore[no-untyped-call]
+        answer = self._http.send(request)  # type: ignore[no-untyped-call]
+        if answer.status_code < 300:
+            return
+        received = {"status_code": answer.status_code, "headers": answer.headers, "body": answer.content}
+        error = ClientError(_ERRORS.parse(received, None), "PutObject")  # type: ignore[no-untyped-call]
+        if answer.status_code < 400 or _code(error) in _OTHER_REGION:
+            self._elsewhere = True
+            self._put_object(key, body, sha256, described, condition)
+        else:
+            raise error
 
     async def _put_parts(
         self, key: str, parts: Iterator[bytes], headers: dict[str, Any], sha256: str, *, overwrite: bool
@@ -306,31 +350,33 @@ class S3Store:
             raise
 
     async def _write(
-        self, request: Callable[[dict[str, Any]], object], key: str, sha256: str, *, overwrite: bool
-    ) -> None:
-        """Send a request that makes the object; with ``overwrite=False`` on the condition that there is none."""
+        self, request: Callable[[dict[str, Any]], T], key: str, sha256: str, *, overwrite: bool
+    ) -> T | None:
+        """Send a request that makes the object; with ``overwrite=False`` on the condition that there is none.
+
+        Return what *request* returns, or None where a former try had made it already.
+        """
         conditional = not overwrite and self._conditional_writes
         if not overwrite and not conditional and await self._holds(key) is not None:
             raise self._taken(key)
         tries = 0
 
-        def once() -> None:
+        def once() -> T:
             nonlocal tries
             tries += 1
-            request({"IfNoneMatch": "*"} if conditional else {})
+            return request({"IfNoneMatch": "*"} if conditional else {})
 
         try:
-            await self._call(once, key)
+            return await self._call(once, key)
         except StoreError as exc:
             code = _code(exc.__cause__)
             if conditional and code == "NotImplemented":
                 self._conditional_writes = False
-                await self._write(request, key, sha256, overwrite=overwrite)
-                return
+                return await self._write(request, key, sha256, overwrite=overwrite)
             # The first try may have been done although its answer was lost; then the second one finds its own work.
             done_before = tries > 1 and (isinstance(exc, ObjectExists) or code == "NoSuchUpload")
             if done_before and await self._holds(key) == sha256:
-                return
+                return None
             raise
 
     async def _holds(self, key: str) -> str | None:
@@ -342,12 +388,6 @@ class S3Store:
 
     async def _call(self, request: Callable[[], T], key: str = "", *, patience: float | None = None) -> T:
         """Return what *request* does in a thread; transient errors are tried again while patience lasts."""
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda exc: isinstance(exc, StoreError) and exc.transient),
-            wait=_wait,
-            stop=stop_before_delay(self._patience if patience is None else patience),
-            reraise=True,
-        )
 
         def translated() -> T:
             try:
@@ -355,7 +395,12 @@ class S3Store:
             except (BotoCoreError, ClientError, ResponseParserError) as exc:
                 raise self._store_error(exc, key) from exc
 
-        return await retrying(self._in_thread, translated)
+        return await persist(
+            lambda: self._in_thread(translated),
+            patience=self._patience if patience is None else patience,
+            may_pass=lambda exc: isinstance(exc, StoreError) and exc.transient,
+            wait=_wait,
+        )
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
@@ -442,59 +487,9 @@ def _session() -> boto3.session.Session:
     return boto3.session.Session(botocore_session=core)  # type: ignore[no-untyped-call]
 
 
-class _Signer:
-    """Presigned GET addresses (AWS Signature Version 4 in the query), made without a request.
-
-    botocore's signer reads the clock itself, so its addresses change every second and no browser could cache.
-    """
-
-    def __init__(
-        self, endpoint_url: str, region: str, access_key_id: str, secret_access_key: str, session_token: str | None
-    ) -> None:
-        endpoint = urlsplit(endpoint_url)
-        # As browsers name it: in small letters, and with a port only where it is not the usual one.
-        usual = {"http": 80, "https": 443}.get(endpoint.scheme)
-        self._host = endpoint.hostname or ""
-        if endpoint.port not in {None, usual}:
-            self._host += f":{endpoint.port}"
-        self._scheme, self._path = endpoint.scheme, endpoint.path
-        self._region = region
-        self._access_key_id = access_key_id
-        self._session_token = session_token
-        self._day_key = lru_cache(maxsize=2)(lambda day: _signing_key(secret_access_key, day, region))
-
-    def address(self, bucket: str, key: str, version: str, *, signed_at: int, expires: int) -> str:
-        """Return an address that works from *signed_at* (Unix time) for *expires* seconds.
-
-        *version* becomes a parameter that S3 ignores, as it does all that begin with ``x-``, and browsers do not.
-        """
-        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(signed_at))
-        day = moment[:8]
-        scope = f"{day}/{self._region}/s3/aws4_request"
-        parameters = {
-            "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
-            "X-Amz-Credential": f"{self._access_key_id}/{scope}",
-            "X-Amz-Date": moment,
-            "X-Amz-Expires": str(expires),
-            "X-Amz-SignedHeaders": "host",
-        }
-        if self._session_token:
-            parameters["X-Amz-Security-Token"] = self._session_token
-        if version:
-            parameters["x-version"] = version
-        query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in sorted(parameters.items()))
-        path = f"{self._path}/{bucket}/{quote(key, safe='/-_.~')}"
-        request = f"GET\n{path}\n{query}\nhost:{self._host}\n\nhost\nUNSIGNED-PAYLOAD"
-        to_sign = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-        signature = hmac.new(self._day_key(day), to_sign.encode(), hashlib.sha256).hexdigest()
-        return f"{self._scheme}://{self._host}{path}?{query}&X-Amz-Signature={signature}"
-
-
-def _signing_key(secret_access_key: str, day: str, region: str) -> bytes:
-    signing_key = f"AWS4{secret_access_key}".encode()
-    for word in (day, region, "s3", "aws4_request"):
-        signing_key = hmac.digest(signing_key, word.encode(), "sha256")
-    return signing_key
+def _certificates() -> str | bool:
+    """Return whose certificates are trusted, as boto3's clients find it out: a file's, or the usual ones (True)."""
+    return os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE") or True
 
 
 def _why_impossible(key: str) -> ImageRefused | None:

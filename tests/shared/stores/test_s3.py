@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
+import botocore.httpsession
 import pytest
 import urllib3
 
@@ -74,27 +75,71 @@ async def keys(store: S3Store) -> list[str]:
 # --- what is sent ---
 
 
-async def test_checksums_and_bodies_are_sent_in_the_one_form_that_r2_takes() -> None:
+async def test_checksums_and_bodies_are_sent_in_the_one_form_that_r2_takes(
+    monkeypatch: pytest.MonkeyPatch, large: Path
+) -> None:
     # Over plain HTTP boto3 never uses the form that R2 refuses, so this looks at what would go over HTTPS.
-    store = S3Store(**s3_arguments("https://nowhere.invalid", "photos"))
     sent: list[botocore.awsrequest.AWSPreparedRequest] = []
 
-    def answer(request: botocore.awsrequest.AWSPreparedRequest, **_: object) -> botocore.awsrequest.AWSResponse:
+    def answer(_: object, request: botocore.awsrequest.AWSPreparedRequest) -> botocore.awsrequest.AWSResponse:
+        sent.append(request)
+        body = b"<Result><UploadId>1</UploadId></Result>" if request.method == "POST" else b""
+        raw = urllib3.HTTPResponse(io.BytesIO(body), preload_content=False)
+        return botocore.awsrequest.AWSResponse(request.url, 200, {"ETag": "1"}, raw)
+
+    monkeypatch.setattr(botocore.httpsession.URLLib3Session, "send", answer)
+    store = S3Store(**s3_arguments("https://nowhere.invalid", "photos"))
+    await put(store, "a.jpg")
+    await put(store, "large.jpg", large)
+    await store.close()
+    bodies = [request for request in sent if request.method == "PUT"]
+    assert len(bodies) > 2
+    for request in bodies:
+        headers = {
+            name.lower(): value.decode() if isinstance(value, bytes) else value
+            for name, value in request.headers.items()
+        }
+        content = request.body if isinstance(request.body, bytes) else request.body.getvalue()
+        assert content
+        assert headers["x-amz-content-sha256"] == hashlib.sha256(content).hexdigest()
+        assert not {"expect", "content-encoding", "transfer-encoding", "x-amz-trailer"} & headers.keys()
+        assert not any("checksum" in name or "crc" in name for name in headers)
+
+
+@pytest.mark.parametrize("token", [None, "session/token+="])
+async def test_uploads_are_signed_as_botocore_signs_them(monkeypatch: pytest.MonkeyPatch, token: str | None) -> None:
+    sent: list[botocore.awsrequest.AWSPreparedRequest] = []
+
+    def answer(_: object, request: botocore.awsrequest.AWSPreparedRequest) -> botocore.awsrequest.AWSResponse:
         sent.append(request)
         return botocore.awsrequest.AWSResponse(request.url, 200, {}, urllib3.HTTPResponse(io.BytesIO()))
 
-    store._client.meta.events.register("before-send.s3", answer)
-    await put(store, "a.jpg")
+    monkeypatch.setattr(botocore.httpsession.URLLib3Session, "send", answer)
+    moment = datetime(2026, 11, 21, 10, 0, 0, tzinfo=UTC)
+    monkeypatch.setattr("shared.stores.signing.time.time", moment.timestamp)
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda **_: moment.replace(tzinfo=None))
+    store = S3Store(**s3_arguments("https://store.example:8443", "photos", session_token=token))
+    for key in ["a.jpg", "Grüße aus/Köln +&=?#%20~*'().jpg"]:
+        await put(store, key, overwrite=False)
+        ours = sent.pop()
+        unsigned = {
+            name: value
+            for name, value in ours.headers.items()
+            if name not in {"authorization", "host", "x-amz-date", "x-amz-security-token"}
+        }
+        theirs = botocore.awsrequest.AWSRequest("PUT", ours.url, headers=unsigned, data=BODY)
+        credentials = botocore.credentials.Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY, token)
+        botocore.auth.S3SigV4Auth(credentials, "s3", "auto").add_auth(theirs)
+        assert ours.headers["authorization"] == theirs.headers["Authorization"]
     await store.close()
-    config = store._client.meta.config
-    assert (config.request_checksum_calculation, config.response_checksum_validation) == ("when_required",) * 2
-    headers = {
-        name.lower(): value.decode() if isinstance(value, bytes) else value for name, value in sent[0].headers.items()
-    }
-    assert headers["x-amz-content-sha256"] == SHA256
-    assert headers["content-length"] == str(len(BODY))
-    assert not {"expect", "content-encoding", "transfer-encoding", "x-amz-trailer"} & headers.keys()
-    assert not any("checksum" in name or "crc" in name for name in headers)
+
+
+async def test_a_bucket_of_another_region_is_found(store: S3Store, proxy: FaultyProxy) -> None:
+    elsewhere = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>"
+    proxy.fail_next(Fault("status", 400, body=elsewhere), "put", times=2)
+    await put(store, "a.jpg", overwrite=False)
+    assert await store.get("a.jpg") == BODY
+    assert "eu-west-1" in [request for request in proxy.requests if request.kind == "put"][-1].headers["authorization"]
 
 
 async def test_a_put_says_what_the_object_is(store: S3Store, proxy: FaultyProxy) -> None:
