@@ -19,7 +19,7 @@ from shared.sql.files import Seen
 from shared.sql.removal import Announced, Note
 from shared.stores import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore, held_sha256
 
-_WINDOW = 0.1  # seconds for which an image waits for others to share a transaction with
+_WINDOW = 0.25  # seconds for which an image waits for others to share a transaction with
 
 Recorder = Callable[[Connection, int], Awaitable[None]]
 
@@ -123,7 +123,7 @@ class Ingestion:
 
     def _enough(self) -> int:
         """Return for how many images a transaction is begun at once: more than are in hand will not come."""
-        return min(self._in_hand, self._concurrency)
+        return min(self._in_hand, 3 * self._concurrency)
 
     async def _announce(self, conn: Connection, notes: Sequence[Note]) -> list[Announced]:
         return await removal.announce(conn, self._collection, notes, source=self._source)

@@ -80,18 +80,17 @@ async def _commit(
         raise _Changed
 
 
-def is_free(folder: Path, copy: Copy, file: LocalFile) -> bool:
-    """Whether the content of *file*, which is that of *copy*, is not in the copy's own file any more."""
-    assert copy.path is not None
-    absolute = folder / copy.path
+def is_free(folder: Path, path: str, stat: tuple[int, int, int], sha256: bytes, file: LocalFile) -> bool:
+    """Whether the content *sha256* of *file* is not in the file any more that had it under *path*, with that *stat*."""
+    absolute = folder / path
     try:
         status = absolute.stat()
         # Where case or accents do not matter to the disk, the old name of a file still leads to it.
-        if os.path.samestat(status, file.absolute.stat()) and not spelled(folder, copy.path):
+        if os.path.samestat(status, file.absolute.stat()) and not spelled(folder, path):
             return True
-        if (status.st_size, status.st_mtime_ns, status.st_ctime_ns) == copy.stat:
+        if (status.st_size, status.st_mtime_ns, status.st_ctime_ns) == stat:
             return False
-        return status.st_size != file.size or digest(absolute) != copy.sha256
+        return status.st_size != file.size or digest(absolute) != sha256
     except (FileNotFoundError, NotADirectoryError):
         return True
     except (OSError, ImageRefused):

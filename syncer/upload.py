@@ -15,7 +15,7 @@ from shared.ingest import Ingestion
 from shared.model import Collection, KnownFile, NewImage
 from shared.removal import empty_trash
 from shared.sql import collections, files, removal
-from shared.sql.files import Copy
+from shared.sql.files import Copy, Mark
 from shared.stores import ObjectStore, check_key
 from syncer.gone import KEEP, Deletion, judge
 from syncer.listing import BATCH, batches, planned
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 # So many images are in hand for each that travels, so that those which are decoded, and those which wait to share a
 # transaction, keep none from travelling.
-_IN_HAND = 4
+_IN_HAND = 8
 
 
 class _RemovedMeanwhile(Exception):
@@ -199,7 +199,8 @@ class Uploader:
     async def _settle_content(self, file: LocalFile, sha256: bytes, known: KnownFile | None) -> None:
         """Give the file the image that its content had under another name; upload it where there is none.
 
-        Content whose image was removed through the API stays removed.
+        Content whose image was removed through the API stays removed; where the folder holds it a second time, so does
+        a file that has changed its name.
         """
         ask = partial(
             files.content,
@@ -215,12 +216,29 @@ class Uploader:
             self._progress.kept()
         elif not content.taken and await self._move_here(file, content.copies, known):
             self._progress.moved()
+        elif await self._takes_over(file, content.marks):
+            self._progress.kept()
         else:
             try:
                 await self._upload(file, known, sha256 if content.copies else None)
             except _RemovedMeanwhile:
                 await self._database.run(partial(self._stays_removed, file, sha256))
                 self._progress.kept()
+
+    async def _takes_over(self, file: LocalFile, marks: Sequence[Mark]) -> bool:
+        """Whether the file is one whose image was removed, under another name; then that is remembered of it."""
+        for mark in marks:
+            free = partial(is_free, self._folder, mark.path, mark.stat, mark.sha256, file)
+            if await asyncio.to_thread(free) and await self._database.run(partial(self._renamed, file, mark)):
+                return True
+        return False
+
+    async def _renamed(self, file: LocalFile, mark: Mark, conn: Connection) -> bool:
+        # Another file of the same content may have been quicker.
+        if not await files.unmark(conn, self._collection, self._source, mark):
+            return False
+        await self._stays_removed(file, mark.sha256, conn)
+        return True
 
     async def _is_doubtful(self, known: KnownFile) -> bool:
         ask = partial(files.is_doubtful, collection=self._collection, key=known.path)
@@ -229,9 +247,11 @@ class Uploader:
     async def _move_here(self, file: LocalFile, copies: Sequence[Copy], known: KnownFile | None) -> bool:
         replaces = known is not None and known.image_id is not None
         for copy in copies:
-            free = copy.movable and await asyncio.to_thread(is_free, self._folder, copy, file)
+            if not copy.movable or copy.path is None:
+                continue
+            free = partial(is_free, self._folder, copy.path, copy.stat, copy.sha256, file)
             # Another file of the same content may have been quicker.
-            if free and await self._move(copy, file, replaces=replaces):
+            if await asyncio.to_thread(free) and await self._move(copy, file, replaces=replaces):
                 return True
         return False
 

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import AvifImagePlugin, Image, ImageCms, ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
@@ -237,8 +236,11 @@ def turned(size: Size, orientation: int) -> Size:
 
 def _shows_something(image: Image.Image) -> bool:
     """Tell whether a picture that ends early has begun: a fiftieth of it differs from what the rest is filled with."""
-    sample = np.asarray(image.resize((64, 64), Image.Resampling.NEAREST)).reshape(64 * 64, -1)
-    return float((sample != sample[-1]).any(axis=1).mean()) >= 0.02
+    sample = image.resize((64, 64), Image.Resampling.NEAREST)
+    data = (sample.convert("L") if sample.mode == "1" else sample).tobytes()
+    length = len(data) // (64 * 64)
+    differ = sum(data[start : start + length] != data[-length:] for start in range(0, len(data), length))
+    return differ >= 0.02 * 64 * 64
 
 
 def to_srgb(image: Image.Image, *, size: Size | None = None) -> Image.Image:
@@ -274,6 +276,8 @@ def _in_plain_mode(image: Image.Image) -> Image.Image:
 
 def _with_eight_bits(image: Image.Image) -> Image.Image:
     """Return an image of 16 or 32 bits a pixel as shades of grey in mode L; convert() would clip it to white."""
+    import numpy as np  # which takes a tenth of a second to load, and few images need
+
     if image.mode.startswith("I;16"):
         grey = (np.asarray(image) >> 8).astype(np.uint8)
     else:

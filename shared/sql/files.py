@@ -45,15 +45,26 @@ class Copy:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """The source's file *path*, with its ``stat`` when it was last seen, whose image was removed through the API."""
+
+    path: str
+    sha256: bytes
+    stat: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
 class Content:
     """What is known of a content, as far as a file that has it now is concerned.
 
-    ``removed`` says that an image of it was removed through the API, and that the source holds no other. ``taken`` says
-    that the file's key is that of an image which is not the file's own.
+    ``removed`` says that an image of it was removed through the API, and that the source holds no other; where it does
+    hold one, ``marks`` are the other files whose image was removed. ``taken`` says that the file's key is that of an
+    image which is not the file's own.
     """
 
     copies: list[Copy]
     removed: bool
+    marks: list[Mark]
     taken: bool
 
 
@@ -238,7 +249,7 @@ async def content(
             parameters,
         )
         copies = await cur.fetchall()
-    marks = await conn.execute(
+    asked = await conn.execute(
         for_collection(
             f"""
             SELECT {_REMOVED},
@@ -248,9 +259,26 @@ async def content(
         ),
         parameters,
     )
-    row = await marks.fetchone()
+    row = await asked.fetchone()
     assert row is not None
-    return Content(copies, removed=row[0], taken=row[1])
+    marks = await _marks(conn, collection, source, sha256, path) if copies and not row[0] else []
+    return Content(copies, removed=row[0], marks=marks, taken=row[1])
+
+
+async def _marks(
+    conn: AsyncConnection[Any], collection: Collection, source: int, sha256: bytes, path: str
+) -> list[Mark]:
+    cur = await conn.execute(
+        for_collection(
+            """
+            SELECT path, size, mtime_ns, ctime_ns FROM {files}
+             WHERE source_id = %s AND sha256 = %s AND removed AND path <> %s ORDER BY path LIMIT 100
+            """,
+            collection,
+        ),
+        [source, sha256, path],
+    )
+    return [Mark(marked, sha256, (size, mtime, ctime)) for marked, size, mtime, ctime in await cur.fetchall()]
 
 
 async def is_removed(conn: AsyncConnection[Any], collection: Collection, source: int, sha256: bytes) -> bool:
@@ -417,6 +445,17 @@ async def record_removed(
         ),
         [source, path, *stat, sha256, now],
     )
+
+
+async def unmark(conn: AsyncConnection[Any], collection: Collection, source: int, mark: Mark) -> bool:
+    """Forget the file; False when it is not what it was any more."""
+    done = await conn.execute(
+        for_collection(
+            "DELETE FROM {files} WHERE source_id = %s AND path = %s AND sha256 = %s AND removed", collection
+        ),
+        [source, mark.path, mark.sha256],
+    )
+    return done.rowcount > 0
 
 
 async def gone(conn: AsyncConnection[Any], collection: Collection, source: int, paths: Sequence[str]) -> list[Gone]:

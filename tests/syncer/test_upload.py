@@ -260,6 +260,37 @@ async def test_what_was_removed_through_the_api_does_not_come_back(world: World,
     await world.check(world.contents())
 
 
+@pytest.mark.parametrize("renamed", ["c.bmp", "b.bmp"])
+async def test_of_two_files_with_one_content_the_removed_one_stays_away_when_it_is_renamed(
+    world: World, renamed: str
+) -> None:
+    a = world.write("a.bmp", 1)
+    twin = world.write("twin.bmp", 1)
+    world.write("b.bmp", 2)
+    await world.sync()
+    await remove(world.database, world.store, world.collection, [(await world.rows())["a.bmp"].id], tombstone=True)
+    expected = {"twin.bmp": picture(1), "b.bmp": picture(2)}
+    if renamed == "b.bmp":
+        swap(world.folder, "a.bmp", "b.bmp")
+        a, expected = world.folder / "b.bmp", {"twin.bmp": picture(1), "a.bmp": picture(2)}
+    else:
+        a = a.rename(world.folder / "c.bmp")
+        assert await world.preview() == [Step("gone", "a.bmp")]
+    for _ in range(2):
+        await world.sync(deletion=DELETE_ANY)
+        await world.check(expected)
+    # The other one keeps its image, whatever it is called; and a further copy is an image.
+    twin.rename(world.folder / "d.bmp")
+    world.write("e.bmp", 1)
+    del expected["twin.bmp"]
+    for _ in range(2):
+        await world.sync(deletion=DELETE_ANY)
+        await world.check({**expected, "d.bmp": picture(1), "e.bmp": picture(1)})
+    a.write_bytes(picture(3))
+    await world.sync()
+    await world.check(world.contents())
+
+
 async def test_a_removed_image_stays_away_also_when_its_file_was_not_readable_for_a_while(world: World) -> None:
     a = world.write("a.bmp", 1)
     world.write("b.bmp", 2)
