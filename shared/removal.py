@@ -37,11 +37,13 @@ async def remove(
 async def empty_trash(database: Database, store: ObjectStore, collection: Collection) -> int:
     """Delete the objects that no image names any more; return how many.
 
+    Where an upload that ended in the middle may have stored over another image's object, the object is looked at.
     Raises StoreError when the store refuses or cannot be reached; what is left stays noted.
     """
     deleted = 0
     while (some := await database.run(partial(_delete_some, store, collection))) is not None:
         deleted += some
+    await database.run(partial(_settle_doubts, store, collection))
     return deleted
 
 
@@ -52,16 +54,27 @@ async def _delete_some(store: ObjectStore, collection: Collection, conn: Connect
     ours = await asyncio.gather(*(_is_ours(store, each) for each in due if not each.named))
     keys = [key for key in ours if key is not None]
     await store.delete(keys)
-    await removal.forget(conn, collection, due)
+    await removal.forget(conn, collection, [each.key for each in due])
     return len(keys)
+
+
+async def _settle_doubts(store: ObjectStore, collection: Collection, conn: Connection) -> None:
+    doubts = await removal.lock_doubts(conn, collection, limit=BATCH)
+    held = await asyncio.gather(*(_held(store, key) for key, _ in doubts))
+    right = [key for (key, content), found in zip(doubts, held, strict=True) if found == content.hex()]
+    await removal.forget(conn, collection, right)
 
 
 async def _is_ours(store: ObjectStore, due: Due) -> str | None:
     """Return the key of an object that is ours to delete; None where an upload that failed found somebody else's."""
     if due.derived or due.stored:
         return due.key
+    held = await _held(store, due.key)
+    return due.key if held in {content.hex() for content in due.contents} else None
+
+
+async def _held(store: ObjectStore, key: str) -> str | None:
     try:
-        held = await held_sha256(store, await store.head(due.key))
+        return await held_sha256(store, await store.head(key))
     except ObjectMissing:
         return None
-    return due.key if held in {content.hex() for content in due.contents} else None

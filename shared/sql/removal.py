@@ -203,15 +203,10 @@ async def take_out(conn: AsyncConnection[Any], collection: Collection, ids: Sequ
 async def lock_due(conn: AsyncConnection[Any], collection: Collection, *, limit: int) -> list[Due]:
     """Return up to *limit* objects that are to go, and keep uploads from storing any until the transaction ends.
 
-    What may have been stored over another image's object, by an upload that ended in the middle, stays noted until that
-    image is stored again or removed: so it is known that the object may not be what the image's row says.
+    What may have been stored over another image's object is not among them: see ``lock_doubts``.
     """
-    anything = await conn.execute(
-        for_collection("SELECT EXISTS (SELECT FROM {trash} WHERE due_at <= now())", collection)
-    )
-    if await anything.fetchone() == (False,):
+    if not await _lock_if_due(conn, collection):
         return []
-    await conn.execute(for_collection("LOCK TABLE {trash} IN SHARE ROW EXCLUSIVE MODE", collection))
     async with conn.cursor(row_factory=class_row(Due)) as cur:
         await cur.execute(
             for_collection(
@@ -233,11 +228,43 @@ async def lock_due(conn: AsyncConnection[Any], collection: Collection, *, limit:
         return await cur.fetchall()
 
 
-async def forget(conn: AsyncConnection[Any], collection: Collection, due: Sequence[Due]) -> None:
-    """Strike out what was dealt with."""
-    await conn.execute(
-        for_collection("DELETE FROM {trash} WHERE key = ANY(%s)", collection), [[each.key for each in due]]
+async def lock_doubts(conn: AsyncConnection[Any], collection: Collection, *, limit: int) -> list[tuple[str, bytes]]:
+    """Return up to *limit* keys that may not hold what their images' rows say, with these images' contents (SHA-256),
+    and keep uploads from storing any until the transaction ends.
+
+    An upload of other content to such a key ended in the middle. That stays noted until the image is stored again or
+    removed, or the object is found to be what it should.
+    """
+    if not await _lock_if_due(conn, collection):
+        return []
+    cur = await conn.execute(
+        for_collection(
+            """
+            SELECT t.key, i.sha256 FROM {trash} AS t JOIN {images} AS i ON i.r2_key = t.key
+             GROUP BY t.key, i.sha256
+            HAVING max(t.due_at) <= now() AND bool_or(NOT t.stored AND t.sha256 <> i.sha256)
+             ORDER BY t.key LIMIT %s
+            """,
+            collection,
+        ),
+        [limit],
     )
+    return await cur.fetchall()
+
+
+async def _lock_if_due(conn: AsyncConnection[Any], collection: Collection) -> bool:
+    anything = await conn.execute(
+        for_collection("SELECT EXISTS (SELECT FROM {trash} WHERE due_at <= now())", collection)
+    )
+    if await anything.fetchone() == (False,):
+        return False
+    await conn.execute(for_collection("LOCK TABLE {trash} IN SHARE ROW EXCLUSIVE MODE", collection))
+    return True
+
+
+async def forget(conn: AsyncConnection[Any], collection: Collection, keys: Sequence[str]) -> None:
+    """Strike out what was dealt with."""
+    await conn.execute(for_collection("DELETE FROM {trash} WHERE key = ANY(%s)", collection), [list(keys)])
 
 
 async def throw_away(conn: AsyncConnection[Any], collection: Collection, objects: Sequence[tuple[str, bytes]]) -> None:

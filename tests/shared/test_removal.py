@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -243,3 +244,23 @@ async def test_what_a_process_stored_that_was_killed_before_it_could_say_more_is
     await empty_trash(database, store, collection)
     assert await objects(store) == {"theirs.jpg"}
     assert await trash(database, collection) == 0
+
+
+@pytest.mark.parametrize("written_over", [True, False])
+async def test_whether_a_killed_upload_wrote_over_another_image_is_told_by_the_object(
+    database: Database, store: FolderStore, collection: Collection, written_over: bool
+) -> None:
+    await put(database, store, collection, "a.jpg", b"image")
+    left = image("a.jpg", b"left")
+
+    async def announce(conn: Connection) -> None:
+        await removal.announce(conn, collection, [Note(left.key, left.sha256, derivatives=False)], source=None)
+        await removal.give_up_all(conn, collection, source=None)
+
+    await database.run(announce)
+    if written_over:
+        await store.put("a.jpg", b"left", content_type="image/jpeg", cache_control="", sha256=left.sha256.hex())
+    await empty_trash(database, store, collection)
+    assert await objects(store) == with_derivatives("a.jpg", b"image")
+    doubtful = await database.run(partial(files.is_doubtful, collection=collection, key="a.jpg"))
+    assert doubtful is written_over, "the next sync has to store the image again"
