@@ -19,7 +19,9 @@ from shared.sql.files import Seen
 from shared.sql.removal import Announced, Note
 from shared.stores import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore, held_sha256
 
-_WINDOW = 0.25  # seconds for which an image waits for others to share a transaction with
+# For so long an image waits for others to share a transaction with, and for so many, as times of those that travel.
+_WINDOW = 0.25  # seconds
+_TOGETHER = 3
 
 Recorder = Callable[[Connection, int], Awaitable[None]]
 
@@ -38,7 +40,7 @@ class _Arrival:
 class Ingestion:
     """Brings images into one bucket, *concurrency* at once, each committed as soon as it lies there.
 
-    What several images have to note, and to commit, shares a transaction where they come within a tenth of a second.
+    What several images have to note, and to commit, shares a transaction where they come within a quarter of a second.
     *source* is the folder that they come from; when its next run begins, what this one left unfinished is cleaned up.
     """
 
@@ -123,7 +125,7 @@ class Ingestion:
 
     def _enough(self) -> int:
         """Return for how many images a transaction is begun at once: more than are in hand will not come."""
-        return min(self._in_hand, 3 * self._concurrency)
+        return min(self._in_hand, _TOGETHER * self._concurrency)
 
     async def _announce(self, conn: Connection, notes: Sequence[Note]) -> list[Announced]:
         return await removal.announce(conn, self._collection, notes, source=self._source)

@@ -24,7 +24,8 @@ class Signer:
         endpoint = urlsplit(endpoint_url)
         # As browsers name it: in small letters, and with a port only where it is not the usual one.
         usual = {"http": 80, "https": 443}.get(endpoint.scheme)
-        self._host = endpoint.hostname or ""
+        name = endpoint.hostname or ""
+        self._host = f"[{name}]" if ":" in name else name
         if endpoint.port not in {None, usual}:
             self._host += f":{endpoint.port}"
         self._origin, self._path = f"{endpoint.scheme}://{self._host}", endpoint.path

@@ -453,6 +453,7 @@ def test_an_address_names_the_host_as_a_browser_does() -> None:
         ("https://Store.Example:443/", "https://store.example/photos/"),
         ("http://store.example:80", "http://store.example/photos/"),
         ("http://store.example:9000/s3", "http://store.example:9000/s3/photos/"),
+        ("http://[::1]:9000", "http://[::1]:9000/photos/"),
     ]:
         assert S3Store(**s3_arguments(endpoint, "photos")).address("a.jpg").startswith(f"{host}a.jpg?")
 
