@@ -36,7 +36,7 @@ FAULTS = {
     "reset": Fault("reset"),
     "lost answer": Fault("lost"),
     "half an answer": Fault("half"),
-    "hang": Fault("hang", seconds=1.0),
+    "hang": Fault("hang", seconds=3.0),
 }
 
 
@@ -55,7 +55,7 @@ def proxy(server: S3Server) -> Iterator[FaultyProxy]:
 @pytest.fixture
 async def store(server: S3Server, proxy: FaultyProxy) -> AsyncIterator[S3Store]:
     server.make_bucket("photos")
-    store = S3Store(**s3_arguments(proxy.url, "photos", patience=20, timeout=0.5))
+    store = S3Store(**s3_arguments(proxy.url, "photos", patience=20, timeout=1.5))
     await store.delete([stored.key async for stored in store.list()])
     proxy.clear()
     yield store
