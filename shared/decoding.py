@@ -39,10 +39,16 @@ class Decoder:
     ) -> None:
         self._time_limit = time_limit
         self._memory_limit = memory_limit
-        self._free = asyncio.Semaphore(workers or os.cpu_count() or 1)
+        self._size = workers or os.cpu_count() or 1
+        self._free = asyncio.Semaphore(self._size)
         self._workers: set[_Worker] = set()
         self._idle: list[_Worker] = []
+        self._starting: list[asyncio.Task[None]] = []
         self._closed = False
+
+    def start(self) -> None:
+        """Start all workers at once, in the background, where it is known that they will be needed."""
+        self._starting = [asyncio.create_task(self._start_one()) for _ in range(self._size)]
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return ``function(*args, **kwargs)``, computed in a worker; it must be importable, its values picklable.
@@ -75,9 +81,17 @@ class Decoder:
     async def close(self) -> None:
         """Kill the workers; what still waits for one raises RuntimeError."""
         self._closed = True
+        for task in self._starting:
+            task.cancel()
+        await asyncio.gather(*self._starting, return_exceptions=True)
         self._idle.clear()
         await asyncio.gather(*(worker.stop() for worker in self._workers))
         self._workers.clear()
+
+    async def _start_one(self) -> None:
+        with suppress(RuntimeError):  # it did not start, which whoever needs it is told, or the decoder is closed
+            async with self._free:
+                self._idle.append(await self._take())
 
     async def _take(self) -> "_Worker":
         self._check_open()

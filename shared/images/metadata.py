@@ -53,6 +53,8 @@ def read_metadata(decoded: Decoded) -> Metadata:
     gps = _or(_NO_TAGS, lambda: decoded.exif.get_ifd(IFD.GPSInfo))
     iptc = _or(_NO_IPTC, lambda: _iptc(decoded.image))
     xmp = _or(None, lambda: _xmp(decoded.image, exif))
+    if not (exif or gps or iptc or xmp is not None):  # as of most pictures that were made for the web
+        return Metadata()
     latitude, longitude = _or(_NOWHERE, lambda: _position(gps))
     return Metadata(
         taken_at=_taken_at(exif),

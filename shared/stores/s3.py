@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import shutil
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -145,6 +146,9 @@ class S3Store:
             proxies=get_environ_proxies(self._endpoint_url),  # type: ignore[no-untyped-call]
             timeout=(config.connect_timeout, config.read_timeout),  # type: ignore[attr-defined]
             max_pool_connections=concurrency,
+            # As botocore's clients do: else the kernel keeps the end of a body back until the headers' arrival has been
+            # acknowledged, for 40 ms.
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
         # botocore asks before it sends a body, and waits a second where, as at R2, nobody answers.
         self._client.meta.events.unregister("before-call.s3", add_expect_header)

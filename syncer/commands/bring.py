@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import gc
 import socket
 import sys
 from collections.abc import Callable, Coroutine
@@ -120,6 +121,8 @@ async def _transfer(
                 await bring(transfer)
             embedding.no_more_to_come()
 
+        # All that is loaded by now stays to the end: the collector need not go through it again and again.
+        gc.freeze()
         with parts.progress.shown():
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(measure(parts, collection))
@@ -144,6 +147,7 @@ async def _ensure_collection(parts: Parts, bucket: str | None, decoder: Decoder)
     found = await parts.database.run(partial(collections.find, bucket=bucket))
     embedder = embedder_for(parts, found.model if found else None, bucket, decoder)
     if found is None:
+        decoder.start()
         found = await parts.database.run(
             partial(
                 collections.ensure,

@@ -52,6 +52,25 @@ async def test_workers_are_started_as_they_are_needed_and_used_again(decoder: De
     assert len(workers()) == 1
 
 
+async def test_workers_can_be_started_before_they_are_needed(decoder: Decoder) -> None:
+    decoder.start()
+    first = await decoder.run(tasks.pid)
+    assert first in {worker.pid for worker in workers()}
+    used = await asyncio.gather(*(decoder.run(tasks.doze, 0.02) for _ in range(30)))
+    assert {worker.pid for worker in workers()} == set(used)
+    assert len(set(used)) == 2
+
+
+async def test_closing_stops_workers_that_are_just_starting() -> None:
+    decoder = Decoder(2)
+    decoder.start()
+    while not (starting := workers()):
+        await asyncio.sleep(0)
+    await decoder.close()
+    assert workers() == []
+    await until(starting)
+
+
 async def test_many_at_once_share_the_workers(decoder: Decoder) -> None:
     used = await asyncio.gather(*(decoder.run(tasks.doze, 0.02) for _ in range(30)))
     assert len(set(used)) == 2
