@@ -10,7 +10,7 @@ from shared.db.pool import Connection, Database
 from shared.errors import DatabaseError, ImageRefused, ObjectMissing
 from shared.model import Collection
 from shared.sql import files, removal
-from shared.sql.files import Copy
+from shared.sql.files import Copy, Mark
 from shared.sql.removal import Note
 from shared.stores import RESERVED_PREFIX, ObjectStore, held_sha256
 from syncer.scan import LocalFile, digest, spelled
@@ -80,17 +80,18 @@ async def _commit(
         raise _Changed
 
 
-def is_free(folder: Path, path: str, stat: tuple[int, int, int], sha256: bytes, file: LocalFile) -> bool:
-    """Whether the content *sha256* of *file* is not in the file any more that had it under *path*, with that *stat*."""
-    absolute = folder / path
+def is_free(folder: Path, former: Copy | Mark, file: LocalFile) -> bool:
+    """Whether the content of *file*, which is that of *former*, is not in the former's own file any more."""
+    assert former.path is not None
+    absolute = folder / former.path
     try:
         status = absolute.stat()
         # Where case or accents do not matter to the disk, the old name of a file still leads to it.
-        if os.path.samestat(status, file.absolute.stat()) and not spelled(folder, path):
+        if os.path.samestat(status, file.absolute.stat()) and not spelled(folder, former.path):
             return True
-        if (status.st_size, status.st_mtime_ns, status.st_ctime_ns) == stat:
+        if (status.st_size, status.st_mtime_ns, status.st_ctime_ns) == former.stat:
             return False
-        return status.st_size != file.size or digest(absolute) != sha256
+        return status.st_size != file.size or digest(absolute) != former.sha256
     except (FileNotFoundError, NotADirectoryError):
         return True
     except (OSError, ImageRefused):

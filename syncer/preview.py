@@ -129,12 +129,11 @@ class Preview:
         for copy in () if content.taken else content.copies:
             if copy.path is None or not copy.movable or copy.image_id in self._claimed:
                 continue
-            if await asyncio.to_thread(is_free, self._folder, copy.path, copy.stat, copy.sha256, file):
+            if await asyncio.to_thread(is_free, self._folder, copy, file):
                 self._claimed[copy.image_id] = copy.path
                 return copy.path
         for mark in content.marks:
-            free = partial(is_free, self._folder, mark.path, mark.stat, mark.sha256, file)
-            if mark.path not in self._unmarked and await asyncio.to_thread(free):
+            if mark.path not in self._unmarked and await asyncio.to_thread(is_free, self._folder, mark, file):
                 self._unmarked.add(mark.path)
                 return None
         return ""

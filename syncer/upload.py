@@ -228,8 +228,8 @@ class Uploader:
     async def _takes_over(self, file: LocalFile, marks: Sequence[Mark]) -> bool:
         """Whether the file is one whose image was removed, under another name; then that is remembered of it."""
         for mark in marks:
-            free = partial(is_free, self._folder, mark.path, mark.stat, mark.sha256, file)
-            if await asyncio.to_thread(free) and await self._database.run(partial(self._renamed, file, mark)):
+            free = await asyncio.to_thread(is_free, self._folder, mark, file)
+            if free and await self._database.run(partial(self._renamed, file, mark)):
                 return True
         return False
 
@@ -247,11 +247,9 @@ class Uploader:
     async def _move_here(self, file: LocalFile, copies: Sequence[Copy], known: KnownFile | None) -> bool:
         replaces = known is not None and known.image_id is not None
         for copy in copies:
-            if not copy.movable or copy.path is None:
-                continue
-            free = partial(is_free, self._folder, copy.path, copy.stat, copy.sha256, file)
+            free = copy.movable and await asyncio.to_thread(is_free, self._folder, copy, file)
             # Another file of the same content may have been quicker.
-            if await asyncio.to_thread(free) and await self._move(copy, file, replaces=replaces):
+            if free and await self._move(copy, file, replaces=replaces):
                 return True
         return False
 
