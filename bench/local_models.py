@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.random_clip import ensure_made
-from shared.decoding import Decoder
-from shared.embedders import Embedder, ImageInput
-from shared.embedders.clip import ClipEmbedder
+from shared.embedders.base import Embedder, ImageInput
 from shared.embedders.clip import preprocess as clip_pixels
+from shared.embedders.clip.embedder import ClipEmbedder
 from shared.embedders.clip.layouts import read_image_model
-from shared.embedders.offline import OfflineEmbedder
 from shared.embedders.offline import pixels as offline_pixels
+from shared.embedders.offline.embedder import OfflineEmbedder
+from shared.images.worker_pool import DecoderPool
 
 CORES = os.cpu_count() or 1
 Read = Callable[[bytes], NDArray[np.uint8]]
@@ -53,7 +53,7 @@ async def main() -> None:
     files = photos(arguments.images)
     print(f"{len(files)} photos of 1600 x 1200, {sum(map(len, files)) / len(files) / 1e3:.0f} kB; {CORES} cores")
 
-    decoder = Decoder()
+    decoder = DecoderPool()
     folder = ensure_made(arguments.scratch / "random-ViT-B-32")
     clip = ClipEmbedder(str(folder), arguments.scratch, decoder)
     model = read_image_model(folder)

@@ -2,9 +2,9 @@
 
     python -m bench.relevance [--home FOLDER]
 
-The cuts in server/relevance.py were chosen by the first set of tests/sentences.py, and by nothing else; the second set
-reports what they do. To have more than nineteen images, 24 crops of each photo are taken too, at random. A run takes
-about a minute and needs the extras offline and demo. docs/relevance.md tells one.
+The thresholds in server/search/relevance.py were chosen with the first set of tests/helpers/query_sentences.py only;
+the second set reports what they do. To have more than nineteen images, 24 random crops of each photo are added. A run
+takes about a minute and needs the extras offline and demo. docs/relevance.md reports one.
 """
 
 import argparse
@@ -20,15 +20,15 @@ import platformdirs
 from numpy.typing import NDArray
 from PIL import Image
 
-from server.query import Mixture, Query, summed
-from server.relevance import KNOWN, Background, Measured
-from shared.decoding import Decoder
-from shared.embedders import ImageInput
-from shared.embedders.offline import OfflineEmbedder
-from shared.samples import sample_photos
+from server.search.query import Mixture, Query, summed
+from server.search.relevance import KNOWN, Background, Measured
+from shared.embedders.base import ImageInput
+from shared.embedders.offline.embedder import OfflineEmbedder
+from shared.images.worker_pool import DecoderPool
+from shared.sample_photos import sample_photos
 from shared.sql.calibrations import Calibration
-from syncer.calibrate import QUANTILE, TEXTS, nonsense
-from tests.sentences import CHOOSING, NONSENSE_CHOOSING, NONSENSE_REPORTING, REPORTING
+from syncer.calibration import QUANTILE, TEXTS, nonsense
+from tests.helpers.query_sentences import CHOOSING, NONSENSE_CHOOSING, NONSENSE_REPORTING, REPORTING
 
 CROPS = 24
 WORDS, IMAGE = Mixture(words=1.0), Mixture(images=1.0)
@@ -82,7 +82,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, default=platformdirs.user_data_path("image-browser", appauthor=False))
     home = parser.parse_args().home
-    decoder = Decoder()
+    decoder = DecoderPool()
     model = OfflineEmbedder(home / "models", decoder)
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image
 
-from shared.decoding import Decoder
-from shared.embedders import ImageInput
-from shared.embedders.replicate import ReplicateEmbedder
+from shared.embedders.base import ImageInput
+from shared.embedders.replicate.embedder import ReplicateEmbedder
 from shared.errors import ImageRefused
+from shared.images.worker_pool import DecoderPool
 
 LATENCY = 0.5  # seconds
 CONCURRENCY = 3
@@ -65,7 +65,7 @@ async def images_per_second(embedder: ReplicateEmbedder, images: list[ImageInput
 
 
 async def measure(url: str, model: str, images: list[ImageInput]) -> float:
-    decoder = Decoder()
+    decoder = DecoderPool()
     embedder = ReplicateEmbedder(token="r8_fake", decoder=decoder, model=model, base_url=url, concurrency=CONCURRENCY)
     try:
         await embedder.embed_images(images[:WORKERS])  # which opens connections and starts decoding workers

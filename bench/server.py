@@ -31,7 +31,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -45,14 +44,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from server import presenting
-from server.query import normalised
+from server.schemas import responses
+from server.search.query import normalised
 from shared.db import embedded
 from shared.db.pool import Database
-from shared.sql import collections, query_vectors, search
+from shared.sql import collections, query_vectors, vector_search
 from shared.stores.folder import FolderStore
-from tests.filling import fill_database, unit_vectors
-from tests.ports import free_port
+from tests.helpers.filled_collections import fill_database, unit_vectors
+from tests.helpers.ports import free_port
 
 IMAGES, DIMENSIONS = 10_000, 768
 MODEL = "replicate:openai/clip"
@@ -76,21 +75,21 @@ def query_vectors_of(count: int) -> list[list[float]]:
 
 def bare() -> Starlette:
     """Return the application to compare with."""
-    database = Database(os.environ["DATABASE_URL"], max_connections=10, patience=0)
+    database = Database(os.environ["DATABASE_URL"], max_connections=10, retry_timeout=0)
     store = FolderStore(Path("nowhere"), "b", threads=1)
     vectors = query_vectors_of(TEXTS)
 
     async def handler(request: Request) -> Response:
         vector = vectors[int(request.query_params["q"].rpartition(" ")[2])]
         async with database._pool.connection() as conn:
-            found = await search.exact(conn, request.app.state.collection, vector, limit=31)
-        images = [presenting.hit(hit, store, None) for hit, _ in found[:30]]
+            found = await vector_search.exact(conn, request.app.state.collection, vector, limit=31)
+        images = [responses.hit(hit, store, None) for hit, _ in found[:30]]
         return JSONResponse({"images": images, "next_cursor": "x" * 220})
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await database.open()
-        app.state.collection = await database.run(partial(collections.find, bucket="b"))
+        app.state.collection = await database.run(collections.find, bucket="b")
         yield
         await database.close()
 
@@ -179,26 +178,26 @@ async def ask(url: str, clients: int, texts: int) -> list[float]:
 async def prepare(url: str) -> None:
     """Fill the collection, and make the texts some that were searched for before."""
     await fill_database(url, "b", MODEL, unit_vectors(IMAGES, DIMENSIONS, seed=1))
-    database = Database(url, max_connections=1, patience=0)
+    database = Database(url, max_connections=1, retry_timeout=0)
     await database.open()
     now = datetime.now(UTC)
     for number, vector in enumerate(query_vectors_of(TEXTS)):
         text = urllib.parse.parse_qs(PATH.partition("?")[2] + str(number))["q"][0]
         digest = hashlib.sha256(normalised(text).encode()).digest()
-        await database.run(partial(query_vectors.save, model=MODEL, digest=digest, vector=vector, now=now))
+        await database.run(query_vectors.save, model=MODEL, digest=digest, vector=vector, now=now)
     await database.close()
 
 
 async def statement_times(url: str) -> list[float]:
     """Return the milliseconds that the ranking statement takes by itself for each text, one at a time."""
-    database = Database(url, max_connections=1, patience=0)
+    database = Database(url, max_connections=1, retry_timeout=0)
     await database.open()
-    collection = await database.run(partial(collections.find, bucket="b"))
+    collection = await database.run(collections.find, bucket="b")
     assert collection is not None
     times = []
     for vector in query_vectors_of(TEXTS):
         started = time.perf_counter()
-        await database.read(partial(search.exact, collection=collection, query=vector, limit=31))
+        await database.read(vector_search.exact, collection=collection, query=vector, limit=31)
         times.append((time.perf_counter() - started) * 1000)
     await database.close()
     return times

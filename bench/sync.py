@@ -34,12 +34,12 @@ import psutil
 from PIL import Image
 
 from shared.db import embedded
-from shared.decoding import Decoder
 from shared.images import examine
-from tests.conftest import Syncer
+from shared.images.worker_pool import DecoderPool
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server
-from tests.pictures import make_pictures
-from tests.syncer.many_files import link_many, make_known, run_and_measure
+from tests.helpers.many_files import link_many, make_known, run_and_measure
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import Syncer
 
 CORES = os.cpu_count() or 1
 CLIENTS = 8
@@ -140,7 +140,7 @@ def put_rate(server: S3Server, bucket: str, bodies: Sequence[list[bytes]]) -> Ra
 
 async def decode_rate(paths: Sequence[Path]) -> Rate:
     """Return how fast the decoding workers examine the files, derivatives included."""
-    decoder = Decoder()
+    decoder = DecoderPool()
     await asyncio.gather(*(decoder.run(examine, path) for path in paths[: 2 * CORES]))  # which starts them
     workers = psutil.Process().children()
     before = sum(sum(worker.cpu_times()[:2]) for worker in workers)

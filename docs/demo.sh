@@ -9,7 +9,7 @@ unset DATABASE_URL S3_ENDPOINT_URL R2_ACCOUNT_ID PUBLIC_URL BUCKETS BUCKET READ_
 bucket=sample-photos
 if [ -z "$PHOTOS" ]; then
     PHOTOS="$DEMO_HOME/sample-photos"
-    "$BIN/python" -m shared.samples "$PHOTOS"
+    "$BIN/python" -m shared.sample_photos "$PHOTOS"
 else
     bucket=$(basename "$(cd "$PHOTOS" && pwd)")
 fi

@@ -40,24 +40,14 @@ CREATE TABLE activity (
     PRIMARY KEY (bucket, model, minute, slot)
 );
 
--- Vectors of query texts, so that a text costs one model call for all servers together.
-CREATE TABLE query_vectors (
-    model     text NOT NULL,
-    digest    bytea NOT NULL, -- SHA-256 of the normalised text
-    embedding halfvec NOT NULL,
-    used_at   timestamptz NOT NULL,
-    PRIMARY KEY (model, digest)
+-- The lock on a source: position 0 syncs it, position 1 is queued as the next.
+CREATE TABLE source_locks (
+    source_id  integer NOT NULL REFERENCES sources ON DELETE CASCADE,
+    position   smallint NOT NULL,
+    holder     uuid NOT NULL,
+    expires_at timestamptz NOT NULL,
+    PRIMARY KEY (source_id, position)
 );
-
--- The ranked list of a search in a large collection, made once, so that every page of it comes from one ranking.
-CREATE TABLE walks (
-    id         uuid PRIMARY KEY,
-    bucket     text NOT NULL REFERENCES collections ON DELETE CASCADE,
-    ids        bigint[] NOT NULL,
-    scores     real[] NOT NULL,
-    created_at timestamptz NOT NULL
-);
-CREATE INDEX walks_created ON walks (created_at);
 
 -- Values that all servers share, made once: the key that signs cursors and cookies.
 CREATE TABLE shared_values (

@@ -13,9 +13,10 @@ from typing import NoReturn
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from server import logs, metrics, texts
+from server import log_config, metrics
+from server.search import local_text_encoder
 from server.settings import ServerSettings
-from shared import settings, wiring
+from shared import factory, settings
 from shared.db import migrate
 from shared.errors import ImageBrowserError
 
@@ -33,12 +34,12 @@ def main() -> NoReturn:
     migrate_only = arguments.pop("migrate")
     try:
         loaded = settings.load(ServerSettings, **arguments)
-        logs.configure(loaded.log_format)
+        log_config.configure(loaded.log_format)
         if migrate_only:
             asyncio.run(_migrate(loaded))
             sys.exit(0)
         if loaded.text_embedder:
-            asyncio.run(texts.check_at_start(loaded))
+            asyncio.run(local_text_encoder.check_at_start(loaded))
     except ImageBrowserError as exc:
         print(f"server: {exc}", file=sys.stderr)
         sys.exit(1)
@@ -52,7 +53,7 @@ def main() -> NoReturn:
         workers=loaded.workers,
         log_config=None,
         access_log=False,
-        proxy_headers=False,  # server/forwarding.py does that
+        proxy_headers=False,  # server/middleware/proxy_headers.py does that
         # Requests under way are answered; progress streams end by themselves when the server is told to stop.
         timeout_graceful_shutdown=25,
         # A worker that only starts is taken for dead after this; on a busy machine that takes longer than 5 seconds.
@@ -90,7 +91,7 @@ def _allow_many_connections() -> None:
 
 
 async def _migrate(loaded: ServerSettings) -> None:
-    async with wiring.open_database(loaded, max_connections=1, patience=30) as database:
+    async with factory.open_database(loaded, max_connections=1, retry_timeout=30) as database:
         done = await database.run(migrate.migrate)
     print("\n".join(f"applied {name}" for name in done) or "nothing to apply")
 

@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from server.problems import Problem
+from server.schemas.errors import Problem
 from shared.errors import ImageRefused, Reason
 
 # What a form may hold beside its file.

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from shared.db.gathering import Gathering
 from shared.db.pool import Connection, Database
-from shared.derivatives import preview_key, thumbnail_key
 from shared.errors import DatabaseError, ImageRefused, ObjectExists, Reason
-from shared.model import Collection, NewImage
-from shared.sql import files, images, removal
+from shared.models import Collection, NewImage
+from shared.object_keys import preview_key, thumbnail_key
+from shared.sql import files, images, pending_objects
 from shared.sql.files import Seen
-from shared.sql.removal import Announced, Note
-from shared.stores import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore, held_sha256
+from shared.sql.pending_objects import ExistingObject, UploadIntent
+from shared.stores.base import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore, held_sha256
 
 # For so long an image waits for others to share a transaction with, and for so many, as times of those that travel.
 _WINDOW = 0.25  # seconds
@@ -31,7 +31,7 @@ class _Arrival:
     """An image that lies in the bucket, and what is to be written with its row."""
 
     image: NewImage
-    note: Note
+    note: UploadIntent
     created_at: datetime
     stat: tuple[int, int, int] | None
     recorded: Recorder | None
@@ -94,7 +94,7 @@ class Ingestion:
         with self._counted():
             image_id = None
             while image_id is None:
-                note = Note(image.key, image.sha256, derivatives=image.derivatives, adopted=adopted)
+                note = UploadIntent(image.key, image.sha256, derivatives=image.derivatives, adopted=adopted)
                 found = await self._notes.run(note)
                 if image.derivatives and thumbnail is None and not (found.derived or adopted):
                     image = replace(image, derivatives=False)
@@ -109,9 +109,10 @@ class Ingestion:
                     image_id = await self._rows.run(arrival)
                 except Exception as exc:
                     stored = not isinstance(exc, ImageRefused)
-                    give_up = partial(removal.give_up, collection=self._collection, note=note, stored=stored)
                     with suppress(DatabaseError):  # then the note becomes due by itself
-                        await self._database.run(give_up)
+                        await self._database.run(
+                            pending_objects.abandon_upload, collection=self._collection, note=note, stored=stored
+                        )
                     raise
         return image_id
 
@@ -127,12 +128,12 @@ class Ingestion:
         """Return for how many images a transaction is begun at once: more than are in hand will not come."""
         return min(self._in_hand, _TOGETHER * self._concurrency)
 
-    async def _announce(self, conn: Connection, notes: Sequence[Note]) -> list[Announced]:
-        return await removal.announce(conn, self._collection, notes, source=self._source)
+    async def _announce(self, conn: Connection, notes: Sequence[UploadIntent]) -> list[ExistingObject]:
+        return await pending_objects.record_intents(conn, self._collection, notes, source=self._source)
 
     async def _commit(self, conn: Connection, arrivals: Sequence[_Arrival]) -> list[int | None]:
         """Make the rows; None stands for one that took too long: somebody may have deleted what was stored."""
-        in_time = await removal.arrived(conn, self._collection, [each.note for each in arrivals])
+        in_time = await pending_objects.complete_uploads(conn, self._collection, [each.note for each in arrivals])
         safe = [each for each, was_in_time in zip(arrivals, in_time, strict=True) if was_in_time]
         images_and_times = [(each.image, each.created_at) for each in safe]
         ids = dict(zip(safe, await images.add_many(conn, self._collection, images_and_times), strict=True))

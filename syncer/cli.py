@@ -13,8 +13,8 @@ from typing import Any, NoReturn, get_args
 from shared import settings
 from shared.errors import ImageBrowserError
 from syncer.commands import bring, change_model, upkeep
-from syncer.commands.parts import COULD_NOT_RUN, INTERRUPTED
-from syncer.patterns import IGNORE_FILE
+from syncer.context import COULD_NOT_RUN, INTERRUPTED
+from syncer.folder.ignore import IGNORE_FILE
 
 EXIT_STATUS = """exit status:
   0    all done

@@ -3,10 +3,10 @@
 from collections.abc import Awaitable
 from dataclasses import dataclass
 
-from shared import wiring
+from shared import factory
 from shared.db import pool
-from shared.decoding import Decoder
 from shared.errors import ImageBrowserError
+from shared.images.worker_pool import DecoderPool
 from shared.sql import calibrations
 from syncer.settings import SyncerSettings
 
@@ -38,7 +38,7 @@ async def _finding(name: str, check: Awaitable[str]) -> Finding:
 
 
 async def _database(settings: SyncerSettings) -> str:
-    async with wiring.database_url(settings) as url:
+    async with factory.database_url(settings) as url:
         where = "DATABASE_URL" if settings.database_url else f"embedded, under {settings.home}"
         return f"{await pool.check(url)} ({where})"
 
@@ -48,7 +48,7 @@ async def _store(settings: SyncerSettings) -> str:
         return f"folders under {settings.home / 'buckets'}"
     if not settings.bucket:
         return "settings are complete; set BUCKET to have the bucket itself checked"
-    store = wiring.open_store(settings, settings.bucket, concurrency=1)
+    store = factory.open_store(settings, settings.bucket, concurrency=1)
     try:
         await store.prepare()
     finally:
@@ -57,12 +57,12 @@ async def _store(settings: SyncerSettings) -> str:
 
 
 async def _model(settings: SyncerSettings) -> str:
-    decoder = Decoder()
+    decoder = DecoderPool()
     kind = settings.embedder_for_new
-    embedder = wiring.make_embedder(settings, kind, decoder, concurrency=1, somebody_waits=True)
+    embedder = factory.make_embedder(settings, kind, decoder, concurrency=1, somebody_waits=True)
     try:
         if kind == "replicate":
-            from shared.embedders.replicate import ReplicateEmbedder
+            from shared.embedders.replicate.embedder import ReplicateEmbedder
 
             assert isinstance(embedder, ReplicateEmbedder)
             return await embedder.check()
@@ -74,10 +74,10 @@ async def _model(settings: SyncerSettings) -> str:
 
 
 async def _calibrations(settings: SyncerSettings) -> str:
-    async with wiring.open_database(settings, max_connections=1, patience=0) as database:
+    async with factory.open_database(settings, max_connections=1, retry_timeout=0) as database:
         missing = await database.run(calibrations.uncalibrated)
     # The offline model has a background of its own.
-    buckets = [bucket for bucket, model in missing if wiring.kind_of(model) != "offline"]
+    buckets = [bucket for bucket, model in missing if factory.kind_of(model) != "offline"]
     if not buckets:
         return "every collection has something to judge matches by"
     remedy = " and ".join(f"`syncer calibrate --bucket {bucket}`" for bucket in buckets[:3])

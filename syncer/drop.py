@@ -1,12 +1,10 @@
 """Removes from a bucket what was put there for a collection."""
 
-from functools import partial
-
 from shared.db.pool import Database
-from shared.model import Collection
-from shared.removal import empty_trash
-from shared.sql import images, removal
-from shared.stores import RESERVED_PREFIX, ObjectStore
+from shared.models import Collection
+from shared.object_deletion import delete_pending_objects
+from shared.sql import images, pending_objects
+from shared.stores.base import RESERVED_PREFIX, ObjectStore
 
 BATCH = 1000
 
@@ -17,10 +15,10 @@ async def drop_objects(database: Database, store: ObjectStore, collection: Colle
     Objects that were adopted were there before us, and stay.
     """
     # What uploads that were killed, and removals that failed, have left.
-    await database.run(partial(removal.give_up_all, collection=collection, source=None))
-    removed = await empty_trash(database, store, collection)
+    await database.run(pending_objects.abandon_uploads, collection=collection, source=None)
+    removed = await delete_pending_objects(database, store, collection)
     last = ""
-    while keys := await database.run(partial(images.own_keys, collection=collection, after=last, limit=BATCH)):
+    while keys := await database.run(images.own_keys, collection=collection, after=last, limit=BATCH):
         await store.delete(keys)
         removed += len(keys)
         last = keys[-1]

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 
+from shared.collection_status import Status, words
 from shared.errors import ImageRefused
-from shared.progress import Status, words
 
 LINE_INTERVAL = 10.0  # seconds between two plain lines
 

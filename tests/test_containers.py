@@ -23,10 +23,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.conftest import CLEAN_ENVIRONMENT
 from tests.fakes.replicate import FakeReplicate
-from tests.pictures import make_pictures
-from tests.ports import free_port
+from tests.helpers.pictures import make_pictures
+from tests.helpers.ports import free_port
+from tests.helpers.processes import CLEAN_ENVIRONMENT
 
 ROOT = Path(__file__).parents[1]
 # A path of the image, unless it is one of the base image's own or a part of something longer, such as an address.

@@ -36,7 +36,10 @@ CREATE TABLE {embeddings} (
     FOREIGN KEY (id, r2_key) REFERENCES {images} (id, r2_key) ON UPDATE CASCADE ON DELETE CASCADE
 );
 ALTER TABLE {embeddings} ALTER COLUMN embedding SET STORAGE PLAIN;
-CREATE INDEX {hnsw} ON {embeddings} USING hnsw (embedding halfvec_ip_ops) WHERE embedding IS NOT NULL;
+-- With pgvector's default ef_construction of 64, queries far from all clusters, as texts are from images, miss whole
+-- clusters. Computing a vector costs far more than this.
+CREATE INDEX {hnsw} ON {embeddings} USING hnsw (embedding halfvec_ip_ops) WITH (ef_construction = 200)
+ WHERE embedding IS NOT NULL;
 
 -- Work to do, and work given up: one row per image and model, gone when the vector is stored. A leased row is pending
 -- with its due time set to the end of the lease, so that one index serves new work, retries and expired leases.
@@ -92,3 +95,30 @@ CREATE TRIGGER count_updated AFTER UPDATE ON {queue} REFERENCING OLD TABLE AS ol
     FOR EACH STATEMENT EXECUTE FUNCTION count_queue({counts_name});
 CREATE TRIGGER count_deleted AFTER DELETE ON {queue} REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION count_queue({counts_name});
+
+-- Objects that may lie in the bucket without an image that names them. An upload notes its keys here before it stores
+-- anything, and takes them out together with making the image's row; whoever removes an image notes its keys here
+-- together with removing the row. What is due is deleted from the bucket, unless an image names it by then. So a
+-- process can be killed anywhere, and leaves no object that nobody knows of.
+CREATE TABLE {pending_objects} (
+    key       text COLLATE "C" NOT NULL,
+    upload    uuid NOT NULL,    -- one upload, or one removal
+    sha256    bytea NOT NULL,   -- of the image that the object is, or was made from
+    derived   boolean NOT NULL, -- a thumbnail or preview, needed as long as any image has this content
+    stored    boolean NOT NULL, -- false: maybe never stored, so that what lies under the key may be somebody else's
+    source_id integer REFERENCES sources,
+    due_at    timestamptz NOT NULL,
+    PRIMARY KEY (key, upload)
+);
+-- By content, because a file whose image was removed through the API may be renamed.
+CREATE INDEX {removed} ON {files} (sha256) WHERE removed;
+
+-- What filters narrow by. {shape} answers those of type and size, and how many images they leave, without the table.
+CREATE INDEX {taken} ON {images} (taken_at) WHERE taken_at IS NOT NULL;
+CREATE INDEX {camera} ON {images} (lower(camera), camera) WHERE camera IS NOT NULL;
+CREATE INDEX {shape} ON {images} (content_type, width, height, size);
+
+-- What names and words are found by. An index of an expression needs no column, no trigger, and no rewrite of the table,
+-- and covers every writer. Entries are made at once: a search would have to read through those that wait.
+CREATE INDEX {stem} ON {images} (image_stem(r2_key));
+CREATE INDEX {words} ON {images} USING gin (image_words(r2_key, keywords, caption)) WITH (fastupdate = off);

@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 from psycopg import AsyncConnection
 from psycopg.sql import SQL, Composable, Identifier, Literal
 
-from shared.db import names
+from shared.db import table_names
 from shared.errors import DatabaseError
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
@@ -104,8 +104,10 @@ async def migrate_collection(conn: AsyncConnection[Any], bucket: str, dimensions
 
 def template_values(bucket: str, dimensions: int) -> dict[str, Composable]:
     """Return what the placeholders of the collection template stand for."""
-    base = names.base_name(bucket)
-    values: dict[str, Composable] = {suffix: Identifier(f"{base}_{suffix}") for suffix in names.SUFFIXES}
+    base = table_names.base_name(bucket)
+    values: dict[str, Composable] = {
+        name: Identifier(f"{base}_{suffix}") for name, suffix in table_names.SUFFIXES.items()
+    }
     return values | {"dimensions": Literal(dimensions), "counts_name": Literal(f"{base}_counts")}
 
 

@@ -5,23 +5,22 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from tenacity import wait_random_exponential
 
 from shared.errors import DatabaseError
-from shared.patience import persist
+from shared.retry import DATABASE
 from shared.timing import spent_on
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Connection = AsyncConnection[Any]
 Work = Callable[[Connection], Awaitable[T]]
@@ -88,21 +87,21 @@ class Database:
         url: str,
         *,
         max_connections: int,
-        patience: float,
+        retry_timeout: float,
         checkout_timeout: float = 10.0,
         waiting: Callable[[str], None] | None = None,
         replicas: Sequence[str] = (),
     ) -> None:
-        """*patience* is for how many seconds work is tried again while the database is away; *waiting* is told why."""
+        """Retry for *retry_timeout* seconds while the database is unavailable, calling *waiting* with the reason."""
         self._replicas = [
-            Database(address, max_connections=max_connections, patience=0, checkout_timeout=_REPLICA_PATIENCE)
+            Database(address, max_connections=max_connections, retry_timeout=0, checkout_timeout=_REPLICA_PATIENCE)
             for address in replicas
         ]
         self._turn = count()
         self._used: WeakKeyDictionary[AsyncConnection[Any], float] = WeakKeyDictionary()
         self._rests_until = 0.0
         self._prepares = True
-        self._patience = patience
+        self._retry_timeout = retry_timeout
         self._waiting = waiting
         self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
             url,
@@ -133,14 +132,16 @@ class Database:
         names = ["primary", *(f"replica-{number + 1}" for number in range(len(self._replicas)))]
         return {name: each._usage() for name, each in zip(names, (self, *self._replicas), strict=True)}
 
-    async def run(self, work: Work[T]) -> T:
-        """Return what *work* returns, called with a connection inside one transaction.
+    async def run(
+        self, work: Callable[Concatenate[Connection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Return ``work(connection, *args, **kwargs)``, run inside one transaction.
 
         While the database is away the whole of *work* is tried again, so it must be safe to repeat: also when the
-        connection broke while committing, and the first try did commit. Raises DatabaseError when patience ends,
+        connection broke while committing, and the first try did commit. Raises DatabaseError when retry_timeout ends,
         and at once for what cannot pass; psycopg's other errors (a violated constraint) come through.
         """
-        return await self._persist(self._once, work)
+        return await self._persist(self._once, lambda conn: work(conn, *args, **kwargs))
 
     async def _persist(self, once: Callable[[Work[T]], Awaitable[T]], work: Work[T]) -> T:
         """Return what *once* makes of *work*, tried again while the database is away."""
@@ -157,13 +158,8 @@ class Database:
             return is_transient(error) and not is_cancelled()
 
         try:
-            result = await persist(
-                partial(once, work),
-                patience=self._patience,
-                may_pass=may_pass,
-                wait=wait_random_exponential(multiplier=0.1, max=5),
-                tell=self._tell,
-            )
+            policy = replace(DATABASE, timeout=self._retry_timeout, is_transient=may_pass, on_retry=self._report_retry)
+            result = await policy.run(once, work)
         except psycopg.Error as exc:
             if is_cancelled():
                 raise asyncio.CancelledError from exc
@@ -175,7 +171,9 @@ class Database:
             raise asyncio.CancelledError
         return result
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(
+        self, work: Callable[Concatenate[Connection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """The same for *work* that only reads, and for which a state of some moments ago will do: a replica may answer.
 
         There is no transaction, which would cost two more round trips: each statement sees what was committed when it
@@ -187,13 +185,13 @@ class Database:
             if replica._rests_until > time.monotonic():
                 continue
             try:
-                return await replica._persist(replica._read_once, work)
+                return await replica._persist(replica._read_once, lambda conn: work(conn, *args, **kwargs))
             except psycopg.Error as exc:
                 log.warning("a read replica failed, maybe it is behind: %s", first_line(exc))
             except DatabaseError as exc:
                 replica._rests_until = time.monotonic() + _REPLICA_REST
                 log.warning("a read replica is passed over for %.0f s: %s", _REPLICA_REST, exc)
-        return await self._persist(self._read_once, work)
+        return await self._persist(self._read_once, lambda conn: work(conn, *args, **kwargs))
 
     async def _once(self, work: Work[T]) -> T:
         async def whole(conn: Connection) -> T:
@@ -252,7 +250,7 @@ class Database:
         idle = figures["pool_available"]
         return Usage(figures["pool_size"] - idle, idle, figures["requests_waiting"])
 
-    def _tell(self, error: BaseException) -> None:
+    def _report_retry(self, error: BaseException) -> None:
         log.info("waiting for PostgreSQL: %s", first_line(error))
         if self._waiting:
             self._waiting(f"waiting for PostgreSQL: {first_line(error)}")

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 from PIL import Image, ImageFile, IptcImagePlugin
 from PIL.ExifTags import GPS, IFD, Base
 
-from shared.images.pixels import Decoded
+from shared.images.decode import Decoded
 
 T = TypeVar("T")
 Tags = dict[int, Any]

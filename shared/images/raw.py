@@ -9,8 +9,8 @@ import rawpy
 from PIL import Image
 
 from shared.errors import ImageRefused, Reason
+from shared.images.decode import Decoded, File, Size, decode, one_line, turned
 from shared.images.formats import Format
-from shared.images.pixels import Decoded, File, Size, decode, one_line, turned
 
 # How LibRaw names a turn -> how EXIF does.
 _ORIENTATIONS = {3: 3, 5: 8, 6: 6}

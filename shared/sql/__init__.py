@@ -10,8 +10,8 @@ from typing import LiteralString
 from psycopg.sql import SQL, Identifier
 from pydantic_core import to_json
 
-from shared.db import names
-from shared.model import Collection
+from shared.db import table_names
+from shared.models import Collection
 
 
 def for_collection(statement: LiteralString, collection: Collection) -> bytes:
@@ -21,8 +21,8 @@ def for_collection(statement: LiteralString, collection: Collection) -> bytes:
 
 @lru_cache(maxsize=2048)
 def _filled(statement: LiteralString, base: str, vectors: str) -> bytes:
-    tables = {suffix: Identifier(f"{base}_{suffix}") for suffix in names.SUFFIXES}
-    tables["embeddings"] = Identifier(f"{base}_{vectors}")
+    tables = {name: Identifier(f"{base}_{suffix}") for name, suffix in table_names.SUFFIXES.items()}
+    tables["embeddings"] = tables[vectors]
     return SQL(statement).format(**tables).as_bytes(None)
 
 

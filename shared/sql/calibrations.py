@@ -7,7 +7,7 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
-from shared.model import Collection
+from shared.models import Collection
 from shared.sql import for_collection
 
 

@@ -7,9 +7,9 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row
 from psycopg.sql import SQL, Identifier
 
-from shared.db import migrate, names
+from shared.db import migrate, table_names
 from shared.errors import SettingsError
-from shared.model import Collection
+from shared.models import Collection
 
 _COLUMNS = "bucket, regexp_replace(table_name, '_embeddings$', '') AS base, model, dimensions, title, created_at"
 
@@ -34,7 +34,7 @@ async def ensure(conn: AsyncConnection[Any], bucket: str, *, model: str, dimensi
     if found:
         return found
     await migrate.lock(conn)
-    table = f"{names.base_name(bucket)}_embeddings"
+    table = f"{table_names.base_name(bucket)}_embeddings"
     await conn.execute(
         "INSERT INTO collections (bucket, table_name, model, dimensions, title, created_at)"
         " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
@@ -50,7 +50,7 @@ async def ensure(conn: AsyncConnection[Any], bucket: str, *, model: str, dimensi
 async def drop(conn: AsyncConnection[Any], collection: Collection) -> None:
     """Remove the collection: its tables and all that is kept of it elsewhere."""
     await migrate.lock(conn)
-    for suffix in ("counts", "trash", "files", "queue", "shadow", "embeddings", "images"):
+    for suffix in ("counts", "pending", "files", "queue", "next", "embeddings", "images"):
         await conn.execute(SQL("DROP TABLE IF EXISTS {}").format(Identifier(f"{collection.base}_{suffix}")))
     await conn.execute("DELETE FROM collections WHERE bucket = %s", [collection.bucket])
 

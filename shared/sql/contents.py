@@ -4,7 +4,7 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from shared.model import Collection
+from shared.models import Collection
 from shared.sql import for_collection
 
 # Advisory locks have one number or two. We use those of two for contents: this one, and a hash.

@@ -4,7 +4,7 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from shared.model import Collection, Facets
+from shared.models import Collection, Facets
 from shared.sql import for_collection
 
 MOST = 200  # values of each kind, those of the most images

@@ -9,8 +9,8 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
 from shared.errors import ImageRefused
-from shared.model import Collection, KnownFile, NewImage
-from shared.sql import for_collection, removal
+from shared.models import Collection, KnownFile, NewImage
+from shared.sql import for_collection, pending_objects
 
 # Of an image that came from a folder, and that no other folder holds: what that folder's sync may move and remove.
 _OWN = """(i.origin = 'folder'
@@ -45,7 +45,7 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Mark:
+class Tombstone:
     """The source's file *path*, with its ``stat`` when it was last seen, whose image was removed through the API."""
 
     path: str
@@ -64,12 +64,12 @@ class Content:
 
     copies: list[Copy]
     removed: bool
-    marks: list[Mark]
+    marks: list[Tombstone]
     taken: bool
 
 
 @dataclass(frozen=True)
-class Gone:
+class MissingFile:
     """A known file that is not in its folder any more; ``own`` says that its image may go with it."""
 
     path: str
@@ -217,7 +217,9 @@ async def count_images(conn: AsyncConnection[Any], collection: Collection, sourc
 
 async def is_doubtful(conn: AsyncConnection[Any], collection: Collection, key: str) -> bool:
     """Whether an upload to *key* ended in the middle: then its object may not be what its row says."""
-    cur = await conn.execute(for_collection("SELECT EXISTS (SELECT FROM {trash} WHERE key = %s)", collection), [key])
+    cur = await conn.execute(
+        for_collection("SELECT EXISTS (SELECT FROM {pending_objects} WHERE key = %s)", collection), [key]
+    )
     return await cur.fetchone() == (True,)
 
 
@@ -239,7 +241,7 @@ async def content(
                 SELECT i.id AS image_id, i.r2_key AS key, i.sha256, f.path, i.size,
                        coalesce(f.mtime_ns, 0) AS mtime_ns, coalesce(f.ctime_ns, 0) AS ctime_ns,
                        f.path IS NOT NULL AND {_OWN}
-                       AND NOT EXISTS (SELECT FROM {{trash}} AS t WHERE t.key = i.r2_key) AS movable
+                       AND NOT EXISTS (SELECT FROM {{pending_objects}} AS t WHERE t.key = i.r2_key) AS movable
                   FROM {{images}} AS i LEFT JOIN {{files}} AS f ON f.image_id = i.id AND f.source_id = %(source)s
                  WHERE i.sha256 = %(sha256)s AND f.path IS DISTINCT FROM %(path)s
                  ORDER BY movable DESC, i.id LIMIT 100
@@ -267,7 +269,7 @@ async def content(
 
 async def _marks(
     conn: AsyncConnection[Any], collection: Collection, source: int, sha256: bytes, path: str
-) -> list[Mark]:
+) -> list[Tombstone]:
     cur = await conn.execute(
         for_collection(
             """
@@ -278,7 +280,7 @@ async def _marks(
         ),
         [source, sha256, path],
     )
-    return [Mark(marked, sha256, (size, mtime, ctime)) for marked, size, mtime, ctime in await cur.fetchall()]
+    return [Tombstone(marked, sha256, (size, mtime, ctime)) for marked, size, mtime, ctime in await cur.fetchall()]
 
 
 async def is_removed(conn: AsyncConnection[Any], collection: Collection, source: int, sha256: bytes) -> bool:
@@ -330,7 +332,7 @@ async def move(
             f"""
             SELECT FROM {{images}} AS i
              WHERE i.id = %(image)s AND i.r2_key = %(key)s AND i.sha256 = %(sha256)s AND {_OWN}
-               AND NOT EXISTS (SELECT FROM {{trash}} AS t WHERE t.key = i.r2_key)
+               AND NOT EXISTS (SELECT FROM {{pending_objects}} AS t WHERE t.key = i.r2_key)
                FOR UPDATE
             """,  # noqa: S608 - a constant
             collection,
@@ -346,7 +348,7 @@ async def move(
         ),
         parameters,
     )
-    await removal.take_out(conn, collection, [row[0] for row in await before.fetchall()], tombstone=False)
+    await pending_objects.delete_images(conn, collection, [row[0] for row in await before.fetchall()], tombstone=False)
     await conn.execute(
         for_collection("DELETE FROM {files} WHERE source_id = %(source)s AND path = %(path)s", collection), parameters
     )
@@ -364,7 +366,7 @@ async def move(
         ),
         parameters,
     )
-    await removal.throw_away(conn, collection, [(copy.key, copy.sha256)])
+    await pending_objects.schedule_deletion(conn, collection, [(copy.key, copy.sha256)])
     return True
 
 
@@ -380,7 +382,7 @@ async def in_the_way(
                        true AS movable
                   FROM {{files}} AS f JOIN {{images}} AS i ON i.id = f.image_id
                  WHERE f.source_id = %(source)s AND f.path = ANY(%(paths)s) AND {_OWN}
-                   AND NOT EXISTS (SELECT FROM {{trash}} AS t WHERE t.key = i.r2_key)
+                   AND NOT EXISTS (SELECT FROM {{pending_objects}} AS t WHERE t.key = i.r2_key)
                 """,  # noqa: S608 - a constant
                 collection,
             ),
@@ -431,7 +433,7 @@ async def record_removed(
         ),
         {"source": source, "path": path},
     )
-    await removal.take_out(conn, collection, [row[0] for row in await before.fetchall()], tombstone=False)
+    await pending_objects.delete_images(conn, collection, [row[0] for row in await before.fetchall()], tombstone=False)
     await conn.execute(
         for_collection("DELETE FROM {files} WHERE source_id = %s AND path = %s", collection), [source, path]
     )
@@ -447,7 +449,7 @@ async def record_removed(
     )
 
 
-async def unmark(conn: AsyncConnection[Any], collection: Collection, source: int, mark: Mark) -> bool:
+async def unmark(conn: AsyncConnection[Any], collection: Collection, source: int, mark: Tombstone) -> bool:
     """Forget the file; False when it is not what it was any more."""
     done = await conn.execute(
         for_collection(
@@ -458,9 +460,11 @@ async def unmark(conn: AsyncConnection[Any], collection: Collection, source: int
     return done.rowcount > 0
 
 
-async def gone(conn: AsyncConnection[Any], collection: Collection, source: int, paths: Sequence[str]) -> list[Gone]:
+async def gone(
+    conn: AsyncConnection[Any], collection: Collection, source: int, paths: Sequence[str]
+) -> list[MissingFile]:
     """Return what is known of these files of the source, which are not in its folder any more."""
-    async with conn.cursor(row_factory=class_row(Gone)) as cur:
+    async with conn.cursor(row_factory=class_row(MissingFile)) as cur:
         await cur.execute(
             for_collection(
                 f"""

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any, LiteralString
 
-from shared.model import Filters
+from shared.models import Filters
 
 EVERYTHING = Filters()
 

@@ -8,11 +8,11 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row, dict_row
 from pydantic_core import to_json
 
-from shared.model import Collection, Filters, Image, NewImage
+from shared.models import Collection, Filters, Image, NewImage
 from shared.sql import for_collection
 from shared.sql.filters import EVERYTHING, condition
 
-# What shared.model.Image holds, from {images} i, {embeddings} e and {queue} q. A statement that reads images embeds
+# What shared.models.Image holds, from {images} i, {embeddings} e and {queue} q. A statement that reads images embeds
 # this text as it is.
 IMAGE_COLUMNS = """i.id, i.r2_key AS key, i.sha256, i.size, i.content_type, i.width, i.height, i.placeholder,
     i.derivatives, i.truncated, i.taken_at, i.camera, i.created_at,

@@ -14,7 +14,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
 from shared.errors import ImageRefused
-from shared.model import Collection, Failure, Job
+from shared.models import Collection, Failure, Job
 from shared.sql import for_collection, vector_text
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from shared.model import Collection, Counts
+from shared.models import Collection, Counts
 from shared.sql import for_collection
 
 SLOTS = 16  # rows that writers of the same minute spread over, so that they do not wait for each other

@@ -31,7 +31,7 @@ from typing import ParamSpec, TypeVar
 from urllib.parse import quote
 
 from shared.errors import ImageRefused, ObjectExists, ObjectMissing, Reason, SettingsError, StoreError
-from shared.stores import MAX_KEY_BYTES, RESERVED_PREFIX, StoredObject, check_key
+from shared.stores.base import MAX_KEY_BYTES, RESERVED_PREFIX, StoredObject, check_key
 from shared.stores.body import read_pieces
 
 P = ParamSpec("P")

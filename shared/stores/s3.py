@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -34,13 +35,12 @@ from botocore.handlers import add_expect_header
 from botocore.httpsession import URLLib3Session
 from botocore.parsers import ResponseParserError, create_parser
 from botocore.utils import get_environ_proxies
-from tenacity import RetryCallState, wait_random_exponential
 
 from shared.errors import ImageRefused, ObjectExists, ObjectLocked, ObjectMissing, Reason, SettingsError, StoreError
-from shared.patience import persist
-from shared.stores import StoredObject, check_key
+from shared.retry import OBJECT_STORE
+from shared.stores.base import StoredObject, check_key
 from shared.stores.body import read_pieces
-from shared.stores.signing import Signer
+from shared.stores.presign import Signer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -78,7 +78,7 @@ def r2_endpoint(account_id: str) -> str:
 class S3Store:
     """One bucket of an S3 service; an ObjectStore.
 
-    *concurrency* requests run at once, each in a thread. What fails and may pass is tried again for *patience* seconds.
+    *concurrency* requests run at once, each in a thread. Transient errors are retried for *retry_timeout* seconds.
     *public_url* is the address of a public bucket, in which ``{bucket}`` and ``{key}`` may stand; without it, addresses
     are presigned.
     """
@@ -94,7 +94,7 @@ class S3Store:
         session_token: str | None = None,
         public_url: str | None = None,
         concurrency: int = 8,
-        patience: float = 45.0,
+        retry_timeout: float = 45.0,
         timeout: float = 20.0,
     ) -> None:
         if not _BUCKET.fullmatch(bucket):
@@ -105,7 +105,7 @@ class S3Store:
         self._endpoint_url = endpoint_url.rstrip("/")
         self._access_key_id = access_key_id
         self._public_url = public_url
-        self._patience = patience
+        self._retry_timeout = retry_timeout
         self._signer = Signer(self._endpoint_url, region, access_key_id, secret_access_key, session_token)
         # False once a store has said that it cannot write on the condition that a key is free.
         self._conditional_writes = True
@@ -158,7 +158,7 @@ class S3Store:
         """Make sure that the bucket can be listed. A listing says why not; a HEAD request has no room for a reason."""
         try:
             answer = await self._call(
-                lambda: self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1), patience=_SHORT_PATIENCE
+                lambda: self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1), retry_timeout=_SHORT_PATIENCE
             )
         except StoreError as exc:
             # Every S3 error has a code; where there is none, botocore puts the status in its place.
@@ -349,7 +349,9 @@ class S3Store:
         except BaseException:
             # What is left is paid for until the store drops it (R2 after seven days).
             with suppress(StoreError):
-                abort = self._call(lambda: self._client.abort_multipart_upload(**where), key, patience=_SHORT_PATIENCE)
+                abort = self._call(
+                    lambda: self._client.abort_multipart_upload(**where), key, retry_timeout=_SHORT_PATIENCE
+                )
                 await asyncio.shield(abort)
             raise
 
@@ -390,8 +392,8 @@ class S3Store:
         except ObjectMissing:
             return None
 
-    async def _call(self, request: Callable[[], T], key: str = "", *, patience: float | None = None) -> T:
-        """Return what *request* does in a thread; transient errors are tried again while patience lasts."""
+    async def _call(self, request: Callable[[], T], key: str = "", *, retry_timeout: float | None = None) -> T:
+        """Return what *request* does in a thread; transient errors are tried again while retry_timeout lasts."""
 
         def translated() -> T:
             try:
@@ -399,12 +401,8 @@ class S3Store:
             except (BotoCoreError, ClientError, ResponseParserError) as exc:
                 raise self._store_error(exc, key) from exc
 
-        return await persist(
-            lambda: self._in_thread(translated),
-            patience=self._patience if patience is None else patience,
-            may_pass=lambda exc: isinstance(exc, StoreError) and exc.transient,
-            wait=_wait,
-        )
+        policy = replace(OBJECT_STORE, timeout=self._retry_timeout if retry_timeout is None else retry_timeout)
+        return await policy.run(self._in_thread, translated)
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
@@ -517,13 +515,6 @@ def _described(key: str, answer: "GetObjectOutputTypeDef | HeadObjectOutputTypeD
         content_type=answer.get("ContentType"),
         cache_control=answer.get("CacheControl"),
     )
-
-
-def _wait(state: RetryCallState) -> float:
-    """Full jitter up to a second, two, four, five; never less than what the store asked for."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, StoreError) else None
-    return max(asked or 0.0, wait_random_exponential(multiplier=0.5, max=5.0)(state))
 
 
 def _code(exc: BaseException | None) -> str:

@@ -13,21 +13,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shared import images, wiring
-from shared.db import names
-from shared.decoding import Decoder
-from shared.embedders import Embedder
+from shared import factory, images
+from shared.db import table_names
+from shared.embedders.base import Embedder
 from shared.errors import SettingsError
-from shared.model import Collection
+from shared.images.worker_pool import DecoderPool
+from shared.models import Collection
+from shared.retry import outage_policy
 from shared.sql import collections
-from shared.stores import ObjectStore
-from syncer import report
-from syncer.adopt import Adoption
-from syncer.commands.parts import (
+from shared.stores.base import ObjectStore
+from syncer import output
+from syncer.bucket.adopter import Adoption
+from syncer.context import (
     COULD_NOT_RUN,
     DONE,
     SOME_FAILED,
-    Parts,
+    CommandContext,
     bucket_of,
     embedder_for,
     embedding_of,
@@ -37,13 +38,12 @@ from syncer.commands.parts import (
     opened,
     read,
 )
-from syncer.gone import Deletion
-from syncer.outage import Outages
-from syncer.patterns import Selection
-from syncer.preview import BucketPreview, Preview
+from syncer.folder.deletion import Deletion
+from syncer.folder.dry_run import BucketPreview, Preview
+from syncer.folder.executor import Uploader
+from syncer.folder.ignore import Selection
+from syncer.folder.watcher import Settling, Watch
 from syncer.progress import Progress
-from syncer.upload import Uploader
-from syncer.watch import Settling, Watch
 
 
 async def sync(arguments: argparse.Namespace) -> int:
@@ -79,10 +79,10 @@ class Transfer:
     """What the first phase works with; it calls ``arrived`` when there is something to embed."""
 
     arguments: argparse.Namespace
-    parts: Parts
+    parts: CommandContext
     collection: Collection
     store: ObjectStore
-    decoder: Decoder
+    decoder: DecoderPool
     arrived: Callable[[], None]
     withheld: str = ""  # what was not deleted though that was asked for, and why
     gone: int | None = None  # how many adopted images stay whose objects are gone; None where nobody looked
@@ -100,7 +100,7 @@ async def _transfer(
     The first phase makes the collection where there is none, of *bucket* where the settings name none.
     """
     async with opened(arguments) as parts, contextlib.AsyncExitStack() as stack:
-        decoder = Decoder()
+        decoder = DecoderPool()
         stack.push_async_callback(decoder.close)
         if bring:
             collection, embedder = await _ensure_collection(parts, bucket, decoder)
@@ -109,9 +109,9 @@ async def _transfer(
             embedder = embedder_for(parts, collection.model, collection.bucket, decoder)
         stack.push_async_callback(embedder.close)
         concurrency = parts.settings.upload_concurrency + parts.settings.embed_concurrency
-        store = wiring.open_store(parts.settings, collection.bucket, concurrency=concurrency)
+        store = factory.open_store(parts.settings, collection.bucket, concurrency=concurrency)
         stack.push_async_callback(store.close)
-        await parts.outages.outlast(store.prepare)
+        await parts.retry.run(store.prepare)
 
         embedding = embedding_of(parts, collection, embedder, store)
         transfer = Transfer(arguments, parts, collection, store, decoder, embedding.arrived)
@@ -142,22 +142,22 @@ def _folder(path: Path) -> Path:
     return folder
 
 
-async def _ensure_collection(parts: Parts, bucket: str | None, decoder: Decoder) -> tuple[Collection, Embedder]:
-    bucket = names.check_bucket(bucket_of(parts.settings, bucket))
-    found = await parts.database.run(partial(collections.find, bucket=bucket))
+async def _ensure_collection(
+    parts: CommandContext, bucket: str | None, decoder: DecoderPool
+) -> tuple[Collection, Embedder]:
+    bucket = table_names.check_bucket(bucket_of(parts.settings, bucket))
+    found = await parts.database.run(collections.find, bucket=bucket)
     embedder = embedder_for(parts, found.model if found else None, bucket, decoder)
     if found is None:
         decoder.start()
         found = await parts.database.run(
-            partial(
-                collections.ensure,
-                bucket=bucket,
-                model=embedder.name,
-                dimensions=embedder.dimensions,
-                now=datetime.now(UTC),
-            )
+            collections.ensure,
+            bucket=bucket,
+            model=embedder.name,
+            dimensions=embedder.dimensions,
+            now=datetime.now(UTC),
         )
-        wiring.same_model(embedder, bucket=bucket, model=found.model)
+        factory.same_model(embedder, bucket=bucket, model=found.model)
     return found, embedder
 
 
@@ -174,7 +174,7 @@ async def _bring_folder(folder: Path, transfer: Transfer) -> None:
         database=transfer.parts.database,
         store=transfer.store,
         decoder=transfer.decoder,
-        outages=transfer.parts.outages,
+        retry=transfer.parts.retry,
         progress=transfer.parts.progress,
         arrived=transfer.arrived,
         concurrency=settings.upload_concurrency,
@@ -205,9 +205,9 @@ def _deletion(arguments: argparse.Namespace) -> Deletion:
 async def _dry_run(arguments: argparse.Namespace, folder: Path) -> int:
     """Say what a run would do; neither the bucket nor the database is changed."""
     loaded = load(arguments)
-    bucket = names.check_bucket(loaded.bucket or folder.name)
-    patience = loaded.outage_patience_seconds
-    async with wiring.open_database(loaded, max_connections=2, patience=patience) as database:
+    bucket = table_names.check_bucket(loaded.bucket or folder.name)
+    retry_timeout = loaded.outage_patience_seconds
+    async with factory.open_database(loaded, max_connections=2, retry_timeout=retry_timeout) as database:
         preview = Preview(
             folder,
             bucket,
@@ -216,7 +216,7 @@ async def _dry_run(arguments: argparse.Namespace, folder: Path) -> int:
             database=database,
             deletion=_deletion(arguments),
         )
-        await report.dry_run(preview, as_one_object=arguments.json)
+        await output.dry_run(preview, as_one_object=arguments.json)
     return DONE
 
 
@@ -230,7 +230,7 @@ async def _bring_bucket(transfer: Transfer) -> None:
         database=transfer.parts.database,
         store=transfer.store,
         decoder=transfer.decoder,
-        outages=transfer.parts.outages,
+        retry=transfer.parts.retry,
         progress=transfer.parts.progress,
         arrived=transfer.arrived,
         concurrency=transfer.parts.settings.upload_concurrency,
@@ -250,41 +250,41 @@ async def _bring_bucket(transfer: Transfer) -> None:
 async def _dry_run_bucket(arguments: argparse.Namespace) -> int:
     """Say what adopting would do; neither the bucket nor the database is changed."""
     loaded = load(arguments)
-    bucket = names.check_bucket(bucket_of(loaded))
-    patience, waiting = loaded.outage_patience_seconds, Progress(quiet=arguments.json).waiting
+    bucket = table_names.check_bucket(bucket_of(loaded))
+    retry_timeout, waiting = loaded.outage_patience_seconds, Progress(quiet=arguments.json).waiting
     async with (
-        wiring.open_database(loaded, max_connections=2, patience=patience, waiting=waiting) as database,
+        factory.open_database(loaded, max_connections=2, retry_timeout=retry_timeout, waiting=waiting) as database,
         contextlib.AsyncExitStack() as stack,
     ):
-        store = wiring.open_store(loaded, bucket, concurrency=1)
+        store = factory.open_store(loaded, bucket, concurrency=1)
         stack.push_async_callback(store.close)
-        outages = Outages(patience, waiting)
-        await outages.outlast(store.prepare)
+        retry = outage_policy(retry_timeout, waiting)
+        await retry.run(store.prepare)
         preview = BucketPreview(
             store,
             arguments.prefix,
             suffixes=images.EXTENSIONS,
             database=database,
-            outages=outages,
+            retry=retry,
             deletion=_deletion(arguments),
         )
-        await report.dry_run(preview, as_one_object=arguments.json)
+        await output.dry_run(preview, as_one_object=arguments.json)
     return DONE
 
 
 async def _summary(transfer: Transfer) -> int:
     parts, withheld = transfer.parts, transfer.withheld
-    row = await parts.database.run(partial(read, collection=transfer.collection))
+    row = await parts.database.run(read, collection=transfer.collection)
     done = parts.progress.counts
     if transfer.arguments.json:
         brought = {what: done[what] for what in ("uploaded", "adopted", "moved", "deleted", "unchanged")}
         beside = {"embedded_now": done["embedded"], "gone": transfer.gone, "withheld": withheld or None}
-        report.as_json(row.as_json() | brought | beside)
+        output.as_json(row.as_json() | brought | beside)
     else:
         seldom = ("adopted", "moved", "deleted")
         brought_now = [f"{done[what]} {what}" for what in ("uploaded", *seldom) if done[what] or what not in seldom]
         print(f"{', '.join(brought_now)}, {done['unchanged']} unchanged, {done['embedded']} embedded by this run")
-        report.status([row])
+        output.status([row])
     if withheld:
         print(f"syncer: {withheld}", file=sys.stderr)
     if row.failed or done["failed"]:

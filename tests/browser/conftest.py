@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from psycopg import sql
 
-from tests.conftest import CLEAN_ENVIRONMENT, Server, Syncer, serving
+from tests.helpers.processes import CLEAN_ENVIRONMENT, Server, Syncer, serving
 
 FLAGS = [
     "--headless",

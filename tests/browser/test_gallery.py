@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.conftest import CAMERA, HOSTILE_NAMES, MANY, OpenTab, Site, parameters, ready, search
-from tests.conftest import serving
+from tests.helpers.processes import serving
 
 # One worker drives the browser: the site is built once.
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import OpenTab, Site, ready
-from tests.conftest import serving
+from tests.helpers.processes import serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 

@@ -10,12 +10,12 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from shared.decoding import Decoder
-from shared.embedders import Embedder, ImageInput, Vector
-from shared.embedders.clip import ClipEmbedder
-from shared.embedders.offline import OfflineEmbedder
-from shared.embedders.replicate import ReplicateEmbedder
+from shared.embedders.base import Embedder, ImageInput, Vector
+from shared.embedders.clip.embedder import ClipEmbedder
+from shared.embedders.offline.embedder import OfflineEmbedder
+from shared.embedders.replicate.embedder import ReplicateEmbedder
 from shared.errors import ImageRefused
+from shared.images.worker_pool import DecoderPool
 from tests.fakes.replicate import FakeReplicate
 
 # Each has a fixture of its own below, named "{entry}_embedder".
@@ -30,35 +30,35 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def decoder() -> AsyncIterator[Decoder]:
-    decoder = Decoder()
+async def decoder() -> AsyncIterator[DecoderPool]:
+    decoder = DecoderPool()
     yield decoder
     await decoder.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def offline_embedder(shared_folder: Path, decoder: Decoder) -> AsyncIterator[Embedder]:
+async def offline_embedder(shared_folder: Path, decoder: DecoderPool) -> AsyncIterator[Embedder]:
     embedder = OfflineEmbedder(shared_folder / "models", decoder)
     yield embedder
     await embedder.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def clip_embedder(tmp_path_factory: pytest.TempPathFactory, decoder: Decoder) -> AsyncIterator[Embedder]:
+async def clip_embedder(tmp_path_factory: pytest.TempPathFactory, decoder: DecoderPool) -> AsyncIterator[Embedder]:
     embedder = ClipEmbedder(str(CLIP_MODELS / "transformers_clip"), tmp_path_factory.mktemp("cache"), decoder)
     yield embedder
     await embedder.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def siglip_embedder(tmp_path_factory: pytest.TempPathFactory, decoder: Decoder) -> AsyncIterator[Embedder]:
+async def siglip_embedder(tmp_path_factory: pytest.TempPathFactory, decoder: DecoderPool) -> AsyncIterator[Embedder]:
     embedder = ClipEmbedder(str(CLIP_MODELS / "open_clip_siglip2"), tmp_path_factory.mktemp("cache"), decoder)
     yield embedder
     await embedder.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def replicate_embedder(decoder: Decoder) -> AsyncIterator[Embedder]:
+async def replicate_embedder(decoder: DecoderPool) -> AsyncIterator[Embedder]:
     with FakeReplicate.serving() as fake:
         embedder = ReplicateEmbedder(token=fake.settings.token, decoder=decoder, base_url=fake.url)
         yield embedder

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ImageRefused, ObjectExists, ObjectMissing, Reason, StoreError
-from shared.stores import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore, StoredObject
+from shared.stores.base import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore, StoredObject
 from shared.stores.folder import FolderStore
 from shared.stores.s3 import S3Store
 from tests.fakes.s3 import S3Server, s3_arguments

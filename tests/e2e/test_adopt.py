@@ -11,13 +11,13 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from shared.stores import RESERVED_PREFIX, ObjectStore
+from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from shared.stores.folder import FolderStore
 from shared.stores.s3 import S3Store
-from tests import corpus
-from tests.conftest import Syncer, new_database, serving
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, S3Server, s3_arguments
-from tests.pictures import make_pictures
+from tests.helpers import corpus
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import Syncer, new_database, serving
 
 # A test that starts processes runs on one of the stores; tests/syncer/test_adopt.py asks both.
 ON_S3 = pytest.mark.parametrize("stored", ["s3"], indirect=True)

@@ -13,10 +13,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.conftest import CLEAN_ENVIRONMENT, Syncer, serving
 from tests.fakes.pgbouncer import pooled
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server
-from tests.pictures import make_pictures
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import CLEAN_ENVIRONMENT, Syncer, serving
 
 WORDS = {"a cat": "cat", "a rocket": "rocket", "a cup of coffee": "coffee", "a motorcycle": "motorcycle"}
 

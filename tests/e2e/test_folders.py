@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.conftest import Syncer
-from tests.pictures import make_pictures
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import Syncer
 
 # Root, but without the right to read what it may not.
 WITHOUT_READING_EVERYTHING = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
@@ -99,7 +99,7 @@ def test_a_killed_syncer_holds_up_nobody(syncer: Syncer, folder: Path, database_
     process.communicate()
     with psycopg.connect(database_url) as conn:
         # Only the dead process's file lock can tell in time that it has ended.
-        conn.execute("UPDATE source_leases SET ends_at = now() + interval '1 hour'")
+        conn.execute("UPDATE source_locks SET expires_at = now() + interval '1 hour'")
     done = syncer("upload", folder, "--bucket", "b", "--json", timeout=100)
     assert (done.status, done.json["total"]) == (0, 321), done.stderr
 

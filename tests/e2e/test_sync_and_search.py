@@ -5,8 +5,8 @@ from pathlib import Path
 
 import psycopg
 
-from tests.conftest import Server, Syncer
-from tests.pictures import make_pictures
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import Server, Syncer
 
 
 def test_photos_are_found_by_what_is_in_them(syncer: Syncer, server: Server, photos: Path) -> None:

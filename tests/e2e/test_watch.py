@@ -13,9 +13,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.conftest import Syncer
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, FaultyProxy, S3Server
-from tests.pictures import make_pictures
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import Syncer
 
 
 @dataclass

@@ -623,10 +623,10 @@ async def _main() -> None:
 @asynccontextmanager
 async def offline_encoders(cache: Path) -> AsyncIterator[dict[str, Encoder]]:
     """Encoders that give the offline model's vectors, filled up to 768 dimensions with zeros, and not of length 1."""
-    from shared.decoding import Decoder
-    from shared.embedders import ImageInput
-    from shared.embedders.offline import OfflineEmbedder
+    from shared.embedders.base import ImageInput
+    from shared.embedders.offline.embedder import OfflineEmbedder
     from shared.errors import ImageRefused
+    from shared.images.worker_pool import DecoderPool
 
     def filled(vector: Any) -> list[float]:
         return [*(10 * vector).tolist(), *[0.0] * (DIMENSIONS - len(vector))]
@@ -640,7 +640,7 @@ async def offline_encoders(cache: Path) -> AsyncIterator[dict[str, Encoder]]:
     async def encode_text(text: str) -> list[float]:
         return filled((await embedder.embed_texts([text]))[0])
 
-    decoder = Decoder(1)
+    decoder = DecoderPool(1)
     embedder = OfflineEmbedder(cache, decoder, threads=1)
     try:
         yield {"encode_image": encode_image, "encode_text": encode_text}

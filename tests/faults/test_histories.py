@@ -27,18 +27,18 @@ from hypothesis import HealthCheck, Phase, event, given, note, settings
 from hypothesis import strategies as st
 
 from shared.db.pool import Connection, Database
-from shared.derivatives import preview_key, thumbnail_key
 from shared.errors import ServiceError
+from shared.object_keys import preview_key, thumbnail_key
 from shared.sql import collections
-from shared.stores import RESERVED_PREFIX, ObjectStore
+from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from shared.stores.folder import FolderStore
 from shared.stores.s3 import S3Store
-from syncer.gone import KEEP
-from tests.conftest import Server, make_environment, make_home, serving
+from syncer.folder.deletion import KEEP
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, Request, S3Server, s3_arguments
-from tests.faults.expectation import Expectation
-from tests.faults.lives import Killed, Life, MortalDatabase, MortalStore, mortal_disk
-from tests.syncer.folders import DELETE_ANY, World, picture, sha256
+from tests.helpers.expectation import Expectation
+from tests.helpers.lives import Killed, Life, MortalDatabase, MortalStore, mortal_disk
+from tests.helpers.processes import Server, make_environment, make_home, serving
+from tests.helpers.synced_folder import DELETE_ANY, World, picture, sha256
 
 HISTORIES = int(os.environ.get("HISTORIES", "12"))
 BEARER = {"Authorization": "Bearer api-token-of-tests"}
@@ -335,7 +335,7 @@ class History:
 
         async def end_turn(conn: Connection) -> None:
             # This process goes on; the lock of one that really was killed says so. See tests/e2e/test_folders.py.
-            await conn.execute("DELETE FROM source_leases")
+            await conn.execute("DELETE FROM source_locks")
 
         await world.database.run(end_turn)
 
@@ -357,7 +357,7 @@ class History:
             return rng.choice(faults) if rng.random() < rate else None
 
         self.place.proxy.rule = rule
-        uploader = self.world.uploader(deletion=deletion, derivatives=self.derivatives, patience=0)
+        uploader = self.world.uploader(deletion=deletion, derivatives=self.derivatives, retry_timeout=0)
         try:
             await uploader.run()
             event("outlived faults")
@@ -407,7 +407,7 @@ class History:
         """What an upload was about to be stored under, or was to go, when a run ended."""
 
         async def read(conn: Connection) -> set[str]:
-            cur = await conn.execute(f"SELECT key FROM {self.world.collection.base}_trash")
+            cur = await conn.execute(f"SELECT key FROM {self.world.collection.base}_pending")
             return {key for (key,) in await cur.fetchall()}
 
         return await self.world.database.run(read)
@@ -445,7 +445,7 @@ def _only(exc: BaseException, kind: type[BaseException]) -> bool:
 @asynccontextmanager
 async def world_in(place: Place, folder: Path) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
-        database = Database(place.database_url, max_connections=6, patience=5)
+        database = Database(place.database_url, max_connections=6, retry_timeout=5)
         await database.open()
         stack.push_async_callback(database.close)
         world = await World.make(stack, folder, database, place.store(f"b{uuid4().hex[:12]}"))
@@ -497,7 +497,7 @@ def s3(environment: dict[str, str], tmp_path: Path) -> Iterator[Place]:
 
         def store(bucket: str) -> ObjectStore:
             moto.make_bucket(bucket)
-            return S3Store(**s3_arguments(proxy.url, bucket, patience=0.3, timeout=2.0, concurrency=8))
+            return S3Store(**s3_arguments(proxy.url, bucket, retry_timeout=0.3, timeout=2.0, concurrency=8))
 
         cloud = {
             "S3_ENDPOINT_URL": proxy.url,

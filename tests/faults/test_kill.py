@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psycopg
 
-from shared.stores import RESERVED_PREFIX
-from tests.conftest import Syncer
+from shared.stores.base import RESERVED_PREFIX
 from tests.fakes.replicate import FakeReplicate, Settings
-from tests.pictures import make_pictures
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import Syncer
 
 KILLS = 8
 IN_FLIGHT = 6  # calls under way, and vectors that wait to be stored, of one process

@@ -14,7 +14,6 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,14 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.db.pool import Database
-from shared.decoding import Decoder
-from shared.embedders import ImageInput
-from shared.embedders.clip import ClipEmbedder
-from shared.embedders.offline import OfflineEmbedder
-from shared.model import Collection, NewImage
+from shared.embedders.base import ImageInput
+from shared.embedders.clip.embedder import ClipEmbedder
+from shared.embedders.offline.embedder import OfflineEmbedder
+from shared.images.worker_pool import DecoderPool
+from shared.models import Collection, NewImage
 from shared.sql import collections, images, vector_text
-from tests.conftest import Server, Syncer
-from tests.pictures import make_pictures
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import Server, Syncer
 
 NEW = Path(__file__).parents[1] / "golden" / "clip" / "transformers_clip"
 COUNT, KILLS, DIMENSIONS = 2000, 20, 384
@@ -48,7 +47,7 @@ def environment(environment: dict[str, str]) -> dict[str, str]:
 async def make_collection(database: Database, bucket: Path, *, model: str) -> Collection:
     """Make the collection ``b``: its objects in the folder *bucket*, its images, and random vectors."""
     collection = await database.run(
-        partial(collections.ensure, bucket="b", model=model, dimensions=DIMENSIONS, now=datetime.now(UTC))
+        collections.ensure, bucket="b", model=model, dimensions=DIMENSIONS, now=datetime.now(UTC)
     )
     paths = make_pictures(bucket, COUNT)
     rng = np.random.default_rng(1)
@@ -143,7 +142,7 @@ def test_a_re_embedding_killed_twenty_times_while_people_search_finishes_right(
     rng = random.Random(20)
 
     async def prepare() -> Collection:
-        database, decoder = Database(database_url, max_connections=2, patience=10), Decoder(1)
+        database, decoder = Database(database_url, max_connections=2, retry_timeout=10), DecoderPool(1)
         await database.open()
         model = OfflineEmbedder(shared_folder / "models", decoder).name
         try:
@@ -174,7 +173,7 @@ def test_a_re_embedding_killed_twenty_times_while_people_search_finishes_right(
     assert searchers.failures == []
     assert searchers.texts > 20
 
-    new, old = stored(database_url, "b_embeddings"), old | stored(database_url, "b_shadow")
+    new, old = stored(database_url, "b_embeddings"), old | stored(database_url, "b_next")
     total = COUNT + 3 * 3 - 3
     assert (done.json["total"], done.json["embedded"], done.json["pending"]) == (total, total, 0)
     assert _model(database_url).startswith("clip:transformers_clip@")
@@ -197,9 +196,9 @@ def _await_progress(process: "subprocess.Popen[str]", database_url: str, images_
     with psycopg.connect(database_url, autocommit=True) as conn:
 
         def done() -> int:
-            if conn.execute("SELECT to_regclass('b_shadow')").fetchone() == (None,):
+            if conn.execute("SELECT to_regclass('b_next')").fetchone() == (None,):
                 return 0
-            row = conn.execute("SELECT count(*) FROM b_shadow WHERE embedding IS NOT NULL").fetchone()
+            row = conn.execute("SELECT count(*) FROM b_next WHERE embedding IS NOT NULL").fetchone()
             assert row is not None
             return int(row[0])
 
@@ -211,7 +210,7 @@ def _await_progress(process: "subprocess.Popen[str]", database_url: str, images_
 
 async def _meanwhile(database_url: str, collection: Collection, bucket: Path, number: int) -> None:
     """Add three images, one of them a copy, change one and remove one, as somebody who knows of no other model."""
-    database = Database(database_url, max_connections=1, patience=10)
+    database = Database(database_url, max_connections=1, retry_timeout=10)
     await database.open()
     new, other, changed = make_pictures(bucket, 3, first=COUNT + 10 * number)
     known = make_pictures(bucket, 1, first=number)[0]
@@ -234,7 +233,7 @@ async def _meanwhile(database_url: str, collection: Collection, bucket: Path, nu
 
 async def _computed(database_url: str, bucket: Path, home: Path) -> Vectors:
     """What the new model makes of each object that has an image."""
-    decoder = Decoder()
+    decoder = DecoderPool()
     embedder = ClipEmbedder(str(NEW), home, decoder)
     with psycopg.connect(database_url) as conn:
         rows = conn.execute("SELECT id, r2_key FROM b_images").fetchall()

@@ -9,9 +9,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.conftest import Syncer
 from tests.fakes.replicate import FakeReplicate, Settings
-from tests.pictures import make_pictures
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import Syncer
 
 LONG_LEASE = {"LEASE_SECONDS": "600", "PYTHONWARNINGS": "ignore"}
 

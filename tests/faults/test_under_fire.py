@@ -24,13 +24,11 @@ import pytest
 from PIL import Image
 
 from shared.db import embedded
-from shared.decoding import Decoder
-from shared.embedders import ImageInput, Vector, unit_vector
-from shared.embedders.offline import OfflineEmbedder
-from shared.embedders.replicate.derivative import data_url
+from shared.embedders.base import ImageInput, Vector, unit_vector
+from shared.embedders.offline.embedder import OfflineEmbedder
+from shared.embedders.replicate.image_input import data_url
 from shared.errors import ImageRefused, Reason
-from tests import corpus
-from tests.conftest import make_environment
+from shared.images.worker_pool import DecoderPool
 from tests.fakes.replicate import (
     DIMENSIONS,
     FAULTS,
@@ -43,7 +41,9 @@ from tests.fakes.replicate import (
     vector_of_pixels,
 )
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, Request, S3Server
-from tests.pictures import make_pictures
+from tests.helpers import corpus
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import make_environment
 
 BUCKET = "fire"
 CONCURRENCY = 3
@@ -193,7 +193,7 @@ def vectors_of_the_fake(folder: Path, keys: list[str]) -> dict[str, Vector]:
 
 
 async def _vectors_of_the_offline_model(folder: Path, keys: list[str], cache: Path) -> dict[str, Vector]:
-    decoder = Decoder()
+    decoder = DecoderPool()
     embedder = OfflineEmbedder(cache, decoder)
     try:
         vectors = await embedder.embed_images([ImageInput(data=(folder / key).read_bytes()) for key in keys])
@@ -284,7 +284,7 @@ def test_every_image_gets_its_vector_or_its_reason_though_everything_fails_again
         environment |= {"EMBEDDER": "replicate", "REPLICATE_API_TOKEN": "r8_fake", "REPLICATE_BASE_URL": replicate}
         environment |= {"S3_ENDPOINT_URL": proxy.url, "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID}
         environment |= {"AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY, "PYTHONWARNINGS": "ignore"}
-        syncers = Syncers(environment, logs, module="tests.faults.hasty_syncer")
+        syncers = Syncers(environment, logs, module="tests.helpers.hasty_syncer")
         try:
             syncers.start("sync", str(folder), "--bucket", BUCKET)
             wait_for(lambda: has_collection(server.url))

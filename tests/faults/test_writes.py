@@ -12,9 +12,9 @@ import httpx2
 import psycopg
 import pytest
 
-from tests.conftest import Server, Syncer, make_environment, make_home, new_database, serving
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, Request, S3Server
-from tests.pictures import make_pictures
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import Server, Syncer, make_environment, make_home, new_database, serving
 
 pytestmark = pytest.mark.xdist_group("writes in the cloud")
 
@@ -107,7 +107,7 @@ def test_what_a_killed_server_began_is_finished_or_taken_back(cloud: Cloud) -> N
         killed_at(server, cloud.proxy, "put", "two.jpg", lambda: add(server, two, "two.jpg"), done=True)
     assert "two.jpg" in cloud.objects()
     with psycopg.connect(cloud.environment["DATABASE_URL"]) as conn:  # an hour later
-        conn.execute("UPDATE sent_trash SET due_at = now()")
+        conn.execute("UPDATE sent_pending SET due_at = now()")
     with cloud.serving() as server:
         killed_at(server, cloud.proxy, "delete", "", lambda: remove(server, again.json()["id"]))
     with cloud.serving() as server:

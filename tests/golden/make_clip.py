@@ -296,7 +296,7 @@ def save_transformers(
         return tokens, texts(tokens)[1], images(pixels)[1]
 
 
-# Parts
+# CommandContext
 
 
 def save_clip_tokenizer(folder: Path) -> transformers.CLIPTokenizer:

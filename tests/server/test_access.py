@@ -14,13 +14,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from server.app import create_app
-from server.guesses import TRIES, WINDOW, Guesses
-from server.problems import Problem
+from server.middleware.login_throttle import TRIES, WINDOW, LoginThrottle
+from server.schemas.errors import Problem
 from server.settings import ServerSettings
 from shared import settings
 from shared.errors import SettingsError
-from tests.conftest import Server, Syncer, make_environment, make_home, new_database, serving
-from tests.pictures import make_pictures
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import Server, Syncer, make_environment, make_home, new_database, serving
 
 pytestmark = pytest.mark.xdist_group("access")  # one worker makes the collections for all
 
@@ -311,7 +311,7 @@ async def test_also_the_answer_to_what_went_wrong_has_the_security_headers() -> 
 
 def test_a_client_may_guess_again_after_a_while_and_others_at_any_time() -> None:
     now = 1000.0
-    guesses = Guesses(lambda: now)
+    guesses = LoginThrottle(lambda: now)
     for number in range(TRIES):
         guesses.check("a")
         guesses.remember("a", b"%d" % number)

@@ -9,8 +9,8 @@ import httpx2
 import psycopg
 import pytest
 
-from tests.conftest import Server, Syncer, make_environment, make_home, new_database, serving
-from tests.pictures import make_pictures
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import Server, Syncer, make_environment, make_home, new_database, serving
 
 pytestmark = pytest.mark.xdist_group("api")  # one worker makes the collection for all
 

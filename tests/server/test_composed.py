@@ -18,10 +18,10 @@ import uvicorn
 from PIL import Image
 
 from server.app import create_app
-from server.fetching import Fetcher
 from server.settings import ServerSettings
-from tests.conftest import Server, Syncer, make_environment, make_home, new_database, serving
-from tests.corpus import Case, refused
+from server.url_fetcher import UrlFetcher
+from tests.helpers.corpus import Case, refused
+from tests.helpers.processes import Server, Syncer, make_environment, make_home, new_database, serving
 
 pytestmark = pytest.mark.xdist_group("composed")  # one worker makes the collection for all
 
@@ -292,7 +292,7 @@ def loopback(environment: dict[str, str]) -> Iterator[tuple[Server, str, list[st
         def log_message(self, *_: Any) -> None:
             pass
 
-    fetcher = Fetcher(allowed=lambda address: address.is_loopback, ports=range(65_536))
+    fetcher = UrlFetcher(allowed=lambda address: address.is_loopback, ports=range(65_536))
     settings = ServerSettings(
         database_url=environment["DATABASE_URL"],  # type: ignore[arg-type]
         image_browser_home=Path(environment["IMAGE_BROWSER_HOME"]),

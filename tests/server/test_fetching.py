@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from PIL import Image
 
-from server.fetching import REDIRECTS, Fetcher, Unfetchable, is_public
+from server.url_fetcher import REDIRECTS, FetchRefused, UrlFetcher, is_public
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -41,9 +41,9 @@ async def site(**pages: Handler) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def here(**settings: Any) -> Fetcher:
+def here(**settings: Any) -> UrlFetcher:
     """A fetcher that may use this machine's own address, and any port."""
-    return Fetcher(allowed=lambda address: str(address) == "127.0.0.1", ports=range(65_536), **settings)
+    return UrlFetcher(allowed=lambda address: str(address) == "127.0.0.1", ports=range(65_536), **settings)
 
 
 async def image(_request: web.Request) -> web.Response:
@@ -146,8 +146,8 @@ async def test_nothing_is_asked_of_this_machine_however_it_is_written(host: str)
 
     async with site(cat=page) as address:
         port = int(address.rpartition(":")[2])
-        with pytest.raises(Unfetchable, match="no public address that answers|no address"):
-            await Fetcher(ports=[port]).image(f"http://{host}:{port}/cat")
+        with pytest.raises(FetchRefused, match="no public address that answers|no address"):
+            await UrlFetcher(ports=[port]).image(f"http://{host}:{port}/cat")
     assert asked == []
 
 
@@ -169,8 +169,8 @@ async def test_nothing_is_asked_of_this_machine_however_it_is_written(host: str)
     ],
 )
 async def test_an_address_that_is_none_for_us_is_told_so(address: str, words: str) -> None:
-    with pytest.raises(Unfetchable, match=words):
-        await Fetcher(resolver=Names()).image(address)
+    with pytest.raises(FetchRefused, match=words):
+        await UrlFetcher(resolver=Names()).image(address)
 
 
 async def test_redirects_are_followed_and_each_is_checked_again() -> None:
@@ -197,7 +197,7 @@ async def test_redirects_are_followed_and_each_is_checked_again() -> None:
             "named": "user's name",
             "circle": f"more than {REDIRECTS} times",
         }.items():
-            with pytest.raises(Unfetchable, match=words):
+            with pytest.raises(FetchRefused, match=words):
                 await here().image(f"{address}/{page}")
 
 
@@ -208,7 +208,7 @@ async def test_a_name_that_means_something_else_the_second_time_is_refused_then(
     async with site(cat=image, again=again) as address:
         port = address.rpartition(":")[2]
         names = Names("127.0.0.1", "127.0.0.2")
-        with pytest.raises(Unfetchable, match="no public address"):
+        with pytest.raises(FetchRefused, match="no public address"):
             await here(resolver=names).image(f"http://rebound.example:{port}/again")
         assert names.answers == []
         # Between the check of an address and its use there is no second question.
@@ -244,7 +244,7 @@ async def test_what_is_no_image_is_refused_before_all_of_it_came() -> None:
             "squeezed": "no image",
             "missing": "status 404",
         }.items():
-            with pytest.raises(Unfetchable, match=words):
+            with pytest.raises(FetchRefused, match=words):
                 await here().image(f"{address}/{page}")
     assert sent < 50_000_000
 
@@ -266,9 +266,9 @@ async def test_bytes_and_seconds_are_bounded() -> None:
         return answer
 
     async with site(large=large, slow=slow) as address:
-        with pytest.raises(Unfetchable, match="larger than 1,000,000 bytes"):
+        with pytest.raises(FetchRefused, match="larger than 1,000,000 bytes"):
             await here(max_bytes=1_000_000).image(f"{address}/large")
-        with pytest.raises(Unfetchable, match="within 0.5 seconds"):
+        with pytest.raises(FetchRefused, match="within 0.5 seconds"):
             await here(timeout=0.5).image(f"{address}/slow")
 
 
@@ -281,5 +281,5 @@ async def test_a_host_that_speaks_no_http_is_told_of() -> None:
     server = await asyncio.start_server(chat, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(Unfetchable, match="does not answer as a web server does"):
+        with pytest.raises(FetchRefused, match="does not answer as a web server does"):
             await here().image(f"http://127.0.0.1:{port}/")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import Server, Syncer, make_environment, make_home, new_database, serving
+from tests.helpers.processes import Server, Syncer, make_environment, make_home, new_database, serving
 
 pytestmark = pytest.mark.xdist_group("filters")  # one worker makes the collection for all
 

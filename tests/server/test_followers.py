@@ -7,8 +7,8 @@ from pathlib import Path
 import aiohttp
 import psycopg
 
-from tests.conftest import make_environment, make_home, serving
-from tests.filling import fill_database, unit_vectors
+from tests.helpers.filled_collections import fill_database, unit_vectors
+from tests.helpers.processes import make_environment, make_home, serving
 
 FOLLOWERS = 1000
 SEARCHES = 100  # a second

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from server.forwarding import Forwarded
-from server.limits import client_of
+from server.middleware.proxy_headers import ProxyHeaders
+from server.rate_limits import client_of
 from server.settings import ServerSettings
 from shared import settings
 from shared.errors import SettingsError
@@ -27,7 +27,7 @@ async def taken_for(
         return PlainTextResponse(f"{request.url.scheme} {client_of(request.scope)}")
 
     app = Starlette(
-        routes=[Route("/", answer)], middleware=[Middleware(Forwarded, trusted=trusted, address_header=header)]
+        routes=[Route("/", answer)], middleware=[Middleware(ProxyHeaders, trusted=trusted, address_header=header)]
     )
     transport = httpx2.ASGITransport(app, client=(sender, 1))
     async with httpx2.AsyncClient(transport=transport, base_url="http://images") as http:

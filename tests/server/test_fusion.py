@@ -1,7 +1,7 @@
 """How what looks like a query and what is called like it become one ranking."""
 
-from server.ranking import fused
-from shared.model import Named, Ranking
+from server.search.ranking import fused
+from shared.models import Ranking, TextMatch
 
 
 def visual(*scores: float) -> Ranking:
@@ -9,8 +9,8 @@ def visual(*scores: float) -> Ranking:
     return Ranking(list(range(1, len(scores) + 1)), list(scores), [])
 
 
-def named(image_id: int, *, exact: bool = False, own: bool = True, score: float | None = 0.1) -> Named:
-    return Named(image_id, exact, own or exact, score)
+def named(image_id: int, *, exact: bool = False, own: bool = True, score: float | None = 0.1) -> TextMatch:
+    return TextMatch(image_id, exact, own or exact, score)
 
 
 def test_without_names_the_ranking_is_that_of_looks() -> None:

@@ -16,16 +16,15 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from server import kept
-from server.kept import KeptPages
-from server.query import Query
-from server.ranking import Search
+from server.cache.pages import KeptPages
+from server.search.query import Query
+from server.search.ranking import Search
 from shared.db import embedded, migrate
 from shared.db.pool import Connection, Database
-from shared.model import Collection, Filters, NewImage
+from shared.models import Collection, Filters, NewImage
 from shared.sql import collections, images, vector_text
-from tests.conftest import make_environment, make_home, serving
 from tests.fakes.pgbouncer import pooled
+from tests.helpers.processes import make_environment, make_home, serving
 
 DIMENSIONS, COUNT = 8, 30
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,7 +42,7 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest_asyncio.fixture
 async def database(quiet: str) -> AsyncIterator[Database]:
-    opened = Database(quiet, max_connections=2, patience=20)
+    opened = Database(quiet, max_connections=2, retry_timeout=20)
     await opened.open()
     yield opened
     await opened.close()
@@ -234,7 +233,7 @@ async def test_nothing_is_believed_of_a_server_that_crashed_since(
 async def test_behind_a_pooler_pages_are_always_asked_for(collection: Collection, quiet: str) -> None:
     find = Asked(collection)
     with pooled(quiet) as address:
-        database = Database(address, max_connections=1, patience=5)
+        database = Database(address, max_connections=1, retry_timeout=5)
         await database.open()
         pages = KeptPages(database)
         for _ in range(3):
@@ -246,7 +245,7 @@ async def test_behind_a_pooler_pages_are_always_asked_for(collection: Collection
 async def test_the_pages_asked_for_last_are_kept(
     pages: KeptPages, collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept, "MOST_IMAGES", 3 * (5 + 1))
+    monkeypatch.setattr(pages, "MOST_IMAGES", 3 * (5 + 1))
     find = Asked(collection)
     for asked in ("a", "b", "c", "a", "d"):
         await pages.read(asked, find)

@@ -10,9 +10,9 @@ import httpx2
 import psycopg
 import pytest
 
-from tests.conftest import Server, make_environment, make_home, new_database, serving
 from tests.fakes.replicate import DIMENSIONS, FakeReplicate
-from tests.filling import fill_database, unit_vectors
+from tests.helpers.filled_collections import fill_database, unit_vectors
+from tests.helpers.processes import Server, make_environment, make_home, new_database, serving
 
 pytestmark = pytest.mark.xdist_group("limits")  # one worker makes the collection for all
 
@@ -44,7 +44,7 @@ def environment_of_all(
 def environment(environment_of_all: dict[str, str]) -> dict[str, str]:
     """The same for a test, of which nothing is spent yet."""
     with psycopg.connect(environment_of_all["DATABASE_URL"]) as conn:
-        conn.execute("DELETE FROM budgets")
+        conn.execute("DELETE FROM rate_limits")
     return environment_of_all
 
 

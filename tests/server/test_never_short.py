@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from server import ranking
-from server.kept import KeptPages
-from server.problems import Problem
-from server.query import Query
-from server.ranking import Search
+from server.cache.pages import KeptPages
+from server.schemas.errors import Problem
+from server.search import ranking
+from server.search.query import Query
+from server.search.ranking import Search
 from shared.db.pool import Database
-from shared.model import Collection, Filters, Hit
+from shared.models import Collection, Filters, Hit
 from shared.sql import collections, images, vector_text
 from shared.sql.filters import EVERYTHING
 
@@ -116,7 +115,7 @@ def fill(database_url: str, collection: Collection, count: int, *, seed: int, pe
     ]
     filled = Filled(collection, vectors, rng.random(count) < pending, rows)
     with psycopg.connect(database_url) as conn:
-        conn.execute("TRUNCATE b_images, b_embeddings, b_queue, b_files, b_counts, walks RESTART IDENTITY")
+        conn.execute("TRUNCATE b_images, b_embeddings, b_queue, b_files, b_counts, saved_rankings RESTART IDENTITY")
         _insert(conn, filled, range(count))
     return filled
 
@@ -181,7 +180,7 @@ def check_pages(pages: list[list[Hit]], *, limit: int) -> list[int]:
 
 @pytest_asyncio.fixture
 async def collection(database: Database) -> Collection:
-    return await database.run(partial(collections.ensure, bucket="b", model="m", dimensions=DIMENSIONS, now=NOW))
+    return await database.run(collections.ensure, bucket="b", model="m", dimensions=DIMENSIONS, now=NOW)
 
 
 some_filters = st.builds(
@@ -357,9 +356,7 @@ async def test_browsing_with_filters_goes_to_the_end_newest_first(
     found: list[int] = []
     before = None
     while True:
-        page = await database.run(
-            partial(images.recent, collection=collection, filters=filters, limit=limit, before=before)
-        )
+        page = await database.run(images.recent, collection=collection, filters=filters, limit=limit, before=before)
         found += [image.id for image in page]
         if len(page) < limit:
             break
@@ -401,7 +398,7 @@ async def test_a_first_page_can_be_continued_on_any_server_and_again(
     second = await sought.page(KeptPages(database), shown, "cursor", limit=10)
     assert await sought.page(KeptPages(database), shown, "cursor", limit=10) == second
     with psycopg.connect(database_url) as conn:
-        assert conn.execute("SELECT count(*) FROM walks").fetchone() == (1,)
-        conn.execute("DELETE FROM walks")
+        assert conn.execute("SELECT count(*) FROM saved_rankings").fetchone() == (1,)
+        conn.execute("DELETE FROM saved_rankings")
     with pytest.raises(Problem, match="search again"):
         await sought.page(KeptPages(database), second[1], "another", limit=10)

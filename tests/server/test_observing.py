@@ -13,8 +13,8 @@ import httpx2
 import pytest
 from markupsafe import escape
 
-from tests.conftest import Server, make_environment, make_home, new_database, serving
-from tests.filling import fill_database, unit_vectors
+from tests.helpers.filled_collections import fill_database, unit_vectors
+from tests.helpers.processes import Server, make_environment, make_home, new_database, serving
 
 pytestmark = pytest.mark.xdist_group("observing")  # one worker serves for all
 

@@ -1,7 +1,7 @@
 """The description of the API, made of the code that serves it."""
 
-from server import openapi
 from server.app import create_app
+from server.schemas import openapi
 from server.settings import ServerSettings
 
 

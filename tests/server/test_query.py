@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from server.query import MAX_WEIGHT, QueryVectors, Term, summed
+from server.search.query import MAX_WEIGHT, QueryVectors, Term, summed
 from shared.db.pool import Connection, Database
-from shared.decoding import Decoder
-from shared.embedders.offline import OfflineEmbedder
+from shared.embedders.offline.embedder import OfflineEmbedder
+from shared.images.worker_pool import DecoderPool
 from shared.sql import query_images, query_vectors
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,7 +34,7 @@ class Counting(OfflineEmbedder):
 
 @pytest_asyncio.fixture
 async def model(shared_folder: Path) -> AsyncIterator[Counting]:
-    decoder = Decoder(1)
+    decoder = DecoderPool(1)
     embedder = Counting(shared_folder / "models", decoder, threads=1)
     embedder.asked = []
     yield embedder
@@ -93,23 +93,17 @@ async def test_using_a_text_keeps_it(database: Database, model: Counting) -> Non
     await database.run(grow_old)
     await QueryVectors(model, database).of("a cat")
     unused_since = datetime.now(UTC) - timedelta(days=1)
-    assert await database.run(partial(query_vectors.prune, unused_since=unused_since, keep=10)) == 0
+    assert await database.run(query_vectors.prune, unused_since=unused_since, keep=10) == 0
 
 
 async def test_texts_that_nobody_asks_for_are_forgotten_and_so_are_the_oldest_of_too_many(database: Database) -> None:
     for age in range(10):
         await database.run(
-            partial(
-                query_vectors.save,
-                model="m",
-                digest=bytes([age]),
-                vector=[1.0, 0.0],
-                now=NOW - timedelta(days=age),
-            )
+            query_vectors.save, model="m", digest=bytes([age]), vector=[1.0, 0.0], now=NOW - timedelta(days=age)
         )
     forget = partial(query_vectors.prune, unused_since=NOW - timedelta(days=7))
-    assert await database.run(partial(forget, keep=100)) == 2
-    assert await database.run(partial(forget, keep=5)) == 3
+    assert await database.run(forget, keep=100) == 2
+    assert await database.run(forget, keep=5) == 3
 
     async def left(conn: Connection) -> list[int]:
         rows = await (await conn.execute("SELECT digest FROM query_vectors ORDER BY digest")).fetchall()
@@ -121,22 +115,20 @@ async def test_texts_that_nobody_asks_for_are_forgotten_and_so_are_the_oldest_of
 async def test_pictures_expire_and_no_more_are_kept_than_may_be(database: Database) -> None:
     for age in range(10):
         await database.run(
-            partial(
-                query_images.save,
-                model="m",
-                digest=bytes([age]),
-                vector=[1.0, 0.0],
-                handle=f"handle {age}",
-                expires_at=NOW + timedelta(days=7 - age),
-            )
+            query_images.save,
+            model="m",
+            digest=bytes([age]),
+            vector=[1.0, 0.0],
+            handle=f"handle {age}",
+            expires_at=NOW + timedelta(days=7 - age),
         )
-    assert await database.run(partial(query_images.find, handle="handle 8", now=NOW)) is None
-    assert await database.run(partial(query_images.prune, now=NOW, keep=100)) == 3
-    assert await database.run(partial(query_images.prune, now=NOW, keep=4)) == 3
-    found = [await database.run(partial(query_images.find, handle=f"handle {age}", now=NOW)) for age in range(10)]
+    assert await database.run(query_images.find, handle="handle 8", now=NOW) is None
+    assert await database.run(query_images.prune, now=NOW, keep=100) == 3
+    assert await database.run(query_images.prune, now=NOW, keep=4) == 3
+    found = [await database.run(query_images.find, handle=f"handle {age}", now=NOW) for age in range(10)]
     assert [picture is not None for picture in found] == [True] * 4 + [False] * 6
     renewed = await database.run(
-        partial(query_images.renew, model="m", digest=bytes([3]), now=NOW, expires_at=NOW + timedelta(days=30))
+        query_images.renew, model="m", digest=bytes([3]), now=NOW, expires_at=NOW + timedelta(days=30)
     )
     assert renewed is not None
     assert renewed.expires_at == NOW + timedelta(days=30)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Server, Syncer, make_environment, make_home, new_database, serving
-from tests.pictures import make_pictures
-from tests.sentences import CHOOSING, NONSENSE_CHOOSING, NONSENSE_REPORTING, REPORTING
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import Server, Syncer, make_environment, make_home, new_database, serving
+from tests.helpers.query_sentences import CHOOSING, NONSENSE_CHOOSING, NONSENSE_REPORTING, REPORTING
 
 pytestmark = pytest.mark.xdist_group("relevance")  # one worker makes the collection for all
 

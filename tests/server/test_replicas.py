@@ -12,11 +12,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from server.kept import KeptPages
+from server.cache.pages import KeptPages
 from shared.db import embedded
 from shared.db.pool import Connection, Database
-from tests.conftest import Server, make_environment, make_home, serving
-from tests.filling import fill_database, unit_vectors
+from tests.helpers.filled_collections import fill_database, unit_vectors
+from tests.helpers.processes import Server, make_environment, make_home, serving
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_replicas_are_read_while_they_answer_and_the_primary_when_they_do_not(
 
 
 async def test_pages_kept_from_a_replica_are_as_new_as_the_replica(primary: str, replica: Replica) -> None:
-    database = Database(primary, max_connections=2, patience=5, replicas=[replica.url])
+    database = Database(primary, max_connections=2, retry_timeout=5, replicas=[replica.url])
     await database.open()
     pages, asked = KeptPages(database), 0
 

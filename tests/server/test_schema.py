@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from shared.stores.folder import FolderStore
-from tests.conftest import Server, make_environment, make_home, new_database, serving
-from tests.filling import fill_database, unit_vectors
+from tests.helpers.filled_collections import fill_database, unit_vectors
+from tests.helpers.processes import Server, make_environment, make_home, new_database, serving
 
 pytestmark = pytest.mark.xdist_group("schema")  # one worker serves for all
 

@@ -18,9 +18,9 @@ from onnx import helper, numpy_helper
 from shared.embedders.clip.layouts import read_image_model, read_text_model
 from shared.embedders.clip.preprocess import read_pixels
 from shared.embedders.clip.towers import ImageTower, TextTower
-from tests.conftest import Syncer, serving
 from tests.fakes.replicate import DIMENSIONS, FakeReplicate
-from tests.pictures import make_pictures
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import Syncer, serving
 
 SMALL = Path(__file__).parents[1] / "golden" / "clip" / "transformers_clip"
 COUNT = 8

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import Server, Syncer, make_environment, make_home, new_database, serving
-from tests.pictures import make_pictures
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import Server, Syncer, make_environment, make_home, new_database, serving
 
 pytestmark = pytest.mark.xdist_group("writes")  # one worker makes the collection for all
 

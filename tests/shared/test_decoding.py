@@ -12,16 +12,16 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from shared.decoding import Decoder
 from shared.errors import ImageRefused, Reason
 from shared.images import examine, open_rgb
-from tests import corpus
-from tests.shared import worker_tasks as tasks
+from shared.images.worker_pool import DecoderPool
+from tests.helpers import corpus
+from tests.helpers import worker_tasks as tasks
 
 
 @pytest_asyncio.fixture
-async def decoder() -> AsyncIterator[Decoder]:
-    decoder = Decoder(2, time_limit=30)
+async def decoder() -> AsyncIterator[DecoderPool]:
+    decoder = DecoderPool(2, time_limit=30)
     yield decoder
     await decoder.close()
 
@@ -30,7 +30,7 @@ def workers(parent: int | None = None) -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process(parent).children()
-        if child.status() != psutil.STATUS_ZOMBIE and "shared.decoding_worker" in child.cmdline()
+        if child.status() != psutil.STATUS_ZOMBIE and "shared.images.worker" in child.cmdline()
     ]
 
 
@@ -41,18 +41,18 @@ async def until(gone: list[psutil.Process]) -> None:
 
 
 async def test_a_decoder_that_is_never_used_starts_nothing() -> None:
-    decoder = Decoder(2)
+    decoder = DecoderPool(2)
     assert workers() == []
     await decoder.close()
 
 
-async def test_workers_are_started_as_they_are_needed_and_used_again(decoder: Decoder) -> None:
+async def test_workers_are_started_as_they_are_needed_and_used_again(decoder: DecoderPool) -> None:
     first = await decoder.run(tasks.pid)
     assert [await decoder.run(tasks.pid) for _ in range(5)] == [first] * 5
     assert len(workers()) == 1
 
 
-async def test_workers_can_be_started_before_they_are_needed(decoder: Decoder) -> None:
+async def test_workers_can_be_started_before_they_are_needed(decoder: DecoderPool) -> None:
     decoder.start()
     first = await decoder.run(tasks.pid)
     assert first in {worker.pid for worker in workers()}
@@ -62,7 +62,7 @@ async def test_workers_can_be_started_before_they_are_needed(decoder: Decoder) -
 
 
 async def test_closing_stops_workers_that_are_just_starting() -> None:
-    decoder = Decoder(2)
+    decoder = DecoderPool(2)
     decoder.start()
     while not (starting := workers()):
         await asyncio.sleep(0)
@@ -71,13 +71,13 @@ async def test_closing_stops_workers_that_are_just_starting() -> None:
     await until(starting)
 
 
-async def test_many_at_once_share_the_workers(decoder: Decoder) -> None:
+async def test_many_at_once_share_the_workers(decoder: DecoderPool) -> None:
     used = await asyncio.gather(*(decoder.run(tasks.doze, 0.02) for _ in range(30)))
     assert len(set(used)) == 2
     assert len(workers()) == 2
 
 
-async def test_images_go_to_workers_by_path_or_as_bytes(decoder: Decoder, tmp_path: Path) -> None:
+async def test_images_go_to_workers_by_path_or_as_bytes(decoder: DecoderPool, tmp_path: Path) -> None:
     case = corpus.shown()[0]
     by_path = await decoder.run(examine, case.write(tmp_path))
     assert by_path == await decoder.run(examine, case.data)
@@ -85,12 +85,12 @@ async def test_images_go_to_workers_by_path_or_as_bytes(decoder: Decoder, tmp_pa
     assert np.array_equal(await decoder.run(open_rgb, case.data), open_rgb(case.data))
 
 
-async def test_large_values_go_both_ways(decoder: Decoder) -> None:
+async def test_large_values_go_both_ways(decoder: DecoderPool) -> None:
     data = corpus.garbage(30_000_000)
     assert await decoder.run(tasks.echo, data) == data
 
 
-async def test_a_refusal_comes_back_as_it_was_raised(decoder: Decoder) -> None:
+async def test_a_refusal_comes_back_as_it_was_raised(decoder: DecoderPool) -> None:
     with pytest.raises(ImageRefused) as refused:
         await decoder.run(tasks.refuse)
     assert (refused.value.reason, refused.value.detail, refused.value.final) == (Reason.CHANGED, "it changed", False)
@@ -101,7 +101,7 @@ def test_a_refusal_survives_pickling() -> None:
     assert (copy.reason, copy.detail, copy.final, str(copy)) == (Reason.EMPTY, "the file is empty", False, copy.detail)
 
 
-async def test_a_mistake_comes_back_with_its_traceback(decoder: Decoder) -> None:
+async def test_a_mistake_comes_back_with_its_traceback(decoder: DecoderPool) -> None:
     with pytest.raises(LookupError, match="nothing there") as mistake:
         await decoder.run(tasks.stumble)
     assert "in stumble" in mistake.value.__notes__[0]
@@ -111,7 +111,7 @@ async def test_a_mistake_comes_back_with_its_traceback(decoder: Decoder) -> None
 
 
 async def test_what_a_library_prints_does_not_get_between_the_replies(
-    decoder: Decoder, capfd: pytest.CaptureFixture[str]
+    decoder: DecoderPool, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert await decoder.run(tasks.chatter) == "heard"
     assert capfd.readouterr() == ("", "")
@@ -119,7 +119,7 @@ async def test_what_a_library_prints_does_not_get_between_the_replies(
 
 @pytest.mark.parametrize("endless", [tasks.spin, tasks.deaf])
 async def test_an_endless_loop_costs_one_image(endless: Callable[[], None]) -> None:
-    decoder = Decoder(1, time_limit=1)
+    decoder = DecoderPool(1, time_limit=1)
     before = await decoder.run(tasks.pid)
     with pytest.raises(ImageRefused, match="longer than 1 s") as refused:
         await decoder.run(endless)
@@ -130,7 +130,7 @@ async def test_an_endless_loop_costs_one_image(endless: Callable[[], None]) -> N
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS cannot limit a process's memory")
 async def test_memory_beyond_the_limit_costs_one_image() -> None:
-    decoder = Decoder(1, memory_limit=512 << 20)
+    decoder = DecoderPool(1, memory_limit=512 << 20)
     before = await decoder.run(tasks.pid)
     # 196 million pixels, of one bit in a file of 24 kB, of four bytes when they are shown.
     for work in (decoder.run(tasks.swallow, 1), decoder.run(open_rgb, corpus.png_bomb(14_000, 14_000))):
@@ -142,7 +142,7 @@ async def test_memory_beyond_the_limit_costs_one_image() -> None:
 
 
 @pytest.mark.parametrize("end", [tasks.crash, tasks.leave])
-async def test_a_crash_costs_one_image(decoder: Decoder, end: Callable[[], None]) -> None:
+async def test_a_crash_costs_one_image(decoder: DecoderPool, end: Callable[[], None]) -> None:
     fates = await asyncio.gather(
         *(decoder.run(end) if n == 3 else decoder.run(tasks.pid) for n in range(8)), return_exceptions=True
     )
@@ -151,7 +151,7 @@ async def test_a_crash_costs_one_image(decoder: Decoder, end: Callable[[], None]
     assert all(isinstance(fate, int) for n, fate in enumerate(fates) if n != 3)
 
 
-async def test_a_worker_that_was_killed_while_idle_is_replaced(decoder: Decoder) -> None:
+async def test_a_worker_that_was_killed_while_idle_is_replaced(decoder: DecoderPool) -> None:
     before = await decoder.run(tasks.pid)
     os.kill(before, signal.SIGKILL)
     await until([psutil.Process(before)])
@@ -159,7 +159,7 @@ async def test_a_worker_that_was_killed_while_idle_is_replaced(decoder: Decoder)
     assert await decoder.run(tasks.pid) != before
 
 
-async def test_a_worker_that_the_system_kills_may_get_another_try(decoder: Decoder, tmp_path: Path) -> None:
+async def test_a_worker_that_the_system_kills_may_get_another_try(decoder: DecoderPool, tmp_path: Path) -> None:
     task = asyncio.create_task(decoder.run(tasks.begin, tmp_path / "mark"))
     os.kill(await _begun(tmp_path / "mark"), signal.SIGKILL)
     with pytest.raises(ImageRefused) as refused:
@@ -167,7 +167,7 @@ async def test_a_worker_that_the_system_kills_may_get_another_try(decoder: Decod
     assert (refused.value.reason, refused.value.final) == (Reason.DECODE_MEMORY, False)
 
 
-async def test_cancelling_ends_the_work(decoder: Decoder, tmp_path: Path) -> None:
+async def test_cancelling_ends_the_work(decoder: DecoderPool, tmp_path: Path) -> None:
     task = asyncio.create_task(decoder.run(tasks.begin, tmp_path / "mark"))
     worker = psutil.Process(await _begun(tmp_path / "mark"))
     task.cancel()
@@ -178,7 +178,7 @@ async def test_cancelling_ends_the_work(decoder: Decoder, tmp_path: Path) -> Non
 
 
 async def test_closing_stops_all_work_at_once(tmp_path: Path) -> None:
-    decoder = Decoder(1)
+    decoder = DecoderPool(1)
     busy = asyncio.create_task(decoder.run(tasks.begin, tmp_path / "mark"))
     waiting = asyncio.create_task(decoder.run(tasks.pid))
     await _begun(tmp_path / "mark")
@@ -197,7 +197,7 @@ async def _begun(mark: Path) -> int:
     return int(mark.read_text())
 
 
-async def test_workers_load_no_model_and_not_the_program_again(decoder: Decoder) -> None:
+async def test_workers_load_no_model_and_not_the_program_again(decoder: DecoderPool) -> None:
     modules = await decoder.run(tasks.loaded)
     assert "shared.images" in modules
     assert not {"onnxruntime", "asyncio.subprocess", "boto3", "psycopg", "rawpy", "pyvips"} & modules
@@ -206,12 +206,12 @@ async def test_workers_load_no_model_and_not_the_program_again(decoder: Decoder)
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
-from shared.decoding import Decoder
-from tests.shared.worker_tasks import begin, pid
+from shared.images.worker_pool import DecoderPool
+from tests.helpers.worker_tasks import begin, pid
 print("program", flush=True)
 
 async def main():
-    decoder = Decoder(2, time_limit=3)
+    decoder = DecoderPool(2, time_limit=3)
     await asyncio.gather(decoder.run(pid), decoder.run(pid))
     work = asyncio.create_task(decoder.run(begin, Path(sys.argv[1])))
     print("ready", flush=True)
@@ -257,5 +257,5 @@ async def test_ctrl_c_gives_no_traceback_but_the_program_s_own(tmp_path: Path) -
     _, errors = program.communicate()
     await until(children)
     assert errors.count("Traceback (most recent call last)") <= 2  # the cancelled task, and asyncio.run's
-    assert "decoding_worker" not in errors
+    assert "shared.images.worker" not in errors
     assert errors.rstrip().endswith("KeyboardInterrupt")

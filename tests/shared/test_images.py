@@ -13,8 +13,8 @@ from PIL.TiffImagePlugin import IFDRational
 
 from shared.errors import ImageRefused, Reason
 from shared.images import EXTENSIONS, Examined, Format, Metadata, examine, open_rgb, sniff
-from tests import corpus
-from tests.corpus import BLUE, GREEN, RED, YELLOW, Case
+from tests.helpers import corpus
+from tests.helpers.corpus import BLUE, GREEN, RED, YELLOW, Case
 
 CAMERA = {"Make": 271, "Model": 272, "DateTime": 306, "ImageDescription": 270, "XPKeywords": 40094}
 
@@ -107,7 +107,7 @@ def test_what_the_system_cannot_read_may_be_tried_again(tmp_path: Path) -> None:
 
 
 def test_the_largest_number_of_pixels_is_taken_and_one_row_more_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.images.pixels.MAX_PIXELS", 64 * 48)
+    monkeypatch.setattr("shared.images.decode.MAX_PIXELS", 64 * 48)
     assert examine(corpus.jpeg(64, 48)).width == 64
     with pytest.raises(ImageRefused, match="64 x 49"):
         examine(corpus.jpeg(64, 49))

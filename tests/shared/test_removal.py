@@ -3,21 +3,20 @@
 import hashlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from shared.db.pool import Connection, Database
-from shared.derivatives import preview_key, thumbnail_key
 from shared.errors import ImageRefused, Reason, StoreError
 from shared.ingest import ingest
-from shared.model import Collection, NewImage
-from shared.removal import empty_trash, remove
-from shared.sql import collections, files, removal
+from shared.models import Collection, NewImage
+from shared.object_deletion import delete_images, delete_pending_objects
+from shared.object_keys import preview_key, thumbnail_key
+from shared.sql import collections, files, pending_objects
 from shared.sql import images as image_rows
-from shared.sql.removal import Note
+from shared.sql.pending_objects import UploadIntent
 from shared.stores.folder import FolderStore
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -69,7 +68,7 @@ def with_derivatives(key: str, content: bytes) -> set[str]:
 
 async def trash(database: Database, collection: Collection) -> int:
     async def count(conn: Connection) -> int:
-        row = await (await conn.execute(f"SELECT count(*) FROM {collection.base}_trash")).fetchone()
+        row = await (await conn.execute(f"SELECT count(*) FROM {collection.base}_pending")).fetchone()
         assert row is not None
         return int(row[0])
 
@@ -82,10 +81,10 @@ async def test_an_image_is_removed_with_its_objects(
     a = await put(database, store, collection, "a.jpg", b"a")
     b = await put(database, store, collection, "b.jpg", b"b")
     assert await trash(database, collection) == 0
-    assert await remove(database, store, collection, [a, 99], tombstone=True) == 1
+    assert await delete_images(database, store, collection, [a, 99], tombstone=True) == 1
     assert await objects(store) == with_derivatives("b.jpg", b"b")
     assert await trash(database, collection) == 0
-    assert await remove(database, store, collection, [a, b], tombstone=True) == 1
+    assert await delete_images(database, store, collection, [a, b], tombstone=True) == 1
     assert await objects(store) == set()
 
 
@@ -94,9 +93,9 @@ async def test_derivatives_stay_as_long_as_an_image_has_their_content(
 ) -> None:
     first = await put(database, store, collection, "first.jpg", b"same")
     second = await put(database, store, collection, "second.jpg", b"same")
-    await remove(database, store, collection, [first], tombstone=True)
+    await delete_images(database, store, collection, [first], tombstone=True)
     assert await objects(store) == with_derivatives("second.jpg", b"same")
-    await remove(database, store, collection, [second], tombstone=True)
+    await delete_images(database, store, collection, [second], tombstone=True)
     assert await objects(store) == set()
 
 
@@ -107,7 +106,7 @@ async def test_the_derivatives_of_what_an_image_was_are_deleted(
     await ingest(
         database, store, collection, image("a.jpg", b"new"), b"new", thumbnail=b"t", preview=b"p", replaces=True
     )
-    await empty_trash(database, store, collection)
+    await delete_pending_objects(database, store, collection)
     assert await objects(store) == with_derivatives("a.jpg", b"new")
     assert await store.get("a.jpg") == b"new"
 
@@ -119,7 +118,7 @@ async def test_the_object_of_somebody_else_is_neither_overwritten_nor_deleted(
     with pytest.raises(ImageRefused) as refused:
         await put(database, store, collection, "a.jpg", b"ours")
     assert refused.value.reason is Reason.KEY_TAKEN
-    await empty_trash(database, store, collection)
+    await delete_pending_objects(database, store, collection)
     assert await objects(store) == {"a.jpg"}
     assert await store.get("a.jpg") == b"theirs"
     assert await trash(database, collection) == 0
@@ -134,18 +133,20 @@ async def test_what_an_upload_left_that_was_killed_is_cleaned_up_if_it_is_ours(
 
     async def announce(conn: Connection) -> None:
         source = await collections.ensure_source(conn, collection, "folder")
-        await removal.announce(conn, collection, [Note(ours.key, ours.sha256, derivatives=True)], source=source)
+        await pending_objects.record_intents(
+            conn, collection, [UploadIntent(ours.key, ours.sha256, derivatives=True)], source=source
+        )
 
     await database.run(announce)
     digest = "0" * 64 if theirs else ours.sha256.hex()
     await store.put("a.jpg", b"something", content_type="image/jpeg", cache_control="", sha256=digest)
-    assert await empty_trash(database, store, collection) == 0, "the upload may be under way"
+    assert await delete_pending_objects(database, store, collection) == 0, "the upload may be under way"
 
     async def give_up(conn: Connection) -> None:
-        await removal.give_up_all(conn, collection, source=None)
+        await pending_objects.abandon_uploads(conn, collection, source=None)
 
     await database.run(give_up)
-    await empty_trash(database, store, collection)
+    await delete_pending_objects(database, store, collection)
     assert await objects(store) == ({"a.jpg"} if theirs else set())
     assert await trash(database, collection) == 0
 
@@ -158,8 +159,10 @@ async def test_an_edited_file_replaces_what_a_killed_upload_left_under_its_key(
     left = image("a.jpg", b"left")
 
     async def announce(conn: Connection) -> None:
-        await removal.announce(conn, collection, [Note(left.key, left.sha256, derivatives=True)], source=None)
-        await removal.give_up_all(conn, collection, source=None)
+        await pending_objects.record_intents(
+            conn, collection, [UploadIntent(left.key, left.sha256, derivatives=True)], source=None
+        )
+        await pending_objects.abandon_uploads(conn, collection, source=None)
 
     if described:
         await store.put("a.jpg", b"left", content_type="image/jpeg", cache_control="", sha256=left.sha256.hex())
@@ -167,7 +170,7 @@ async def test_an_edited_file_replaces_what_a_killed_upload_left_under_its_key(
         (tmp_path / "b" / "a.jpg").write_bytes(b"left")
     await database.run(announce)
     await put(database, store, collection, "a.jpg", b"edited")
-    await empty_trash(database, store, collection)
+    await delete_pending_objects(database, store, collection)
     assert await store.get("a.jpg") == b"edited"
     assert await objects(store) == with_derivatives("a.jpg", b"edited")
 
@@ -183,9 +186,9 @@ async def test_objects_that_could_not_be_deleted_are_deleted_later_but_not_what_
 
     with monkeypatch.context() as patched:
         patched.setattr(store, "delete", away)
-        assert await remove(database, store, collection, [a, b], tombstone=True) == 2
+        assert await delete_images(database, store, collection, [a, b], tombstone=True) == 2
     await put(database, store, collection, "b.jpg", b"new")
-    await empty_trash(database, store, collection)
+    await delete_pending_objects(database, store, collection)
     assert await objects(store) == with_derivatives("b.jpg", b"new")
 
 
@@ -198,8 +201,8 @@ async def test_an_upload_that_took_too_long_stores_its_image_again(
         await original(key, *arguments, **more)  # type: ignore[arg-type]
         puts.append(key)
         if puts.count("a.jpg") == 1 and key == "a.jpg":
-            await database.run(lambda conn: removal.give_up_all(conn, collection, source=None))
-            assert await empty_trash(database, store, collection) == 3
+            await database.run(lambda conn: pending_objects.abandon_uploads(conn, collection, source=None))
+            assert await delete_pending_objects(database, store, collection) == 3
 
     monkeypatch.setattr(store, "put", slow)
     await put(database, store, collection, "a.jpg", b"a")
@@ -220,7 +223,7 @@ async def test_a_removed_images_files_are_marked_or_forgotten(
         return source
 
     source = await database.run(record)
-    await remove(database, store, collection, [a], tombstone=tombstone)
+    await delete_images(database, store, collection, [a], tombstone=tombstone)
     rows = await database.run(lambda conn: files.after(conn, collection, source, "", limit=9))
     assert [(row.path, row.removed, row.sha256, row.image_id) for row in rows] == (
         [("a.jpg", True, digest, None)] if tombstone else []
@@ -234,14 +237,16 @@ async def test_what_a_process_stored_that_was_killed_before_it_could_say_more_is
     async def announce(conn: Connection) -> None:
         for key in ("ours.jpg", "theirs.jpg"):
             new = image(key, b"ours")
-            await removal.announce(conn, collection, [Note(key, new.sha256, derivatives=False)], source=None)
-        await removal.give_up_all(conn, collection, source=None)
+            await pending_objects.record_intents(
+                conn, collection, [UploadIntent(key, new.sha256, derivatives=False)], source=None
+            )
+        await pending_objects.abandon_uploads(conn, collection, source=None)
 
     await database.run(announce)
     bucket = tmp_path / "b"
     (bucket / "ours.jpg").write_bytes(b"ours")
     (bucket / "theirs.jpg").write_bytes(b"theirs")
-    await empty_trash(database, store, collection)
+    await delete_pending_objects(database, store, collection)
     assert await objects(store) == {"theirs.jpg"}
     assert await trash(database, collection) == 0
 
@@ -254,13 +259,15 @@ async def test_whether_a_killed_upload_wrote_over_another_image_is_told_by_the_o
     left = image("a.jpg", b"left")
 
     async def announce(conn: Connection) -> None:
-        await removal.announce(conn, collection, [Note(left.key, left.sha256, derivatives=False)], source=None)
-        await removal.give_up_all(conn, collection, source=None)
+        await pending_objects.record_intents(
+            conn, collection, [UploadIntent(left.key, left.sha256, derivatives=False)], source=None
+        )
+        await pending_objects.abandon_uploads(conn, collection, source=None)
 
     await database.run(announce)
     if written_over:
         await store.put("a.jpg", b"left", content_type="image/jpeg", cache_control="", sha256=left.sha256.hex())
-    await empty_trash(database, store, collection)
+    await delete_pending_objects(database, store, collection)
     assert await objects(store) == with_derivatives("a.jpg", b"image")
-    doubtful = await database.run(partial(files.is_doubtful, collection=collection, key="a.jpg"))
+    doubtful = await database.run(files.is_doubtful, collection=collection, key="a.jpg")
     assert doubtful is written_over, "the next sync has to store the image again"

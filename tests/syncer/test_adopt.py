@@ -17,19 +17,19 @@ import pytest_asyncio
 from shared.db.pool import Connection, Database
 from shared.errors import StoreError
 from shared.images import EXTENSIONS
-from shared.removal import remove
+from shared.object_deletion import delete_images
+from shared.retry import outage_policy
 from shared.sql import queue
-from shared.stores import RESERVED_PREFIX, ObjectStore
+from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from shared.stores.folder import FolderStore
 from shared.stores.s3 import S3Store
-from syncer.adopt import Adoption
-from syncer.gone import KEEP
-from syncer.outage import Outages
-from syncer.preview import BucketPreview
+from syncer.bucket.adopter import Adoption
+from syncer.folder.deletion import KEEP
+from syncer.folder.dry_run import BucketPreview
 from syncer.progress import Progress
-from tests.conftest import new_database
 from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_arguments
-from tests.syncer.folders import DELETE, DELETE_ANY, MODEL, Here, World, picture
+from tests.helpers.processes import new_database
+from tests.helpers.synced_folder import DELETE, DELETE_ANY, MODEL, Here, World, picture
 
 STRANGE = [
     "with space.bmp",
@@ -104,7 +104,7 @@ class Bucket:
             database=self.world.database,
             store=self.store,
             decoder=Here(),  # type: ignore[arg-type]
-            outages=Outages(20, lambda why: None),
+            retry=outage_policy(20, lambda why: None),
             progress=progress,
             arrived=lambda: None,
             concurrency=4,
@@ -128,7 +128,7 @@ class Bucket:
             more.pop("prefix", ""),
             suffixes=EXTENSIONS,
             database=self.world.database,
-            outages=Outages(20, lambda why: None),
+            retry=outage_policy(20, lambda why: None),
             deletion=more.get("deletion", KEEP),
         )
         steps = {step.path: step.kind async for step in preview.steps()}
@@ -160,7 +160,7 @@ async def bucket(request: pytest.FixtureRequest, tmp_path: Path, database: Datab
         else:
             server: S3Server = request.getfixturevalue("server")
             server.make_bucket(name)
-            store = S3Store(**s3_arguments(request.getfixturevalue("proxy").url, name, patience=3.0))
+            store = S3Store(**s3_arguments(request.getfixturevalue("proxy").url, name, retry_timeout=3.0))
             theirs = S3Store(**s3_arguments(server.url, name))
             stack.push_async_callback(theirs.close)
         yield Bucket(await World.make(stack, tmp_path / "folder", database, store), store, theirs)
@@ -229,7 +229,9 @@ async def test_what_was_refused_or_removed_and_is_gone_is_forgotten(bucket: Buck
     await bucket.put("text.bmp", b"no picture")
     await bucket.adopt()
     rows = await bucket.world.rows()
-    await remove(bucket.world.database, bucket.store, bucket.world.collection, [rows["001.bmp"].id], tombstone=True)
+    await delete_images(
+        bucket.world.database, bucket.store, bucket.world.collection, [rows["001.bmp"].id], tombstone=True
+    )
     assert await bucket.failed() == {"text.bmp": "not_an_image"}
     await bucket.theirs.delete(["text.bmp", "001.bmp"])
     assert await bucket.adopt() == {"unchanged": 2}
@@ -481,7 +483,7 @@ async def test_a_rebuilt_collection_is_the_folders_own_again(bucket: Bucket, pos
     await bucket.put("theirs.bmp", picture(50))
     await bucket.adopt(derivatives=True)
     with new_database(postgres, template) as url:
-        database = Database(url, max_connections=5, patience=5)
+        database = Database(url, max_connections=5, retry_timeout=5)
         await database.open()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(database.close)
@@ -522,7 +524,7 @@ async def test_a_rebuilding_that_is_broken_off_goes_on(bucket: Bucket, postgres:
         bucket.world.write(f"{number}.bmp", number)
     await bucket.world.sync()
     with new_database(postgres, template) as url:
-        database = Database(url, max_connections=5, patience=5)
+        database = Database(url, max_connections=5, retry_timeout=5)
         await database.open()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(database.close)

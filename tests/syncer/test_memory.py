@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Syncer
-from tests.pictures import make_pictures
-from tests.syncer.many_files import link_many, make_known, run_and_measure
+from tests.helpers.many_files import link_many, make_known, run_and_measure
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import Syncer
 
 COUNT = 50_000
 LIMIT = 300 << 20  # bytes

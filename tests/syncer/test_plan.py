@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from shared.errors import ImageRefused, Reason
-from shared.model import KnownFile
-from syncer.plan import Action, Gone, Keep, Report, Upload, plan
-from syncer.scan import LocalFile, Unlisted
+from shared.models import KnownFile
+from syncer.folder.planner import Action, Gone, Keep, Report, Upload, plan
+from syncer.folder.scan import LocalFile, Unlisted
 
 T = TypeVar("T")
 

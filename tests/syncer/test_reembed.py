@@ -14,10 +14,10 @@ import psycopg
 import pytest
 from PIL import Image
 
-from tests.conftest import Command, Server, Syncer, serving
 from tests.fakes.pgbouncer import pooled
 from tests.fakes.replicate import REFUSED_COLOUR, FakeReplicate
-from tests.pictures import make_pictures
+from tests.helpers.pictures import make_pictures
+from tests.helpers.processes import Command, Server, Syncer, serving
 
 # CLIPs of a few thousand random weights, of 12 and of 16 dimensions.
 MODELS = Path(__file__).parents[1] / "golden" / "clip"
@@ -125,8 +125,8 @@ def test_images_that_come_and_change_meanwhile_get_both_vectors(
         assert running.returncode == 0, errors
     assert (json.loads(output)["pending"], json.loads(output)["embedded"]) == (0, COUNT + 3)
     assert set(dimensions(database_url).values()) == {768}
-    assert set(dimensions(database_url, "b_shadow").values()) == {12}
-    assert dimensions(database_url).keys() == dimensions(database_url, "b_shadow").keys()
+    assert set(dimensions(database_url, "b_next").values()) == {12}
+    assert dimensions(database_url).keys() == dimensions(database_url, "b_next").keys()
 
 
 def test_two_at_once_share_the_work(syncer: Syncer, filled: Path, database_url: str, replicate: FakeReplicate) -> None:
@@ -207,7 +207,7 @@ def test_one_that_is_under_way_is_shown_and_can_be_given_up(
     assert reembed(syncer, "--forget").json["forgotten"] == "replicate:openai/clip"
     assert the_status(syncer)["beside"] is None
     with psycopg.connect(database_url) as conn:
-        assert conn.execute("SELECT to_regclass('b_shadow')").fetchone() == (None,)
+        assert conn.execute("SELECT to_regclass('b_next')").fetchone() == (None,)
         assert conn.execute("SELECT count(*) FROM b_queue").fetchone() == (0,)
     assert reembed(syncer).status == 0
     assert the_status(syncer)["beside"]["state"] == "previous"

@@ -9,10 +9,10 @@ import pytest
 import pytest_asyncio
 
 from shared.db.pool import Database
-from shared.stores import RESERVED_PREFIX
+from shared.stores.base import RESERVED_PREFIX
 from shared.stores.s3 import S3Store
 from tests.fakes.s3 import FaultyProxy, S3Server, s3_arguments
-from tests.syncer.folders import DELETE_ANY, World
+from tests.helpers.synced_folder import DELETE_ANY, World
 
 
 @pytest.fixture(scope="module")

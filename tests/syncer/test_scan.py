@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import SettingsError
-from syncer.patterns import IGNORE_FILE, Selection
-from syncer.scan import LocalFile, Unlisted, scan
+from syncer.folder.ignore import IGNORE_FILE, Selection
+from syncer.folder.scan import LocalFile, Unlisted, scan
 
 SUFFIXES = {".jpg"}
 NAME = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -118,6 +118,6 @@ def test_a_file_that_has_just_changed_is_looked_at_again_next_time(
     selection = Selection(tmp_path, SUFFIXES)
     seen = []
     for step in (3600 * 10**9, 0):
-        monkeypatch.setattr("syncer.scan.CLOCK_STEP", step)
+        monkeypatch.setattr("syncer.folder.scan.CLOCK_STEP", step)
         seen += [entry.ctime_ns for entry in scan(tmp_path, selection) if isinstance(entry, LocalFile)]
     assert seen == [0, (tmp_path / "a.jpg").stat().st_ctime_ns]

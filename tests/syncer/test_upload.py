@@ -14,11 +14,11 @@ import pytest_asyncio
 
 from shared.db.pool import Database
 from shared.errors import StoreError
-from shared.removal import remove
+from shared.object_deletion import delete_images
 from shared.stores.folder import FolderStore
-from syncer.moving import PARKED
-from syncer.preview import Step
-from tests.syncer.folders import DELETE, DELETE_ANY, World, picture, sha256
+from syncer.folder.dry_run import Step
+from syncer.folder.renames import PARKED
+from tests.helpers.synced_folder import DELETE, DELETE_ANY, World, picture, sha256
 
 
 @pytest_asyncio.fixture
@@ -243,7 +243,7 @@ async def test_what_was_removed_through_the_api_does_not_come_back(world: World,
     world.write("b.bmp", 2)
     await world.sync()
     removed = (await world.rows())["a.bmp"].id
-    assert await remove(world.database, world.store, world.collection, [removed], tombstone=True) == 1
+    assert await delete_images(world.database, world.store, world.collection, [removed], tombstone=True) == 1
     expected = {"b.bmp": picture(2)}
     if renamed == "b.bmp":
         swap(world.folder, "a.bmp", "b.bmp")
@@ -268,7 +268,9 @@ async def test_of_two_files_with_one_content_the_removed_one_stays_away_when_it_
     twin = world.write("twin.bmp", 1)
     world.write("b.bmp", 2)
     await world.sync()
-    await remove(world.database, world.store, world.collection, [(await world.rows())["a.bmp"].id], tombstone=True)
+    await delete_images(
+        world.database, world.store, world.collection, [(await world.rows())["a.bmp"].id], tombstone=True
+    )
     expected = {"twin.bmp": picture(1), "b.bmp": picture(2)}
     if renamed == "b.bmp":
         swap(world.folder, "a.bmp", "b.bmp")
@@ -295,7 +297,9 @@ async def test_a_removed_image_stays_away_also_when_its_file_was_not_readable_fo
     a = world.write("a.bmp", 1)
     world.write("b.bmp", 2)
     await world.sync()
-    await remove(world.database, world.store, world.collection, [(await world.rows())["a.bmp"].id], tombstone=True)
+    await delete_images(
+        world.database, world.store, world.collection, [(await world.rows())["a.bmp"].id], tombstone=True
+    )
     a.write_bytes(b"no image")
     await world.sync()
     a.write_bytes(picture(1))
@@ -307,7 +311,9 @@ async def test_a_removed_image_stays_away_also_when_its_file_is_met_after_what_h
     a = world.write("a.bmp", 1)
     world.write("b.bmp", 2)
     await world.sync()
-    await remove(world.database, world.store, world.collection, [(await world.rows())["a.bmp"].id], tombstone=True)
+    await delete_images(
+        world.database, world.store, world.collection, [(await world.rows())["a.bmp"].id], tombstone=True
+    )
     a.rename(world.folder / "renamed.bmp")
     world.write("a.bmp", 3)
     await world.sync(["a.bmp"])
@@ -327,7 +333,7 @@ async def test_an_image_that_is_removed_while_it_is_moved_or_copied_does_not_com
     removed, original = (await world.rows())["a.bmp"].id, getattr(world.store, when)
 
     async def removing(*arguments: Any, **more: Any) -> None:
-        await remove(world.database, world.store, world.collection, [removed], tombstone=True)
+        await delete_images(world.database, world.store, world.collection, [removed], tombstone=True)
         await original(*arguments, **more)
 
     with monkeypatch.context() as patched:

@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
-from shared.embedders.replicate.pacing import Pacer
+from shared.embedders.replicate.rate_limiter import Pacer
 from shared.errors import ModelError
 
 Json = dict[str, Any]

@@ -19,7 +19,8 @@ import psutil
 import psycopg
 import pytest
 
-from shared.db import embedded, embedded_watcher
+from shared.db import embedded
+from shared.db.embedded import watcher as watcher_module
 from shared.errors import DatabaseError, SettingsError
 
 ROOT = Path(__file__).parents[3]
@@ -102,7 +103,7 @@ def postmaster(home: Path) -> psutil.Process:
 
 
 def watcher(home: Path) -> psutil.Process:
-    return running(home, "embedded_watcher.py")
+    return running(home, "embedded/watcher.py")
 
 
 def eventually(condition: Callable[[], Any]) -> None:
@@ -420,12 +421,12 @@ async def test_the_socket_is_never_put_where_others_can_enter(home: Path, tmp_pa
 
 async def test_the_log_is_cut_when_it_has_grown(home: Path) -> None:
     log = home / "postgresql" / "postgresql.log"
-    log.write_bytes(b"x" * (embedded_watcher.LOG_LIMIT + 1))
+    log.write_bytes(b"x" * (watcher_module.LOG_LIMIT + 1))
     server = await start(home)
     await server.release()
     assert "ready to accept connections" in log.read_text()
     assert log.stat().st_size < 10_000
-    assert Path(f"{log}.1").stat().st_size > embedded_watcher.LOG_LIMIT
+    assert Path(f"{log}.1").stat().st_size > watcher_module.LOG_LIMIT
 
 
 async def test_a_server_that_does_not_start_is_reported_with_the_end_of_its_log(home: Path) -> None:

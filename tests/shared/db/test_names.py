@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.db.names import SUFFIXES, base_name
+from shared.db.table_names import SUFFIXES, base_name
 
 
 def test_a_plain_bucket_gives_the_table_name_that_users_know() -> None:

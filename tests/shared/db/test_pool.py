@@ -14,8 +14,8 @@ import pytest_asyncio
 
 from shared.db.pool import Connection, Database
 from shared.errors import ModelChanged
-from shared.model import NewImage
-from shared.sql import collections, images, queue, reembed, search
+from shared.models import NewImage
+from shared.sql import collections, images, next_embeddings, queue, vector_search
 from tests.fakes.pgbouncer import pooled
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -57,7 +57,7 @@ async def test_work_that_is_cancelled_ends_whatever_comes_of_it_at_that_moment(
 
 @asynccontextmanager
 async def opened(url: str, *, max_connections: int = 1) -> AsyncIterator[Database]:
-    database = Database(url, max_connections=max_connections, patience=5)
+    database = Database(url, max_connections=max_connections, retry_timeout=5)
     await database.open()
     yield database
     await database.close()
@@ -151,25 +151,27 @@ async def test_prepared_searches_see_the_switch_to_another_model_at_once(single:
     image_id = await run(partial(images.add, collection=old, image=image, now=NOW))
     change_vector = "UPDATE b_embeddings SET embedding = '[1,0,0]'"
     await run(lambda conn: conn.execute(change_vector))
-    shadow = await run(partial(reembed.begin, collection=old, model="clip:ViT-B/32", dimensions=2, now=NOW))
-    new = reembed.beside(old, shadow)
+    shadow = await run(partial(next_embeddings.begin, collection=old, model="clip:ViT-B/32", dimensions=2, now=NOW))
+    new = next_embeddings.beside(old, shadow)
     last: int | None = 0
     while last is not None:
-        last = await run(partial(reembed.prepare, collection=new, after=last, limit=10, now=NOW))
-    await run(lambda conn: conn.execute("UPDATE b_shadow SET embedding = '[0,1]'"))
+        last = await run(partial(next_embeddings.prepare, collection=new, after=last, limit=10, now=NOW))
+    await run(lambda conn: conn.execute("UPDATE b_next SET embedding = '[0,1]'"))
     await run(lambda conn: conn.execute("DELETE FROM b_queue"))
     assert not await run(partial(queue.is_pending, collection=new, model=new.model))
 
     for _ in range(4):
-        assert await read(partial(search.vector_of, collection=old, image_id=image_id)) == [1, 0, 0]
-        [(hit, _)] = await read(partial(search.exact, collection=old, query=[1.0, 0.0, 0.0], limit=5))
+        assert await read(partial(vector_search.vector_of, collection=old, image_id=image_id)) == [1, 0, 0]
+        [(hit, _)] = await read(partial(vector_search.exact, collection=old, query=[1.0, 0.0, 0.0], limit=5))
         assert hit.score == 1
-        await run(partial(reembed.check_model, collection=old))
-    assert await run(partial(reembed.switch, collection=old, model=new.model, back=False, now=NOW))
+        await run(partial(next_embeddings.check_model, collection=old))
+    assert await run(partial(next_embeddings.switch, collection=old, model=new.model, back=False, now=NOW))
     with pytest.raises(ModelChanged):
-        await read(partial(search.exact, collection=old, query=[1.0, 0.0, 0.0], limit=5))
+        await read(partial(vector_search.exact, collection=old, query=[1.0, 0.0, 0.0], limit=5))
     with pytest.raises(ModelChanged):
-        await run(partial(reembed.check_model, collection=old))
-    assert await read(partial(search.vector_of, collection=old, image_id=image_id)) == [0, 1]
-    [(hit, _)] = await read(partial(search.exact, collection=replace(old, model=new.model), query=[0.0, 1.0], limit=5))
+        await run(partial(next_embeddings.check_model, collection=old))
+    assert await read(partial(vector_search.vector_of, collection=old, image_id=image_id)) == [0, 1]
+    [(hit, _)] = await read(
+        partial(vector_search.exact, collection=replace(old, model=new.model), query=[0.0, 1.0], limit=5)
+    )
     assert hit.score == 1

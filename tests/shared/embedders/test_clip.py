@@ -22,13 +22,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from shared.decoding import Decoder
-from shared.embedders import ImageInput, Vector
-from shared.embedders.clip import ClipEmbedder, agreement
+from shared.embedders.base import ImageInput, Vector
+from shared.embedders.clip.embedder import ClipEmbedder, agreement
 from shared.embedders.clip.hub import HUB_MODELS
 from shared.embedders.clip.layouts import read_text_model
 from shared.embedders.clip.tokenize import TextTokenizer
 from shared.errors import ImageRefused, ModelError, Reason, SettingsError
+from shared.images.worker_pool import DecoderPool
 from tests.fakes.hub import FakeHub
 from tests.golden.clip_inputs import SIZES, TEXTS, picture
 
@@ -39,8 +39,8 @@ XENOVA = "Xenova/clip-vit-base-patch32"
 
 
 @pytest.fixture
-async def decoder() -> AsyncIterator[Decoder]:
-    decoder = Decoder(1)
+async def decoder() -> AsyncIterator[DecoderPool]:
+    decoder = DecoderPool(1)
     yield decoder
     await decoder.close()
 
@@ -48,7 +48,7 @@ async def decoder() -> AsyncIterator[Decoder]:
 class Clip:
     """Makes embedders that are closed in the end."""
 
-    def __init__(self, cache: Path, decoder: Decoder) -> None:
+    def __init__(self, cache: Path, decoder: DecoderPool) -> None:
         self.cache = cache
         self._decoder = decoder
         self.made: list[ClipEmbedder] = []
@@ -59,7 +59,7 @@ class Clip:
 
 
 @pytest.fixture
-async def clip(tmp_path: Path, decoder: Decoder) -> AsyncIterator[Clip]:
+async def clip(tmp_path: Path, decoder: DecoderPool) -> AsyncIterator[Clip]:
     clip = Clip(tmp_path / "cache", decoder)
     yield clip
     for embedder in clip.made:
@@ -283,10 +283,11 @@ async def test_a_download_that_was_cut_short_is_said_and_goes_on_with_the_next_c
 
 def test_a_download_can_be_interrupted(tmp_path: Path) -> None:
     code = (
-        "import asyncio, sys; from pathlib import Path; from shared.decoding import Decoder;"
-        "from shared.embedders.clip import ClipEmbedder\n"
+        "import asyncio, sys; from pathlib import Path; from shared.images.worker_pool import DecoderPool;"
+        "from shared.embedders.clip.embedder import ClipEmbedder\n"
         "async def main():"
-        " await ClipEmbedder('ViT-B/32', Path(sys.argv[1]), Decoder(1), endpoint=sys.argv[2]).embed_texts(['a dog'])\n"
+        " await ClipEmbedder('ViT-B/32', Path(sys.argv[1]), DecoderPool(1), endpoint=sys.argv[2])"
+        ".embed_texts(['a dog'])\n"
         "asyncio.run(main())"
     )
     with FakeHub({XENOVA: MODELS / "transformers_clip"}) as hub:

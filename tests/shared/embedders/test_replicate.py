@@ -17,12 +17,12 @@ import pytest_asyncio
 from aiohttp import web
 from PIL import Image
 
-from shared.decoding import Decoder
-from shared.embedders import ImageInput, Vector, unit_vector
-from shared.embedders.replicate import ReplicateEmbedder, Timing
-from shared.embedders.replicate.derivative import data_url
-from shared.embedders.replicate.text import may_fit, one_line, surely_fits
+from shared.embedders.base import ImageInput, Vector, unit_vector
+from shared.embedders.replicate.embedder import ReplicateEmbedder, Timing
+from shared.embedders.replicate.image_input import data_url
+from shared.embedders.replicate.text_input import may_fit, one_line, surely_fits
 from shared.errors import ImageRefused, ModelError, Reason, SettingsError
+from shared.images.worker_pool import DecoderPool
 from tests.fakes.replicate import (
     FAULTS,
     POLL_FAULTS,
@@ -59,8 +59,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def decoder() -> AsyncIterator[Decoder]:
-    decoder = Decoder(1)
+async def decoder() -> AsyncIterator[DecoderPool]:
+    decoder = DecoderPool(1)
     yield decoder
     await decoder.close()
 
@@ -72,7 +72,7 @@ def fake() -> Iterator[FakeReplicate]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def make(fake: FakeReplicate, decoder: Decoder) -> AsyncIterator[Any]:
+async def make(fake: FakeReplicate, decoder: DecoderPool) -> AsyncIterator[Any]:
     """Make an embedder of the fake's models; all of them are closed in the end."""
     made = []
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -11,8 +10,8 @@ import pytest_asyncio
 
 from shared.db.pool import Database
 from shared.errors import ImageRefused, Reason
-from shared.model import Collection, Counts, Job, NewImage
-from shared.sql import collections, images, queue, search, stats
+from shared.models import Collection, Counts, Job, NewImage
+from shared.sql import collections, images, queue, stats, vector_search
 
 MODEL = "offline-v1"
 MINUTE = timedelta(minutes=1)
@@ -22,7 +21,7 @@ VECTOR = [1.0, 0.0, 0.0]
 
 @pytest_asyncio.fixture
 async def collection(database: Database) -> Collection:
-    return await database.run(partial(collections.ensure, bucket="b", model=MODEL, dimensions=3, now=datetime.now(UTC)))
+    return await database.run(collections.ensure, bucket="b", model=MODEL, dimensions=3, now=datetime.now(UTC))
 
 
 @pytest.fixture
@@ -38,29 +37,27 @@ class Work:
 
     async def add(self, key: str, content: str = "") -> int:
         image = NewImage(key, (content or key).encode(), 1, "image/jpeg", 1, 1, "folder")
-        return await self.database.run(partial(images.add, collection=self.collection, image=image, now=NOW))
+        return await self.database.run(images.add, collection=self.collection, image=image, now=NOW)
 
     async def claim(self, limit: int = 100, duration: timedelta = MINUTE) -> list[Job]:
         return await self.database.run(
-            partial(queue.claim, collection=self.collection, model=MODEL, lease=uuid4(), limit=limit, duration=duration)
+            queue.claim, collection=self.collection, model=MODEL, lease=uuid4(), limit=limit, duration=duration
         )
 
     async def complete(self, job: Job) -> int:
-        return await self.database.run(
-            partial(queue.complete, collection=self.collection, model=MODEL, job=job, vector=VECTOR)
-        )
+        return await self.database.run(queue.complete, collection=self.collection, model=MODEL, job=job, vector=VECTOR)
 
     async def refuse(self, job: Job, retry_in: timedelta | None = None) -> int:
         refusal = ImageRefused(Reason.CORRUPT, "it is corrupt")
         return await self.database.run(
-            partial(queue.refuse, collection=self.collection, model=MODEL, job=job, refusal=refusal, retry_in=retry_in)
+            queue.refuse, collection=self.collection, model=MODEL, job=job, refusal=refusal, retry_in=retry_in
         )
 
     async def counts(self) -> Counts:
-        return await self.database.run(partial(stats.counts, collection=self.collection))
+        return await self.database.run(stats.counts, collection=self.collection)
 
     async def vector(self, image_id: int) -> list[float] | None:
-        return await self.database.run(partial(search.vector_of, collection=self.collection, image_id=image_id))
+        return await self.database.run(vector_search.vector_of, collection=self.collection, image_id=image_id)
 
 
 async def test_an_image_is_pending_then_leased_then_embedded(work: Work) -> None:
@@ -96,13 +93,12 @@ async def test_a_lease_that_ended_is_work_again_and_its_late_worker_changes_noth
 async def test_a_renewed_lease_stays_and_a_released_one_is_due_at_once(work: Work) -> None:
     await work.add("a.jpg")
     (job,) = await work.claim(duration=timedelta(seconds=0.05))
-    renew = partial(queue.renew, collection=work.collection, model=MODEL, jobs=[job], duration=MINUTE)
-    await work.database.run(renew)
+    await work.database.run(queue.renew, collection=work.collection, model=MODEL, jobs=[job], duration=MINUTE)
     await asyncio.sleep(0.1)
     assert await work.claim() == []
-    leases = await work.database.run(partial(queue.leases, collection=work.collection, model=MODEL))
+    leases = await work.database.run(queue.leases, collection=work.collection, model=MODEL)
     assert leases == [job.lease]
-    await work.database.run(partial(queue.release, collection=work.collection, model=MODEL, leases=leases))
+    await work.database.run(queue.release, collection=work.collection, model=MODEL, leases=leases)
     (again,) = await work.claim()
     assert again.attempts == 0
 
@@ -122,10 +118,9 @@ async def test_an_image_given_up_is_listed_with_its_reason_until_it_is_retried(w
     await work.refuse(bad)
     assert await work.counts() == Counts(total=1, embedded=0, pending=0, failed=1)
     assert await work.claim() == []
-    (failure,) = await work.database.run(partial(queue.failures, collection=work.collection, model=MODEL))
+    (failure,) = await work.database.run(queue.failures, collection=work.collection, model=MODEL)
     assert (failure.key, failure.reason, failure.attempts) == ("bad.jpg", "corrupt", 1)
-    retry = partial(queue.retry, collection=work.collection, model=MODEL, key="bad.jpg")
-    assert await work.database.run(retry) == 1
+    assert await work.database.run(queue.retry, collection=work.collection, model=MODEL, key="bad.jpg") == 1
     assert [job.attempts for job in await work.claim()] == [0]
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -12,8 +11,8 @@ import pytest_asyncio
 
 from shared.db.pool import Connection, Database
 from shared.errors import ModelChanged
-from shared.model import Collection, Counts, Job, NewImage
-from shared.sql import collections, images, queue, reembed, search, stats
+from shared.models import Collection, Counts, Job, NewImage
+from shared.sql import collections, images, next_embeddings, queue, stats, vector_search
 
 T = TypeVar("T")
 OLD, NEW = "offline-v1", "clip:ViT-B/32"
@@ -48,14 +47,14 @@ class Bench:
             await self.complete(collection, job)
 
     async def switch(self, model: str = NEW, *, back: bool = False) -> bool:
-        return await self.run(reembed.switch, self.old, model=model, back=back, now=NOW)
+        return await self.run(next_embeddings.switch, self.old, model=model, back=back, now=NOW)
 
     async def vectors(self, image_id: int) -> tuple[list[float] | None, list[float] | None]:
         """Return the image's vector in the table that searches read, and that in the one beside."""
-        beside = reembed.beside(self.old, reembed.Shadow(NEW, 2, "filling"))
+        beside = next_embeddings.beside(self.old, next_embeddings.NextEmbeddings(NEW, 2, "filling"))
         return (
-            await self.run(search.vector_of, self.old, image_id),
-            await self.run(search.vector_of, beside, image_id),
+            await self.run(vector_search.vector_of, self.old, image_id),
+            await self.run(vector_search.vector_of, beside, image_id),
         )
 
     async def counts(self, collection: Collection) -> Counts:
@@ -64,15 +63,15 @@ class Bench:
 
 @pytest_asyncio.fixture
 async def bench(database: Database) -> Bench:
-    old = await database.run(partial(collections.ensure, bucket="b", model=OLD, dimensions=3, now=NOW))
+    old = await database.run(collections.ensure, bucket="b", model=OLD, dimensions=3, now=NOW)
     bench = Bench(database, old, old)
     await bench.add("first.jpg")
     await bench.fill(old)
-    shadow = await bench.run(reembed.begin, old, model=NEW, dimensions=2, now=NOW)
-    bench.new = reembed.beside(old, shadow)
+    shadow = await bench.run(next_embeddings.begin, old, model=NEW, dimensions=2, now=NOW)
+    bench.new = next_embeddings.beside(old, shadow)
     last: int | None = 0
     while last is not None:
-        last = await bench.run(reembed.prepare, bench.new, after=last, limit=1, now=NOW)
+        last = await bench.run(next_embeddings.prepare, bench.new, after=last, limit=1, now=NOW)
     return bench
 
 
@@ -119,7 +118,7 @@ async def test_a_removed_or_renamed_image_is_so_in_both(bench: Bench) -> None:
 
     async def keys(conn: Connection) -> list[tuple[str, str]]:
         return await (
-            await conn.execute("SELECT a.r2_key, b.r2_key FROM b_embeddings AS a FULL JOIN b_shadow AS b USING (id)")
+            await conn.execute("SELECT a.r2_key, b.r2_key FROM b_embeddings AS a FULL JOIN b_next AS b USING (id)")
         ).fetchall()
 
     await bench.database.run(lambda conn: conn.execute("UPDATE b_images SET r2_key = 'renamed.jpg'"))
@@ -138,7 +137,7 @@ async def test_who_began_before_the_switch_writes_no_vector_into_the_wrong_table
     assert await bench.vectors(waiting) == (NEW_VECTOR, None)
     for stale in (bench.old, bench.new):
         with pytest.raises(ModelChanged, match="run the command again"):
-            await bench.run(reembed.check_model, stale)
+            await bench.run(next_embeddings.check_model, stale)
 
 
 async def test_who_began_before_the_switch_adds_images_for_the_model_of_now(bench: Bench) -> None:
@@ -159,10 +158,10 @@ async def test_a_search_under_way_holds_the_switch_off_until_it_ends(bench: Benc
     checked, go_on = asyncio.Event(), asyncio.Event()
 
     async def searching(conn: Connection) -> list[float] | None:
-        await reembed.check_model(conn, bench.old)
+        await next_embeddings.check_model(conn, bench.old)
         checked.set()
         await go_on.wait()
-        return await search.vector_of(conn, bench.old, 1)
+        return await vector_search.vector_of(conn, bench.old, 1)
 
     search_task = asyncio.create_task(bench.database.run(searching))
     await checked.wait()
@@ -176,13 +175,13 @@ async def test_a_search_under_way_holds_the_switch_off_until_it_ends(bench: Benc
 
 async def test_forgetting_leaves_nothing_behind(bench: Bench) -> None:
     await bench.add("second.jpg")
-    assert await bench.run(reembed.forget, bench.old) is True
-    assert await bench.run(reembed.forget, bench.old) is False
+    assert await bench.run(next_embeddings.forget, bench.old) is True
+    assert await bench.run(next_embeddings.forget, bench.old) is False
     assert await bench.counts(bench.new) == Counts(total=2, embedded=2, pending=0, failed=0), "no queue, no failures"
     await bench.add("third.jpg")
     assert await bench.counts(bench.old) == Counts(total=3, embedded=1, pending=2, failed=0)
     with pytest.raises(ModelChanged):
-        await bench.run(reembed.check_model, bench.new)
+        await bench.run(next_embeddings.check_model, bench.new)
 
 
 @pytest_asyncio.fixture(autouse=True)

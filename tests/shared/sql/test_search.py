@@ -12,8 +12,8 @@ import pytest_asyncio
 from numpy.typing import NDArray
 
 from shared.db.pool import Connection, Database
-from shared.model import Collection, Filters, Ranking
-from shared.sql import collections, search, vector_text
+from shared.models import Collection, Filters, Ranking
+from shared.sql import collections, vector_search, vector_text
 
 DIMENSIONS = 32
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -29,8 +29,7 @@ def unit(count: int, *, seed: int) -> NDArray[np.float16]:
 
 @pytest_asyncio.fixture
 async def collection(database: Database) -> Collection:
-    ensure = partial(collections.ensure, bucket="b", model="m", dimensions=DIMENSIONS, now=NOW)
-    return await database.run(ensure)
+    return await database.run(collections.ensure, bucket="b", model="m", dimensions=DIMENSIONS, now=NOW)
 
 
 def fill(database_url: str, vectors: NDArray[np.float16]) -> None:
@@ -66,7 +65,7 @@ async def test_an_exact_walk_gives_every_image_once_in_the_true_order(
     after: Any = None
     while True:
         page = await database.run(
-            partial(search.exact, collection=collection, query=query, limit=37, after=after, leave_out=[7])
+            vector_search.exact, collection=collection, query=query, limit=37, after=after, leave_out=[7]
         )
         found += [hit.image.id for hit, _ in page]
         if len(page) < 37:
@@ -91,13 +90,15 @@ async def test_the_index_finds_as_many_as_are_asked_for_and_nearly_the_nearest(
         recalls = []
         for seed in range(5):
             query = unit(1, seed=100 + seed)[0].astype(np.float64).tolist()
-            by_index = partial(search.nearest_by_index, collection=collection, query=query, filters=filters, limit=500)
-            found = await database.run(partial(by_index, candidates=500))
+            by_index = partial(
+                vector_search.nearest_by_hnsw, collection=collection, query=query, filters=filters, limit=500
+            )
+            found = await database.run(by_index, candidates=500)
             assert found is not None
             assert len(found.ids) == len(set(found.ids)) == 500
             assert found.scores == sorted(found.scores, reverse=True)
             truth = [n for n in true_ranking(vectors, query) if n % 5 and n % wanted == 0]
-            assert await database.run(partial(by_index, candidates=len(truth) + 1)) is None
+            assert await database.run(by_index, candidates=len(truth) + 1) is None
             recalls.append(len(set(found.ids[:30]) & set(truth[:30])) / 30)
         assert np.mean(recalls) >= 0.98
 
@@ -114,7 +115,9 @@ async def test_large_collections_are_searched_by_the_index_and_not_otherwise(
         await conn.execute("SET LOCAL auto_explain.log_min_duration = 0; SET LOCAL client_min_messages = log")
         conn.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
         for filters in (Filters(), Filters(camera="canon"), Filters(folder="a", min_width=2)):
-            await search.nearest_by_index(conn, collection, query, filters, candidates=1000, limit=30, leave_out=[7])
+            await vector_search.nearest_by_hnsw(
+                conn, collection, query, filters, candidates=1000, limit=30, leave_out=[7]
+            )
 
     await database.run(explained)
     searches = [plan.split("CTE candidates")[1].split("InitPlan")[0] for plan in plans if "CTE candidates" in plan]
@@ -130,19 +133,19 @@ async def test_a_walk_through_a_kept_ranking_passes_over_what_was_removed_and_fi
 ) -> None:
     fill(database_url, unit(300, seed=4))
     query = unit(1, seed=5)[0].astype(np.float64).tolist()
-    ranking = await database.run(partial(search.nearest, collection=collection, query=query, limit=120))
+    ranking = await database.run(vector_search.nearest, collection=collection, query=query, limit=120)
     ids, walk = ranking.ids, uuid4()
-    await database.run(partial(search.save_walk, collection=collection, walk=walk, ranking=ranking, now=NOW))
-    page = partial(search.walk_page, collection=collection, walk=walk, limit=50)
-    first = await database.run(partial(page, after=0))
+    await database.run(vector_search.save_ranking, collection=collection, ranking_id=walk, ranking=ranking, now=NOW)
+    page = partial(vector_search.ranking_page, collection=collection, ranking_id=walk, limit=50)
+    first = await database.run(page, after=0)
     assert first is not None
     assert [hit.image.id for hit in first[0]] == ids[:50]
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute("DELETE FROM b_images WHERE id = ANY(%s)", [ids[50:60]])
-    second = await database.run(partial(page, after=first[1]))
+    second = await database.run(page, after=first[1])
     assert second is not None
     assert [hit.image.id for hit in second[0]] == ids[60:110]
-    last = await database.run(partial(page, after=second[1]))
+    last = await database.run(page, after=second[1])
     assert last is not None
     assert ([hit.image.id for hit in last[0]], last[1]) == (ids[110:], None)
 
@@ -154,15 +157,15 @@ async def test_kept_rankings_are_forgotten_when_they_are_old_or_many(
     for age, walk in enumerate(walks):
         made = NOW - timedelta(minutes=age)
         await database.run(
-            partial(search.save_walk, collection=collection, walk=walk, ranking=Ranking([], [], []), now=made)
+            vector_search.save_ranking, collection=collection, ranking_id=walk, ranking=Ranking([], [], []), now=made
         )
 
     async def kept() -> list[bool]:
-        page = partial(search.walk_page, collection=collection, after=0, limit=5)
-        return [await database.run(partial(page, walk=walk)) is not None for walk in walks]
+        page = partial(vector_search.ranking_page, collection=collection, after=0, limit=5)
+        return [await database.run(page, ranking_id=walk) is not None for walk in walks]
 
-    forget = partial(search.forget_walks, collection=collection)
-    assert await database.run(partial(forget, before=NOW - timedelta(minutes=4), keep=10)) == 1
+    forget = partial(vector_search.prune_rankings, collection=collection)
+    assert await database.run(forget, before=NOW - timedelta(minutes=4), keep=10) == 1
     assert await kept() == [True] * 5 + [False]
-    assert await database.run(partial(forget, before=NOW - timedelta(minutes=4), keep=3)) == 2
+    assert await database.run(forget, before=NOW - timedelta(minutes=4), keep=3) == 2
     assert await kept() == [True] * 3 + [False] * 3

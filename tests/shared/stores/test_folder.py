@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ImageRefused, ObjectExists, ObjectMissing, Reason, SettingsError, StoreError
-from shared.stores import CACHE_IMAGE, CACHE_IMMUTABLE
+from shared.stores.base import CACHE_IMAGE, CACHE_IMMUTABLE
 from shared.stores.folder import FolderStore, folder_name
 
 

@@ -20,7 +20,7 @@ import pytest
 import urllib3
 
 from shared.errors import ImageRefused, ObjectExists, ObjectMissing, Reason, SettingsError, StoreError
-from shared.stores import CACHE_IMAGE, StoredObject
+from shared.stores.base import CACHE_IMAGE, StoredObject
 from shared.stores.s3 import ADDRESS_WINDOW, PART_SIZE, S3Store, r2_endpoint
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, Request, S3Server, s3_arguments
 
@@ -55,7 +55,7 @@ def proxy(server: S3Server) -> Iterator[FaultyProxy]:
 @pytest.fixture
 async def store(server: S3Server, proxy: FaultyProxy) -> AsyncIterator[S3Store]:
     server.make_bucket("photos")
-    store = S3Store(**s3_arguments(proxy.url, "photos", patience=20, timeout=1.5))
+    store = S3Store(**s3_arguments(proxy.url, "photos", retry_timeout=20, timeout=1.5))
     await store.delete([stored.key async for stored in store.list()])
     proxy.clear()
     yield store
@@ -116,7 +116,7 @@ async def test_uploads_are_signed_as_botocore_signs_them(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(botocore.httpsession.URLLib3Session, "send", answer)
     moment = datetime(2026, 11, 21, 10, 0, 0, tzinfo=UTC)
-    monkeypatch.setattr("shared.stores.signing.time.time", moment.timestamp)
+    monkeypatch.setattr("shared.stores.presign.time.time", moment.timestamp)
     monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda **_: moment.replace(tzinfo=None))
     store = S3Store(**s3_arguments("https://store.example:8443", "photos", session_token=token))
     for key in ["a.jpg", "Grüße aus/Köln +&=?#%20~*'().jpg"]:
@@ -243,7 +243,7 @@ async def test_an_outage_is_waited_out(store: S3Store, proxy: FaultyProxy) -> No
 
 
 async def test_patience_ends(server: S3Server, proxy: FaultyProxy) -> None:
-    store = S3Store(**s3_arguments(proxy.url, "photos", patience=0.5))
+    store = S3Store(**s3_arguments(proxy.url, "photos", retry_timeout=0.5))
     proxy.rule = lambda request: Fault("status", 503, "SlowDown")
     with pytest.raises(StoreError, match="SlowDown") as error:
         await put(store, "a.jpg")

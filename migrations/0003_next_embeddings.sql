@@ -1,0 +1,53 @@
+-- Vectors of another model beside a collection's own, in a table <base>_next of the form of <base>_embeddings: while a
+-- re-embedding fills it, and afterwards, when it holds the previous model's vectors, for the way back.
+CREATE TABLE next_embeddings (
+    bucket     text PRIMARY KEY REFERENCES collections ON DELETE CASCADE,
+    model      text NOT NULL,
+    dimensions integer NOT NULL CHECK (dimensions BETWEEN 1 AND 4000),
+    -- preparing: not every image has its row yet; filling: until nothing is pending; previous: after the switch
+    state      text NOT NULL CHECK (state IN ('preparing', 'filling', 'previous')),
+    changed_at timestamptz NOT NULL
+);
+
+-- Which model's vectors each table holds at this moment. Whoever writes or compares vectors asks it in the same
+-- statement or transaction, behind the lock on the table itself.
+CREATE VIEW vector_tables AS
+    SELECT bucket, 'embeddings' AS name, model FROM collections
+    UNION ALL
+    SELECT bucket, 'next_embeddings', model FROM next_embeddings;
+
+-- Gives a new image, and one whose content has changed, its row in the next embeddings, with the vector of an image of equal
+-- content if there is one, else as work to do; whichever process writes it, and whatever that knows of the next embeddings.
+CREATE FUNCTION mirror_image() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    following text := TG_ARGV[1];
+    images text := TG_ARGV[2];
+    queue  text := TG_ARGV[3];
+    other  text;
+    copied bigint;
+BEGIN
+    EXECUTE format(
+        'INSERT INTO %I AS known (id, r2_key, created_at) VALUES ($1, $2, $3)
+         ON CONFLICT (id) DO UPDATE SET embedding = NULL WHERE known.embedding IS NOT NULL', following)
+        USING NEW.id, NEW.r2_key, NEW.created_at;
+    -- Only now: the statement above has waited for a switch under way, and holds off the next one.
+    SELECT model INTO STRICT other FROM next_embeddings WHERE bucket = TG_ARGV[0];
+    EXECUTE format(
+        'UPDATE %1$I AS mine SET embedding = twin.embedding
+           FROM (SELECT s.embedding FROM %2$I AS i JOIN %1$I AS s USING (id)
+                  WHERE i.sha256 = $2 AND i.id <> $1 AND s.embedding IS NOT NULL LIMIT 1) AS twin
+          WHERE mine.id = $1', following, images)
+        USING NEW.id, NEW.sha256;
+    GET DIAGNOSTICS copied = ROW_COUNT;
+    IF copied > 0 THEN
+        EXECUTE format('DELETE FROM %I WHERE id = $1 AND model = $2', queue) USING NEW.id, other;
+    ELSE
+        EXECUTE format(
+            'INSERT INTO %I (id, model, due_at) VALUES ($1, $2, now())
+             ON CONFLICT (id, model) DO UPDATE SET
+                 state = ''pending'', due_at = excluded.due_at, lease = NULL, attempts = 0, reason = NULL, detail = NULL',
+            queue)
+            USING NEW.id, other;
+    END IF;
+    RETURN NULL;
+END $$;

@@ -1,1 +1,0 @@
-"""The JSON API, a module per subject."""

@@ -1,0 +1,89 @@
+"""How far a collection is, how fast it fills, how long that takes and what it costs; the same wherever it is shown."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from shared.db.pool import Connection
+from shared.models import Collection, Counts
+from shared.sql import stats
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a model charges, in US dollars: estimates. A call may embed several images."""
+
+    per_call: float
+    per_image: float
+
+
+@dataclass(frozen=True)
+class Status:
+    """A collection's figures.
+
+    ``rate_per_minute`` is measured over the last minutes, 0 when nothing is left to do; ``eta_seconds`` is None then,
+    and when nothing moves. Costs are estimates in US dollars, from the model calls made and the model's usual price.
+    """
+
+    bucket: str
+    model: str
+    total: int
+    embedded: int
+    pending: int
+    failed: int
+    reasons: dict[str, int]
+    rate_per_minute: float
+    eta_seconds: float | None
+    cost_so_far: float
+    cost_to_go: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures as programs read them."""
+        return asdict(self)
+
+
+async def read(conn: Connection, collection: Collection, price: Price) -> Status:
+    """Return the collection's figures of this moment."""
+    counts = await stats.counts(conn, collection)
+    rate = await stats.rate_per_minute(conn, collection, now=datetime.now(UTC))
+    return _status(
+        collection,
+        counts,
+        reasons=await stats.reasons(conn, collection) if counts.failed else {},
+        rate=rate if counts.pending else 0.0,
+        calls=await stats.calls(conn, collection) if price.per_call else 0,
+        price=price,
+    )
+
+
+def _status(
+    collection: Collection, counts: Counts, *, reasons: dict[str, int], rate: float, calls: int, price: Price
+) -> Status:
+    return Status(
+        bucket=collection.bucket,
+        model=collection.model,
+        **asdict(counts),
+        reasons=reasons,
+        rate_per_minute=round(rate, 1),
+        eta_seconds=round(counts.pending / rate * 60, 1) if rate else None,
+        cost_so_far=round(calls * price.per_call, 6),
+        cost_to_go=round(counts.pending * price.per_image, 6),
+    )
+
+
+def words(status: Status) -> str:
+    """Return speed, remaining time and cost in a line for people; empty when there is nothing to say."""
+    parts = []
+    if status.rate_per_minute and status.eta_seconds is not None:
+        parts.append(f"{status.rate_per_minute:.0f} a minute, about {duration(status.eta_seconds)} to go")
+    if status.cost_so_far or status.cost_to_go:
+        parts.append(f"about ${status.cost_so_far:.2f} so far, ${status.cost_to_go:.2f} to go")
+    return "; ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return a number of seconds in the words that people use."""
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,221 @@
+"""A folder, its bucket and its table, driven without starting a process for each run."""
+
+import asyncio
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self
+from uuid import uuid4
+
+import numpy as np
+from PIL import Image
+
+from shared.db.pool import Connection, Database
+from shared.images import EXTENSIONS
+from shared.models import Collection
+from shared.retry import outage_policy
+from shared.sql import collections, queue
+from shared.stores.base import RESERVED_PREFIX, ObjectStore
+from syncer.folder.deletion import KEEP, Deletion
+from syncer.folder.dry_run import Preview, Step
+from syncer.folder.executor import Uploader
+from syncer.folder.ignore import Selection
+from syncer.progress import Progress
+
+MODEL = "model"
+DELETE = Deletion(wanted=True)
+DELETE_ANY = Deletion(wanted=True, confirmed=True)
+
+
+def picture(number: int) -> bytes:
+    """Return a small BMP that is different for each number, of the same size for all."""
+    pixels = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "BMP")
+    return file.getvalue()
+
+
+def sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of the table."""
+
+    id: int
+    sha256: bytes
+    vector: str | None
+
+
+class Here:
+    """A decoder without worker processes."""
+
+    async def run(self, function: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+        return await asyncio.to_thread(function, *arguments, **more)
+
+
+class Counted:
+    """A store that counts what it is asked."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self.puts: Counter[str] = Counter()
+        self.copies: list[tuple[str, str]] = []
+        self.deleted: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def put(self, key: str, body: bytes | Path, **more: Any) -> None:
+        await self._store.put(key, body, **more)
+        self.puts[key] += 1
+
+    async def copy(self, source: str, target: str) -> None:
+        await self._store.copy(source, target)
+        self.copies.append((source, target))
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        await self._store.delete(keys)
+        self.deleted += keys
+
+    def uploads(self) -> list[str]:
+        return sorted(key for key in self.puts.elements() if not key.startswith(RESERVED_PREFIX))
+
+    def clear(self) -> None:
+        self.puts.clear()
+        self.copies.clear()
+        self.deleted.clear()
+
+
+@dataclass
+class World:
+    """A folder that is synced to a bucket; ``paid`` counts the vectors by content."""
+
+    folder: Path
+    database: Database
+    store: Counted
+    collection: Collection
+    paid: Counter[bytes] = field(default_factory=Counter)
+
+    @classmethod
+    async def make(cls, stack: AsyncExitStack, folder: Path, database: Database, store: ObjectStore) -> Self:
+        async def ensure(conn: Connection) -> Collection:
+            return await collections.ensure(conn, store.bucket, model=MODEL, dimensions=3, now=datetime.now(UTC))
+
+        folder.mkdir(exist_ok=True)
+        await store.prepare()
+        stack.push_async_callback(store.close)
+        return cls(folder, database, Counted(store), await database.run(ensure))
+
+    def write(self, path: str, number: int) -> Path:
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(picture(number))
+        return file
+
+    def uploader(self, *, source: str = "folder", folder: Path | None = None, **more: Any) -> Uploader:
+        patterns = {name: more.pop(name, []) for name in ("include", "exclude")}
+        folder = folder or self.folder
+        self.progress = Progress(quiet=True)
+        return Uploader(
+            folder,
+            self.collection,
+            source=source,
+            selection=Selection(folder, EXTENSIONS, **patterns),
+            database=self.database,
+            store=self.store,
+            decoder=Here(),
+            retry=outage_policy(more.pop("patience", 20), lambda why: None),
+            progress=self.progress,
+            arrived=lambda: None,
+            concurrency=4,
+            **{"derivatives": False, "deletion": KEEP, **more},
+        )
+
+    async def sync(self, paths: list[str] | None = None, **more: Any) -> Counter[str]:
+        """Run both phases; return what the first one counted. ``withheld`` is as the uploader says."""
+        uploader = self.uploader(**more)
+        assert await uploader.run(paths)
+        self.withheld = uploader.withheld
+        await self.embed()
+        return +self.progress.counts
+
+    async def preview(self, **more: Any) -> list[Step]:
+        preview = Preview(
+            self.folder,
+            self.collection.bucket,
+            source="folder",
+            selection=Selection(self.folder, EXTENSIONS),
+            database=self.database,
+            deletion=more.get("deletion", KEEP),
+        )
+        steps = [step async for step in preview.steps()]
+        self.withheld = preview.withheld
+        return [step for step in steps if step.kind != "unchanged"]
+
+    async def embed(self) -> None:
+        """Give each image that waits a vector, and count it as paid."""
+
+        async def some(conn: Connection) -> int:
+            claimed = await queue.claim(
+                conn, self.collection, MODEL, lease=uuid4(), limit=100, duration=timedelta(seconds=-1)
+            )
+            for job in claimed:
+                vector = [value / 16 for value in job.sha256[:3]]
+                if await queue.complete(conn, self.collection, MODEL, job, vector):
+                    self.paid[job.sha256] += 1
+            return len(claimed)
+
+        while await self.database.run(some):
+            pass
+
+    async def rows(self) -> dict[str, Row]:
+        """Return the table's images by key."""
+
+        async def read(conn: Connection) -> dict[str, Row]:
+            base = self.collection.base
+            cur = await conn.execute(
+                f"SELECT i.r2_key, i.id, i.sha256, e.embedding::text FROM {base}_images i JOIN {base}_embeddings e"
+                " ON (i.id, i.r2_key) = (e.id, e.r2_key)"
+            )
+            return {key: Row(*rest) for key, *rest in await cur.fetchall()}
+
+        return await self.database.run(read)
+
+    async def objects(self) -> dict[str, bytes]:
+        """Return the bucket's objects by key, without derivatives."""
+        keys = [stored.key async for stored in self.store.list() if not stored.key.startswith(RESERVED_PREFIX)]
+        return {key: await self.store.get(key) for key in keys}
+
+    async def check(self, expected: dict[str, bytes], *, foreign: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        """Assert that table and bucket hold these contents, each with the vector of its content, and no trash.
+
+        *foreign* lies in the bucket beside them.
+        """
+        rows = await self.rows()
+        assert {key: row.sha256 for key, row in rows.items()} == {k: sha256(c) for k, c in expected.items()}
+        for row in rows.values():
+            assert row.vector is not None
+            vector = [float(value) for value in row.vector.strip("[]").split(",")]
+            assert vector == [value / 16 for value in row.sha256[:3]]
+        assert await self.objects() == expected | foreign
+
+        async def trash(conn: Connection) -> list[Any]:
+            return await (await conn.execute(f"SELECT * FROM {self.collection.base}_pending")).fetchall()
+
+        assert await self.database.run(trash) == []
+
+    def contents(self) -> dict[str, bytes]:
+        """Return what the folder holds."""
+        return {
+            path.relative_to(self.folder).as_posix(): path.read_bytes()
+            for path in self.folder.rglob("*.bmp")
+            if path.is_file()
+        }
