@@ -46,6 +46,10 @@ class Reason(StrEnum):
     BAD_VECTOR = "bad_vector"
 
 
+# A file refused for one of these is retried by every sync, even if it did not change: the cause may be elsewhere.
+RETRIED_REASONS = frozenset({Reason.UNREADABLE, Reason.CHANGED, Reason.KEY_TAKEN, Reason.KEY_INVALID})
+
+
 class ImageRefused(ImageBrowserError):
     """The image is at fault: *reason* is what gets counted, *detail* is what a person reads.
 

@@ -12,7 +12,21 @@ from typing import Any, NoReturn, get_args
 
 from shared import settings
 from shared.errors import ImageBrowserError
-from syncer.commands import bring, change_model, upkeep
+from syncer.commands import (
+    adopt,
+    buckets,
+    calibrate,
+    doctor,
+    drop,
+    embed,
+    failed,
+    migrate,
+    reembed,
+    retry,
+    status,
+    sync,
+    upload,
+)
 from syncer.context import COULD_NOT_RUN, INTERRUPTED
 from syncer.folder.ignore import IGNORE_FILE
 
@@ -125,48 +139,52 @@ def _parser() -> argparse.ArgumentParser:
         )
         add_care(command)
 
-    sync = add("sync", bring.sync, "upload what is new or changed, and embed until nothing is pending")
-    add_folder(sync)
-    sync.add_argument("--watch", action="store_true", help="keep running, and pick changes up within a second")
-    sync.add_argument("--embed-concurrency", type=int, metavar="N", help="model calls at once (3)")
-    upload = add("upload", bring.upload, "upload what is new or changed, without embedding it")
-    add_folder(upload)
-    adopt = add("adopt", bring.adopt, "index what already lies in a bucket, without uploading it again, and embed it")
-    adopt.add_argument("--bucket", help="the bucket (default: BUCKET)")
-    adopt.add_argument("--prefix", default="", help="only objects whose keys begin so; for a folder end it with '/'")
-    adopt.add_argument(
+    sync_parser = add("sync", sync.run, "upload what is new or changed, and embed until nothing is pending")
+    add_folder(sync_parser)
+    sync_parser.add_argument("--watch", action="store_true", help="keep running, and pick changes up within a second")
+    sync_parser.add_argument("--embed-concurrency", type=int, metavar="N", help="model calls at once (3)")
+    upload_parser = add("upload", upload.run, "upload what is new or changed, without embedding it")
+    add_folder(upload_parser)
+    adopt_parser = add(
+        "adopt", adopt.run, "index what already lies in a bucket, without uploading it again, and embed it"
+    )
+    adopt_parser.add_argument("--bucket", help="the bucket (default: BUCKET)")
+    adopt_parser.add_argument(
+        "--prefix", default="", help="only objects whose keys begin so; for a folder end it with '/'"
+    )
+    adopt_parser.add_argument(
         "--reclaim",
         action="store_true",
         help="what carries this program's marks is the collection's own again: to rebuild a lost database",
     )
-    adopt.add_argument("--no-embed", action="store_true", help="index alone; `syncer embed` does the rest")
-    adopt.add_argument("--upload-concurrency", type=int, metavar="N", help="objects read at once (8)")
-    adopt.add_argument("--embed-concurrency", type=int, metavar="N", help="model calls at once (3)")
-    adopt.add_argument(
+    adopt_parser.add_argument("--no-embed", action="store_true", help="index alone; `syncer embed` does the rest")
+    adopt_parser.add_argument("--upload-concurrency", type=int, metavar="N", help="objects read at once (8)")
+    adopt_parser.add_argument("--embed-concurrency", type=int, metavar="N", help="model calls at once (3)")
+    adopt_parser.add_argument(
         "--no-derivatives",
         action="store_true",
         help="make no thumbnails and previews: for a bucket that is not to be written to",
     )
-    adopt.add_argument(
+    adopt_parser.add_argument(
         "--delete",
         action="store_true",
         help="remove adopted images whose objects are gone from the bucket; never more than a tenth of them without"
         " --yes, and none if no image is left there at all",
     )
-    add_care(adopt)
-    embed = add("embed", bring.embed, "embed until nothing is pending; any number of these may run at once")
-    embed.add_argument("--bucket", help="the bucket (default: BUCKET)")
-    embed.add_argument("--embed-concurrency", type=int, metavar="N", help="model calls at once (3)")
-    status = add("status", upkeep.status, "show how far collections are")
-    status.add_argument("--bucket", help="only this bucket")
-    failed = add("failed", upkeep.failed, "list the images that were given up, and why")
-    failed.add_argument("--bucket", help="the bucket (default: BUCKET)")
-    retry = add("retry", upkeep.retry, "put images that were given up back into the queue")
-    retry.add_argument("--bucket", help="the bucket (default: BUCKET)")
-    retry.add_argument("--key", help="only this image")
+    add_care(adopt_parser)
+    embed_parser = add("embed", embed.run, "embed until nothing is pending; any number of these may run at once")
+    embed_parser.add_argument("--bucket", help="the bucket (default: BUCKET)")
+    embed_parser.add_argument("--embed-concurrency", type=int, metavar="N", help="model calls at once (3)")
+    status_parser = add("status", status.run, "show how far collections are")
+    status_parser.add_argument("--bucket", help="only this bucket")
+    failed_parser = add("failed", failed.run, "list the images that were given up, and why")
+    failed_parser.add_argument("--bucket", help="the bucket (default: BUCKET)")
+    retry_parser = add("retry", retry.run, "put images that were given up back into the queue")
+    retry_parser.add_argument("--bucket", help="the bucket (default: BUCKET)")
+    retry_parser.add_argument("--key", help="only this image")
     again = add(
         "reembed",
-        change_model.run,
+        reembed.run,
         "give a collection the vectors of another model, while searches go on",
     )
     again.add_argument("--bucket", help="the bucket (default: BUCKET)")
@@ -179,13 +197,13 @@ def _parser() -> argparse.ArgumentParser:
         help="remove the vectors beside those in use: of a re-embedding that is given up, or of the previous model",
     )
     again.add_argument("--yes", action="store_true", help="switch also if more than a tenth of the vectors are lost")
-    drop = add("drop", upkeep.drop, "remove a collection: its rows, and the objects that were put there for it")
-    drop.add_argument("--bucket", help="the bucket (default: BUCKET)")
-    drop.add_argument("--yes", action="store_true", help="really do it")
-    drop.add_argument("--keep-objects", action="store_true", help="remove the rows alone")
-    calibrate = add("calibrate", upkeep.calibrate, "measure what nonsense scores, so that weak matches show")
-    calibrate.add_argument("--bucket", help="the bucket (default: BUCKET)")
-    add("doctor", upkeep.doctor, "check every setting and connection, and say what to do")
-    add("buckets", upkeep.buckets, "list collections")
-    add("migrate", upkeep.migrate, "bring the database to the form that this version expects")
+    drop_parser = add("drop", drop.run, "remove a collection: its rows, and the objects that were put there for it")
+    drop_parser.add_argument("--bucket", help="the bucket (default: BUCKET)")
+    drop_parser.add_argument("--yes", action="store_true", help="really do it")
+    drop_parser.add_argument("--keep-objects", action="store_true", help="remove the rows alone")
+    calibrate_parser = add("calibrate", calibrate.run, "measure what nonsense scores, so that weak matches show")
+    calibrate_parser.add_argument("--bucket", help="the bucket (default: BUCKET)")
+    add("doctor", doctor.run, "check every setting and connection, and say what to do")
+    add("buckets", buckets.run, "list collections")
+    add("migrate", migrate.run, "bring the database to the form that this version expects")
     return parser

@@ -28,9 +28,9 @@ from shared.retry import RetryPolicy
 from shared.sql import adopted_objects, collections, files, pending_objects
 from shared.sql.adopted_objects import KnownObject
 from shared.stores.base import RESERVED_PREFIX, ObjectStore, StoredObject
+from syncer.batches import batches
 from syncer.bucket.scan import SOURCE, Inventory, check_object, is_settled, stat_of
-from syncer.folder.deletion import KEEP, Deletion
-from syncer.folder.state_scan import batches
+from syncer.deletion_policy import NO_DELETION, DeletionPolicy
 from syncer.process_locks import forget, has_ended, holder
 from syncer.progress import Progress
 from syncer.source_lock import turn
@@ -62,7 +62,7 @@ class Adoption:
         arrived: Callable[[], None],
         concurrency: int,
         derivatives: bool = True,
-        deletion: Deletion = KEEP,
+        deletion: DeletionPolicy = NO_DELETION,
     ) -> None:
         """*suffixes* are those of images, in lower case; *arrived* is called when there is something to embed."""
         self._collection = collection

@@ -7,14 +7,14 @@ from collections.abc import Collection as Names
 from itertools import pairwise
 
 from shared.db.pool import Database
-from shared.errors import ImageRefused, Reason, ServiceError
+from shared.errors import RETRIED_REASONS, ImageRefused, Reason, ServiceError
 from shared.models import Collection
 from shared.retry import RetryPolicy
 from shared.sql import adopted_objects
 from shared.sql.adopted_objects import KnownObject, Missing
 from shared.stores.base import RESERVED_PREFIX, ObjectStore, StoredObject, check_key
-from syncer.folder.deletion import Deletion, Verdict, too_many
-from syncer.folder.planner import MAY_PASS
+from syncer.deletion_policy import DeletionPolicy, refuse_mass_deletion
+from syncer.folder.deletion import Verdict
 
 # No folder's source is called so: theirs hold a host's name, or what a user gave.
 SOURCE = ".bucket"
@@ -70,7 +70,7 @@ class Inventory:
         """The keys of adopted images whose objects are gone; known when all pages were read."""
         return [missing.key for missing in self._missing if missing.adopted]
 
-    async def verdict(self, deletion: Deletion) -> Verdict:
+    async def verdict(self, deletion: DeletionPolicy) -> Verdict:
         """Decide what becomes of what is gone; call it when all pages were read, for only then the listing is complete.
 
         A listing that shows no image at all, or keys out of order, decides nothing.
@@ -78,9 +78,9 @@ class Inventory:
         verdict, doubt = Verdict(), self._doubt()
         if not doubt:
             verdict.rejected = [each.key for each in self._missing if not (each.adopted or each.removed)]
-        if deletion.wanted and self._collection and self._source and self._missing:
+        if deletion.requested and self._collection and self._source and self._missing:
             images = self.gone
-            verdict.withheld = doubt or too_many(
+            verdict.withheld = doubt or refuse_mass_deletion(
                 len(images),
                 await self._database.run(
                     adopted_objects.count, collection=self._collection, source=self._source, prefix=self._prefix
@@ -176,7 +176,7 @@ def is_settled(stored: StoredObject, known: KnownObject) -> bool:
     if known.origin not in {None, "adopted"}:
         return True
     size, _, mark = stat_of(stored)
-    return (known.size, known.mark) == (size, mark) and known.reason not in MAY_PASS
+    return (known.size, known.mark) == (size, mark) and known.reason not in RETRIED_REASONS
 
 
 def check_object(stored: StoredObject) -> None:

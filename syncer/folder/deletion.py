@@ -10,20 +10,10 @@ from pathlib import Path
 from shared.db.pool import Database
 from shared.models import Collection
 from shared.sql import files
+from syncer.batches import batches
+from syncer.deletion_policy import DeletionPolicy, refuse_mass_deletion
 from syncer.folder.ignore import Selection
 from syncer.folder.scan import LocalFile, scan, spelled
-from syncer.folder.state_scan import batches
-
-
-@dataclass(frozen=True)
-class Deletion:
-    """Whether images go whose files are gone; *confirmed* says that it may be any number of them."""
-
-    wanted: bool = False
-    confirmed: bool = False
-
-
-KEEP = Deletion()
 
 
 @dataclass
@@ -49,13 +39,13 @@ async def judge(
     source: int,
     paths: Sequence[str],
     *,
-    deletion: Deletion,
+    deletion: DeletionPolicy,
     complete: bool,
 ) -> Verdict:
     """Decide about *paths*, known files that were not met in the folder; *complete* says that all of it was listed.
 
     Files that are left out by patterns now are not looked at, and so are not gone. An image that came by other ways, or
-    that another folder holds, stays. Without ``deletion.wanted``, all images stay.
+    that another folder holds, stays. Without ``deletion.requested``, all images stay.
     """
     verdict = Verdict()
     lost: set[str] = set()
@@ -65,7 +55,7 @@ async def judge(
         for row in await database.run(files.gone, collection=collection, source=source, paths=missing):
             if row.image_id is None and not row.removed:
                 verdict.rejected.append(row.path)
-            elif not deletion.wanted:
+            elif not deletion.requested:
                 pass
             elif not deletion.confirmed and (at := lost_folder(os.path.dirname(row.path))):
                 lost.add(at)
@@ -86,23 +76,15 @@ async def judge(
     return verdict
 
 
-def _why_not(folder: Path, selection: Selection, count: int, total: int, *, deletion: Deletion, complete: bool) -> str:
+def _why_not(
+    folder: Path, selection: Selection, count: int, total: int, *, deletion: DeletionPolicy, complete: bool
+) -> str:
     """Return why nothing may be removed at all; "" if it may."""
     if not complete:
         return "nothing was removed, since not all of the folder could be looked at"
     if not any(isinstance(entry, LocalFile) for entry in scan(folder, selection)):
         return "nothing was removed, since the folder holds no image at all: is its disk mounted?"
-    return too_many(count, total, deletion)
-
-
-def too_many(count: int, total: int, deletion: Deletion) -> str:
-    """Return why *count* of *total* images may not go without a further word; "" if they may."""
-    if count * 10 > total and not deletion.confirmed:
-        return (
-            f"nothing was removed, since {count} of {total} images would go, which is more than a tenth:"
-            " add --yes if they are to go"
-        )
-    return ""
+    return refuse_mass_deletion(count, total, deletion)
 
 
 def _missing(folder: Path, selection: Selection, paths: Sequence[str]) -> list[str]:

@@ -17,7 +17,8 @@ from shared.sql import collections, files
 from shared.sql.adopted_objects import KnownObject
 from shared.stores.base import ObjectStore, StoredObject, check_key
 from syncer.bucket.scan import SOURCE, Inventory, check_object, is_settled
-from syncer.folder.deletion import Deletion, judge
+from syncer.deletion_policy import DeletionPolicy
+from syncer.folder.deletion import judge
 from syncer.folder.ignore import Selection
 from syncer.folder.planner import Gone, Keep, Report, Upload
 from syncer.folder.renames import is_free
@@ -49,7 +50,7 @@ class Preview:
         source: str,
         selection: Selection,
         database: Database,
-        deletion: Deletion,
+        deletion: DeletionPolicy,
     ) -> None:
         self.bucket = bucket
         self._folder = folder
@@ -173,7 +174,7 @@ class BucketPreview:
         suffixes: Names[str],
         database: Database,
         retry: RetryPolicy,
-        deletion: Deletion,
+        deletion: DeletionPolicy,
     ) -> None:
         """*suffixes* are those of images, in lower case."""
         self.bucket = store.bucket

@@ -18,12 +18,14 @@ from shared.retry import RetryPolicy
 from shared.sql import collections, files, pending_objects
 from shared.sql.files import Copy, Tombstone
 from shared.stores.base import ObjectStore, check_key
-from syncer.folder.deletion import KEEP, Deletion, judge
+from syncer.batches import BATCH_SIZE, batches
+from syncer.deletion_policy import NO_DELETION, DeletionPolicy
+from syncer.folder.deletion import judge
 from syncer.folder.ignore import Selection
 from syncer.folder.planner import Action, Gone, Keep, Report, Upload
 from syncer.folder.renames import PARKED, is_free, move
 from syncer.folder.scan import LocalFile, digest
-from syncer.folder.state_scan import BATCH, batches, planned
+from syncer.folder.state_scan import planned
 from syncer.progress import Progress
 from syncer.source_lock import turn
 
@@ -61,7 +63,7 @@ class Uploader:
         arrived: Callable[[], None],
         concurrency: int,
         derivatives: bool = True,
-        deletion: Deletion = KEEP,
+        deletion: DeletionPolicy = NO_DELETION,
         at_rest: Callable[[LocalFile], bool] = lambda file: True,
     ) -> None:
         """*source* is what the folder is known by; *arrived* is called when there is something to embed.
@@ -357,7 +359,7 @@ class Uploader:
 
         async def remove(conn: Connection) -> bool:
             at = PARKED.removesuffix("/")
-            left = await files.after(conn, self._collection, self._source, "", limit=BATCH, at=at)
+            left = await files.after(conn, self._collection, self._source, "", limit=BATCH_SIZE, at=at)
             ids = [row.image_id for row in left if row.image_id is not None]
             await pending_objects.delete_images(conn, self._collection, ids, tombstone=False)
             await files.forget(conn, self._collection, self._source, [row.path for row in left])

@@ -3,12 +3,9 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from shared.errors import Reason
+from shared.errors import RETRIED_REASONS
 from shared.models import KnownFile
 from syncer.folder.scan import LocalFile, Unlisted
-
-# What need not be the file's own fault, and so is looked at again though the file did not change.
-MAY_PASS = {Reason.UNREADABLE, Reason.CHANGED, Reason.KEY_TAKEN, Reason.KEY_INVALID}
 
 
 @dataclass(frozen=True)
@@ -76,4 +73,4 @@ def _judge(file: LocalFile, known: KnownFile | None) -> Action:
     if known is None or not file.ctime_ns or file.stat != (known.size, known.mtime_ns, known.ctime_ns):
         return Upload(file, known)
     settled = known.image_id is not None or known.removed or known.reason is not None
-    return Keep(known) if settled and known.reason not in MAY_PASS else Upload(file, known)
+    return Keep(known) if settled and known.reason not in RETRIED_REASONS else Upload(file, known)

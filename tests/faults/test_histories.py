@@ -33,7 +33,7 @@ from shared.sql import collections
 from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from shared.stores.folder import FolderStore
 from shared.stores.s3 import S3Store
-from syncer.folder.deletion import KEEP
+from syncer.deletion_policy import NO_DELETION
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, Request, S3Server, s3_arguments
 from tests.helpers.expectation import Expectation
 from tests.helpers.lives import Killed, Life, MortalDatabase, MortalStore, mortal_disk
@@ -57,7 +57,7 @@ path = st.sampled_from(PATHS)
 which = st.integers(0, len(PATHS) - 1)  # of the files or images that are there
 content = st.integers(0, 5)
 folder = st.sampled_from(FOLDERS)
-how = st.sampled_from([DELETE_ANY, KEEP])
+how = st.sampled_from([DELETE_ANY, NO_DELETION])
 # A key of the API's own with anything, or one that a file may have or get, with what no file has.
 added = st.one_of(
     st.tuples(st.sampled_from(["by the api/a.bmp", "by the api/b.bmp"]), content),

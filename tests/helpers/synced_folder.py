@@ -22,15 +22,15 @@ from shared.models import Collection
 from shared.retry import outage_policy
 from shared.sql import collections, queue
 from shared.stores.base import RESERVED_PREFIX, ObjectStore
-from syncer.folder.deletion import KEEP, Deletion
+from syncer.deletion_policy import NO_DELETION, DeletionPolicy
 from syncer.folder.dry_run import Preview, Step
 from syncer.folder.executor import Uploader
 from syncer.folder.ignore import Selection
 from syncer.progress import Progress
 
 MODEL = "model"
-DELETE = Deletion(wanted=True)
-DELETE_ANY = Deletion(wanted=True, confirmed=True)
+DELETE = DeletionPolicy(requested=True)
+DELETE_ANY = DeletionPolicy(requested=True, confirmed=True)
 
 
 def picture(number: int) -> bytes:
@@ -136,7 +136,7 @@ class World:
             progress=self.progress,
             arrived=lambda: None,
             concurrency=4,
-            **{"derivatives": False, "deletion": KEEP, **more},
+            **{"derivatives": False, "deletion": NO_DELETION, **more},
         )
 
     async def sync(self, paths: list[str] | None = None, **more: Any) -> Counter[str]:
@@ -154,7 +154,7 @@ class World:
             source="folder",
             selection=Selection(self.folder, EXTENSIONS),
             database=self.database,
-            deletion=more.get("deletion", KEEP),
+            deletion=more.get("deletion", NO_DELETION),
         )
         steps = [step async for step in preview.steps()]
         self.withheld = preview.withheld

@@ -24,7 +24,7 @@ from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from shared.stores.folder import FolderStore
 from shared.stores.s3 import S3Store
 from syncer.bucket.adopter import Adoption
-from syncer.folder.deletion import KEEP
+from syncer.deletion_policy import NO_DELETION
 from syncer.folder.dry_run import BucketPreview
 from syncer.progress import Progress
 from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_arguments
@@ -109,7 +109,7 @@ class Bucket:
             arrived=lambda: None,
             concurrency=4,
             suffixes=EXTENSIONS,
-            **{"prefix": "", "reclaim": False, "derivatives": False, "deletion": KEEP, **more},
+            **{"prefix": "", "reclaim": False, "derivatives": False, "deletion": NO_DELETION, **more},
         )
 
     async def adopt(self, **more: Any) -> Counter[str]:
@@ -129,7 +129,7 @@ class Bucket:
             suffixes=EXTENSIONS,
             database=self.world.database,
             retry=outage_policy(20, lambda why: None),
-            deletion=more.get("deletion", KEEP),
+            deletion=more.get("deletion", NO_DELETION),
         )
         steps = {step.path: step.kind async for step in preview.steps()}
         self.withheld = preview.withheld

@@ -1,0 +1,14 @@
+"""`syncer sync`: upload what is new or changed, and embed until nothing is pending."""
+
+import argparse
+from functools import partial
+
+from syncer.commands.folder_arguments import print_dry_run, resolved_folder, sync_folder
+from syncer.sync_run import run_phases
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    folder = resolved_folder(arguments.folder)
+    if arguments.dry_run:
+        return await print_dry_run(arguments, folder)
+    return await run_phases(arguments, partial(sync_folder, folder), bucket=folder.name)
