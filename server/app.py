@@ -12,8 +12,9 @@ from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
 from server import log_config
+from server.access import Tokens
 from server.context import opened
-from server.middleware.auth import AuthMiddleware, Tokens
+from server.middleware.auth import AuthMiddleware
 from server.middleware.proxy_headers import ProxyHeaders
 from server.middleware.request_log import RequestLog
 from server.middleware.security_headers import SecurityHeaders

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from starlette.requests import Request
 
 from server import metrics
+from server.access import NOBODY, Access
 from server.cache.collections import CollectionCache
 from server.cache.facets import FacetCache
 from server.cache.pages import KeptPages
 from server.cache.stats_feed import StatsFeed
-from server.middleware.auth import NOBODY, Access
 from server.rate_limits import PaidQueries
 from server.schemas.errors import Problem
 from server.search import local_text_encoder

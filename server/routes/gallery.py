@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.templating import Jinja2Templates
 
+from server.access import COOKIE
 from server.cache import stats_feed
 from server.context import AppContext, app_context
-from server.middleware.auth import COOKIE
 from server.routes.collections import summaries
 from server.routes.composed_search import MAX_BYTES
 from server.schemas import errors, requests, responses

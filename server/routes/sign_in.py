@@ -6,8 +6,8 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from server.access import COOKIE, COOKIE_LIFETIME, Tokens
 from server.context import app_context
-from server.middleware.auth import COOKIE, COOKIE_LIFETIME, Tokens
 from server.rate_limits import client_of
 from server.schemas.errors import Problem
 

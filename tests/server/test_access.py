@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from server.app import create_app
-from server.middleware.login_throttle import TRIES, WINDOW, LoginThrottle
+from server.login_throttle import TRIES, WINDOW, LoginThrottle
 from server.schemas.errors import Problem
 from server.settings import ServerSettings
 from shared import settings
