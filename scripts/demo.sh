@@ -1,6 +1,6 @@
 #!/bin/sh
-# What `make demo` runs: the server, then a sync of the photos, both with the model that needs no download.
-# BIN, PORT, DEMO_HOME and PHOTOS come from the Makefile.
+# Run by `make demo`: start the server, sync the photos with the offline model, keep serving.
+# The Makefile sets BIN, PORT, DEMO_HOME and PHOTOS.
 set -eu
 
 export IMAGE_BROWSER_HOME="$DEMO_HOME" EMBEDDER=offline
@@ -19,8 +19,8 @@ server=$!
 trap 'kill "$server" 2>/dev/null || true' EXIT
 trap 'exit 130' INT TERM
 
-# Status 3: finished, but some files are no images; they were named above.
+# Exit status 3: some files are not usable images; the sync has named them.
 "$BIN/syncer" sync "$PHOTOS" --bucket "$bucket" || [ $? -eq 3 ]
-kill -0 "$server" 2>/dev/null || { echo "The server has ended: see above, or take another port with PORT=" >&2; exit 1; }
-printf '\nThe gallery is at http://127.0.0.1:%s/?bucket=%s (Ctrl-C ends it)\n' "$PORT" "$bucket"
+kill -0 "$server" 2>/dev/null || { echo "The server stopped; see its message above. To use another port: make demo PORT=8001" >&2; exit 1; }
+printf '\nThe gallery is at http://127.0.0.1:%s/?bucket=%s (Ctrl-C to stop)\n' "$PORT" "$bucket"
 wait "$server"
