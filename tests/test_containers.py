@@ -1,9 +1,9 @@
 """The container images of both processes, built and run without a Docker engine.
 
 ``ImageBuild`` executes a Dockerfile in an empty directory, where ``/venv`` of the image is ``<directory>/venv``: it
-copies the files of COPY and runs the commands of RUN, HEALTHCHECK, ENTRYPOINT and CMD unchanged. It does not emulate the
-base image: ``python`` and ``pip`` are those that run this test, whatever version FROM names, and USER and EXPOSE have no
-effect. Compiling the packages to bytecode takes ten seconds per image and is skipped.
+copies the files of COPY and runs the commands of RUN, HEALTHCHECK, ENTRYPOINT and CMD unchanged. It does not emulate
+the base image: ``python`` and ``pip`` are those that run this test, whatever version FROM names, and USER and EXPOSE
+have no effect. Compiling the packages to bytecode takes ten seconds per image and is skipped.
 """
 
 import json
