@@ -1,7 +1,6 @@
 """What every embedder promises, asked of each adapter. A new adapter is one more entry in ``EMBEDDERS``."""
 
 import asyncio
-import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,9 +16,12 @@ from shared.embedders.replicate.embedder import ReplicateEmbedder
 from shared.errors import ImageRefused
 from shared.images.worker_pool import DecoderPool
 from tests.fakes.replicate import FakeReplicate
+from tests.helpers.pictures import encode, noise, picture
 
 # Each has a fixture of its own below, named "{entry}_embedder".
 EMBEDDERS = ["offline", "clip", "siglip", "replicate"]
+
+SIZE = (96, 64)
 
 # Models of a few thousand random weights, made by tests/golden/make_clip.py.
 CLIP_MODELS = Path(__file__).parents[1] / "golden" / "clip"
@@ -71,18 +73,6 @@ def embedder(request: pytest.FixtureRequest) -> Embedder:
     return embedder
 
 
-def picture(number: int, *, size: tuple[int, int] = (96, 64)) -> Image.Image:
-    """A picture with content of its own."""
-    colours = np.random.default_rng(number).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-    return Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC)
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
 async def vector_of(embedder: Embedder, data: bytes) -> Vector:
     (vector,) = await embedder.embed_images([ImageInput(data)])
     assert not isinstance(vector, ImageRefused)
@@ -107,7 +97,7 @@ async def test_it_says_what_it_is(embedder: Embedder) -> None:
 
 
 async def test_images_become_unit_vectors(embedder: Embedder) -> None:
-    vectors = await embedder.embed_images([ImageInput(encoded(picture(number))) for number in range(3)])
+    vectors = await embedder.embed_images([ImageInput(picture(number, SIZE, "PNG")) for number in range(3)])
     assert_unit_vectors(np.stack(vectors), embedder)
 
 
@@ -124,7 +114,7 @@ async def test_nothing_gives_nothing(embedder: Embedder) -> None:
 
 
 async def test_a_vector_does_not_depend_on_what_else_is_asked(embedder: Embedder) -> None:
-    files = [encoded(picture(number, size=(64 + 32 * number, 96))) for number in range(5)]
+    files = [picture(number, (64 + 32 * number, 96), "PNG") for number in range(5)]
     together = await embedder.embed_images([ImageInput(data) for data in files])
     alone = [await vector_of(embedder, data) for data in files]
     assert (np.stack(together) * np.stack(alone)).sum(axis=1).min() > 0.9999
@@ -135,15 +125,15 @@ async def test_a_vector_does_not_depend_on_what_else_is_asked(embedder: Embedder
 
 
 async def test_different_images_and_texts_get_different_vectors(embedder: Embedder) -> None:
-    first, second = [await vector_of(embedder, encoded(picture(number))) for number in (1, 2)]
+    first, second = [await vector_of(embedder, picture(number, SIZE, "PNG")) for number in (1, 2)]
     assert first @ second < 0.9999
     cat, rocket = await embedder.embed_texts(["a cat", "a rocket at night"])
     assert cat @ rocket < 0.9999
 
 
 async def test_a_bad_image_is_refused_in_its_place_and_the_others_get_their_vectors(embedder: Embedder) -> None:
-    good = encoded(picture(1))
-    bad = [b"", b"no image at all", good[:20], encoded(picture(2), "WEBP")[:200]]
+    good = picture(1, SIZE, "PNG")
+    bad = [b"", b"no image at all", good[:20], picture(2, SIZE, "WEBP")[:200]]
     files = [good, *bad, good]
     first, *refused, last = await embedder.embed_images([ImageInput(data) for data in files])
     assert not isinstance(first, ImageRefused)
@@ -157,7 +147,7 @@ async def test_a_bad_image_is_refused_in_its_place_and_the_others_get_their_vect
 
 
 async def test_more_images_than_a_batch_are_all_answered_in_order(embedder: Embedder) -> None:
-    few = [encoded(picture(number)) for number in range(3)]
+    few = [picture(number, SIZE, "PNG") for number in range(3)]
     expected = [await vector_of(embedder, data) for data in few]
     count = embedder.batch_size + 10
     vectors = await embedder.embed_images([ImageInput(few[index % 3]) for index in range(count)])
@@ -172,20 +162,20 @@ async def test_more_images_than_a_batch_are_all_answered_in_order(embedder: Embe
     [("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "LA"), ("GIF", "P"), ("WEBP", "RGBA")],
 )
 async def test_every_kind_of_image_gets_a_vector(embedder: Embedder, kind: str, mode: str) -> None:
-    await vector_of(embedder, encoded(picture(3).convert(mode), kind))
+    await vector_of(embedder, encode(noise(3, SIZE).convert(mode), kind))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2000, 3), (3, 2000)])
 async def test_any_shape_gets_a_vector(embedder: Embedder, size: tuple[int, int]) -> None:
-    await vector_of(embedder, encoded(picture(4, size=size)))
+    await vector_of(embedder, picture(4, size, "PNG"))
 
 
 async def test_a_turned_photo_is_seen_upright(embedder: Embedder) -> None:
-    upright = picture(5)
+    upright = noise(5, SIZE)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be seen turned by 90 degrees clockwise
-    turned = encoded(upright.transpose(Image.Transpose.ROTATE_90), exif=exif)
-    assert await vector_of(embedder, turned) @ await vector_of(embedder, encoded(upright)) > 0.9999
+    turned = encode(upright.transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
+    assert await vector_of(embedder, turned) @ await vector_of(embedder, encode(upright, "PNG")) > 0.9999
 
 
 async def test_a_text_too_long_for_the_model_is_cut(embedder: Embedder) -> None:
@@ -194,7 +184,7 @@ async def test_a_text_too_long_for_the_model_is_cut(embedder: Embedder) -> None:
 
 
 async def test_many_tasks_may_ask_at_once(embedder: Embedder) -> None:
-    files = [encoded(picture(number)) for number in range(4)]
+    files = [picture(number, SIZE, "PNG") for number in range(4)]
     expected_images = [await vector_of(embedder, data) for data in files]
     expected_texts = await embedder.embed_texts(["a cat", "a rocket"])
     images = [embedder.embed_images([ImageInput(data) for data in files]) for _ in range(5)]
@@ -207,7 +197,7 @@ async def test_many_tasks_may_ask_at_once(embedder: Embedder) -> None:
 
 
 async def test_it_can_be_used_again_after_a_call_was_cancelled(embedder: Embedder) -> None:
-    files = [encoded(picture(number)) for number in range(20)]
+    files = [picture(number, SIZE, "PNG") for number in range(20)]
     expected = await vector_of(embedder, files[0])
     call = asyncio.ensure_future(embedder.embed_images([ImageInput(data) for data in files]))
     await asyncio.sleep(0)  # it has begun, and cannot have ended

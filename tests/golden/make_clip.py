@@ -26,7 +26,7 @@ from timm.models.registry import register_model
 from timm.models.vision_transformer import VisionTransformer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from tests.golden.clip_inputs import SIZES, TEXTS, picture
+from tests.golden.clip_inputs import FILES, TEXTS
 
 OUTPUT = Path(__file__).parent / "clip"
 SIZE, PATCH, WIDTH, LAYERS, DIMENSIONS = 32, 8, 16, 1, 12
@@ -39,7 +39,7 @@ CORPUS = (
 
 
 def main() -> None:
-    pictures = [Image.open(io.BytesIO(picture(number))) for number in range(len(SIZES))]
+    pictures = [Image.open(io.BytesIO(data)) for data in FILES]
     golden = {}
     for make in (open_clip_clip, open_clip_siglip2, transformers_clip, transformers_siglip2):
         folder = OUTPUT / make.__name__

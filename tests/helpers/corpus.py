@@ -3,7 +3,6 @@
 ``cases`` gives them all with what is expected of each; single ones come from the functions above it.
 """
 
-import io
 import struct
 import zlib
 from collections.abc import Sequence
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pillow_heif
 from PIL import Image, ImageCms, ImageDraw
 
 from shared.errors import Reason
 from shared.images import Format
+from tests.helpers.pictures import encode
 
 # The corners of a marked picture: where they end up says how it was turned.
 RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 180, 40), (40, 60, 220), (230, 220, 40)
@@ -61,19 +60,9 @@ def photo(width: int = 640, height: int = 480, *, seed: int = 0) -> Image.Image:
     return Image.fromarray(np.clip(smooth + noise, 0, 255).astype(np.uint8))
 
 
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    """Return *image* as a file of a kind that Pillow names, or HEIF."""
-    file = io.BytesIO()
-    if kind == "HEIF":
-        pillow_heif.from_pillow(image).save(file, quality=90, **options)
-    else:
-        image.save(file, kind, **options)
-    return file.getvalue()
-
-
 def jpeg(width: int = 640, height: int = 480, *, seed: int = 0, **options: Any) -> bytes:
     """Return a photo as a JPEG file; *options* are Pillow's."""
-    return encoded(photo(width, height, seed=seed), "JPEG", **{"quality": 90} | options)
+    return encode(photo(width, height, seed=seed), "JPEG", **{"quality": 90} | options)
 
 
 # What is broken
@@ -191,7 +180,7 @@ def oriented(orientation: int, kind: str = "JPEG") -> bytes:
     image = marked()
     if orientation in lying:
         image = image.transpose(lying[orientation])
-    return encoded(image, kind, exif=exif_bytes({ORIENTATION: orientation}))
+    return encode(image, kind, exif=exif_bytes({ORIENTATION: orientation}))
 
 
 def iptc_block(caption: bytes, keywords: Sequence[bytes]) -> bytes:
@@ -214,7 +203,7 @@ def with_segment(data: bytes, segment: bytes) -> bytes:
 def dng(*, orientation: int = 1, preview: bool = True) -> bytes:
     """Return a camera's raw file (DNG): a preview, ``marked()`` as JPEG, in front of a mosaic of grey."""
     mosaic = np.full((64, 64), 1000, dtype="<u2").tobytes()
-    picture = encoded(marked(), "JPEG", quality=90)
+    picture = encode(marked(), "JPEG", quality=90)
     short, long, rational, byte, text = "H", "I", "R", "B", "s"
     camera = [
         (271, text, b"Maker\0"),
@@ -310,57 +299,57 @@ def shown() -> tuple[Case, ...]:
     clear.putalpha(Image.linear_gradient("L").resize(size))
     cut = jpeg(seed=1)
     cut_progressive = jpeg(seed=2, progressive=True)
-    big_png = encoded(photo(seed=3), "PNG")
+    big_png = encode(photo(seed=3), "PNG")
     animated = {"save_all": True, "append_images": frames[1:], "duration": 100}
     cmyk_options = {"quality": 95, "icc_profile": cmyk_profile()}
     return (
         Case("plain.jpg", jpeg(), Format.JPEG, (640, 480)),
         Case("progressive.jpg", jpeg(progressive=True), Format.JPEG, (640, 480)),
-        Case("grey.jpg", encoded(photo().convert("L"), "JPEG"), Format.JPEG, (640, 480)),
-        Case("cmyk.jpg", encoded(cmyk, "JPEG", quality=95), Format.JPEG, size),
-        Case("cmyk-profile.jpg", encoded(cmyk, "JPEG", **cmyk_options), Format.JPEG, size),
-        Case("adobe-rgb.jpg", encoded(small, "JPEG", icc_profile=adobe_rgb()), Format.JPEG, size),
-        Case("display-p3.jpg", encoded(small, "JPEG", icc_profile=display_p3()), Format.JPEG, size),
-        Case("broken-profile.jpg", encoded(small, "JPEG", icc_profile=garbage(400)), Format.JPEG, size),
-        Case("foreign-profile.jpg", encoded(small, "JPEG", icc_profile=cmyk_profile()), Format.JPEG, size),
-        Case("broken-exif.jpg", encoded(small, "JPEG", exif=b"Exif\0\0" + garbage(500)), Format.JPEG, size),
+        Case("grey.jpg", encode(photo().convert("L"), "JPEG"), Format.JPEG, (640, 480)),
+        Case("cmyk.jpg", encode(cmyk, "JPEG", quality=95), Format.JPEG, size),
+        Case("cmyk-profile.jpg", encode(cmyk, "JPEG", **cmyk_options), Format.JPEG, size),
+        Case("adobe-rgb.jpg", encode(small, "JPEG", icc_profile=adobe_rgb()), Format.JPEG, size),
+        Case("display-p3.jpg", encode(small, "JPEG", icc_profile=display_p3()), Format.JPEG, size),
+        Case("broken-profile.jpg", encode(small, "JPEG", icc_profile=garbage(400)), Format.JPEG, size),
+        Case("foreign-profile.jpg", encode(small, "JPEG", icc_profile=cmyk_profile()), Format.JPEG, size),
+        Case("broken-exif.jpg", encode(small, "JPEG", exif=b"Exif\0\0" + garbage(500)), Format.JPEG, size),
         *(Case(f"orientation-{n}.jpg", oriented(n), Format.JPEG, size) for n in range(1, 9)),
         *(Case(f"orientation-{n}.png", oriented(n, "PNG"), Format.PNG, size) for n in (3, 6)),
         *(Case(f"orientation-{n}.tif", oriented(n, "TIFF"), Format.TIFF, size) for n in (3, 6)),
         *(Case(f"orientation-{n}.webp", oriented(n, "WEBP"), Format.WEBP, size) for n in (3, 6)),
         *(Case(f"orientation-{n}.avif", oriented(n, "AVIF"), Format.AVIF, size) for n in (3, 6)),
         *(Case(f"orientation-{n}.heic", oriented(n, "HEIF"), Format.HEIC, size) for n in (3, 6)),
-        Case("rgb.png", encoded(small, "PNG"), Format.PNG, size),
-        Case("alpha.png", encoded(clear, "PNG"), Format.PNG, size),
-        Case("grey-alpha.png", encoded(clear.convert("LA"), "PNG"), Format.PNG, size),
-        Case("palette.png", encoded(small.quantize(16), "PNG"), Format.PNG, size),
-        Case("palette-clear.png", encoded(small.quantize(16), "PNG", transparency=0), Format.PNG, size),
-        Case("bits.png", encoded(small.convert("1"), "PNG"), Format.PNG, size),
-        Case("grey16.png", encoded(grey16, "PNG"), Format.PNG, size),
-        Case("animated.png", encoded(small, "PNG", **animated), Format.PNG, size),
-        Case("still.gif", encoded(small, "GIF"), Format.GIF, size),
-        Case("animated.gif", encoded(small, "GIF", **animated), Format.GIF, size),
-        Case("still.webp", encoded(small, "WEBP"), Format.WEBP, size),
-        Case("alpha.webp", encoded(clear, "WEBP"), Format.WEBP, size),
-        Case("animated.webp", encoded(small, "WEBP", **animated), Format.WEBP, size),
-        Case("phone.heic", encoded(small, "HEIF"), Format.HEIC, size),
-        Case("still.avif", encoded(small, "AVIF"), Format.AVIF, size),
-        Case("windows.bmp", encoded(small, "BMP"), Format.BMP, size),
-        Case("scan.tif", encoded(small, "TIFF"), Format.TIFF, size),
-        Case("pages.tiff", encoded(small, "TIFF", save_all=True, append_images=frames[1:]), Format.TIFF, size),
-        Case("packed.tif", encoded(small, "TIFF", compression="tiff_lzw"), Format.TIFF, size),
-        Case("grey16.tif", encoded(grey16, "TIFF"), Format.TIFF, size),
-        Case("float.tif", encoded(Image.fromarray(np.asarray(grey16, dtype=np.float32)), "TIFF"), Format.TIFF, size),
-        Case("cmyk.tif", encoded(cmyk, "TIFF"), Format.TIFF, size),
-        Case("lab.tif", encoded(_lab(small), "TIFF"), Format.TIFF, size),
+        Case("rgb.png", encode(small, "PNG"), Format.PNG, size),
+        Case("alpha.png", encode(clear, "PNG"), Format.PNG, size),
+        Case("grey-alpha.png", encode(clear.convert("LA"), "PNG"), Format.PNG, size),
+        Case("palette.png", encode(small.quantize(16), "PNG"), Format.PNG, size),
+        Case("palette-clear.png", encode(small.quantize(16), "PNG", transparency=0), Format.PNG, size),
+        Case("bits.png", encode(small.convert("1"), "PNG"), Format.PNG, size),
+        Case("grey16.png", encode(grey16, "PNG"), Format.PNG, size),
+        Case("animated.png", encode(small, "PNG", **animated), Format.PNG, size),
+        Case("still.gif", encode(small, "GIF"), Format.GIF, size),
+        Case("animated.gif", encode(small, "GIF", **animated), Format.GIF, size),
+        Case("still.webp", encode(small, "WEBP"), Format.WEBP, size),
+        Case("alpha.webp", encode(clear, "WEBP"), Format.WEBP, size),
+        Case("animated.webp", encode(small, "WEBP", **animated), Format.WEBP, size),
+        Case("phone.heic", encode(small, "HEIF"), Format.HEIC, size),
+        Case("still.avif", encode(small, "AVIF"), Format.AVIF, size),
+        Case("windows.bmp", encode(small, "BMP"), Format.BMP, size),
+        Case("scan.tif", encode(small, "TIFF"), Format.TIFF, size),
+        Case("pages.tiff", encode(small, "TIFF", save_all=True, append_images=frames[1:]), Format.TIFF, size),
+        Case("packed.tif", encode(small, "TIFF", compression="tiff_lzw"), Format.TIFF, size),
+        Case("grey16.tif", encode(grey16, "TIFF"), Format.TIFF, size),
+        Case("float.tif", encode(Image.fromarray(np.asarray(grey16, dtype=np.float32)), "TIFF"), Format.TIFF, size),
+        Case("cmyk.tif", encode(cmyk, "TIFF"), Format.TIFF, size),
+        Case("lab.tif", encode(_lab(small), "TIFF"), Format.TIFF, size),
         Case("camera.dng", dng(), Format.RAW, size),
         Case("camera-turned.dng", dng(orientation=6), Format.RAW, (240, 320)),
-        Case("png-named.jpg", encoded(small, "PNG"), Format.PNG, size),
+        Case("png-named.jpg", encode(small, "PNG"), Format.PNG, size),
         Case("jpeg-named.png", jpeg(), Format.JPEG, (640, 480)),
         Case("jpeg-named.heic", jpeg(), Format.JPEG, (640, 480)),
-        Case("one-pixel.png", encoded(Image.new("RGB", (1, 1), RED), "PNG"), Format.PNG, (1, 1)),
-        Case("one-pixel.gif", encoded(Image.new("RGB", (1, 1), RED), "GIF"), Format.GIF, (1, 1)),
-        Case("wide.png", encoded(photo(20_000, 3), "PNG"), Format.PNG, (20_000, 3)),
+        Case("one-pixel.png", encode(Image.new("RGB", (1, 1), RED), "PNG"), Format.PNG, (1, 1)),
+        Case("one-pixel.gif", encode(Image.new("RGB", (1, 1), RED), "GIF"), Format.GIF, (1, 1)),
+        Case("wide.png", encode(photo(20_000, 3), "PNG"), Format.PNG, (20_000, 3)),
         Case("tall.jpg", jpeg(2, 30_000), Format.JPEG, (2, 30_000)),
         Case("trailing.jpg", jpeg() + garbage(), Format.JPEG, (640, 480)),
         Case("cut.jpg", cut[: len(cut) // 2], Format.JPEG, (640, 480), truncated=True),
@@ -380,10 +369,10 @@ def _lab(image: Image.Image) -> Image.Image:
 def refused() -> tuple[Case, ...]:
     """Return files that cannot become images."""
     plain = jpeg()
-    png = encoded(marked(), "PNG")
-    webp = encoded(marked(), "WEBP")
-    heic = encoded(marked(), "HEIF")
-    avif = encoded(marked(), "AVIF")
+    png = encode(marked(), "PNG")
+    webp = encode(marked(), "WEBP")
+    heic = encode(marked(), "HEIF")
+    avif = encode(marked(), "AVIF")
     video = struct.pack(">I", 24) + b"ftypisom" + bytes(4) + b"isommp42" + garbage(500)
     return (
         Case("empty.jpg", b"", reason=Reason.EMPTY),
@@ -407,9 +396,9 @@ def refused() -> tuple[Case, ...]:
         Case("header.png", png[:50], reason=Reason.CORRUPT),
         Case("signature.png", png[:8], reason=Reason.CORRUPT),
         Case("garbage.png", png[:33] + garbage(), reason=Reason.CORRUPT),
-        Case("garbage.gif", encoded(marked(), "GIF")[:13] + garbage(200), reason=Reason.CORRUPT),
+        Case("garbage.gif", encode(marked(), "GIF")[:13] + garbage(200), reason=Reason.CORRUPT),
         Case("garbage.tif", b"II*\0\x08\0\0\0" + garbage(), reason=Reason.CORRUPT),
-        Case("garbage.bmp", encoded(marked(), "BMP")[:18] + garbage(200), reason=Reason.CORRUPT),
+        Case("garbage.bmp", encode(marked(), "BMP")[:18] + garbage(200), reason=Reason.CORRUPT),
         Case("garbage.webp", webp[:30] + garbage(), reason=Reason.CORRUPT),
         Case("garbage.heic", heic[:32] + garbage(), reason=Reason.CORRUPT),
         Case("garbage.cr2", b"II*\0\x10\0\0\0CR\x02\0" + garbage(), reason=Reason.CORRUPT),
@@ -417,7 +406,7 @@ def refused() -> tuple[Case, ...]:
         Case("cut.heic", heic[: len(heic) // 2], reason=Reason.CORRUPT),
         Case("cut.avif", avif[: len(avif) // 2], reason=Reason.CORRUPT),
         Case("bomb.png", png_bomb(), reason=Reason.TOO_LARGE),
-        Case("bomb.bmp", _declaring(encoded(marked(), "BMP"), 18, "<ii", 60_000, 60_000), reason=Reason.TOO_LARGE),
+        Case("bomb.bmp", _declaring(encode(marked(), "BMP"), 18, "<ii", 60_000, 60_000), reason=Reason.TOO_LARGE),
         Case("bomb.jpg", _large_jpeg(), reason=Reason.TOO_LARGE),
     )
 

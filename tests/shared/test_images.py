@@ -15,6 +15,7 @@ from shared.errors import ImageRefused, Reason
 from shared.images import EXTENSIONS, Examined, Format, Metadata, examine, open_rgb, sniff
 from tests.helpers import corpus
 from tests.helpers.corpus import BLUE, GREEN, RED, YELLOW, Case
+from tests.helpers.pictures import encode
 
 CAMERA = {"Make": 271, "Model": 272, "DateTime": 306, "ImageDescription": 270, "XPKeywords": 40094}
 
@@ -121,7 +122,7 @@ def test_a_large_picture_of_which_nearly_nothing_came_is_refused() -> None:
 
 
 def test_a_cut_picture_keeps_what_came() -> None:
-    whole = corpus.encoded(corpus.marked(), "PNG", compress_level=0)
+    whole = encode(corpus.marked(), "PNG", compress_level=0)
     image = open_rgb(whole[: len(whole) * 6 // 10])
     assert corners(image)[:2] == [RED, GREEN]
 
@@ -136,14 +137,14 @@ def test_the_format_is_told_from_the_first_bytes() -> None:
 
 
 def test_the_content_type_is_that_of_the_content() -> None:
-    assert examine(corpus.encoded(corpus.marked(), "HEIF")).content_type == "image/heic"
+    assert examine(encode(corpus.marked(), "HEIF")).content_type == "image/heic"
     assert {kind.content_type for kind in Format} >= {"image/jpeg", "image/png", "image/webp", "image/tiff"}
 
 
 # Pixels
 
 
-@pytest.mark.parametrize("data", [corpus.jpeg(), corpus.oriented(6), corpus.encoded(corpus.photo(), "PNG")])
+@pytest.mark.parametrize("data", [corpus.jpeg(), corpus.oriented(6), encode(corpus.photo(), "PNG")])
 def test_plain_pixels_are_exactly_those_of_pillow(data: bytes) -> None:
     expected = ImageOps.exif_transpose(decoded(data)).convert("RGB")
     assert np.array_equal(open_rgb(data), expected)
@@ -183,15 +184,15 @@ def test_wide_colours_become_those_of_srgb() -> None:
     # Adobe RGB's (200, 60, 60) is a stronger red than sRGB has there, and its greys are the same.
     image = Image.new("RGB", (8, 8), (200, 60, 60))
     for profile in (corpus.adobe_rgb(), corpus.display_p3()):
-        red, green, _ = open_rgb(corpus.encoded(image, "PNG", icc_profile=profile)).getpixel((4, 4))  # type: ignore[misc]
+        red, green, _ = open_rgb(encode(image, "PNG", icc_profile=profile)).getpixel((4, 4))  # type: ignore[misc]
         assert red > 205
         assert green < 60
-        grey = corpus.encoded(Image.new("RGB", (8, 8), (128, 128, 128)), "PNG", icc_profile=profile)
+        grey = encode(Image.new("RGB", (8, 8), (128, 128, 128)), "PNG", icc_profile=profile)
         assert np.abs(np.asarray(open_rgb(grey), dtype=int) - 128).max() <= 2
 
 
 def test_inks_are_shown_by_their_profile() -> None:
-    cyan = corpus.encoded(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "TIFF", icc_profile=corpus.cmyk_profile())
+    cyan = encode(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "TIFF", icc_profile=corpus.cmyk_profile())
     red, green, blue = open_rgb(cyan).getpixel((4, 4))  # type: ignore[misc]
     assert (red, green, blue) != (0, 255, 255)
     assert red < 40 < 120 < green < blue
@@ -201,8 +202,8 @@ def test_what_is_transparent_lies_on_white() -> None:
     clear = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
     half = Image.new("RGBA", (8, 8), (0, 0, 0, 128))
     for kind in ("PNG", "WEBP", "TIFF"):
-        assert open_rgb(corpus.encoded(clear, kind)).getpixel((4, 4)) == (255, 255, 255)
-        assert open_rgb(corpus.encoded(half, kind)).getpixel((4, 4)) == (127, 127, 127)
+        assert open_rgb(encode(clear, kind)).getpixel((4, 4)) == (255, 255, 255)
+        assert open_rgb(encode(half, kind)).getpixel((4, 4)) == (127, 127, 127)
 
 
 @pytest.mark.parametrize("name", ["grey16.png", "grey16.tif", "float.tif"])
@@ -241,7 +242,7 @@ def test_thumbnail_and_preview_keep_the_shape_and_are_never_enlarged() -> None:
         (20_000, 3): ((512, 1), (1600, 1)),
     }
     for size, (thumbnail, preview) in sizes.items():
-        image = examine(corpus.encoded(Image.new("RGB", size, RED), "JPEG"))
+        image = examine(encode(Image.new("RGB", size, RED), "JPEG"))
         assert image.thumbnail is not None
         assert image.preview is not None
         assert (decoded(image.thumbnail).size, decoded(image.preview).size) == (thumbnail, preview)
@@ -255,7 +256,7 @@ def test_without_derivatives_the_facts_are_the_same() -> None:
 
 
 def test_the_placeholder_is_the_picture_in_a_few_bytes() -> None:
-    image = examine(corpus.encoded(corpus.marked(), "PNG"))
+    image = examine(encode(corpus.marked(), "PNG"))
     head, _, payload = image.placeholder.partition(",")
     assert head == "data:image/webp;base64"
     assert len(image.placeholder) < 400
@@ -291,7 +292,7 @@ FULL = {
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF"])
 def test_exif_is_read_from_every_format_that_has_it(kind: str) -> None:
-    data = corpus.encoded(corpus.marked(), kind, exif=corpus.exif_bytes(**FULL))
+    data = encode(corpus.marked(), kind, exif=corpus.exif_bytes(**FULL))
     found = examine(data, derivatives=False).metadata
     assert found.taken_at == datetime(2021, 7, 3, 18, 4, 5, tzinfo=timezone(timedelta(hours=2)))
     assert (found.camera, found.lens, found.caption) == ("Nikon D90", "AF-S 35mm f/1.8G", "A cat on a wall")
@@ -370,7 +371,7 @@ def test_keywords_and_caption_come_from_iptc_and_xmp_alike() -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF", "HEIF"])
 def test_xmp_is_read_from_every_format_that_has_it(kind: str) -> None:
-    data = corpus.encoded(corpus.marked(), kind, xmp=xmp(SUBJECTS + DESCRIPTION))
+    data = encode(corpus.marked(), kind, xmp=xmp(SUBJECTS + DESCRIPTION))
     found = examine(data, derivatives=False).metadata
     assert (found.keywords, found.caption) == (("cat", "日本"), "At home")
 

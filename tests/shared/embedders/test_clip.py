@@ -30,11 +30,11 @@ from shared.embedders.clip.tokenize import TextTokenizer
 from shared.errors import ImageRefused, ModelError, Reason, SettingsError
 from shared.images.worker_pool import DecoderPool
 from tests.fakes.hub import FakeHub
-from tests.golden.clip_inputs import SIZES, TEXTS, picture
+from tests.golden.clip_inputs import FILES, TEXTS
 
 MODELS = Path(__file__).parents[2] / "golden" / "clip"
 GOLDEN: dict[str, dict[str, Any]] = json.loads((MODELS / "golden.json").read_text())
-PICTURES = [ImageInput(data=picture(number)) for number in range(len(SIZES))]
+PICTURES = [ImageInput(data=data) for data in FILES]
 XENOVA = "Xenova/clip-vit-base-patch32"
 
 

@@ -1,7 +1,6 @@
 """The offline model: its vectors, what it finds, and how it is built and kept."""
 
 import asyncio
-import io
 import os
 import pickle
 import shutil
@@ -22,6 +21,7 @@ from shared.embedders.offline.embedder import OfflineEmbedder
 from shared.embedders.offline.pixels import model_size
 from shared.errors import ImageRefused, SettingsError
 from shared.images.worker_pool import DecoderPool
+from tests.helpers.pictures import encode
 
 # Made once with the scripts that came with the recipe of this model, in 32-bit floats: the vectors of ``files`` and
 # ``TEXTS`` by the reference encoder, in 16-bit floats, each under the file's name or as a row of "texts".
@@ -67,17 +67,11 @@ def files(photos: Path) -> dict[str, bytes]:
     with Image.open(photos / "rocket.jpg") as rocket, Image.open(photos / "pagoda.jpg") as pagoda:
         exif = Image.Exif()
         exif[0x0112] = 6  # to be seen turned by 90 degrees clockwise
-        contents["turned.png"] = _png(rocket, exif=exif)
-        contents["wide.png"] = _png(pagoda.crop((0, 100, 640, 220)))
-        contents["tall.png"] = _png(pagoda.crop((150, 0, 350, 427)))
-        contents["tiny.png"] = _png(pagoda.resize((16, 12)))
+        contents["turned.png"] = encode(rocket, "PNG", exif=exif)
+        contents["wide.png"] = encode(pagoda.crop((0, 100, 640, 220)), "PNG")
+        contents["tall.png"] = encode(pagoda.crop((150, 0, 350, 427)), "PNG")
+        contents["tiny.png"] = encode(pagoda.resize((16, 12)), "PNG")
     return contents
-
-
-def _png(image: Image.Image, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG", **options)
-    return file.getvalue()
 
 
 async def vectors_of(offline: OfflineEmbedder, contents: dict[str, bytes]) -> NDArray[np.float32]:

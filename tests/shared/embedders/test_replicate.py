@@ -35,6 +35,7 @@ from tests.fakes.replicate import (
     vector_of_pixels,
     vector_of_text,
 )
+from tests.helpers.pictures import encode, picture, plain_picture
 
 # The real times in about a hundredth of the time; but what should not happen at all may take its time.
 TIMING = Timing(
@@ -51,6 +52,7 @@ TIMING = Timing(
 )
 # For what does not answer, or does not end.
 IMPATIENT = replace(TIMING, deadline=1.5, response=0.5)
+SIZE = (400, 300)
 BATCH = "andreasjansson/clip-features"
 
 
@@ -118,21 +120,6 @@ async def bucket() -> AsyncIterator[Bucket]:
     await runner.cleanup()
 
 
-def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def picture(seed: int, size: tuple[int, int] = (400, 300)) -> bytes:
-    patches = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return encoded(Image.fromarray(patches).resize(size, Image.Resampling.BICUBIC))
-
-
-def plain(colour: tuple[int, ...]) -> bytes:
-    return encoded(Image.new("RGB", (300, 300), colour))
-
-
 def sent_for(data: bytes) -> bytes:
     return base64.b64decode(data_url(data).partition(",")[2])
 
@@ -156,7 +143,7 @@ async def embed(embedder: ReplicateEmbedder, data: bytes) -> Vector | ImageRefus
 @pytest.mark.parametrize("model", ["openai/clip", "krthr/clip-embeddings"])
 async def test_one_request_turns_an_image_into_its_vector(make: Any, fake: FakeReplicate, model: str) -> None:
     embedder = make(model)
-    data = picture(1)
+    data = picture(1, SIZE)
     np.testing.assert_array_equal(await embed(embedder, data), vector_of(sent_for(data)))
     assert (fake.counts.creates, fake.counts.gets, embedder.calls) == (1, 0, 1)
     assert fake.counts.headers[0]["Prefer"] == "wait=1"
@@ -181,13 +168,13 @@ async def test_an_image_is_sent_upright() -> None:
     upright.paste("black", (0, 0, 300, 150))
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
-    with Image.open(io.BytesIO(sent_for(encoded(upright, exif=exif)))) as sent:
+    with Image.open(io.BytesIO(sent_for(encode(upright, exif=exif)))) as sent:
         assert sent.getpixel((112, 20)) == (255, 255, 255)
 
 
 async def test_even_noise_stays_below_what_replicate_takes_as_a_data_url() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
-    assert len(data_url(encoded(Image.fromarray(noise), "PNG"))) < 256_000
+    assert len(data_url(encode(Image.fromarray(noise), "PNG"))) < 256_000
 
 
 async def test_an_image_that_cannot_be_decoded_costs_no_call(make: Any, fake: FakeReplicate) -> None:
@@ -220,7 +207,7 @@ async def test_a_text_of_several_lines_is_one_text(make: Any, separator: str) ->
 
 
 async def test_a_text_that_looks_like_an_address_is_not_fetched(make: Any, bucket: Bucket) -> None:
-    address = bucket.add("photo.jpg", picture(1)).address
+    address = bucket.add("photo.jpg", picture(1, SIZE)).address
     (vector,) = await make(BATCH).embed_texts([address.replace("http", "HTTP")])
     np.testing.assert_array_equal(vector, vector_of_line(address.removeprefix("http://").lower()))
 
@@ -275,7 +262,7 @@ PASSING = sorted(FAULTS - {"401", "402", "404", "422"})
 async def test_what_passes_costs_one_more_call_and_nothing_else(make: Any, fake: FakeReplicate, fault: str) -> None:
     fake.settings.script = [fault]
     fake.settings.retry_after = 0.1
-    data = picture(1)
+    data = picture(1, SIZE)
     embedder = make(timing=IMPATIENT if fault in ("hang", "stuck_starting", "stuck_processing") else TIMING)
     np.testing.assert_array_equal(await embed(embedder, data), vector_of(sent_for(data)))
     assert (fake.counts.creates, dict(fake.counts.faults)) == (2, {fault: 1})
@@ -288,7 +275,7 @@ async def test_a_prediction_is_asked_after_until_it_has_ended(make: Any, fake: F
     fake.settings.latency = 0.2
     fake.settings.retry_after = 0.1
     fake.settings.poll_script = ["", fault]
-    data = picture(1)
+    data = picture(1, SIZE)
     embedder = make(timing=replace(TIMING, response=0.5) if fault == "hang" else TIMING)
     np.testing.assert_array_equal(await embed(embedder, data), vector_of(sent_for(data)))
     assert (fake.counts.creates, dict(fake.counts.poll_faults)) == (1, {fault: 1})
@@ -296,7 +283,7 @@ async def test_a_prediction_is_asked_after_until_it_has_ended(make: Any, fake: F
 
 async def test_what_takes_longer_than_a_request_may_wait_is_asked_after(make: Any, fake: FakeReplicate) -> None:
     fake.settings.latency = 1.1
-    assert not isinstance(await embed(make(), picture(1)), ImageRefused)
+    assert not isinstance(await embed(make(), picture(1, SIZE)), ImageRefused)
     assert fake.counts.creates == 1
     assert fake.counts.gets > 0
 
@@ -337,7 +324,7 @@ async def test_what_a_person_has_to_mend_is_raised_at_once(
 ) -> None:
     fake.settings.faults = {fault: 1.0}
     with pytest.raises(ModelError, match=f"{fault}.*{remedy}") as caught:
-        await embed(make(), picture(1))
+        await embed(make(), picture(1, SIZE))
     assert not caught.value.transient
     assert fake.counts.creates == 1
 
@@ -352,7 +339,7 @@ async def test_an_outage_is_never_an_images_fault(make: Any, fake: FakeReplicate
     fake.settings.faults = {fault: 1.0}
     fake.settings.retry_after = 0.05
     with pytest.raises(ModelError) as caught:
-        await embed(make(timing=replace(TIMING, patience=0.3)), picture(1))
+        await embed(make(timing=replace(TIMING, patience=0.3)), picture(1, SIZE))
     assert caught.value.transient
 
 
@@ -363,13 +350,13 @@ async def test_a_model_that_fails_on_everything_is_never_an_images_fault(
     fake.settings.faults = {fault: 1.0}
     fake.settings.unwaited = 1.0
     with pytest.raises(ModelError, match="everything") as caught:
-        await embed(make(timing=replace(TIMING, deadline=0.1)), picture(1))
+        await embed(make(timing=replace(TIMING, deadline=0.1)), picture(1, SIZE))
     assert caught.value.transient
 
 
 async def test_a_service_that_cannot_be_reached_is_named(make: Any) -> None:
     with pytest.raises(ModelError, match="http://127.0.0.1:9") as caught:
-        await embed(make(base_url="http://127.0.0.1:9", timing=replace(TIMING, patience=0.1)), picture(1))
+        await embed(make(base_url="http://127.0.0.1:9", timing=replace(TIMING, patience=0.1)), picture(1, SIZE))
     assert caught.value.transient
 
 
@@ -379,7 +366,7 @@ async def test_a_long_pause_is_left_to_the_caller(make: Any, fake: FakeReplicate
     embedder = make()
     for _ in range(3):
         with pytest.raises(ModelError) as caught:
-            await embed(embedder, picture(1))
+            await embed(embedder, picture(1, SIZE))
         assert caught.value.transient
         assert caught.value.retry_after == pytest.approx(3800, abs=200)
     assert fake.counts.creates == 1
@@ -399,15 +386,17 @@ async def test_a_long_pause_is_left_to_the_caller(make: Any, fake: FakeReplicate
 async def test_an_image_that_fails_by_itself_is_refused_and_the_others_are_embedded(
     make: Any, fake: FakeReplicate, colour: tuple[int, int, int], reason: Reason
 ) -> None:
-    good, refused = await make().embed_images([ImageInput(data=picture(1)), ImageInput(data=plain(colour))])
-    np.testing.assert_array_equal(good, vector_of(sent_for(picture(1))))
+    good, refused = await make().embed_images(
+        [ImageInput(data=picture(1, SIZE)), ImageInput(data=plain_picture(colour))]
+    )
+    np.testing.assert_array_equal(good, vector_of(sent_for(picture(1, SIZE))))
     assert isinstance(refused, ImageRefused)
     assert refused.reason == reason
     assert fake.counts.creates == 1 + fake.counts.faults.total()
 
 
 async def test_a_bad_image_is_refused_when_it_is_the_only_one_left(make: Any, fake: FakeReplicate) -> None:
-    result = await embed(make(), plain(REFUSED_COLOUR))
+    result = await embed(make(), plain_picture(REFUSED_COLOUR))
     assert isinstance(result, ImageRefused)
     assert fake.counts.texts.total() == 1  # the question whether the model works at all
 
@@ -416,7 +405,7 @@ async def test_a_bad_image_is_refused_when_it_is_the_only_one_left(make: Any, fa
 
 
 async def test_fifty_images_are_one_call(make: Any, fake: FakeReplicate, bucket: Bucket) -> None:
-    pictures = [picture(seed) for seed in range(50)]
+    pictures = [picture(seed, SIZE) for seed in range(50)]
     images = [bucket.add(f"{seed}.jpg", data) for seed, data in enumerate(pictures)]
     embedder = make(BATCH)
     results = await embedder.embed_images(images)
@@ -429,14 +418,14 @@ async def test_fifty_images_are_one_call(make: Any, fake: FakeReplicate, bucket:
     [
         (b"no image", Reason.MODEL_REFUSED),
         (None, Reason.OBJECT_MISSING),
-        (plain(REFUSED_COLOUR), Reason.MODEL_REFUSED),
-        (plain(ZEROS_COLOUR), Reason.BAD_VECTOR),
+        (plain_picture(REFUSED_COLOUR), Reason.MODEL_REFUSED),
+        (plain_picture(ZEROS_COLOUR), Reason.BAD_VECTOR),
     ],
 )
 async def test_a_bad_image_fails_alone(
     make: Any, fake: FakeReplicate, bucket: Bucket, bad: bytes | None, reason: Reason
 ) -> None:
-    pictures = [picture(seed) for seed in range(50)]
+    pictures = [picture(seed, SIZE) for seed in range(50)]
     images = [bucket.add(f"{seed}.jpg", data) for seed, data in enumerate(pictures)]
     images[17] = bucket.add("bad.jpg", bad or b"")
     if bad is None:
@@ -455,7 +444,7 @@ async def test_a_batch_that_fails_without_naming_an_image_is_halved(
     make: Any, fake: FakeReplicate, bucket: Bucket, fault: str
 ) -> None:
     fake.settings.script = [fault, fault]
-    pictures = [picture(seed) for seed in range(8)]
+    pictures = [picture(seed, SIZE) for seed in range(8)]
     results = await make(BATCH, timing=IMPATIENT).embed_images(
         [bucket.add(f"{seed}.jpg", data) for seed, data in enumerate(pictures)]
     )
@@ -465,7 +454,7 @@ async def test_a_batch_that_fails_without_naming_an_image_is_halved(
 
 @pytest.mark.parametrize("status", [403, 500, 503])
 async def test_a_store_that_fails_is_never_an_images_fault(make: Any, bucket: Bucket, status: int) -> None:
-    images = [bucket.add(f"{seed}.jpg", picture(seed)) for seed in range(4)]
+    images = [bucket.add(f"{seed}.jpg", picture(seed, SIZE)) for seed in range(4)]
     bucket.status = status
     with pytest.raises(ModelError, match=str(status)) as caught:
         await make(BATCH).embed_images(images)
@@ -492,7 +481,7 @@ async def test_a_slow_account_works_slowly_with_few_calls_in_vain(make: Any, fak
     # 6 a minute, in a sixtieth of the time.
     fake.settings.rate, fake.settings.rate_period, fake.settings.rate_says = 6, 1.0, says
     embedder = make(timing=replace(TIMING, window=1.0))
-    pictures = [picture(seed) for seed in range(18)]
+    pictures = [picture(seed, SIZE) for seed in range(18)]
     results = await asyncio.gather(*(embed(embedder, data) for data in pictures))
     np.testing.assert_array_equal(results, [vector_of(sent_for(data)) for data in pictures])
     assert fake.counts.creates < 18 + 9
@@ -502,7 +491,7 @@ async def test_a_slow_account_works_slowly_with_few_calls_in_vain(make: Any, fak
 async def test_speed_comes_back_when_the_limit_goes(make: Any, fake: FakeReplicate) -> None:
     fake.settings.rate, fake.settings.rate_period = 3, 0.6
     embedder = make()
-    await asyncio.gather(*(embed(embedder, picture(1)) for _ in range(6)))
+    await asyncio.gather(*(embed(embedder, picture(1, SIZE)) for _ in range(6)))
     fake.settings.rate = 0
     await asyncio.gather(*(embedder.embed_texts([f"dog {n}"]) for n in range(500)))
 
@@ -515,7 +504,7 @@ async def test_a_prediction_that_is_no_longer_waited_for_is_cancelled(
     make: Any, fake: FakeReplicate, fault: str
 ) -> None:
     fake.settings.script = [fault]
-    await embed(make(timing=IMPATIENT), picture(1))
+    await embed(make(timing=IMPATIENT), picture(1, SIZE))
     assert (fake.counts.cancels, fake.counts.statuses["canceled"]) == (1, 1)
     assert fake.counts.headers[0]["Cancel-After"] == "5s"
 
@@ -524,7 +513,7 @@ async def test_a_call_that_is_cancelled_cancels_its_prediction(make: Any, fake: 
     fake.settings.unwaited = 1.0
     fake.settings.latency = 30.0
     embedder = make()
-    task = asyncio.create_task(embed(embedder, picture(1)))
+    task = asyncio.create_task(embed(embedder, picture(1, SIZE)))
     while not fake.counts.gets:
         await asyncio.sleep(0.01)
     task.cancel()
@@ -532,7 +521,7 @@ async def test_a_call_that_is_cancelled_cancels_its_prediction(make: Any, fake: 
         await task
     assert fake.counts.statuses["canceled"] == 1
     fake.settings.unwaited, fake.settings.latency = 0.0, 0.0
-    assert not isinstance(await embed(embedder, picture(2)), ImageRefused)
+    assert not isinstance(await embed(embedder, picture(2, SIZE)), ImageRefused)
 
 
 # --- Settings ---
@@ -547,7 +536,7 @@ async def test_names_tell_models_apart(make: Any) -> None:
 
 async def test_another_version_of_a_known_model_is_called(make: Any, fake: FakeReplicate) -> None:
     with pytest.raises(ModelError, match="REPLICATE_MODEL"):  # which the fake does not have
-        await embed(make(f"krthr/clip-embeddings:{'0' * 64}"), picture(1))
+        await embed(make(f"krthr/clip-embeddings:{'0' * 64}"), picture(1, SIZE))
     assert fake.counts.creates == 1
 
 
