@@ -91,7 +91,7 @@ class AppContext:
                 secret = self.settings.secret_key.get_secret_value()
             else:
                 secret = await self.database.run(
-                    collections.shared_value, name="secret_key", proposal=secrets.token_urlsafe(32)
+                    collections.shared_value, name="secret_key", default=secrets.token_urlsafe(32)
                 )
             self._secret.append(secret)
         return self._secret[0]
@@ -109,10 +109,10 @@ class AppContext:
     def embedder(self, collection: Collection) -> Embedder:
         """Return the model that filled the collection."""
         if collection.model not in self._embedders:
-            embedder = factory.embedder_of(
-                self.settings, collection.model, self.decoder, concurrency=8, somebody_waits=True
+            embedder = factory.embedder_for_model(
+                self.settings, collection.model, self.decoder, concurrency=8, interactive=True
             )
-            factory.same_model(embedder, bucket=collection.bucket, model=collection.model)
+            factory.check_same_model(embedder, bucket=collection.bucket, model=collection.model)
             self._embedders[collection.model] = embedder
         return self._embedders[collection.model]
 

@@ -1,34 +1,34 @@
-"""What can go wrong, and whose fault it is.
+"""Exceptions, by cause.
 
     ImageBrowserError
-    ├── SettingsError          a setting or an argument is wrong: nothing was started
-    ├── ImageRefused           this image's fault: it is reported by name, the rest goes on
-    ├── ModelChanged           a collection has got vectors of another model meanwhile
-    └── ServiceError           a service's fault: never counted against an image
-        ├── StoreError         the object store
-        │   ├── ObjectMissing  there is no such key
-        │   ├── ObjectLocked   it lies in an archive, and cannot be read now
-        │   └── ObjectExists   the key is taken, and was not to be overwritten
-        ├── ModelError         the embedding model or the service that runs it
+    ├── SettingsError          wrong setting or argument; nothing was started
+    ├── ImageRefused           unusable image; it is reported by name and the others continue
+    ├── ModelChanged           the collection switched to another model in the meantime
+    └── ServiceError           outage or refusal of a service; never counted against an image
+        ├── StoreError         object store
+        │   ├── ObjectMissing  no object under this key
+        │   ├── ObjectLocked   archived object, which cannot be read now
+        │   └── ObjectExists   key taken, and overwriting was not allowed
+        ├── ModelError         embedding model or the service that runs it
         └── DatabaseError      PostgreSQL
 
-Adapters translate what their libraries raise into these, ``from`` the original. A message names
-the thing, its value and the remedy.
+Adapters translate exceptions of their libraries into these, with ``from``. A message names the thing, its value and
+the remedy.
 """
 
 from enum import StrEnum
 
 
 class ImageBrowserError(Exception):
-    """Anything that this program reports in one sentence, without a traceback."""
+    """Base class of errors that are reported in one sentence, without a traceback."""
 
 
 class SettingsError(ImageBrowserError):
-    """A setting or an argument that cannot be used; the message lists every problem found."""
+    """Unusable setting or argument; the message lists every problem."""
 
 
 class Reason(StrEnum):
-    """Why an image cannot be had or cannot be embedded; shown to people and counted by ``syncer status``."""
+    """Reason why an image cannot be stored or embedded, as ``syncer failed`` and ``syncer status`` show it."""
 
     EMPTY = "empty_file"
     NOT_AN_IMAGE = "not_an_image"
@@ -46,18 +46,18 @@ class Reason(StrEnum):
     BAD_VECTOR = "bad_vector"
 
 
-# A file refused for one of these is retried by every sync, even if it did not change: the cause may be elsewhere.
+# Every sync retries files that failed for one of these reasons, changed or not: the cause may lie outside the file.
 RETRIED_REASONS = frozenset({Reason.UNREADABLE, Reason.CHANGED, Reason.KEY_TAKEN, Reason.KEY_INVALID})
 
 
 class ImageRefused(ImageBrowserError):
-    """The image is at fault: *reason* is what gets counted, *detail* is what a person reads.
+    """Unusable image: *reason* is counted, *detail* is shown to people.
 
-    ``final`` says that trying the same bytes again cannot help.
+    ``final`` means that retrying the same bytes cannot help.
     """
 
     def __init__(self, reason: Reason, detail: str, *, final: bool = True) -> None:
-        # Pickled by these arguments, for it is raised in decoding workers too.
+        # Both arguments go to `args`, so that pickling keeps them: decoder workers raise this error, too.
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
@@ -68,13 +68,13 @@ class ImageRefused(ImageBrowserError):
 
 
 class ModelChanged(ImageBrowserError):
-    """A collection's vectors are those of another model than what was read before: read it again and start over."""
+    """The collection switched to another model since it was read: read it again and start over."""
 
 
 class ServiceError(ImageBrowserError):
-    """A service is at fault. ``transient`` says that the same call may succeed later.
+    """Failure of a service. ``transient`` means that the same call may succeed later.
 
-    ``retry_after`` is the number of seconds that the service asked to wait, if it did.
+    ``retry_after`` is the wait in seconds that the service asked for, if any.
     """
 
     def __init__(self, message: str, *, transient: bool, retry_after: float | None = None) -> None:
@@ -84,33 +84,33 @@ class ServiceError(ImageBrowserError):
 
 
 class StoreError(ServiceError):
-    """The object store refused or could not be reached."""
+    """The object store refused the request or is unavailable."""
 
 
 class ObjectMissing(StoreError):
-    """There is no object under this key."""
+    """No object under this key."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, transient=False)
 
 
 class ObjectLocked(StoreError):
-    """The object lies in an archive: it cannot be read before somebody has it restored."""
+    """Archived object, which must be restored before it can be read."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, transient=False)
 
 
 class ObjectExists(StoreError):
-    """An object lies under this key already, and ``overwrite=False`` was asked for."""
+    """The key is taken, and the call had ``overwrite=False``."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, transient=False)
 
 
 class ModelError(ServiceError):
-    """The embedding model, or the service that runs it, refused or could not be reached."""
+    """The embedding model, or the service that runs it, refused the request or is unavailable."""
 
 
 class DatabaseError(ServiceError):
-    """PostgreSQL refused or could not be reached."""
+    """PostgreSQL refused the request or is unavailable."""

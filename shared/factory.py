@@ -1,6 +1,6 @@
-"""Puts the parts together as the settings say: the database, the store and the model, for both processes.
+"""Build the database, object store and embedder that the settings select, for both processes.
 
-Adapters are imported where they are chosen: each brings libraries that take a while to load, and most runs use one.
+Adapters are imported where they are selected: their libraries load slowly, and most runs use one of each kind.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from shared.collection_status import Price
 from shared.db import embedded
 from shared.db.pool import Database
+from shared.db.replicas import ReplicatedDatabase
 from shared.embedders.base import Embedder
 from shared.errors import SettingsError
 from shared.images.worker_pool import DecoderPool
@@ -19,7 +20,7 @@ from shared.stores.folder import FolderStore
 
 @asynccontextmanager
 async def database_url(settings: Settings) -> AsyncIterator[str]:
-    """The address of the database for as long as the block lasts: the one given, or that of the embedded one."""
+    """Yield DATABASE_URL or, when it is unset, the URL of the embedded PostgreSQL, which runs during the block."""
     if settings.database_url is not None:
         yield settings.database_url.get_secret_value()
         return
@@ -37,18 +38,18 @@ async def open_database(
     max_connections: int,
     retry_timeout: float,
     checkout_timeout: float = 10.0,
-    waiting: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
     replicas: Sequence[str] = (),
 ) -> AsyncIterator[Database]:
-    """The database, connected in the background; the rest is as Database says."""
+    """Yield the database; it connects in the background. See Database for the parameters."""
     async with database_url(settings) as url:
-        database = Database(
+        database = ReplicatedDatabase(
             url,
+            replicas=replicas,
             max_connections=max_connections,
             retry_timeout=retry_timeout,
             checkout_timeout=checkout_timeout,
-            waiting=waiting,
-            replicas=replicas,
+            report=report,
         )
         await database.open()
         try:
@@ -58,8 +59,8 @@ async def open_database(
 
 
 def open_store(settings: Settings, bucket: str, *, concurrency: int) -> ObjectStore:
-    """Return the store that holds *bucket*; nothing is asked of it yet."""
-    if _in_folders(settings):
+    """Return the store that holds *bucket*, without contacting it."""
+    if _uses_folders(settings):
         return FolderStore(settings.home / "buckets", bucket, threads=concurrency)
     from shared.stores.s3 import S3Store, r2_endpoint
 
@@ -77,24 +78,24 @@ def open_store(settings: Settings, bucket: str, *, concurrency: int) -> ObjectSt
     )
 
 
-def _in_folders(settings: Settings) -> bool:
+def _uses_folders(settings: Settings) -> bool:
     return settings.s3_endpoint_url is None and settings.r2_account_id is None
 
 
-def kind_of(model: str) -> EmbedderKind:
-    """Return which kind of embedder makes the vectors of *model*, the name that a collection remembers."""
+def embedder_kind(model: str) -> EmbedderKind:
+    """Return the kind of embedder that produces the vectors of *model*, the name stored with a collection."""
     for kind in ("replicate", "clip", "offline"):
         if model.partition(":")[0].partition("-")[0] == kind:
             return kind
-    raise SettingsError(f"the model {model!r} is unknown to this version: run the version that made the collection")
+    raise SettingsError(f"unknown model {model!r}: a newer version of Image Browser made this collection; run that one")
 
 
 def make_embedder(
-    settings: Settings, kind: EmbedderKind, decoder: DecoderPool, *, concurrency: int, somebody_waits: bool = False
+    settings: Settings, kind: EmbedderKind, decoder: DecoderPool, *, concurrency: int, interactive: bool = False
 ) -> Embedder:
-    """Return an embedder of this kind, which makes up to *concurrency* calls at once; models load when first used.
+    """Return an embedder that makes up to *concurrency* calls at once. Models load on first use.
 
-    When *somebody_waits* for its answers, a service that is slow or away is given up after some seconds.
+    An *interactive* embedder gives up on a slow or unavailable service after seconds instead of minutes.
     """
     if kind == "offline":
         from shared.embedders.offline.embedder import OfflineEmbedder
@@ -114,45 +115,45 @@ def make_embedder(
         model=settings.replicate_model,
         base_url=settings.replicate_base_url,
         concurrency=concurrency,
-        timing=Timing(deadline=20, wait=10, response=5, patience=5) if somebody_waits else None,
+        timing=Timing(deadline=20, wait=10, response=5, patience=5) if interactive else None,
     )
-    if embedder.wants == "address" and _in_folders(settings):
+    if embedder.wants == "address" and _uses_folders(settings):
         raise SettingsError(
-            f"REPLICATE_MODEL is {settings.replicate_model!r}, which fetches images itself and cannot reach folders on"
-            " this machine: set R2_ACCOUNT_ID or S3_ENDPOINT_URL, or REPLICATE_MODEL=openai/clip, which is sent copies"
+            f"REPLICATE_MODEL is {settings.replicate_model!r}: it downloads images itself and cannot reach folders on"
+            " this machine; set R2_ACCOUNT_ID or S3_ENDPOINT_URL, or use REPLICATE_MODEL=openai/clip"
         )
     return embedder
 
 
-def embedder_of(
-    settings: Settings, model: str, decoder: DecoderPool, *, concurrency: int, somebody_waits: bool = False
+def embedder_for_model(
+    settings: Settings, model: str, decoder: DecoderPool, *, concurrency: int, interactive: bool = False
 ) -> Embedder:
-    """Return the embedder of the vectors of *model*, as a collection remembers it, whatever new collections get.
+    """Return the embedder for a collection's *model*, which may differ from the one for new collections.
 
-    Raises SettingsError when the settings lack what it needs: a token, or the folder of a model without a public name.
+    Raises SettingsError when the settings lack what it needs: a token, or the folder of an unpublished model.
     """
-    kind, name = kind_of(model), model.partition(":")[2]
+    kind, name = embedder_kind(model), model.partition(":")[2]
     if kind == "clip":
         from shared.embedders.clip.hub import known_model
 
         settings = settings.model_copy(update={"clip_model": name} if known_model(name) else {})
     if kind == "replicate":
         settings = settings.model_copy(update={"replicate_model": name})
-    return make_embedder(settings, kind, decoder, concurrency=concurrency, somebody_waits=somebody_waits)
+    return make_embedder(settings, kind, decoder, concurrency=concurrency, interactive=interactive)
 
 
-def same_model(embedder: Embedder, *, bucket: str, model: str) -> None:
-    """Raise SettingsError unless *embedder* makes vectors of the collection's own *model*."""
+def check_same_model(embedder: Embedder, *, bucket: str, model: str) -> None:
+    """Raise SettingsError unless *embedder* produces vectors of the collection's *model*."""
     if embedder.name != model:
         raise SettingsError(
-            f"collection {bucket!r} holds vectors of {model!r}, and the settings give {embedder.name!r}: set what gives"
-            f" {model!r}, or change the collection's model with `syncer reembed --bucket {bucket}`"
+            f"collection {bucket!r} uses the model {model!r}, but the settings select {embedder.name!r}: change the"
+            f" settings, or the collection's model with `syncer reembed --bucket {bucket}`"
         )
 
 
-def price_of(model: str) -> Price:
-    """Return what the vectors of *model* cost; nothing where it takes this machine's time alone."""
-    if kind_of(model) != "replicate":
+def model_price(model: str) -> Price:
+    """Return what the vectors of *model* cost; zero for a model that runs on this machine."""
+    if embedder_kind(model) != "replicate":
         return Price(per_call=0, per_image=0)
     from shared.embedders.replicate.embedder import MODELS
 

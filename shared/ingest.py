@@ -17,7 +17,7 @@ from shared.object_keys import preview_key, thumbnail_key
 from shared.sql import files, images, pending_objects
 from shared.sql.files import Seen
 from shared.sql.pending_objects import ExistingObject, UploadIntent
-from shared.stores.base import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore, held_sha256
+from shared.stores.base import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore, object_sha256
 
 # For so long an image waits for others to share a transaction with, and for so many, as times of those that travel.
 _WINDOW = 0.25  # seconds
@@ -201,7 +201,7 @@ async def _put(store: ObjectStore, image: NewImage, body: bytes | Path, *, overw
         if found.sha256 == image.sha256.hex():
             return
         # Where nothing of ours was left, an object of another size can only be somebody else's.
-        held = await held_sha256(store, found) if ours or found.size == image.size else None
+        held = await object_sha256(store, found) if ours or found.size == image.size else None
         if held in ours:
             await put(overwrite=True)
         elif held != image.sha256.hex():

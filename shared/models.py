@@ -1,4 +1,4 @@
-"""What both processes speak of. Plain values, no I/O."""
+"""Plain values that both processes share. No I/O."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,9 +8,10 @@ from uuid import UUID
 
 @dataclass(frozen=True)
 class Collection:
-    """A bucket and the tables that index it. ``base`` is the stem of its tables' names.
+    """A bucket and the tables that index it. ``base`` is the common prefix of the tables' names.
 
-    ``vectors`` is which of them holds the vectors of ``model``: its own, or what a re-embedding fills beside.
+    ``vectors`` names the table that holds the vectors of ``model``: the collection's own, or the one filled by a
+    re-embedding.
     """
 
     bucket: str
@@ -24,10 +25,10 @@ class Collection:
 
 @dataclass(frozen=True)
 class NextEmbeddings:
-    """The vectors of another model beside a collection's own.
+    """A second set of vectors of a collection, from another model.
 
-    A re-embedding is ``preparing`` while not every image has its place there, then ``filling``; after the switch they
-    are those of the ``previous`` model.
+    A re-embedding is ``preparing`` until every image has a row there, then ``filling``. After the switch the set holds
+    the vectors of the ``previous`` model.
     """
 
     model: str
@@ -37,7 +38,7 @@ class NextEmbeddings:
 
 @dataclass(frozen=True)
 class Counts:
-    """How far a collection is: ``total = embedded + pending + failed``."""
+    """Images of a collection by state; ``total = embedded + pending + failed``."""
 
     total: int
     embedded: int
@@ -47,7 +48,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class NewImage:
-    """All that is written when an image is uploaded. ``placeholder`` is a small data: address or None."""
+    """Values of a new image's row. ``placeholder`` is a tiny preview as a data: URL."""
 
     key: str
     sha256: bytes
@@ -71,7 +72,7 @@ class NewImage:
 
 @dataclass(frozen=True)
 class Image:
-    """One image as lists and pages show it. ``status`` is ``pending``, ``embedded`` or ``failed``."""
+    """One image in a list. ``status`` is ``pending``, ``embedded`` or ``failed``."""
 
     id: int
     key: str
@@ -91,11 +92,10 @@ class Image:
 
 @dataclass(frozen=True)
 class Filters:
-    """What listed images must be like; None asks for nothing. Sizes are in pixels, of the picture turned upright, and
-    in bytes.
+    """Conditions on images; None means any. Width and height are in pixels after rotation to upright, size in bytes.
 
-    ``taken_after`` is the first moment, ``taken_before`` the first that is too late. ``camera`` is the whole name, in
-    any case. ``folder`` holds the image or a folder above it. ``type`` is a media type.
+    ``taken_after`` is inclusive, ``taken_before`` exclusive. ``camera`` is the full name, case-insensitive. ``folder``
+    includes its subfolders. ``type`` is a media type.
     """
 
     taken_after: datetime | None = None
@@ -114,9 +114,7 @@ class Filters:
 
 @dataclass(frozen=True)
 class Facets:
-    """What filters have to choose from, each with how many images it leaves, most first; and the times from first to
-    last.
-    """
+    """Available filter values with their numbers of images, most frequent first, and the range of ``taken_at``."""
 
     cameras: dict[str, int]
     folders: dict[str, int]
@@ -163,7 +161,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Job:
-    """An image that this process is to embed, for as long as it holds ``lease``."""
+    """An image to embed, claimed by this process with ``lease``."""
 
     id: int
     key: str
@@ -175,7 +173,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Failure:
-    """An image, or a file that never became one, that was given up, and why."""
+    """A quarantined image, or a file that could not become an image, with the reason."""
 
     key: str
     reason: str
@@ -186,10 +184,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class KnownFile:
-    """What a former sync saw under ``path``, and what became of it.
+    """State of a file at the last sync and its outcome.
 
-    ``image_id`` is the image that it became; ``reason`` why it became none; ``removed`` that its image was removed
-    through the API and is not to come back.
+    ``image_id`` is the image made from it, ``reason`` the rejection. ``removed`` marks a tombstone: the image was
+    deleted through the API and must not be uploaded again.
     """
 
     path: str

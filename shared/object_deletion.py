@@ -9,7 +9,7 @@ from shared.errors import ObjectMissing, StoreError
 from shared.models import Collection
 from shared.sql import pending_objects
 from shared.sql.pending_objects import PendingDeletion
-from shared.stores.base import ObjectStore, held_sha256
+from shared.stores.base import ObjectStore, object_sha256
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,6 @@ async def _is_ours(store: ObjectStore, due: PendingDeletion) -> str | None:
 
 async def _held(store: ObjectStore, key: str) -> str | None:
     try:
-        return await held_sha256(store, await store.head(key))
+        return await object_sha256(store, await store.head(key))
     except ObjectMissing:
         return None

@@ -60,5 +60,5 @@ OBJECT_STORE = RetryPolicy(first_wait=0.5, max_wait=5.0, timeout=45.0)
 
 
 def outage_policy(timeout: float, report: Callable[[str], None]) -> RetryPolicy:
-    """Return the policy of a whole run, which applies after the adapters gave up; *report* gets a line per error."""
+    """Return the policy for a whole run, on top of the retries of the adapters; *report* gets a line per error."""
     return RetryPolicy(0.5, 30.0, timeout, on_retry=lambda error: report(f"waiting: {error}"))

@@ -1,6 +1,6 @@
-"""Real photos to try the program on, without a download: those that scikit-image and scikit-learn ship in their wheels.
+"""Sample photos for the demo, which need no download: they ship with scikit-image and scikit-learn.
 
-The documentation of ``skimage.data`` tells where each of them is from; most are in the public domain or CC0. The two of
+The documentation of ``skimage.data`` names the source of each; most are in the public domain or CC0. The two of
 scikit-learn are CC BY 2.0: the pagoda by danielbuechele, the flower by vultilion.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from shared.errors import SettingsError
 
-# Package, file inside it, and a name that tells what the photo shows. Left out are drawings, test patterns and scans.
+# Package, file inside it, and a descriptive name. Drawings, test patterns and scans are left out.
 _PHOTOS = [
     ("skimage", "data/astronaut.png", "astronaut"),
     ("skimage", "data/brick.png", "brick-wall"),
@@ -36,7 +36,7 @@ _PHOTOS = [
 
 
 def sample_photos(folder: Path) -> list[Path]:
-    """Copy the photos into *folder*, making it, and return their paths; those that are there already stay as they are.
+    """Copy the photos into *folder*, which is created, and return their paths. Existing files are not overwritten.
 
     Raises SettingsError when the packages of the extra ``demo`` are missing.
     """
@@ -52,9 +52,11 @@ def sample_photos(folder: Path) -> list[Path]:
 
 
 def _package_folder(package: str) -> Path:
-    spec = find_spec(package)  # importing them takes a second
+    spec = find_spec(package)  # importing the package would take a second
     if spec is None or spec.origin is None:
-        raise SettingsError(f"the sample photos need {package}: install the extra, as in pip install '.[demo]'")
+        raise SettingsError(
+            f"the sample photos need the package {package}: install the extra `demo` (pip install '.[demo]')"
+        )
     return Path(spec.origin).parent
 
 

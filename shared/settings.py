@@ -1,4 +1,4 @@
-"""What both processes read from the environment or a ``.env`` file."""
+"""Settings shared by both processes, from the environment or a ``.env`` file."""
 
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,7 +15,7 @@ EmbedderKind = Literal["replicate", "clip", "offline"]
 
 
 class Settings(BaseSettings):
-    """The settings that syncer and server share. Field names are the variables' names in lower case."""
+    """Settings of syncer and server. Each field is named like its environment variable, in lower case."""
 
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
 
@@ -43,34 +43,34 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _is_an_address(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_database_url(cls, value: SecretStr | None) -> SecretStr | None:
         try:
             conninfo_to_dict(value.get_secret_value() if value else "")
         except ProgrammingError:
-            # Not in psycopg's words, which hold the password.
+            # psycopg's own message contains the password.
             raise ValueError(
-                "this is no address of a PostgreSQL: give postgresql://user:password@host:5432/database, with"
+                "not a PostgreSQL address: use postgresql://user:password@host:5432/database, with"
                 " %40 for @, %3A for : and %2F for / in the password"
             ) from None
         return value
 
     @model_validator(mode="after")
-    def _store_is_complete(self) -> "Settings":
+    def _check_store_credentials(self) -> "Settings":
         if self.r2_account_id or self.s3_endpoint_url:
             if not (self.r2_access_key_id or self.aws_access_key_id):
-                raise ValueError("R2_ACCESS_KEY_ID (or AWS_ACCESS_KEY_ID) is missing: the object store needs a key")
+                raise ValueError("R2_ACCESS_KEY_ID (or AWS_ACCESS_KEY_ID) is required for the object store")
             if not (self.r2_secret_access_key or self.aws_secret_access_key):
-                raise ValueError("R2_SECRET_ACCESS_KEY (or AWS_SECRET_ACCESS_KEY) is missing: the key needs its secret")
+                raise ValueError("R2_SECRET_ACCESS_KEY (or AWS_SECRET_ACCESS_KEY) is required for the object store")
         return self
 
     @property
-    def embedder_for_new(self) -> EmbedderKind:
-        """Which kind of model a new collection gets."""
+    def default_embedder(self) -> EmbedderKind:
+        """The kind of embedder for new collections."""
         return self.embedder or ("replicate" if self.replicate_api_token else "clip")
 
     @property
     def home(self) -> Path:
-        """The folder of everything that we keep on this machine, as an absolute path."""
+        """The absolute path of the data folder on this machine."""
         return self.image_browser_home.expanduser().absolute()
 
 
@@ -78,18 +78,18 @@ S = TypeVar("S", bound=Settings)
 
 
 def load(kind: type[S], **flags: Any) -> S:
-    """Return the settings, a flag that is not None winning over the environment.
+    """Return the settings; a command-line flag that is not None overrides the environment.
 
     Raises SettingsError with one message that lists every problem.
     """
     try:
         return kind(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as exc:
-        problems = [_problem(dict(error)) for error in exc.errors()]
+        problems = [_message(dict(error)) for error in exc.errors()]
         raise SettingsError("\n".join(problems)) from exc
 
 
-def _problem(error: dict[str, Any]) -> str:
+def _message(error: dict[str, Any]) -> str:
     name = ".".join(str(part) for part in error["loc"]).upper()
     message = str(error["msg"]).removeprefix("Value error, ")
     if not name:

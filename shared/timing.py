@@ -1,31 +1,31 @@
-"""What a piece of work spends its time on, for whoever wants to know: a server tells it with each answer."""
+"""Timings of one unit of work by category, such as a request's time in the database and in the model."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_spent: ContextVar[dict[str, float] | None] = ContextVar("spent", default=None)
+_current: ContextVar[dict[str, float] | None] = ContextVar("timings", default=None)
 
 
 @contextmanager
-def collected() -> Iterator[dict[str, float]]:
-    """The seconds that the block spends, by what they are spent on. Times of tasks that run at once add up."""
-    spent: dict[str, float] = {}
-    token = _spent.set(spent)
+def collect() -> Iterator[dict[str, float]]:
+    """Yield the seconds per category spent inside the block. Times of concurrent tasks add up."""
+    timings: dict[str, float] = {}
+    token = _current.set(timings)
     try:
-        yield spent
+        yield timings
     finally:
-        _spent.reset(token)
+        _current.reset(token)
 
 
 @contextmanager
-def spent_on(name: str) -> Iterator[None]:
-    """Count the block's time under *name*, where somebody collects."""
-    spent = _spent.get()
+def timed(category: str) -> Iterator[None]:
+    """Add the block's duration to *category*, if timings are being collected."""
+    timings = _current.get()
     started = time.perf_counter()
     try:
         yield
     finally:
-        if spent is not None:
-            spent[name] = spent.get(name, 0.0) + time.perf_counter() - started
+        if timings is not None:
+            timings[category] = timings.get(category, 0.0) + time.perf_counter() - started

@@ -50,7 +50,7 @@ async def opened(arguments: argparse.Namespace) -> AsyncIterator[CommandContext]
     retry_timeout = math.inf if getattr(arguments, "watch", False) else loaded.outage_patience_seconds
     connections = loaded.upload_concurrency + loaded.embed_concurrency + 3
     async with factory.open_database(
-        loaded, max_connections=connections, retry_timeout=retry_timeout, waiting=shown.waiting
+        loaded, max_connections=connections, retry_timeout=retry_timeout, report=shown.waiting
     ) as database:
         await database.run(migrate.migrate)
         yield CommandContext(loaded, database, shown, outage_policy(retry_timeout, shown.waiting))
@@ -69,7 +69,7 @@ async def existing(parts: CommandContext) -> Collection:
     bucket = table_names.check_bucket(bucket_of(parts.settings))
     found = await parts.database.run(collections.find, bucket=bucket)
     if found is None:
-        known = [c.bucket for c in await parts.database.run(collections.every)]
+        known = [c.bucket for c in await parts.database.run(collections.list_all)]
         raise SettingsError(f"there is no collection {bucket!r}; there are: {', '.join(known) or 'none'}")
     return found
 
@@ -78,12 +78,12 @@ def embedder_for(parts: CommandContext, model: str | None, bucket: str, decoder:
     """Return the embedder of a collection that has *model*, or of a new one; refuse one that does not fit."""
     concurrency = parts.settings.embed_concurrency
     if model and not parts.settings.embedder:
-        embedder = factory.embedder_of(parts.settings, model, decoder, concurrency=concurrency)
+        embedder = factory.embedder_for_model(parts.settings, model, decoder, concurrency=concurrency)
     else:
-        kind = parts.settings.embedder_for_new
+        kind = parts.settings.default_embedder
         embedder = factory.make_embedder(parts.settings, kind, decoder, concurrency=concurrency)
     if model:
-        factory.same_model(embedder, bucket=bucket, model=model)
+        factory.check_same_model(embedder, bucket=bucket, model=model)
     if embedder.notice:
         parts.progress.say(embedder.notice)
     return embedder
@@ -110,7 +110,7 @@ def embedding_of(parts: CommandContext, collection: Collection, embedder: Embedd
 
 async def read(conn: Connection, collection: Collection) -> Status:
     """Return how far the collection is."""
-    return await collection_status.read(conn, collection, factory.price_of(collection.model))
+    return await collection_status.read(conn, collection, factory.model_price(collection.model))
 
 
 async def measure(parts: CommandContext, collection: Collection) -> None:

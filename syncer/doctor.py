@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from shared import factory
-from shared.db import pool
+from shared.db.versions import check_versions
 from shared.errors import ImageBrowserError
 from shared.images.worker_pool import DecoderPool
 from shared.sql import calibrations
@@ -40,7 +40,7 @@ async def _finding(name: str, check: Awaitable[str]) -> Finding:
 async def _database(settings: SyncerSettings) -> str:
     async with factory.database_url(settings) as url:
         where = "DATABASE_URL" if settings.database_url else f"embedded, under {settings.home}"
-        return f"{await pool.check(url)} ({where})"
+        return f"{await check_versions(url)} ({where})"
 
 
 async def _store(settings: SyncerSettings) -> str:
@@ -58,8 +58,8 @@ async def _store(settings: SyncerSettings) -> str:
 
 async def _model(settings: SyncerSettings) -> str:
     decoder = DecoderPool()
-    kind = settings.embedder_for_new
-    embedder = factory.make_embedder(settings, kind, decoder, concurrency=1, somebody_waits=True)
+    kind = settings.default_embedder
+    embedder = factory.make_embedder(settings, kind, decoder, concurrency=1, interactive=True)
     try:
         if kind == "replicate":
             from shared.embedders.replicate.embedder import ReplicateEmbedder
@@ -77,7 +77,7 @@ async def _calibrations(settings: SyncerSettings) -> str:
     async with factory.open_database(settings, max_connections=1, retry_timeout=0) as database:
         missing = await database.run(calibrations.uncalibrated)
     # The offline model has a background of its own.
-    buckets = [bucket for bucket, model in missing if factory.kind_of(model) != "offline"]
+    buckets = [bucket for bucket, model in missing if factory.embedder_kind(model) != "offline"]
     if not buckets:
         return "every collection has something to judge matches by"
     remedy = " and ".join(f"`syncer calibrate --bucket {bucket}`" for bucket in buckets[:3])

@@ -108,7 +108,7 @@ async def _ensure_collection(
             dimensions=embedder.dimensions,
             now=datetime.now(UTC),
         )
-        factory.same_model(embedder, bucket=bucket, model=found.model)
+        factory.check_same_model(embedder, bucket=bucket, model=found.model)
     return found, embedder
 
 

@@ -31,7 +31,7 @@ class CollectionCache:
 
     async def now(self) -> list[Collection]:
         """Return the collections as they are."""
-        self._found = await self._database.read(collections.every)
+        self._found = await self._database.read(collections.list_all)
         self._until = time.monotonic() + LATELY
         return self._found
 

@@ -24,7 +24,7 @@ INTERVAL = 1.0  # seconds
 
 async def read(conn: Connection, collection: Collection) -> dict[str, Any]:
     """Return the collection's figures as clients see them."""
-    return (await collection_status.read(conn, collection, factory.price_of(collection.model))).as_json()
+    return (await collection_status.read(conn, collection, factory.model_price(collection.model))).as_json()
 
 
 @dataclass

@@ -51,7 +51,7 @@ class RequestLog:
 
         log_config.request_id.set(identifier)
         rate_limits.client.set(rate_limits.client_of(scope))
-        with timing.collected() as spent:
+        with timing.collect() as spent:
             try:
                 await self._app(scope, receive, send_with_headers)
             except ClientDisconnect:

@@ -24,7 +24,7 @@ async def alive(_request: Request, _asked: requests.Query) -> Response:
 async def ready(request: Request, _asked: requests.Query) -> Response:
     """GET /readyz: the database answers too; 503 with the reason when it does not."""
     try:
-        await app_context(request).database.run(collections.every)
+        await app_context(request).database.run(collections.list_all)
     except ServiceError as exc:
         return JSONResponse({"status": "unavailable", "database": str(exc)}, status_code=503)
     return JSONResponse({"status": "ok", "database": "ok"})

@@ -19,7 +19,7 @@ from shared.errors import ImageRefused
 from shared.models import Collection
 from shared.sql import query_images
 from shared.sql.query_images import QueryImage
-from shared.timing import spent_on
+from shared.timing import timed
 
 LIFETIME = timedelta(days=7)  # of a handle, after its picture was given last
 KEPT = 50_000  # pictures at most; beyond it those go first that expire first
@@ -111,7 +111,7 @@ async def _embedded(app: AppContext, collection: Collection, image: ImageInput, 
             " the picture's address",
         )
     await app.spend(collection)
-    with spent_on("model"), metrics.model_call(embedder.name):
+    with timed("model"), metrics.model_call(embedder.name):
         (outcome,) = await embedder.embed_images([image])
     if isinstance(outcome, ImageRefused):
         raise Problem(400, f"{name} cannot be used: {outcome}")

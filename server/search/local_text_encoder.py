@@ -33,7 +33,7 @@ COMPARED, LOOKED_AT = 3, 20  # images: one alone may have been damaged since it 
 
 def applies(settings: ServerSettings, model: str) -> bool:
     """Whether texts for collections of *model* are encoded by this server in that model's place."""
-    return settings.text_embedder is not None and factory.kind_of(model) == "replicate"
+    return settings.text_embedder is not None and factory.embedder_kind(model) == "replicate"
 
 
 def local_embedder(settings: ServerSettings, decoder: DecoderPool) -> ClipEmbedder:
@@ -81,7 +81,7 @@ class Agreement:
         local = f"{self._local.name} {await self._local.text_digest()}"
         if await self._database.run(encoder_checks.is_known, local=local, model=self._model):
             return True
-        every = await self._database.run(collections.every)
+        every = await self._database.run(collections.list_all)
         cosines: list[float] = []
         for collection in (each for each in every if each.model == self._model):
             cosines += await self._compare(collection, COMPARED - len(cosines))
@@ -155,7 +155,7 @@ async def check_at_start(settings: ServerSettings) -> None:
         ) as database:
             if settings.database_url is None:
                 await database.run(migrate.migrate)
-            for model in {each.model for each in await database.run(collections.every)}:
+            for model in {each.model for each in await database.run(collections.list_all)}:
                 if applies(settings, model):
                     await Agreement(settings, local, model, database=database, decoder=decoder, store=store).check()
     except ServiceError as exc:

@@ -31,7 +31,7 @@ from server import metrics
 from shared.db.pool import Connection, Database
 from shared.embedders.base import Embedder, Vector, unit_vector
 from shared.sql import query_vectors
-from shared.timing import spent_on
+from shared.timing import timed
 
 MEMORY = 2000  # texts; 3 kB each
 # The database keeps this many texts, those that were asked for last, each for this long after it was asked for last;
@@ -199,7 +199,7 @@ class QueryVectors:
             self._asked[digest] = task
             task.add_done_callback(lambda _: self._asked.pop(digest))
         # Who goes away meanwhile does not end the call of the others.
-        with spent_on("model"):
+        with timed("model"):
             return await asyncio.shield(self._asked[digest])
 
     async def _ask(self, text: str, digest: bytes) -> Vector:

@@ -1,7 +1,9 @@
-"""Brings the database to the form that the code expects: numbered SQL files, each run once, in its own transaction."""
+"""Database migrations: numbered SQL files, each applied once, all in one transaction.
+
+``migrations/`` holds the files for shared tables, ``migrations/collection/`` the templates for a collection's tables.
+"""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,14 +17,14 @@ from shared.errors import DatabaseError
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
-# One number for all of our advisory locks: whoever migrates or makes a collection does it alone. The lock ends with
-# its transaction, since a pooler in transaction mode would leave a session's lock to strangers.
+# Advisory lock for changes to the schema. It ends with the transaction: behind a pooler in transaction mode, a session
+# lock would pass to other clients.
 LOCK = 0x1AB01
 
 
 @dataclass(frozen=True)
 class Migration:
-    """One SQL file. ``digest`` tells whether the file was edited after it was applied."""
+    """One SQL file. ``digest`` detects files that were edited after they were applied."""
 
     version: int
     name: str
@@ -34,97 +36,99 @@ class Migration:
 
 
 def load(folder: Path) -> list[Migration]:
-    """Return the migrations of *folder* in order."""
+    """Return the migrations in *folder* in order."""
     files = sorted(folder.glob("[0-9][0-9][0-9][0-9]_*.sql"))
     return [Migration(int(f.name[:4]), f.stem, f.read_text(encoding="utf-8")) for f in files]
 
 
 async def lock(conn: AsyncConnection[Any]) -> None:
-    """Wait until no other process migrates, until the end of the transaction."""
+    """Hold the schema lock until the end of the transaction; wait while another process holds it."""
     await conn.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
 
 
 async def migrate(conn: AsyncConnection[Any]) -> list[str]:
-    """Apply what is missing, to the shared tables and to every collection's; return the names of what was applied.
+    """Apply pending migrations to the shared tables and to each collection's tables; return their names.
 
-    Runs in the caller's transaction, so that a failure leaves everything as it was.
-    Raises DatabaseError when an applied file was edited or the database is newer than the code.
+    Runs in the caller's transaction, so a failure changes nothing. Raises DatabaseError when an applied file was edited
+    or the database is newer than the code.
     """
     await lock(conn)
     await conn.execute(
         "CREATE TABLE IF NOT EXISTS schema_migrations"
         " (version integer PRIMARY KEY, digest text NOT NULL, applied_at timestamptz NOT NULL)"
     )
-    applied = dict(await (await conn.execute("SELECT version, digest FROM schema_migrations")).fetchall())
-    done = []
-    for migration in missing(load(MIGRATIONS), applied):
+    applied = []
+    for migration in await _pending_shared(conn):
         await conn.execute(migration.text)
         await conn.execute(
             "INSERT INTO schema_migrations VALUES (%s, %s, %s)",
             [migration.version, migration.digest, datetime.now(UTC)],
         )
-        done.append(migration.name)
+        applied.append(migration.name)
     for bucket, dimensions in await (await conn.execute("SELECT bucket, dimensions FROM collections")).fetchall():
-        done += [f"{name} of {bucket}" for name in await migrate_collection(conn, bucket, dimensions)]
-    return done
+        applied += [f"{name} of {bucket}" for name in await migrate_collection(conn, bucket, dimensions)]
+    return applied
 
 
 async def pending(conn: AsyncConnection[Any]) -> list[str] | None:
-    """Return the names of the migrations that ``migrate`` would apply; None for a database that was never migrated."""
+    """Return the names of the pending migrations, or None for a database that was never migrated."""
     cur = await conn.execute("SELECT to_regclass('schema_migrations') IS NULL")
     if await cur.fetchone() == (True,):
         return None
-    applied = dict(await (await conn.execute("SELECT version, digest FROM schema_migrations")).fetchall())
-    waiting = [migration.name for migration in missing(load(MIGRATIONS), applied)]
-    if waiting:
-        return waiting
-    for (bucket,) in await (await conn.execute("SELECT bucket FROM collections")).fetchall():
-        query = "SELECT version, digest FROM collection_migrations WHERE bucket = %s"
-        applied = dict(await (await conn.execute(query, [bucket])).fetchall())
-        waiting += [f"{m.name} of {bucket}" for m in missing(load(MIGRATIONS / "collection"), applied)]
-    return waiting
+    if shared := await _pending_shared(conn):
+        return [migration.name for migration in shared]
+    buckets = await (await conn.execute("SELECT bucket FROM collections")).fetchall()
+    return [f"{m.name} of {bucket}" for (bucket,) in buckets for m in await _pending_in_collection(conn, bucket)]
 
 
 async def migrate_collection(conn: AsyncConnection[Any], bucket: str, dimensions: int) -> list[str]:
-    """Bring one collection's tables to the form of the template, making them where there are none."""
-    query = "SELECT version, digest FROM collection_migrations WHERE bucket = %s"
-    applied = dict(await (await conn.execute(query, [bucket])).fetchall())
-    done = []
-    for migration in missing(load(MIGRATIONS / "collection"), applied):
-        # A template's braces are placeholders of psycopg.sql, which quotes what it fills in.
+    """Apply pending migrations to one collection's tables, which the first creates; return their names."""
+    applied = []
+    for migration in await _pending_in_collection(conn, bucket):
+        # Braces in a template are psycopg.sql placeholders, which quote the values.
         template = SQL(migration.text)
         await conn.execute(template.format(**template_values(bucket, dimensions)))
         await conn.execute(
             "INSERT INTO collection_migrations VALUES (%s, %s, %s, %s)",
             [bucket, migration.version, migration.digest, datetime.now(UTC)],
         )
-        done.append(migration.name)
-    return done
+        applied.append(migration.name)
+    return applied
+
+
+async def _pending_shared(conn: AsyncConnection[Any]) -> list[Migration]:
+    cur = await conn.execute("SELECT version, digest FROM schema_migrations")
+    return _pending(load(MIGRATIONS), dict(await cur.fetchall()))
+
+
+async def _pending_in_collection(conn: AsyncConnection[Any], bucket: str) -> list[Migration]:
+    cur = await conn.execute("SELECT version, digest FROM collection_migrations WHERE bucket = %s", [bucket])
+    return _pending(load(MIGRATIONS / "collection"), dict(await cur.fetchall()))
+
+
+def _pending(migrations: list[Migration], applied: dict[int, str]) -> list[Migration]:
+    """Return the migrations not applied yet; raise DatabaseError when the applied ones do not match the files."""
+    unknown = set(applied) - {migration.version for migration in migrations}
+    if unknown:
+        raise DatabaseError(
+            f"the database has migration {max(unknown)}, which this version of Image Browser does not have:"
+            " upgrade Image Browser",
+            transient=False,
+        )
+    for migration in migrations:
+        if applied.get(migration.version, migration.digest) != migration.digest:
+            raise DatabaseError(
+                f"migration {migration.name} was edited after it was applied: restore the file, and put changes into"
+                " a new one",
+                transient=False,
+            )
+    return [migration for migration in migrations if migration.version not in applied]
 
 
 def template_values(bucket: str, dimensions: int) -> dict[str, Composable]:
-    """Return what the placeholders of the collection template stand for."""
+    """Return the values of the placeholders in collection templates."""
     base = table_names.base_name(bucket)
     values: dict[str, Composable] = {
         name: Identifier(f"{base}_{suffix}") for name, suffix in table_names.SUFFIXES.items()
     }
     return values | {"dimensions": Literal(dimensions), "counts_name": Literal(f"{base}_counts")}
-
-
-def missing(migrations: list[Migration], applied: dict[int, str]) -> Iterator[Migration]:
-    """Yield the migrations that are not applied yet; raise DatabaseError when the applied ones are not ours."""
-    unknown = set(applied) - {m.version for m in migrations}
-    if unknown:
-        raise DatabaseError(
-            f"the database has migration {max(unknown)}, which this version of Image Browser does not know:"
-            " run the newer version",
-            transient=False,
-        )
-    for migration in migrations:
-        if migration.version not in applied:
-            yield migration
-        elif applied[migration.version] != migration.digest:
-            raise DatabaseError(
-                f"migration {migration.name} was edited after it was applied: restore the file and add a new migration",
-                transient=False,
-            )

@@ -1,9 +1,8 @@
-"""Which tables belong to a bucket.
+"""Names of a bucket's tables and indexes.
 
-Every name that we make for a bucket is ``base + suffix``, each suffix one word behind one underscore, so that two
-bases never meet in one name. ``base`` is the bucket with ``-`` written as ``_`` where that loses nothing; any other
-bucket name (dots, capitals, quotes, underscores, too long) is told apart by a hash behind two underscores, which no
-plain name holds.
+Each name is ``<base>_<suffix>``, and a suffix is a single word, so names of different bases never collide. For a plain
+bucket name ``base`` is the name with ``-`` replaced by ``_``. Any other name (dots, capitals, quotes, underscores, too
+long) gets a hash after a double underscore, which no plain name contains.
 """
 
 import hashlib
@@ -11,7 +10,7 @@ import re
 
 from shared.errors import SettingsError
 
-# Placeholders of SQL statements, and the suffix that each stands for.
+# Placeholders in SQL statements, and their suffixes.
 TABLES = {
     "images": "images",
     "embeddings": "embeddings",
@@ -29,13 +28,13 @@ _INDEXES = {
     )
 }
 SUFFIXES = {**TABLES, **_INDEXES, "swap": "swap"}
-_LONGEST_BASE = 63 - len("_embeddings")  # PostgreSQL cuts names at 63 bytes, silently
+_LONGEST_BASE = 63 - len("_embeddings")  # PostgreSQL silently truncates names to 63 bytes
 _PLAIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _HASH_LENGTH = 10
 
 
 def base_name(bucket: str) -> str:
-    """Return the stem of all table names of *bucket*; different for different buckets."""
+    """Return the common prefix of the names of *bucket*'s tables, unique to the bucket."""
     if _PLAIN.fullmatch(bucket) and len(bucket) <= _LONGEST_BASE:
         return bucket.replace("-", "_")
     digest = hashlib.sha256(bucket.encode()).hexdigest()[:_HASH_LENGTH]
@@ -44,14 +43,14 @@ def base_name(bucket: str) -> str:
 
 
 def check_bucket(bucket: str) -> str:
-    """Return *bucket* if it can name a bucket and a folder; raise SettingsError saying why not."""
+    """Return *bucket*; raise SettingsError if it cannot name both a bucket and a folder."""
     problem = None
     if not bucket or len(bucket.encode(errors="replace")) > 255:
-        problem = "it must have 1 to 255 bytes"
+        problem = "must have 1 to 255 bytes"
     elif bucket in {".", ".."} or "/" in bucket or "\\" in bucket:
-        problem = "it must name one folder, not a path"
+        problem = "must be a single name, not a path"
     elif any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in bucket):
-        problem = "it must not hold control characters"
+        problem = "must not contain control characters"
     if problem:
-        raise SettingsError(f"bucket {bucket[:80]!r} cannot be used: {problem}")
+        raise SettingsError(f"invalid bucket name {bucket[:80]!r}: {problem}")
     return bucket

@@ -1,6 +1,6 @@
-"""Every SQL statement of the program, a module per subject. The caller owns the connection and the transaction.
+"""All SQL statements, one module per subject. The caller owns the connection and the transaction.
 
-Statements over a collection's tables name them by placeholders such as ``{images}``; ``for_collection`` fills them in.
+Statements refer to a collection's tables by placeholders such as ``{images}``, which ``for_collection`` replaces.
 """
 
 from collections.abc import Sequence
@@ -15,21 +15,21 @@ from shared.models import Collection
 
 
 def for_collection(statement: LiteralString, collection: Collection) -> bytes:
-    """Return *statement* with the names of the collection's tables in it, quoted."""
-    return _filled(statement, collection.base, collection.vectors)
+    """Return *statement* with its placeholders replaced by the quoted names of the collection's tables."""
+    return _format(statement, collection.base, collection.vectors)
 
 
 @lru_cache(maxsize=2048)
-def _filled(statement: LiteralString, base: str, vectors: str) -> bytes:
+def _format(statement: LiteralString, base: str, vectors: str) -> bytes:
     tables = {name: Identifier(f"{base}_{suffix}") for name, suffix in table_names.SUFFIXES.items()}
     tables["embeddings"] = tables[vectors]
     return SQL(statement).format(**tables).as_bytes(None)
 
 
 def vector_text(vector: Sequence[float]) -> str:
-    """Return a vector in pgvector's text form, for a parameter that the statement casts to halfvec.
+    """Return a vector in pgvector's text format, for a parameter that the statement casts to halfvec.
 
-    Text spares the four queries that registering pgvector's types costs for each new connection. It is the same as
-    JSON, and pydantic writes that many times faster than Python numbers one by one.
+    Text avoids the four queries that registering pgvector's types costs on each new connection. The format equals JSON,
+    which pydantic serialises many times faster than a loop in Python.
     """
     return to_json(vector).decode()

@@ -1,4 +1,4 @@
-"""Collections: which buckets there are, and their tables."""
+"""Collections, their sources, and values shared by all servers."""
 
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from shared.models import Collection
 _COLUMNS = "bucket, regexp_replace(table_name, '_embeddings$', '') AS base, model, dimensions, title, created_at"
 
 
-async def every(conn: AsyncConnection[Any]) -> list[Collection]:
+async def list_all(conn: AsyncConnection[Any]) -> list[Collection]:
     """Return all collections, oldest first."""
     async with conn.cursor(row_factory=class_row(Collection)) as cur:
         await cur.execute(f"SELECT {_COLUMNS} FROM collections ORDER BY created_at, bucket")  # noqa: S608 - a constant
@@ -29,7 +29,7 @@ async def find(conn: AsyncConnection[Any], bucket: str) -> Collection | None:
 
 
 async def ensure(conn: AsyncConnection[Any], bucket: str, *, model: str, dimensions: int, now: datetime) -> Collection:
-    """Return the collection of *bucket*, made with *model* if there was none; an existing one keeps its own model."""
+    """Return the collection of *bucket*; create it with *model* if there is none. An existing one keeps its model."""
     found = await find(conn, bucket)
     if found:
         return found
@@ -42,13 +42,13 @@ async def ensure(conn: AsyncConnection[Any], bucket: str, *, model: str, dimensi
     )
     collection = await find(conn, bucket)
     if collection is None:
-        raise SettingsError(f"bucket {bucket!r} needs the table name {table!r}, which another bucket has: rename one")
+        raise SettingsError(f"bucket {bucket!r} needs the table name {table!r}, which another bucket uses: rename one")
     await migrate.migrate_collection(conn, bucket, dimensions)
     return collection
 
 
 async def drop(conn: AsyncConnection[Any], collection: Collection) -> None:
-    """Remove the collection: its tables and all that is kept of it elsewhere."""
+    """Drop the collection's tables and delete its rows in shared tables."""
     await migrate.lock(conn)
     for suffix in ("counts", "pending", "files", "queue", "next", "embeddings", "images"):
         await conn.execute(SQL("DROP TABLE IF EXISTS {}").format(Identifier(f"{collection.base}_{suffix}")))
@@ -56,7 +56,7 @@ async def drop(conn: AsyncConnection[Any], collection: Collection) -> None:
 
 
 async def ensure_source(conn: AsyncConnection[Any], collection: Collection, name: str) -> int:
-    """Return the number of the source *name* of the collection, made if it is new."""
+    """Return the ID of the source *name*; create the source if it is new."""
     await conn.execute(
         "INSERT INTO sources (bucket, name) VALUES (%s, %s) ON CONFLICT DO NOTHING", [collection.bucket, name]
     )
@@ -66,16 +66,16 @@ async def ensure_source(conn: AsyncConnection[Any], collection: Collection, name
 
 
 async def find_source(conn: AsyncConnection[Any], collection: Collection, name: str) -> int | None:
-    """Return the number of the source *name* of the collection; None where there is none."""
+    """Return the ID of the source *name*, or None."""
     query = "SELECT id FROM sources WHERE bucket = %s AND name = %s"
     row = await (await conn.execute(query, [collection.bucket, name])).fetchone()
     return row[0] if row else None
 
 
-async def shared_value(conn: AsyncConnection[Any], name: str, proposal: str) -> str:
-    """Return the value kept under *name*; the first who asks decides it with *proposal*."""
+async def shared_value(conn: AsyncConnection[Any], name: str, default: str) -> str:
+    """Return the value of *name*; store *default* if there is none yet."""
     await conn.execute(
-        "INSERT INTO shared_values (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING", [name, proposal]
+        "INSERT INTO shared_values (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING", [name, default]
     )
     row = await (await conn.execute("SELECT value FROM shared_values WHERE name = %s", [name])).fetchone()
     assert row is not None

@@ -106,7 +106,7 @@ class ObjectStore(Protocol):
         """Give back connections and threads."""
 
 
-async def held_sha256(store: ObjectStore, found: StoredObject) -> str:
+async def object_sha256(store: ObjectStore, found: StoredObject) -> str:
     """Return the SHA-256 (hex) of the object that ``head`` has *found*, reading the object where it is not known.
 
     It is not known of what others put, and of a folder's object if our process was killed right after it was written.

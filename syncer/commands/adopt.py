@@ -63,7 +63,7 @@ async def _dry_run_bucket(arguments: argparse.Namespace) -> int:
     bucket = table_names.check_bucket(bucket_of(loaded))
     retry_timeout, waiting = loaded.outage_patience_seconds, Progress(quiet=arguments.json).waiting
     async with (
-        factory.open_database(loaded, max_connections=2, retry_timeout=retry_timeout, waiting=waiting) as database,
+        factory.open_database(loaded, max_connections=2, retry_timeout=retry_timeout, report=waiting) as database,
         contextlib.AsyncExitStack() as stack,
     ):
         store = factory.open_store(loaded, bucket, concurrency=1)

@@ -12,7 +12,7 @@ from syncer.context import DONE, existing, opened, read
 
 async def run(arguments: argparse.Namespace) -> int:
     async with opened(arguments) as parts:
-        chosen = [await existing(parts)] if arguments.bucket else await parts.database.run(collections.every)
+        chosen = [await existing(parts)] if arguments.bucket else await parts.database.run(collections.list_all)
 
         async def every(conn: Connection) -> list[tuple[Status, tuple[NextEmbeddings, Status] | None]]:
             rows = []

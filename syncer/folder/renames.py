@@ -11,7 +11,7 @@ from shared.models import Collection
 from shared.sql import files, pending_objects
 from shared.sql.files import Copy, Tombstone
 from shared.sql.pending_objects import UploadIntent
-from shared.stores.base import RESERVED_PREFIX, ObjectStore, held_sha256
+from shared.stores.base import RESERVED_PREFIX, ObjectStore, object_sha256
 from syncer.folder.scan import LocalFile, digest, spelled
 
 # Where an image waits whose name another file has taken, until the file is met that has its content now. No file can
@@ -65,7 +65,7 @@ async def _is_free(store: ObjectStore, key: str, ours: set[str]) -> bool:
         found = await store.head(key)
     except ObjectMissing:
         return True
-    return bool(ours) and await held_sha256(store, found) in ours
+    return bool(ours) and await object_sha256(store, found) in ours
 
 
 async def _commit(

@@ -14,7 +14,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from server.cache.pages import KeptPages
 from shared.db import embedded
-from shared.db.pool import Connection, Database
+from shared.db.pool import Connection
+from shared.db.replicas import ReplicatedDatabase
 from tests.helpers.filled_collections import fill_database, unit_vectors
 from tests.helpers.processes import Server, make_environment, make_home, serving
 
@@ -118,7 +119,7 @@ def test_replicas_are_read_while_they_answer_and_the_primary_when_they_do_not(
 
 
 async def test_pages_kept_from_a_replica_are_as_new_as_the_replica(primary: str, replica: Replica) -> None:
-    database = Database(primary, max_connections=2, retry_timeout=5, replicas=[replica.url])
+    database = ReplicatedDatabase(primary, replicas=[replica.url], max_connections=2, retry_timeout=5)
     await database.open()
     pages, asked = KeptPages(database), 0
 

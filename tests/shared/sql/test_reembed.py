@@ -92,7 +92,7 @@ async def test_no_switch_while_an_image_waits_for_its_new_vector(bench: Bench) -
     await bench.fill(bench.new)
     assert await bench.switch() is True
     assert await bench.switch() is True, "a commit whose outcome was unknown is repeated without harm"
-    (now,) = await bench.run(collections.every)
+    (now,) = await bench.run(collections.list_all)
     assert (now.model, now.dimensions) == (NEW, 2)
 
 
@@ -144,7 +144,7 @@ async def test_who_began_before_the_switch_adds_images_for_the_model_of_now(benc
     await bench.fill(bench.new)
     await bench.switch()
     image_id = await bench.add("second.jpg")
-    (now,) = await bench.run(collections.every)
+    (now,) = await bench.run(collections.list_all)
     assert await bench.counts(now) == Counts(total=2, embedded=1, pending=1, failed=0)
     await bench.fill(now)
     assert await bench.vectors(image_id) == (NEW_VECTOR, None)
