@@ -1,4 +1,4 @@
-"""How far a collection is, how fast it fills, how long that takes and what it costs; the same wherever it is shown."""
+"""Progress of a collection: counts, speed, time left and costs."""
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from shared.sql import stats
 
 @dataclass(frozen=True)
 class Price:
-    """What a model charges, in US dollars: estimates. A call may embed several images."""
+    """Estimated price of a model in US dollars. A call may embed several images."""
 
     per_call: float
     per_image: float
@@ -19,10 +19,10 @@ class Price:
 
 @dataclass(frozen=True)
 class Status:
-    """A collection's figures.
+    """Progress of a collection.
 
-    ``rate_per_minute`` is measured over the last minutes, 0 when nothing is left to do; ``eta_seconds`` is None then,
-    and when nothing moves. Costs are estimates in US dollars, from the model calls made and the model's usual price.
+    ``rate_per_minute`` covers the last minutes and is 0 if nothing is pending; ``eta_seconds`` is None if the rate is
+    0. Costs are estimates in US dollars, from the number of model calls and the model's usual price.
     """
 
     bucket: str
@@ -38,12 +38,12 @@ class Status:
     cost_to_go: float
 
     def as_json(self) -> dict[str, Any]:
-        """Return the figures as programs read them."""
+        """Return the members of the JSON object."""
         return asdict(self)
 
 
 async def read(conn: Connection, collection: Collection, price: Price) -> Status:
-    """Return the collection's figures of this moment."""
+    """Return the collection's current status."""
     counts = await stats.counts(conn, collection)
     rate = await stats.rate_per_minute(conn, collection, now=datetime.now(UTC))
     return _status(
@@ -71,18 +71,23 @@ def _status(
     )
 
 
-def words(status: Status) -> str:
-    """Return speed, remaining time and cost in a line for people; empty when there is nothing to say."""
+def format_status(status: Status) -> str:
+    """Return counts, speed, time left and costs in one line for people."""
+    counts = f"{status.embedded:,} of {status.total:,} embedded, {status.pending:,} pending, {status.failed:,} failed"
+    return "; ".join(filter(None, [counts, format_speed(status)]))
+
+
+def format_speed(status: Status) -> str:
+    """Return speed, time left and costs for people; empty if there is nothing to report."""
     parts = []
     if status.rate_per_minute and status.eta_seconds is not None:
-        parts.append(f"{status.rate_per_minute:.0f} a minute, about {duration(status.eta_seconds)} to go")
+        parts.append(f"{status.rate_per_minute:,.0f} per minute, about {_duration(status.eta_seconds)} left")
     if status.cost_so_far or status.cost_to_go:
         parts.append(f"about ${status.cost_so_far:.2f} so far, ${status.cost_to_go:.2f} to go")
     return "; ".join(parts)
 
 
-def duration(seconds: float) -> str:
-    """Return a number of seconds in the words that people use."""
+def _duration(seconds: float) -> str:
     for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -1,10 +1,10 @@
-"""What commands work with, made of their arguments and the settings."""
+"""Build what a command works with from its arguments and the settings."""
 
 import argparse
 import asyncio
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -17,6 +17,7 @@ from shared.errors import SettingsError
 from shared.images.worker_pool import DecoderPool
 from shared.models import Collection
 from shared.retry import RetryPolicy, outage_policy
+from shared.settings import EmbedderKind
 from shared.sql import collections
 from shared.stores.base import ObjectStore
 from syncer.embedding import Embedding, Policy
@@ -26,95 +27,124 @@ from syncer.settings import SyncerSettings
 DONE, COULD_NOT_RUN, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
-@dataclass
+@dataclass(frozen=True)
 class CommandContext:
-    """What a command works with."""
+    """Settings, database and services of a command; ``resources`` are closed when the command ends."""
 
     settings: SyncerSettings
     database: Database
     progress: Progress
     retry: RetryPolicy
+    resources: AsyncExitStack
+
+    def open_decoder(self) -> DecoderPool:
+        decoder = DecoderPool()
+        self.resources.push_async_callback(decoder.close)
+        return decoder
+
+    async def open_store(self, bucket: str, *, concurrency: int) -> ObjectStore:
+        """Return the store of *bucket* after checking that it can be reached."""
+        store = factory.open_store(self.settings, bucket, concurrency=concurrency)
+        self.resources.push_async_callback(store.close)
+        await self.retry.run(store.prepare)
+        return store
+
+    def open_embedder(self, kind: EmbedderKind, decoder: DecoderPool) -> Embedder:
+        """Return a new embedder of this kind."""
+        concurrency = self.settings.embed_concurrency
+        return self._opened(factory.make_embedder(self.settings, kind, decoder, concurrency=concurrency))
+
+    def open_collection_embedder(self, bucket: str, model: str | None, decoder: DecoderPool) -> Embedder:
+        """Return the embedder of a collection with vectors of *model*, or of a new collection if that is None.
+
+        Raises SettingsError if EMBEDDER asks for a different model.
+        """
+        if model and not self.settings.embedder:
+            concurrency = self.settings.embed_concurrency
+            embedder = self._opened(factory.embedder_for_model(self.settings, model, decoder, concurrency=concurrency))
+        else:
+            embedder = self.open_embedder(self.settings.default_embedder, decoder)
+        if model:
+            factory.check_same_model(embedder, bucket=bucket, model=model)
+        return embedder
+
+    def _opened(self, embedder: Embedder) -> Embedder:
+        self.resources.push_async_callback(embedder.close)
+        if embedder.notice:
+            self.progress.say(embedder.notice)
+        return embedder
 
 
-def load(arguments: argparse.Namespace) -> SyncerSettings:
-    """Return the settings; what the arguments name wins over the environment."""
+def load_settings(arguments: argparse.Namespace) -> SyncerSettings:
+    """Return the settings; command-line flags override the environment."""
     flags = ("bucket", "upload_concurrency", "embed_concurrency", "embedder")
     return settings.load(SyncerSettings, **{flag: getattr(arguments, flag, None) for flag in flags})
 
 
 @asynccontextmanager
-async def opened(arguments: argparse.Namespace) -> AsyncIterator[CommandContext]:
-    """The database, migrated, and what shows progress."""
-    loaded = load(arguments)
-    shown = Progress(quiet=arguments.json)
+async def open_context(arguments: argparse.Namespace) -> AsyncIterator[CommandContext]:
+    """Open the database, apply migrations and yield the command's context."""
+    loaded = load_settings(arguments)
+    progress = Progress(quiet=arguments.json)
+    # A watch outlives any outage.
     retry_timeout = math.inf if getattr(arguments, "watch", False) else loaded.outage_patience_seconds
     connections = loaded.upload_concurrency + loaded.embed_concurrency + 3
-    async with factory.open_database(
-        loaded, max_connections=connections, retry_timeout=retry_timeout, report=shown.waiting
-    ) as database:
+    async with (
+        factory.open_database(
+            loaded, max_connections=connections, retry_timeout=retry_timeout, report=progress.waiting
+        ) as database,
+        AsyncExitStack() as resources,
+    ):
         await database.run(migrate.migrate)
-        yield CommandContext(loaded, database, shown, outage_policy(retry_timeout, shown.waiting))
+        yield CommandContext(loaded, database, progress, outage_policy(retry_timeout, progress.waiting), resources)
 
 
-def bucket_of(loaded: SyncerSettings, default: str | None = None) -> str:
-    """Return the bucket that is asked for, or *default*; raise SettingsError where there is neither."""
+def require_bucket(loaded: SyncerSettings, default: str | None = None) -> str:
+    """Return the name of the selected bucket, or *default*; raise SettingsError if there is neither."""
     bucket = loaded.bucket or default
     if not bucket:
-        raise SettingsError("no bucket is named: give --bucket NAME, or set BUCKET")
-    return bucket
+        raise SettingsError("no bucket selected: pass --bucket NAME or set BUCKET")
+    return table_names.check_bucket(bucket)
 
 
-async def existing(parts: CommandContext) -> Collection:
-    """Return the collection that is asked for, which must be there."""
-    bucket = table_names.check_bucket(bucket_of(parts.settings))
-    found = await parts.database.run(collections.find, bucket=bucket)
+async def require_collection(context: CommandContext) -> Collection:
+    """Return the collection of the selected bucket; raise SettingsError if it does not exist."""
+    bucket = require_bucket(context.settings)
+    found = await context.database.run(collections.find, bucket=bucket)
     if found is None:
-        known = [c.bucket for c in await parts.database.run(collections.list_all)]
-        raise SettingsError(f"there is no collection {bucket!r}; there are: {', '.join(known) or 'none'}")
+        existing = [collection.bucket for collection in await context.database.run(collections.list_all)]
+        raise SettingsError(f"no collection {bucket!r}; existing collections: {', '.join(existing) or 'none'}")
     return found
 
 
-def embedder_for(parts: CommandContext, model: str | None, bucket: str, decoder: DecoderPool) -> Embedder:
-    """Return the embedder of a collection that has *model*, or of a new one; refuse one that does not fit."""
-    concurrency = parts.settings.embed_concurrency
-    if model and not parts.settings.embedder:
-        embedder = factory.embedder_for_model(parts.settings, model, decoder, concurrency=concurrency)
-    else:
-        kind = parts.settings.default_embedder
-        embedder = factory.make_embedder(parts.settings, kind, decoder, concurrency=concurrency)
-    if model:
-        factory.check_same_model(embedder, bucket=bucket, model=model)
-    if embedder.notice:
-        parts.progress.say(embedder.notice)
-    return embedder
-
-
-def embedding_of(parts: CommandContext, collection: Collection, embedder: Embedder, store: ObjectStore) -> Embedding:
-    """Return a run over the collection, with the retry_timeout and the concurrency of the settings."""
+def make_embedding(
+    context: CommandContext, collection: Collection, embedder: Embedder, store: ObjectStore
+) -> Embedding:
+    """Return an embedding run over the collection, configured by the settings."""
     return Embedding(
         collection,
         embedder,
-        database=parts.database,
+        database=context.database,
         store=store,
-        retry=parts.retry,
-        progress=parts.progress,
-        # The embedder itself makes no more calls at once than it may; more workers decode meanwhile.
-        workers=2 * parts.settings.embed_concurrency,
+        retry=context.retry,
+        progress=context.progress,
+        # The embedder limits its concurrent calls itself; the other half of the workers decodes meanwhile.
+        workers=2 * context.settings.embed_concurrency,
         policy=Policy(
-            lease=timedelta(seconds=parts.settings.lease_seconds),
-            attempts=parts.settings.image_attempts,
-            retry_delay=timedelta(seconds=parts.settings.image_retry_seconds),
+            lease=timedelta(seconds=context.settings.lease_seconds),
+            attempts=context.settings.image_attempts,
+            retry_delay=timedelta(seconds=context.settings.image_retry_seconds),
         ),
     )
 
 
-async def read(conn: Connection, collection: Collection) -> Status:
-    """Return how far the collection is."""
+async def read_status(conn: Connection, collection: Collection) -> Status:
+    """Return the collection's counts, speed and costs."""
     return await collection_status.read(conn, collection, factory.model_price(collection.model))
 
 
-async def measure(parts: CommandContext, collection: Collection) -> None:
-    """Show how far the collection is, each second."""
+async def show_status(context: CommandContext, collection: Collection) -> None:
+    """Update the progress display with the collection's status every second, until cancelled."""
     while True:
-        parts.progress.measured(await parts.database.run(read, collection=collection))
+        context.progress.show_status(await context.database.run(read_status, collection))
         await asyncio.sleep(1)

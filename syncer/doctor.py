@@ -1,4 +1,4 @@
-"""Checks every setting and connection, each by itself, and says what to do about what does not work."""
+"""Check every setting and connection independently and name the remedy for each problem."""
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from syncer.settings import SyncerSettings
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found, as a sentence; with the remedy where it is not ``ok``."""
+    """Result of one check; ``detail`` includes the remedy if the check failed."""
 
     name: str
     ok: bool
     detail: str
 
 
-async def examine(settings: SyncerSettings) -> list[Finding]:
-    """Return the findings of all checks."""
+async def run_checks(settings: SyncerSettings) -> list[Finding]:
+    """Run all checks and return their findings."""
     return [
         await _finding("database", _database(settings)),
         await _finding("store", _store(settings)),
@@ -47,13 +47,13 @@ async def _store(settings: SyncerSettings) -> str:
     if not settings.r2_account_id and not settings.s3_endpoint_url:
         return f"folders under {settings.home / 'buckets'}"
     if not settings.bucket:
-        return "settings are complete; set BUCKET to have the bucket itself checked"
+        return "settings are complete; set BUCKET to check the bucket as well"
     store = factory.open_store(settings, settings.bucket, concurrency=1)
     try:
         await store.prepare()
     finally:
         await store.close()
-    return f"bucket {settings.bucket!r} answers"
+    return f"bucket {settings.bucket!r} is reachable"
 
 
 async def _model(settings: SyncerSettings) -> str:
@@ -76,9 +76,9 @@ async def _model(settings: SyncerSettings) -> str:
 async def _calibrations(settings: SyncerSettings) -> str:
     async with factory.open_database(settings, max_connections=1, retry_timeout=0) as database:
         missing = await database.run(calibrations.uncalibrated)
-    # The offline model has a background of its own.
+    # The offline model brings its own background vectors and needs no calibration.
     buckets = [bucket for bucket, model in missing if factory.embedder_kind(model) != "offline"]
     if not buckets:
-        return "every collection has something to judge matches by"
-    remedy = " and ".join(f"`syncer calibrate --bucket {bucket}`" for bucket in buckets[:3])
-    return f"not marked in {len(buckets)} collections, until {remedy} measured them"
+        return "every collection is calibrated"
+    examples = ", ".join(f"`syncer calibrate --bucket {bucket}`" for bucket in buckets[:3])
+    return f"not marked in {len(buckets)} uncalibrated collections; run {examples}"

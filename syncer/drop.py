@@ -1,4 +1,6 @@
-"""Removes from a bucket what was put there for a collection."""
+"""Delete the objects that were stored for a collection."""
+
+from collections.abc import Sequence
 
 from shared.db.pool import Database
 from shared.models import Collection
@@ -9,25 +11,27 @@ from shared.stores.base import RESERVED_PREFIX, ObjectStore
 BATCH = 1000
 
 
-async def drop_objects(database: Database, store: ObjectStore, collection: Collection) -> int:
-    """Remove the collection's objects and all that is ours in the bucket; return how many.
+async def delete_own_objects(database: Database, store: ObjectStore, collection: Collection) -> int:
+    """Delete uploaded images and everything under the reserved prefix; return how many objects.
 
-    Objects that were adopted were there before us, and stay.
+    Adopted objects were in the bucket first and stay.
     """
-    # What uploads that were killed, and removals that failed, have left.
-    await database.run(pending_objects.abandon_uploads, collection=collection, source=None)
-    removed = await delete_pending_objects(database, store, collection)
+    # Left over by killed uploads and failed deletions.
+    await database.run(pending_objects.abandon_uploads, collection, source=None)
+    deleted = await delete_pending_objects(database, store, collection)
     last = ""
-    while keys := await database.run(images.own_keys, collection=collection, after=last, limit=BATCH):
-        await store.delete(keys)
-        removed += len(keys)
+    while keys := await database.run(images.own_keys, collection, after=last, limit=BATCH):
+        deleted += await _delete(store, keys)
         last = keys[-1]
-    ours: list[str] = []
+    derived: list[str] = []
     async for found in store.list(RESERVED_PREFIX):
-        ours.append(found.key)
-        if len(ours) == BATCH:
-            await store.delete(ours)
-            removed += len(ours)
-            ours.clear()
-    await store.delete(ours)
-    return removed + len(ours)
+        derived.append(found.key)
+        if len(derived) == BATCH:
+            deleted += await _delete(store, derived)
+            derived = []
+    return deleted + await _delete(store, derived)
+
+
+async def _delete(store: ObjectStore, keys: Sequence[str]) -> int:
+    await store.delete(keys)
+    return len(keys)

@@ -1,25 +1,44 @@
-"""What commands print as their result: text for people, one JSON object for programs."""
+"""Print the results of commands: text for people, one JSON object for programs."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, get_args
 
-from shared.collection_status import Status, words
+from shared.collection_status import Status, format_status
 from shared.models import Collection, Failure, NextEmbeddings
 from shared.sql.calibrations import Calibration
 from syncer.doctor import Finding
 from syncer.folder.dry_run import BucketPreview, Kind, Preview
 
 
-def as_json(result: Any) -> None:
+def print_json(result: Any) -> None:
     """Print one JSON object."""
     print(json.dumps(result, default=lambda value: value.isoformat() if isinstance(value, datetime) else str(value)))
 
 
-async def dry_run(preview: Preview | BucketPreview, *, as_one_object: bool) -> None:
-    """Print what a run would do: a line per file that is not unchanged, and how many there are of each kind."""
+def print_sync_summary(status: Status, done: Counter[str], *, gone: int | None, withheld: str, as_json: bool) -> None:
+    """Print what a run did (*done*, by kind) and the collection's status.
+
+    *gone* counts the adopted images whose objects are missing, None if that was not checked; *withheld* is the reason
+    why requested deletions were not made.
+    """
+    if as_json:
+        counts = {kind: done[kind] for kind in ("uploaded", "adopted", "moved", "deleted", "unchanged")}
+        rest = {"embedded_now": done["embedded"], "gone": gone, "withheld": withheld or None}
+        print_json(status.as_json() | counts | rest)
+    else:
+        rare = [kind for kind in ("adopted", "moved", "deleted") if done[kind]]
+        print(", ".join(f"{done[kind]:,} {kind}" for kind in ("uploaded", *rare, "unchanged", "embedded")))
+        print_status([status])
+    if withheld:
+        print(f"syncer: {withheld}", file=sys.stderr)
+
+
+async def print_dry_run(preview: Preview | BucketPreview, *, as_one_object: bool) -> None:
+    """Print what a run would do: a line for each file that is not unchanged, and the number of files of each kind."""
     counts: Counter[str] = Counter()
     steps = []
     async for step in preview.steps():
@@ -34,7 +53,7 @@ async def dry_run(preview: Preview | BucketPreview, *, as_one_object: bool) -> N
     totals = {kind: counts[kind] for kind in get_args(Kind)}
     if as_one_object:
         withheld = preview.withheld or None
-        as_json({"bucket": preview.bucket, "dry_run": True, **totals, "withheld": withheld, "files": steps})
+        print_json({"bucket": preview.bucket, "dry_run": True, **totals, "withheld": withheld, "files": steps})
         return
     print(f"{preview.bucket}: {', '.join(f'{n} {kind}' for kind, n in totals.items())}; nothing was changed")
     if preview.withheld:
@@ -42,67 +61,57 @@ async def dry_run(preview: Preview | BucketPreview, *, as_one_object: bool) -> N
 
 
 def _printable(text: str) -> str:
-    """Return *text* with what would move a terminal's cursor, or is no character, written out."""
+    """Return *text* with control characters and lone surrogates escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def status(rows: Sequence[Status], beside: Mapping[str, tuple[NextEmbeddings, Status]] | None = None) -> None:
-    """Print how far collections are, and the vectors that lie *beside* those of some buckets."""
+def print_status(rows: Sequence[Status], beside: Mapping[str, tuple[NextEmbeddings, Status]] | None = None) -> None:
+    """Print the progress of collections; *beside* are the second sets of vectors, by bucket."""
     if not rows:
-        print("There is no collection yet: `syncer sync DIR --bucket NAME` makes one.")
+        print("no collections; `syncer sync DIR --bucket NAME` creates one")
     for row in rows:
-        counts = f"{row.embedded} embedded, {row.pending} pending, {row.failed} failed"
-        print(f"{row.bucket}: {row.total} images, {counts}")
-        if line := words(row):
-            print(f"  {line}")
-        elif row.pending:
-            print("  nothing was embedded in the last minutes: `syncer embed` goes on")
-        for reason, n in row.reasons.items():
-            print(f"  failed: {n} {reason}")
+        print(f"{row.bucket}: {format_status(row)}")
+        if row.pending and not row.rate_per_minute:
+            print("  nothing was embedded recently; run `syncer embed` to continue")
+        for reason, count in row.reasons.items():
+            print(f"  failed: {count:,} {reason}")
         if beside and row.bucket in beside:
-            _beside(*beside[row.bucket])
+            _print_beside(*beside[row.bucket])
 
 
-def _beside(shadow: NextEmbeddings, row: Status) -> None:
-    match shadow.state:
+def _print_beside(beside: NextEmbeddings, status: Status) -> None:
+    match beside.state:
         case "preparing":
-            print(f"  being re-embedded with {row.model}: preparing")
+            print(f"  re-embedding with {status.model}: preparing")
         case "filling":
-            done = f"{row.embedded} embedded, {row.pending} pending, {row.failed} failed"
-            print("; ".join(filter(None, [f"  being re-embedded with {row.model}: {done}", words(row)])))
+            print(f"  re-embedding with {status.model}: {format_status(status)}")
         case "previous":
-            print(
-                f"  the vectors of {row.model} are kept: `syncer reembed` --rollback goes back, --forget removes them"
-            )
+            print(f"  previous vectors of {status.model}: `syncer reembed` --rollback restores, --forget deletes them")
 
 
-def collections(rows: Sequence[Collection]) -> None:
-    """Print which collections there are."""
+def print_collections(rows: Sequence[Collection]) -> None:
     for c in rows:
         print(f"{c.bucket}  {c.model}  {c.dimensions} dimensions")
 
 
-def calibration(collection: Collection, measured: Calibration, *, own_background: bool) -> None:
-    """Print what chance reaches in a collection."""
+def print_calibration(collection: Collection, measured: Calibration, *, own_background: bool) -> None:
+    """Print the measured thresholds; *own_background* if the model has a better measure of its own."""
     print(
-        f"{collection.bucket}: texts without meaning reach a cosine of {measured.words_level:.3f}, images picked at"
-        f" random have {measured.image_level:.3f}; servers mark what is below as weak, within a minute"
+        f"{collection.bucket}: meaningless texts reach a cosine of {measured.words_level:.3f}, random pairs of images"
+        f" {measured.image_level:.3f}; servers mark matches below as weak, within a minute"
     )
     if own_background:
-        print(f"{collection.model} has a background of its own, by which servers judge instead")
+        print(f"{collection.model} brings its own background vectors, which servers use instead")
 
 
-def findings(rows: Sequence[Finding]) -> None:
-    """Print what checks found, a line each."""
+def print_findings(rows: Sequence[Finding]) -> None:
+    """Print the result of each check on a line."""
     for finding in rows:
         print(f"{'ok ' if finding.ok else 'BAD'}  {finding.name}: {finding.detail}")
 
 
-def failures(rows: Sequence[Failure]) -> None:
-    """Print what was given up."""
-    for f in rows:
-        print(
-            f"{f.key}: {f.reason}: {f.detail} (tried {f.attempts} times)"
-            if f.attempts > 1
-            else f"{f.key}: {f.reason}: {f.detail}"
-        )
+def print_failures(rows: Sequence[Failure]) -> None:
+    """Print each quarantined image or file on a line."""
+    for row in rows:
+        attempts = f" ({row.attempts} attempts)" if row.attempts > 1 else ""
+        print(_printable(f"{row.key}: {row.reason}: {row.detail}{attempts}"))

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: a live bar on a terminal, a plain line now and then elsewhere."""
+"""Progress display: a live bar on a terminal, a plain line every few seconds elsewhere."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 
-from shared.collection_status import Status, words
+from shared.collection_status import Status, format_speed, format_status
 from shared.errors import ImageRefused
 
 LINE_INTERVAL = 10.0  # seconds between two plain lines
@@ -24,16 +24,16 @@ class Progress:
         self.counts: Counter[str] = Counter()
         self._stream = stream
         self._quiet = quiet
-        self._waiting = ""
-        self._last_line = time.monotonic()
-        self._words = ""
-        self._line = ""
+        self._last_outage = ""
+        self._last_line = ""
+        self._last_line_at = time.monotonic()
+        self._speed = ""
         self._bar: RichProgress | None = None
         self._task = TaskID(0)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show progress while the block lasts."""
+        """Show the bar during the block, if the stream is a terminal."""
         if self._quiet or not self._stream.isatty():
             yield
             return
@@ -42,54 +42,50 @@ class Progress:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("vectors"),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("[dim]{task.fields[details]}"),
         )
         with RichProgress(*columns, console=Console(file=self._stream), transient=True) as self._bar:
-            self._task = self._bar.add_task("Embedding", total=None, note="")
+            self._task = self._bar.add_task("Embedding", total=None, details="")
             yield
         self._bar = None
 
     def uploaded(self) -> None:
-        """Count a file that was uploaded."""
         self._count("uploaded")
 
     def adopted(self) -> None:
-        """Count an object of the bucket that was indexed."""
         self._count("adopted")
 
     def moved(self) -> None:
-        """Count a file whose image has come with it from another name."""
+        """Count an image that followed its renamed file."""
         self._count("moved")
 
     def deleted(self, images: int) -> None:
-        """Count images that were removed because their files are gone."""
         self._count("deleted", images)
 
     def kept(self) -> None:
-        """Count a file or object that is as it was."""
+        """Count an unchanged file or object."""
         self._count("unchanged")
 
     def embedded(self, images: int) -> None:
-        """Count images that got their vector."""
         self._count("embedded", images)
 
     def failed(self, name: str, refusal: ImageRefused) -> None:
-        """Report a file or image that was given up, by name."""
+        """Count and report a rejected file or a quarantined image."""
         self._count("failed")
         self.say(f"{name}: {refusal.reason}: {refusal.detail}")
 
     def rejected_before(self) -> None:
-        """Count a file or object that was given up in a former run and has not changed since."""
+        """Count an unchanged file or object that an earlier run rejected."""
         self._count("failed")
 
-    def waiting(self, why: str) -> None:
-        """Say that the run waits for a service, once for each thing waited for."""
-        if why != self._waiting:
-            self._waiting = why
-            self.say(why)
+    def waiting(self, reason: str) -> None:
+        """Report an outage, once until the run makes progress or the reason changes."""
+        if reason != self._last_outage:
+            self._last_outage = reason
+            self.say(reason)
 
     def say(self, text: str) -> None:
-        """Print one line."""
+        """Print one line, with control characters escaped."""
         if self._quiet:
             return
         printable = text.encode("utf-8", "backslashreplace").decode()
@@ -99,25 +95,25 @@ class Progress:
         else:
             print(printable, file=self._stream, flush=True)
 
-    def measured(self, status: Status) -> None:
-        """Show how far the whole collection is."""
-        self._words = words(status)
+    def show_status(self, status: Status) -> None:
+        """Show the status of the whole collection."""
+        self._speed = format_speed(status)
         if self._bar:
             total = status.total - status.failed
-            self._bar.update(self._task, total=total, completed=status.embedded, note=self._note())
-        elif time.monotonic() - self._last_line > LINE_INTERVAL:
-            self._last_line = time.monotonic()
-            line = f"{status.embedded} of {status.total} embedded, {status.pending} pending; {self._note()}"
-            if line != self._line:  # a watch can have nothing to do for days
-                self._line = line
+            self._bar.update(self._task, total=total, completed=status.embedded, details=self._details(self._speed))
+        elif time.monotonic() - self._last_line_at > LINE_INTERVAL:
+            self._last_line_at = time.monotonic()
+            line = self._details(format_status(status))
+            if line != self._last_line:  # a watch may be idle for days
+                self._last_line = line
                 self.say(line)
 
-    def _count(self, what: str, n: int = 1) -> None:
-        self.counts[what] += n
-        self._waiting = ""
+    def _count(self, kind: str, n: int = 1) -> None:
+        self.counts[kind] += n
+        self._last_outage = ""
         if self._bar:
-            self._bar.update(self._task, note=self._note())
+            self._bar.update(self._task, details=self._details(self._speed))
 
-    def _note(self) -> str:
-        counted = [f"{n} {what}" for what, n in self.counts.items() if what != "embedded" and n]
-        return "; ".join(filter(None, [self._words, ", ".join(counted)]))
+    def _details(self, first: str) -> str:
+        counted = ", ".join(f"{n:,} {kind}" for kind, n in self.counts.items() if kind != "embedded" and n)
+        return "; ".join(filter(None, [first, counted]))

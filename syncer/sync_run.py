@@ -2,16 +2,13 @@
 
 import argparse
 import asyncio
-import contextlib
 import gc
-import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from shared import factory
-from shared.db import table_names
 from shared.embedders.base import Embedder
 from shared.images.worker_pool import DecoderPool
 from shared.models import Collection
@@ -23,13 +20,12 @@ from syncer.context import (
     DONE,
     SOME_FAILED,
     CommandContext,
-    bucket_of,
-    embedder_for,
-    embedding_of,
-    existing,
-    measure,
-    opened,
-    read,
+    make_embedding,
+    open_context,
+    read_status,
+    require_bucket,
+    require_collection,
+    show_status,
 )
 
 
@@ -38,7 +34,7 @@ class SyncRun:
     """What the first phase works with; it calls ``arrived`` when there is something to embed."""
 
     arguments: argparse.Namespace
-    parts: CommandContext
+    context: CommandContext
     collection: Collection
     store: ObjectStore
     decoder: DecoderPool
@@ -58,22 +54,18 @@ async def run_phases(
 
     The first phase makes the collection where there is none, of *bucket* where the settings name none.
     """
-    async with opened(arguments) as parts, contextlib.AsyncExitStack() as stack:
-        decoder = DecoderPool()
-        stack.push_async_callback(decoder.close)
+    async with open_context(arguments) as context:
+        decoder = context.open_decoder()
         if bring:
-            collection, embedder = await _ensure_collection(parts, bucket, decoder)
+            collection, embedder = await _ensure_collection(context, bucket, decoder)
         else:
-            collection = await existing(parts)
-            embedder = embedder_for(parts, collection.model, collection.bucket, decoder)
-        stack.push_async_callback(embedder.close)
-        concurrency = parts.settings.upload_concurrency + parts.settings.embed_concurrency
-        store = factory.open_store(parts.settings, collection.bucket, concurrency=concurrency)
-        stack.push_async_callback(store.close)
-        await parts.retry.run(store.prepare)
+            collection = await require_collection(context)
+            embedder = context.open_collection_embedder(collection.bucket, collection.model, decoder)
+        concurrency = context.settings.upload_concurrency + context.settings.embed_concurrency
+        store = await context.open_store(collection.bucket, concurrency=concurrency)
 
-        embedding = embedding_of(parts, collection, embedder, store)
-        run = SyncRun(arguments, parts, collection, store, decoder, embedding.arrived)
+        embedding = make_embedding(context, collection, embedder, store)
+        run = SyncRun(arguments, context, collection, store, decoder, embedding.arrived)
 
         async def first_phase() -> None:
             if bring:
@@ -82,26 +74,26 @@ async def run_phases(
 
         # All that is loaded by now stays to the end: the collector need not go through it again and again.
         gc.freeze()
-        with parts.progress.shown():
+        with context.progress.shown():
             async with asyncio.TaskGroup() as tasks:
-                watching = tasks.create_task(measure(parts, collection))
+                display = tasks.create_task(show_status(context, collection))
                 async with asyncio.TaskGroup() as phases:
                     phases.create_task(first_phase())
                     if embed:
                         phases.create_task(embedding.run())
-                watching.cancel()
+                display.cancel()
         return await _summary(run)
 
 
 async def _ensure_collection(
-    parts: CommandContext, bucket: str | None, decoder: DecoderPool
+    context: CommandContext, bucket: str | None, decoder: DecoderPool
 ) -> tuple[Collection, Embedder]:
-    bucket = table_names.check_bucket(bucket_of(parts.settings, bucket))
-    found = await parts.database.run(collections.find, bucket=bucket)
-    embedder = embedder_for(parts, found.model if found else None, bucket, decoder)
+    bucket = require_bucket(context.settings, bucket)
+    found = await context.database.run(collections.find, bucket=bucket)
+    embedder = context.open_collection_embedder(bucket, found.model if found else None, decoder)
     if found is None:
         decoder.start()
-        found = await parts.database.run(
+        found = await context.database.run(
             collections.ensure,
             bucket=bucket,
             model=embedder.name,
@@ -113,20 +105,9 @@ async def _ensure_collection(
 
 
 async def _summary(run: SyncRun) -> int:
-    parts, withheld = run.parts, run.withheld
-    row = await parts.database.run(read, collection=run.collection)
-    done = parts.progress.counts
-    if run.arguments.json:
-        brought = {what: done[what] for what in ("uploaded", "adopted", "moved", "deleted", "unchanged")}
-        beside = {"embedded_now": done["embedded"], "gone": run.gone, "withheld": withheld or None}
-        output.as_json(row.as_json() | brought | beside)
-    else:
-        seldom = ("adopted", "moved", "deleted")
-        brought_now = [f"{done[what]} {what}" for what in ("uploaded", *seldom) if done[what] or what not in seldom]
-        print(f"{', '.join(brought_now)}, {done['unchanged']} unchanged, {done['embedded']} embedded by this run")
-        output.status([row])
-    if withheld:
-        print(f"syncer: {withheld}", file=sys.stderr)
-    if row.failed or done["failed"]:
+    status = await run.context.database.run(read_status, run.collection)
+    done = run.context.progress.counts
+    output.print_sync_summary(status, done, gone=run.gone, withheld=run.withheld, as_json=run.arguments.json)
+    if status.failed or done["failed"]:
         return SOME_FAILED
-    return COULD_NOT_RUN if withheld else DONE
+    return COULD_NOT_RUN if run.withheld else DONE

@@ -1,1 +1,1 @@
-"""What each command does: a function from arguments to an exit status, a module for those of one kind."""
+"""A module per command: ``HELP``, ``add_arguments(parser)``, ``run(arguments)``, which returns the exit status."""

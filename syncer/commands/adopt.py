@@ -1,66 +1,89 @@
-"""`syncer adopt`: index what already lies in a bucket."""
+"""`syncer adopt`: index images that are already in the bucket."""
 
 import argparse
 import contextlib
 
 from shared import factory, images
-from shared.db import table_names
 from shared.errors import SettingsError
 from shared.retry import outage_policy
 from syncer import output
 from syncer.bucket.adopter import Adoption
-from syncer.commands.folder_arguments import deletion_policy
-from syncer.context import (
-    DONE,
-    bucket_of,
-    load,
+from syncer.commands.arguments import (
+    add_bucket,
+    add_deletion,
+    add_embed_concurrency,
+    add_upload_options,
+    deletion_policy,
 )
+from syncer.context import DONE, load_settings, require_bucket
 from syncer.folder.dry_run import BucketPreview
 from syncer.progress import Progress
 from syncer.sync_run import SyncRun, run_phases
+
+HELP = "index images that are already in the bucket, without uploading them, and embed them"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_bucket(parser)
+    parser.add_argument(
+        "--prefix", default="", help="index only objects whose keys begin with PREFIX; end a folder's with '/'"
+    )
+    parser.add_argument(
+        "--reclaim",
+        action="store_true",
+        help="treat objects that this program uploaded as its own again, to rebuild a lost database",
+    )
+    parser.add_argument("--no-embed", action="store_true", help="only index; `syncer embed` can follow later")
+    add_upload_options(parser)
+    add_embed_concurrency(parser)
+    add_deletion(
+        parser,
+        "delete adopted images whose objects are gone from the bucket; more than 10 %% of them only with --yes, and"
+        " none if the bucket lists no image at all",
+    )
 
 
 async def run(arguments: argparse.Namespace) -> int:
     try:
         arguments.prefix.encode()
     except UnicodeEncodeError as exc:
-        raise SettingsError(f"--prefix is {arguments.prefix!r}, which is not valid Unicode, as all keys are") from exc
+        raise SettingsError(f"--prefix {arguments.prefix!r} is not valid Unicode, so no key begins with it") from exc
     if arguments.dry_run:
-        return await _dry_run_bucket(arguments)
-    return await run_phases(arguments, _adopt_bucket, embed=not arguments.no_embed)
+        return await _print_dry_run(arguments)
+    return await run_phases(arguments, _adopt, embed=not arguments.no_embed)
 
 
-async def _adopt_bucket(run: SyncRun) -> None:
+async def _adopt(run: SyncRun) -> None:
     arguments = run.arguments
     adoption = Adoption(
         run.collection,
         prefix=arguments.prefix,
         suffixes=images.EXTENSIONS,
         reclaim=arguments.reclaim,
-        database=run.parts.database,
+        database=run.context.database,
         store=run.store,
         decoder=run.decoder,
-        retry=run.parts.retry,
-        progress=run.parts.progress,
+        retry=run.context.retry,
+        progress=run.context.progress,
         arrived=run.arrived,
-        concurrency=run.parts.settings.upload_concurrency,
+        concurrency=run.context.settings.upload_concurrency,
         derivatives=not arguments.no_derivatives,
         deletion=deletion_policy(arguments),
     )
     if not await adoption.run():
-        run.parts.progress.say("another syncer is indexing this bucket, and a further one waits to be next")
+        run.context.progress.say("another adoption of this bucket is running and a second one is queued")
         return
     run.gone, run.withheld = adoption.gone, adoption.withheld
     if adoption.gone and not arguments.delete:
-        run.parts.progress.say(
-            f"gone from the bucket: {adoption.gone} of the images that were adopted; --delete removes them here, too"
+        run.context.progress.say(
+            f"the objects of {adoption.gone} adopted images are gone; pass --delete to delete the images"
         )
 
 
-async def _dry_run_bucket(arguments: argparse.Namespace) -> int:
-    """Say what adopting would do; neither the bucket nor the database is changed."""
-    loaded = load(arguments)
-    bucket = table_names.check_bucket(bucket_of(loaded))
+async def _print_dry_run(arguments: argparse.Namespace) -> int:
+    """Print what adopting would do; change neither the bucket nor the database."""
+    loaded = load_settings(arguments)
+    bucket = require_bucket(loaded)
     retry_timeout, waiting = loaded.outage_patience_seconds, Progress(quiet=arguments.json).waiting
     async with (
         factory.open_database(loaded, max_connections=2, retry_timeout=retry_timeout, report=waiting) as database,
@@ -78,5 +101,5 @@ async def _dry_run_bucket(arguments: argparse.Namespace) -> int:
             retry=retry,
             deletion=deletion_policy(arguments),
         )
-        await output.dry_run(preview, as_one_object=arguments.json)
+        await output.print_dry_run(preview, as_one_object=arguments.json)
     return DONE

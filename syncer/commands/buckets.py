@@ -4,14 +4,22 @@ import argparse
 
 from shared.sql import collections
 from syncer import output
-from syncer.context import DONE, opened
+from syncer.context import DONE, open_context
+
+HELP = "list collections with their models"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    pass
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    async with opened(arguments) as parts:
-        rows = await parts.database.run(collections.list_all)
+    async with open_context(arguments) as context:
+        rows = await context.database.run(collections.list_all)
     if arguments.json:
-        output.as_json({"buckets": [{"bucket": c.bucket, "model": c.model, "dimensions": c.dimensions} for c in rows]})
+        output.print_json(
+            {"buckets": [{"bucket": c.bucket, "model": c.model, "dimensions": c.dimensions} for c in rows]}
+        )
     else:
-        output.collections(rows)
+        output.print_collections(rows)
     return DONE

@@ -1,25 +1,26 @@
 """`syncer calibrate`: calibrate the weak-match threshold."""
 
 import argparse
-import contextlib
 
 from shared.embedders.base import HasBackground
-from shared.images.worker_pool import DecoderPool
-from syncer import output
-from syncer.calibration import calibrate as measure
-from syncer.context import DONE, embedder_for, existing, opened
+from syncer import calibration, output
+from syncer.commands.arguments import add_bucket
+from syncer.context import DONE, open_context, require_collection
+
+HELP = "calibrate the weak-match threshold of a collection"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_bucket(parser)
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    async with opened(arguments) as parts, contextlib.AsyncExitStack() as stack:
-        collection = await existing(parts)
-        decoder = DecoderPool()
-        stack.push_async_callback(decoder.close)
-        embedder = embedder_for(parts, collection.model, collection.bucket, decoder)
-        stack.push_async_callback(embedder.close)
-        measured = await measure(parts.database, collection, embedder)
+    async with open_context(arguments) as context:
+        collection = await require_collection(context)
+        embedder = context.open_collection_embedder(collection.bucket, collection.model, context.open_decoder())
+        measured = await calibration.calibrate(context.database, collection, embedder)
     if arguments.json:
-        output.as_json({"bucket": collection.bucket, "model": embedder.name} | vars(measured))
+        output.print_json({"bucket": collection.bucket, "model": embedder.name} | vars(measured))
     else:
-        output.calibration(collection, measured, own_background=isinstance(embedder, HasBackground))
+        output.print_calibration(collection, measured, own_background=isinstance(embedder, HasBackground))
     return DONE

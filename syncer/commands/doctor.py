@@ -1,16 +1,22 @@
-"""`syncer doctor`: check every setting and connection."""
+"""`syncer doctor`: check settings and connections."""
 
 import argparse
 
 from syncer import output
-from syncer.context import COULD_NOT_RUN, DONE, load
-from syncer.doctor import examine
+from syncer.context import COULD_NOT_RUN, DONE, load_settings
+from syncer.doctor import run_checks
+
+HELP = "check settings and connections and name the remedy for each problem"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    pass
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    findings = await examine(load(arguments))
+    findings = await run_checks(load_settings(arguments))
     if arguments.json:
-        output.as_json({"checks": [vars(finding) for finding in findings]})
+        output.print_json({"checks": [vars(finding) for finding in findings]})
     else:
-        output.findings(findings)
+        output.print_findings(findings)
     return DONE if all(finding.ok for finding in findings) else COULD_NOT_RUN

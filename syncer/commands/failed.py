@@ -4,15 +4,22 @@ import argparse
 
 from shared.sql import queue
 from syncer import output
-from syncer.context import DONE, existing, opened
+from syncer.commands.arguments import add_bucket
+from syncer.context import DONE, open_context, require_collection
+
+HELP = "list quarantined images and why they failed"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_bucket(parser)
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    async with opened(arguments) as parts:
-        collection = await existing(parts)
-        rows = await parts.database.run(queue.failures, collection=collection, model=collection.model)
+    async with open_context(arguments) as context:
+        collection = await require_collection(context)
+        rows = await context.database.run(queue.failures, collection, collection.model)
     if arguments.json:
-        output.as_json({"bucket": collection.bucket, "failed": [vars(row) for row in rows]})
+        output.print_json({"bucket": collection.bucket, "failed": [vars(row) for row in rows]})
     else:
-        output.failures(rows)
+        output.print_failures(rows)
     return DONE

@@ -1,18 +1,24 @@
-"""`syncer migrate`: apply missing migrations."""
+"""`syncer migrate`: apply pending migrations."""
 
 import argparse
 
 from shared import factory
-from shared.db.migrate import migrate as apply_migrations
+from shared.db.migrate import migrate
 from syncer import output
-from syncer.context import DONE, load
+from syncer.context import DONE, load_settings
+
+HELP = "apply pending database migrations"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    pass
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    async with factory.open_database(load(arguments), max_connections=1, retry_timeout=30) as database:
-        done = await database.run(apply_migrations)
+    async with factory.open_database(load_settings(arguments), max_connections=1, retry_timeout=30) as database:
+        applied = await database.run(migrate)
     if arguments.json:
-        output.as_json({"applied": done})
+        output.print_json({"applied": applied})
     else:
-        print("\n".join(f"applied {name}" for name in done) or "nothing to apply")
+        print("\n".join(f"applied {name}" for name in applied) or "no pending migrations")
     return DONE

@@ -1,64 +1,85 @@
-"""The command that gives a collection another model: reembed."""
+"""`syncer reembed`: replace a collection's vectors with those of another model."""
 
 import argparse
 import asyncio
-import contextlib
 from functools import partial
+from typing import get_args
 
-from shared import factory
 from shared.errors import SettingsError
-from shared.images.worker_pool import DecoderPool
 from shared.models import Collection
+from shared.settings import EmbedderKind
 from shared.sql import queue
 from syncer import output, reembedding
-from syncer.context import DONE, SOME_FAILED, CommandContext, embedding_of, existing, measure, opened, read
+from syncer.commands.arguments import add_bucket, add_embed_concurrency
+from syncer.context import (
+    DONE,
+    SOME_FAILED,
+    CommandContext,
+    make_embedding,
+    open_context,
+    read_status,
+    require_collection,
+    show_status,
+)
+
+HELP = "replace a collection's vectors with those of another model while search keeps working"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_bucket(parser)
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--embedder", choices=get_args(EmbedderKind), help="the new model (default: $EMBEDDER)")
+    action.add_argument("--rollback", action="store_true", help="switch back to the previous model's vectors")
+    action.add_argument(
+        "--forget",
+        action="store_true",
+        help="delete the vectors that are not in use: the previous model's, or those of an unfinished re-embedding",
+    )
+    parser.add_argument(
+        "--yes", action="store_true", help="switch even if more than 10 %% of the images would lose their vector"
+    )
+    add_embed_concurrency(parser)
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    """Fill the vectors of another model and switch to them; or go back; or remove those that lie beside."""
-    async with opened(arguments) as parts:
-        collection = await existing(parts)
+    async with open_context(arguments) as context:
+        collection = await require_collection(context)
         if arguments.forget:
-            forgotten = await reembedding.forget(parts.database, collection)
-            if arguments.json:
-                output.as_json({"bucket": collection.bucket, "model": collection.model, "forgotten": forgotten.model})
-            else:
-                print(f"{collection.bucket}: the vectors of {forgotten.model} are removed")
-            return DONE
+            return await _forget(context, collection, as_json=arguments.json)
         if arguments.rollback:
-            await reembedding.roll_back(parts.database, collection)
+            await reembedding.roll_back(context.database, collection)
         else:
-            await _fill_and_switch(parts, collection, yes=arguments.yes)
-        switched = await existing(parts)
-        row = await parts.database.run(read, collection=switched)
-        failures = await parts.database.run(queue.failures, collection=switched, model=switched.model)
+            await _fill_and_switch(context, collection, yes=arguments.yes)
+        switched = await require_collection(context)
+        status = await context.database.run(read_status, switched)
+        failures = await context.database.run(queue.failures, switched, switched.model)
     if arguments.json:
-        output.as_json(row.as_json() | {"previous_model": collection.model})
+        output.print_json(status.as_json() | {"previous_model": collection.model})
     else:
-        print(f"{row.bucket}: {row.model} instead of {collection.model}; `syncer reembed --rollback` goes back")
-        output.failures(failures)
-        output.status([row])
-    return SOME_FAILED if row.failed else DONE
+        print(f"{status.bucket}: switched from {collection.model} to {status.model}; --rollback switches back")
+        output.print_failures(failures)
+        output.print_status([status])
+    return SOME_FAILED if status.failed else DONE
 
 
-async def _fill_and_switch(parts: CommandContext, collection: Collection, *, yes: bool) -> None:
-    if parts.settings.embedder is None:
-        raise SettingsError("no model is named: give --embedder replicate, clip or offline")
-    concurrency = parts.settings.embed_concurrency
-    async with contextlib.AsyncExitStack() as stack:
-        decoder = DecoderPool()
-        stack.push_async_callback(decoder.close)
-        embedder = factory.make_embedder(parts.settings, parts.settings.embedder, decoder, concurrency=concurrency)
-        stack.push_async_callback(embedder.close)
-        if embedder.notice:
-            parts.progress.say(embedder.notice)
-        store = factory.open_store(parts.settings, collection.bucket, concurrency=concurrency)
-        stack.push_async_callback(store.close)
-        await parts.retry.run(store.prepare)
-        beside = await reembedding.begin(parts.database, collection, embedder)
-        fill = partial(embedding_of, parts, beside, embedder, store)
-        with parts.progress.shown():
-            async with asyncio.TaskGroup() as tasks:
-                watching = tasks.create_task(measure(parts, beside))
-                await reembedding.fill_and_switch(parts.database, collection, embedder.name, fill, yes=yes)
-                watching.cancel()
+async def _forget(context: CommandContext, collection: Collection, *, as_json: bool) -> int:
+    forgotten = await reembedding.forget(context.database, collection)
+    if as_json:
+        output.print_json({"bucket": collection.bucket, "model": collection.model, "forgotten": forgotten.model})
+    else:
+        print(f"{collection.bucket}: deleted the vectors of {forgotten.model}")
+    return DONE
+
+
+async def _fill_and_switch(context: CommandContext, collection: Collection, *, yes: bool) -> None:
+    if context.settings.embedder is None:
+        raise SettingsError("no model selected: pass --embedder replicate, clip or offline")
+    embedder = context.open_embedder(context.settings.embedder, context.open_decoder())
+    store = await context.open_store(collection.bucket, concurrency=context.settings.embed_concurrency)
+    beside = await reembedding.begin(context.database, collection, embedder)
+    fill = partial(make_embedding, context, beside, embedder, store)
+    with context.progress.shown():
+        async with asyncio.TaskGroup() as tasks:
+            display = tasks.create_task(show_status(context, beside))
+            await reembedding.fill_and_switch(context.database, collection, embedder.name, fill, yes=yes)
+            display.cancel()

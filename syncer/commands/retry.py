@@ -3,23 +3,33 @@
 import argparse
 
 from shared.db.pool import Connection
+from shared.models import Collection
 from shared.sql import queue
 from syncer import output, reembedding
-from syncer.context import DONE, existing, opened
+from syncer.commands.arguments import add_bucket
+from syncer.context import DONE, open_context, require_collection
+
+HELP = "put quarantined images back into the queue"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_bucket(parser)
+    parser.add_argument("--key", help="retry only this image")
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    async with opened(arguments) as parts:
-        collection = await existing(parts)
-
-        async def put_back(conn: Connection) -> int:
-            beside = await reembedding.beside(conn, collection)
-            models = [collection.model, *([beside[1].model] if beside else [])]
-            return sum([await queue.retry(conn, collection, model, key=arguments.key) for model in models])
-
-        n = await parts.database.run(put_back)
+    async with open_context(arguments) as context:
+        collection = await require_collection(context)
+        count = await context.database.run(_retry, collection, key=arguments.key)
     if arguments.json:
-        output.as_json({"bucket": collection.bucket, "retried": n})
+        output.print_json({"bucket": collection.bucket, "retried": count})
     else:
-        print(f"{n} put back; `syncer embed --bucket {collection.bucket}` or the next `syncer sync` tries them again")
+        print(f"{count} queued again; run `syncer embed --bucket {collection.bucket}` or the next `syncer sync`")
     return DONE
+
+
+async def _retry(conn: Connection, collection: Collection, *, key: str | None) -> int:
+    """Retry with the collection's model and with that of a re-embedding."""
+    beside = await reembedding.beside(conn, collection)
+    models = [collection.model, *([beside[1].model] if beside else [])]
+    return sum([await queue.retry(conn, collection, model, key=key) for model in models])

@@ -3,8 +3,14 @@
 import argparse
 from functools import partial
 
-from syncer.commands.folder_arguments import print_dry_run, resolved_folder, sync_folder
+from syncer.commands.folder_arguments import add_folder_arguments, print_dry_run, resolved_folder, sync_folder
 from syncer.sync_run import run_phases
+
+HELP = "upload new and changed images without embedding them"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_folder_arguments(parser)
 
 
 async def run(arguments: argparse.Namespace) -> int:
