@@ -10,8 +10,10 @@ from typing import Any, get_args
 from shared.collection_status import Status, format_status
 from shared.models import Collection, Failure, NextEmbeddings
 from shared.sql.calibrations import Calibration
+from syncer.bucket.dry_run import BucketPreview
 from syncer.doctor import Finding
-from syncer.folder.dry_run import BucketPreview, Kind, Preview
+from syncer.dry_run import Kind
+from syncer.folder.dry_run import Preview
 
 
 def print_json(result: Any) -> None:

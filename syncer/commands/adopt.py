@@ -8,6 +8,7 @@ from shared.errors import SettingsError
 from shared.retry import outage_policy
 from syncer import output
 from syncer.bucket.adopter import Adoption
+from syncer.bucket.dry_run import BucketPreview
 from syncer.commands.arguments import (
     add_bucket,
     add_deletion,
@@ -16,7 +17,6 @@ from syncer.commands.arguments import (
     deletion_policy,
 )
 from syncer.context import DONE, load_settings, require_bucket
-from syncer.folder.dry_run import BucketPreview
 from syncer.progress import Progress
 from syncer.sync_run import SyncRun, run_phases
 

@@ -1,42 +1,23 @@
 """``--dry-run``: says what a run would do, from the same listing and the same questions, and changes nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from collections.abc import Collection as Names
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
 
-from shared.db import migrate
-from shared.db.pool import Connection, Database
-from shared.errors import ImageRefused, Reason, SettingsError
+from shared.db.pool import Database
+from shared.errors import ImageRefused, Reason
 from shared.models import Collection, KnownFile
-from shared.retry import RetryPolicy
-from shared.sql import collections, files
-from shared.sql.adopted_objects import KnownObject
-from shared.stores.base import ObjectStore, StoredObject, check_key
-from syncer.bucket.scan import SOURCE, Inventory, check_object, is_settled
+from shared.sql import files
+from shared.stores.base import check_key
 from syncer.deletion_policy import DeletionPolicy
+from syncer.dry_run import Kind, Step, find_source
 from syncer.folder.deletion import judge
 from syncer.folder.ignore import Selection
 from syncer.folder.planner import Gone, Keep, Report, Upload
 from syncer.folder.renames import is_free
 from syncer.folder.scan import LocalFile, digest
 from syncer.folder.state_scan import listed, planned
-
-T = TypeVar("T")
-
-Kind = Literal["new", "edited", "moved", "unchanged", "gone", "deleted", "unreadable"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """What would be done with one file; ``detail`` is the old path of one that moved, or why one cannot be read."""
-
-    kind: Kind
-    path: str
-    detail: str = ""
 
 
 class Preview:
@@ -67,7 +48,7 @@ class Preview:
 
     async def steps(self) -> AsyncIterator[Step]:
         """Yield what would be done, file by file; afterwards ``withheld`` says why something would not be deleted."""
-        collection, source = await self._read(lambda conn: _find(conn, self.bucket, self._source_name))
+        collection, source = await self._database.run(find_source, self.bucket, self._source_name)
         if collection is None or source is None:
             async for entry in listed(self._folder, self._selection):
                 if isinstance(entry, LocalFile):
@@ -124,7 +105,7 @@ class Preview:
             path=file.path,
             image_id=known.image_id if known else None,
         )
-        content = await self._read(ask)
+        content = await self._database.run(ask)
         if content.removed:
             return None
         for copy in () if content.taken else content.copies:
@@ -156,87 +137,3 @@ class Preview:
         deleted = set(verdict.images)
         for path in gone:
             yield Step("deleted" if path in deleted else "gone", path)
-
-    async def _read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        return await _read(self._database, work)
-
-
-class BucketPreview:
-    """What adopting would do with what lies under *prefix* in a bucket. No object is read, so images that no decoder
-    can read are not told apart.
-    """
-
-    def __init__(
-        self,
-        store: ObjectStore,
-        prefix: str,
-        *,
-        suffixes: Names[str],
-        database: Database,
-        retry: RetryPolicy,
-        deletion: DeletionPolicy,
-    ) -> None:
-        """*suffixes* are those of images, in lower case."""
-        self.bucket = store.bucket
-        self._store = store
-        self._prefix = prefix
-        self._suffixes = suffixes
-        self._database = database
-        self._retry = retry
-        self._deletion = deletion
-        self.withheld = ""
-
-    async def steps(self) -> AsyncIterator[Step]:
-        """Yield what would be done, object by object; afterwards ``withheld`` says why something would not be removed.
-
-        The paths are keys.
-        """
-        collection, source = await _read(self._database, lambda conn: _find(conn, self.bucket, SOURCE))
-        inventory = Inventory(
-            self._store,
-            self._prefix,
-            suffixes=self._suffixes,
-            database=self._database,
-            collection=collection,
-            source=source,
-            retry=self._retry,
-        )
-        async for page in inventory.pages():
-            for stored, known in page:
-                if not known.in_hand:
-                    yield _step(stored, known)
-        verdict = await inventory.verdict(self._deletion)
-        self.withheld = verdict.withheld
-        for key in inventory.gone:
-            yield Step("deleted" if verdict.images else "gone", key)
-
-
-def _step(stored: StoredObject, known: KnownObject) -> Step:
-    """Return what adopting would do with an object."""
-    if is_settled(stored, known):
-        return Step("unreadable" if known.reason else "unchanged", stored.key, known.reason or "")
-    try:
-        check_object(stored)
-    except ImageRefused as refusal:
-        return Step("unreadable", stored.key, str(refusal))
-    return Step("edited" if known.origin else "new", stored.key)
-
-
-async def _find(conn: Connection, bucket: str, source_name: str) -> tuple[Collection | None, int | None]:
-    pending = await migrate.pending(conn)
-    if pending is None:
-        return None, None
-    if pending:
-        raise SettingsError("the database is that of an older version: run `syncer migrate` first")
-    collection = await collections.find(conn, bucket)
-    if collection is None:
-        return None, None
-    return collection, await collections.find_source(conn, collection, source_name)
-
-
-async def _read(database: Database, work: Callable[[Connection], Awaitable[T]]) -> T:
-    async def reading(conn: Connection) -> T:
-        await conn.execute("SET TRANSACTION READ ONLY")
-        return await work(conn)
-
-    return await database.run(reading)

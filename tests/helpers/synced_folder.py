@@ -23,7 +23,8 @@ from shared.retry import outage_policy
 from shared.sql import collections, queue
 from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from syncer.deletion_policy import NO_DELETION, DeletionPolicy
-from syncer.folder.dry_run import Preview, Step
+from syncer.dry_run import Step
+from syncer.folder.dry_run import Preview
 from syncer.folder.executor import Uploader
 from syncer.folder.ignore import Selection
 from syncer.progress import Progress

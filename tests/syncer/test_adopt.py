@@ -24,8 +24,8 @@ from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from shared.stores.folder import FolderStore
 from shared.stores.s3 import S3Store
 from syncer.bucket.adopter import Adoption
+from syncer.bucket.dry_run import BucketPreview
 from syncer.deletion_policy import NO_DELETION
-from syncer.folder.dry_run import BucketPreview
 from syncer.progress import Progress
 from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_arguments
 from tests.helpers.processes import new_database

@@ -16,7 +16,7 @@ from shared.db.pool import Database
 from shared.errors import StoreError
 from shared.object_deletion import delete_images
 from shared.stores.folder import FolderStore
-from syncer.folder.dry_run import Step
+from syncer.dry_run import Step
 from syncer.folder.renames import PARKED
 from tests.helpers.synced_folder import DELETE, DELETE_ANY, World, picture, sha256
 
