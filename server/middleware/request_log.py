@@ -56,12 +56,11 @@ class RequestLog:
                 await self._app(scope, receive, send_with_headers)
             except ClientDisconnect:
                 log.info("the client went away before its request was read")
-            except Exception:
+            except Exception as exc:
                 log.exception("a request failed unforeseen")
                 if status:
                     raise
-                answer = errors.from_exception(Exception())
-                await errors.response(answer.status, answer.detail)(scope, receive, send_with_headers)
+                await errors.response(errors.problem_of(exc))(scope, receive, send_with_headers)
             finally:
                 _record(scope, status or 499, until_answer=began - started, total=time.perf_counter() - started)
 

@@ -11,12 +11,12 @@ from server.schemas import openapi
 VERSION = "1"  # of the API: it is extended, and what stands is neither renamed nor dropped
 
 
-async def description(request: Request) -> Response:
+async def get_openapi(request: Request) -> Response:
     """GET /openapi.json: the description of the API, OpenAPI 3.1."""
     return JSONResponse(_document(request))
 
 
-async def page(request: Request) -> Response:
+async def show_docs(request: Request) -> Response:
     """GET /docs: every operation of the API with a form to try it."""
     document = _document(request)
     operations = [

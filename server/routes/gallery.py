@@ -14,8 +14,8 @@ from starlette.templating import Jinja2Templates
 from server.access import COOKIE
 from server.cache import stats_feed
 from server.context import AppContext, app_context
+from server.request_body import QUERY_IMAGE
 from server.routes.collections import summaries
-from server.routes.composed_search import MAX_BYTES
 from server.schemas import errors, requests, responses
 from server.search import query_builder, service
 from server.search.query import Term
@@ -27,14 +27,14 @@ FILTERS = (*requests.FilterFields.model_fields, "strict")
 STATE = ("bucket", "q", "term", "similar", "view", *FILTERS)  # what a page's address can hold
 
 
-async def gallery(request: Request) -> Response:
+async def show_gallery(request: Request) -> Response:
     """GET /: recent images, what a text finds (``q``), or an image's neighbours (``similar``)."""
     app = app_context(request)
     query = request.query_params
     context: dict[str, Any] = {
         "collections": [],
         "collection": None,
-        "q": query.get("q", "").strip()[: requests.MAX_QUERY],
+        "q": query.get("q", "").strip()[: requests.MAX_QUERY_LENGTH],
         "terms": [],
         "similar": None,
         "filters": {name: query[name] for name in FILTERS if query.get(name)},
@@ -49,7 +49,7 @@ async def gallery(request: Request) -> Response:
         "static": request.app.state.assets.address,
         "page_url": partial(page_url, query),
         "signed_in": COOKIE in request.cookies,
-        "largest_picture": MAX_BYTES,
+        "largest_picture": QUERY_IMAGE.max_bytes,
     }
     try:
         context["collections"] = await summaries(app)
@@ -57,7 +57,7 @@ async def gallery(request: Request) -> Response:
             collection = await app.collection(query.get("bucket"))
             await _fill(context, app, collection, request)
     except Exception as exc:
-        problem = errors.from_exception(exc)
+        problem = errors.problem_of(exc)
         if problem.status == 500:
             raise
         context |= {"status": problem.status, "error": problem.detail}
@@ -70,9 +70,9 @@ async def _fill(context: dict[str, Any], app: AppContext, collection: Collection
     context["stats"] = await app.database.read(lambda conn: stats_feed.read(conn, collection))
     context["stream_url"] = "/api/stats/stream?" + urlencode({"bucket": collection.bucket})
     context["notice"] = app.notice(collection)
-    asked = requests.read(requests.Gallery, query)
+    asked = requests.parse(requests.GalleryQuery, request)
     if "choices" in query:
-        context["facets"] = await app.facets.of(app.database, collection, asked.folder)
+        context["facets"] = await app.facets.of(app.database, collection, asked.filters().folder)
     context["terms"] = await _chips(app, collection, asked.terms()[1 if asked.q else 0 :])
     page = await _page(context, app, collection, asked)
     context["images"] = page.images
@@ -80,12 +80,12 @@ async def _fill(context: dict[str, Any], app: AppContext, collection: Collection
         context["next_page"] = page_url(query, cursor=page.next_cursor)
 
 
-async def _page(context: dict[str, Any], app: AppContext, collection: Collection, asked: requests.Gallery) -> Page:
+async def _page(context: dict[str, Any], app: AppContext, collection: Collection, asked: requests.GalleryQuery) -> Page:
     """Return the first page of what the address asks for."""
     filters, limit, cursor = asked.filters(), asked.limit, asked.cursor
     if asked.similar:
-        image = await service.the_image(app, collection, requests.image_id(asked.similar))
-        context["similar"] = responses.image(image, app.store(collection.bucket))
+        image = await service.the_image(app, collection, requests.parse_image_id(asked.similar))
+        context["similar"] = responses.image_item(image, app.store(collection.bucket))
         query = await service.similar_query(app, collection, image)
     elif terms := asked.terms():
         query = await query_builder.query_of(app, collection, terms, name="term")
@@ -101,7 +101,7 @@ async def _chips(app: AppContext, collection: Collection, terms: Sequence[Term])
     ids = [int(term.value) for term in terms if term.kind == "image"]
     found = await app.database.read(images.get_many, collection=collection, ids=ids) if ids else []
     store = app.store(collection.bucket)
-    shown = {str(image.id): responses.image(image, store) for image in found}
+    shown = {str(image.id): responses.image_item(image, store) for image in found}
     written = [str(term) for term in terms]
     return [
         asdict(term)

@@ -1,4 +1,4 @@
-"""Whether the process is alive, whether it can serve, and what it measures."""
+"""Liveness, readiness and metrics."""
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
@@ -6,23 +6,22 @@ from starlette.responses import JSONResponse, Response
 
 from server import metrics
 from server.context import app_context
-from server.schemas import requests
-from server.schemas.openapi import operation
+from server.schemas.openapi import Operation
 from shared.db.pool import Connection
 from shared.errors import ServiceError
 from shared.models import Counts
 from shared.sql import collections, stats
 
 
-@operation(asks=requests.Query, answers=dict[str, str], errors=())
-async def alive(_request: Request, _asked: requests.Query) -> Response:
-    """GET /healthz: the process answers."""
+@Operation(response=dict[str, str], errors=())
+async def get_liveness(_request: Request) -> Response:
+    """GET /healthz: the process is alive."""
     return JSONResponse({"status": "ok"})
 
 
-@operation(asks=requests.Query, answers=dict[str, str], errors=())
-async def ready(request: Request, _asked: requests.Query) -> Response:
-    """GET /readyz: the database answers too; 503 with the reason when it does not."""
+@Operation(response=dict[str, str], errors=())
+async def get_readiness(request: Request) -> Response:
+    """GET /readyz: the database can be reached; a 503 with the reason if not."""
     try:
         await app_context(request).database.run(collections.list_all)
     except ServiceError as exc:
@@ -30,12 +29,12 @@ async def ready(request: Request, _asked: requests.Query) -> Response:
     return JSONResponse({"status": "ok", "database": "ok"})
 
 
-@operation(asks=requests.Query, answers=str, media_type=CONTENT_TYPE_LATEST, errors=())
-async def figures(request: Request, _asked: requests.Query) -> Response:
-    """GET /metrics: what Prometheus collects.
+@Operation(response=str, media_type=CONTENT_TYPE_LATEST, errors=())
+async def get_metrics(request: Request) -> Response:
+    """GET /metrics: metrics for Prometheus.
 
-    Requests by route and status, their time, model calls, where query vectors were found, the connection pools, images
-    by bucket and state.
+    Requests by route and status, their latency, model calls, hits of the query vector cache, connection pools, and
+    images by bucket and state.
     """
     app = app_context(request)
 
@@ -46,6 +45,5 @@ async def figures(request: Request, _asked: requests.Query) -> Response:
         shown = await app.collections()
         found = await app.database.read(counts)
     except ServiceError:
-        # The rest says so.
-        found = {}
+        found = {}  # the other metrics show the outage
     return Response(metrics.exposition(found), media_type=CONTENT_TYPE_LATEST)

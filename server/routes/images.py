@@ -1,53 +1,58 @@
-"""Images: recent ones, single ones, neighbours."""
+"""Recent images, single images and their visual neighbours."""
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from server.context import app_context
 from server.schemas import requests, responses
-from server.schemas.json_response import Json
-from server.schemas.openapi import operation
-from server.schemas.responses import Hits, ImageDetails, Images
+from server.schemas.openapi import Operation
+from server.schemas.requests import CollectionQuery, ListQuery, SimilarQuery
+from server.schemas.responses import FastJSONResponse, HitPage, ImageDetails, ImagePage
 from server.search import service
 from server.search.service import Page
 from shared.sql import images
 
 
-@operation(asks=requests.Recent, answers=Images)
-async def recent(request: Request, asked: requests.Recent) -> Response:
+@Operation(query=ListQuery, response=ImagePage)
+async def list_images(request: Request) -> Response:
     """GET /api/images: recent images, newest first.
 
-    Images are here as soon as they are uploaded, embedded or not. With `ids` those images alone, in that order, as far
-    as they are there: how a page learns what became of them.
+    Images are listed as soon as they are uploaded, embedded or not. With `ids`, only those images are returned, in that
+    order and as far as they exist: a page polls them this way.
     """
+    query = requests.parse(ListQuery, request)
     app = app_context(request)
-    collection = await app.collection(asked.bucket)
-    if asked.ids:
-        found = await app.database.read(images.get_many, collection=collection, ids=asked.ids)
+    collection = await app.collection(query.bucket)
+    if query.ids:
+        found = await app.database.read(images.get_many, collection=collection, ids=query.ids)
         store = app.store(collection.bucket)
-        return Json(Page([responses.image(image, store) for image in found], None).as_json())
-    page = await service.recent(app, collection, asked.filters(), limit=asked.limit, cursor=asked.cursor)
-    return Json(page.as_json())
+        return FastJSONResponse(Page([responses.image_item(image, store) for image in found], None).as_json())
+    page = await service.recent(app, collection, query.filters(), limit=query.limit, cursor=query.cursor)
+    return FastJSONResponse(page.as_json())
 
 
-@operation(asks=requests.InCollection, answers=ImageDetails)
-async def one(request: Request, asked: requests.InCollection) -> Response:
+@Operation(query=CollectionQuery, response=ImageDetails)
+async def get_image(request: Request) -> Response:
     """GET /api/images/{id}: one image with its EXIF."""
+    query = requests.parse(CollectionQuery, request)
+    image_id = requests.parse_image_id(request.path_params["id"])
     app = app_context(request)
-    collection = await app.collection(asked.bucket)
-    image = await service.the_image(app, collection, requests.image_id(request.path_params["id"]))
+    collection = await app.collection(query.bucket)
+    image = await service.the_image(app, collection, image_id)
     details = await app.database.read(images.details, collection=collection, image_id=image.id)
-    return Json({**responses.image(image, app.store(collection.bucket)), **(details or {})})
+    return FastJSONResponse({**responses.image_item(image, app.store(collection.bucket)), **(details or {})})
 
 
-@operation(asks=requests.Similar, answers=Hits)
-async def similar(request: Request, asked: requests.Similar) -> Response:
-    """GET /api/images/{id}/similar: an image's visual neighbours, itself left out."""
+@Operation(query=SimilarQuery, response=HitPage)
+async def list_similar_images(request: Request) -> Response:
+    """GET /api/images/{id}/similar: visual neighbours of an image, without the image itself."""
+    query = requests.parse(SimilarQuery, request)
+    image_id = requests.parse_image_id(request.path_params["id"])
     app = app_context(request)
-    collection = await app.collection(asked.bucket)
-    image = await service.the_image(app, collection, requests.image_id(request.path_params["id"]))
-    query = await service.similar_query(app, collection, image)
+    collection = await app.collection(query.bucket)
+    image = await service.the_image(app, collection, image_id)
+    built = await service.similar_query(app, collection, image)
     page = await service.ranked(
-        app, collection, query, asked.filters(), strict=asked.strict, limit=asked.limit, cursor=asked.cursor
+        app, collection, built, query.filters(), strict=query.strict, limit=query.limit, cursor=query.cursor
     )
-    return Json(page.as_json())
+    return FastJSONResponse(page.as_json())

@@ -9,7 +9,7 @@ from shared.errors import ImageRefused, ObjectMissing
 from shared.stores.folder import FolderStore
 
 
-async def serve(request: Request) -> Response:
+async def get_object(request: Request) -> Response:
     """GET /files/{bucket}/{key}: an object, with ranges and conditional requests."""
     app = app_context(request)
     collection = await app.collection(request.path_params["bucket"])

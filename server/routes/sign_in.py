@@ -16,7 +16,7 @@ _MAX_BODY = 8192  # bytes
 _OWN_PATH = re.compile(r"/(?![/\\])[^\x00-\x20\\\x7f]{0,4000}")
 
 
-async def page(request: Request) -> Response:
+async def show_form(request: Request) -> Response:
     """GET /sign-in: the form; where reading needs no token, the gallery."""
     target = _own_path(request.query_params.get("next"))
     if not tokens(request).needed_to_read:
@@ -24,7 +24,7 @@ async def page(request: Request) -> Response:
     return _form(request, target)
 
 
-async def enter(request: Request) -> Response:
+async def sign_in(request: Request) -> Response:
     """POST /sign-in: sets the cookie and leads to where the visitor wanted to go."""
     form = await _fields(request)
     target = _own_path(form.get("next"))
@@ -47,7 +47,7 @@ async def enter(request: Request) -> Response:
     return _not_kept(response)
 
 
-async def leave(request: Request) -> Response:
+async def sign_out(request: Request) -> Response:
     """POST /sign-out: takes the cookie back."""
     response = RedirectResponse("/sign-in", status_code=303)
     response.delete_cookie(COOKIE, secure=_arrived_encrypted(request), httponly=True, samesite="lax")

@@ -1,4 +1,4 @@
-"""Errors as clients see them: RFC 9457 problem details."""
+"""Error responses: problem details (RFC 9457), and the statuses of exceptions."""
 
 from http import HTTPStatus
 
@@ -9,13 +9,22 @@ from starlette.routing import Match, Route
 from typing_extensions import TypedDict
 
 from server.log_config import request_id
-from shared.errors import ServiceError, SettingsError
+from shared.errors import ImageRefused, Reason, ServiceError, SettingsError
+
+_STATUS_OF_REFUSAL = {
+    Reason.EMPTY: 400,
+    Reason.KEY_INVALID: 400,
+    Reason.KEY_TAKEN: 409,
+    Reason.TOO_LARGE: 413,
+    Reason.NOT_AN_IMAGE: 415,
+    Reason.UNSUPPORTED: 415,
+}
 
 
 class ProblemDocument(TypedDict):
-    """What went wrong with a request (RFC 9457). ``detail`` names the parameter, its value and what is allowed.
+    """An error (RFC 9457). ``detail`` names the parameter, its value and the allowed values.
 
-    ``request_id`` is what the server's log has of it.
+    ``request_id`` marks the lines of the request in the server's log.
     """
 
     type: str
@@ -26,7 +35,7 @@ class ProblemDocument(TypedDict):
 
 
 class Problem(Exception):
-    """An answer other than success. *detail* names the parameter, its value and what is allowed."""
+    """An error response. *detail* names the parameter, its value and the allowed values."""
 
     def __init__(self, status: int, detail: str, *, headers: dict[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -35,15 +44,22 @@ class Problem(Exception):
         self.headers = headers
 
 
-def response(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
-    """Return a problem document."""
-    title = HTTPStatus(status).phrase
-    body = ProblemDocument(type="about:blank", title=title, status=status, detail=detail, request_id=request_id.get())
-    return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
+def response(problem: Problem) -> Response:
+    """Return *problem* as a problem document."""
+    body = ProblemDocument(
+        type="about:blank",
+        title=HTTPStatus(problem.status).phrase,
+        status=problem.status,
+        detail=problem.detail,
+        request_id=request_id.get(),
+    )
+    return JSONResponse(
+        body, status_code=problem.status, headers=problem.headers, media_type="application/problem+json"
+    )
 
 
-def from_exception(error: Exception) -> Problem:
-    """Return what is told of *error*: our own words for what we know, nothing of what we do not."""
+def problem_of(error: Exception) -> Problem:
+    """Return the problem to report for *error*. An unexpected error reveals nothing of its message."""
     match error:
         case Problem():
             return error
@@ -51,31 +67,35 @@ def from_exception(error: Exception) -> Problem:
             headers = dict(error.headers) if error.headers else None
             return Problem(error.status_code, error.detail, headers=headers)
         case ServiceError():
-            wait = max(1, round(error.retry_after or 1))
-            return Problem(503, f"{error}", headers={"Retry-After": str(wait)})
+            seconds = max(1, round(error.retry_after or 1))
+            return Problem(503, f"{error}", headers={"Retry-After": str(seconds)})
         case SettingsError():
-            return Problem(503, f"this server is not set up for that: {error}")
+            return Problem(503, f"the server is not configured for this: {error}")
         case _:
-            return Problem(500, "something went wrong on the server; its log has the details")
+            return Problem(500, "internal error; the server's log has the details")
+
+
+def problem_of_upload(refusal: ImageRefused) -> Problem:
+    """Return the problem to report for an uploaded image that cannot be used."""
+    return Problem(_STATUS_OF_REFUSAL.get(refusal.reason, 422), refusal.detail)
 
 
 async def handle(request: Request, error: Exception) -> Response:
-    """Answer a request that failed."""
+    """Exception handler: return the error response for *error*."""
+    path = request.url.path[:100]
     if isinstance(error, HTTPException) and error.status_code == 405:
-        return _other_method(request)
+        return _method_not_allowed(request, path)
     if isinstance(error, HTTPException) and error.status_code == 404:
-        error = Problem(404, f"there is nothing at {request.url.path[:100]!r}: /docs describes the API")
-    problem = from_exception(error)
-    return response(problem.status, problem.detail, problem.headers)
+        error = Problem(404, f"nothing at {path!r}: /docs describes the API")
+    return response(problem_of(error))
 
 
-def _other_method(request: Request) -> Response:
-    """Answer a method that the path does not have; OPTIONS asks which it has."""
-    # Several routes can share a path, and Starlette tells the methods of the first.
+def _method_not_allowed(request: Request, path: str) -> Response:
+    """Return a 405, or for OPTIONS an empty response, with the methods of the path."""
+    # Several routes can share a path, and Starlette names the methods of the first one only.
     matching = [r for r in request.app.routes if isinstance(r, Route) and r.matches(request.scope)[0] != Match.NONE]
     allowed = ", ".join(sorted({"OPTIONS"}.union(*(route.methods or () for route in matching))))
     if request.method == "OPTIONS":
         return Response(status_code=204, headers={"Allow": allowed})
-    return response(
-        405, f"{request.method[:20]} is not for {request.url.path[:100]!r}: use {allowed}", {"Allow": allowed}
-    )
+    detail = f"{request.method[:20]} is not allowed for {path!r}: use {allowed}"
+    return response(Problem(405, detail, headers={"Allow": allowed}))

@@ -1,6 +1,6 @@
-"""What requests may ask for, as models: requests are checked by them, and ``/openapi.json`` is made of them.
+"""Models of request parameters and bodies. Handlers parse with them; ``/openapi.json`` is generated from them.
 
-Whatever is wrong with a request becomes a 400 that names the parameter, its value and what is allowed.
+Invalid input becomes a 400 that names the parameter, its value and the allowed values.
 """
 
 import re
@@ -20,21 +20,22 @@ from pydantic import (
 )
 from pydantic.json_schema import WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
+from server import request_body
+from server.request_body import BodyLimit
 from server.schemas.errors import Problem
 from server.search.query import MAX_TERMS, MAX_WEIGHT, Kind, Term
 from shared.models import Filters
 
-LIMIT, MAX_LIMIT = 30, 200
-MAX_QUERY = 1000
-MAX_ADDRESS = 2000
+DEFAULT_LIMIT, MAX_LIMIT = 30, 200
+MAX_QUERY_LENGTH = 1000
+MAX_URL_LENGTH = 2000
 MAX_ID = 2**63 - 1
-MAX_BODY = 1 << 20  # bytes of a JSON body
+JSON_BODY = BodyLimit("the body", max_bytes=1 << 20, timeout=60.0)
 
-# The member of a term that says what it is, and the kind that it is then.
-_SUBJECTS: dict[str, Kind] = {
+# The member of a term that holds its value, and the kind that it makes the term.
+_TERM_KINDS: dict[str, Kind] = {
     "text": "text",
     "image_id": "image",
     "image_url": "image_url",
@@ -44,107 +45,114 @@ _SUBJECTS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Allowed:
-    """Says in words what a parameter may be; they take the place of what pydantic would say."""
+    """Annotation that replaces pydantic's error message with the allowed values in our words."""
 
-    words: str
+    values: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.custom_error_schema(handler(source), "not_allowed", custom_error_message=self.words)
+        return core_schema.custom_error_schema(handler(source), "not_allowed", custom_error_message=self.values)
 
 
-def _numbers(value: object) -> object:
+def _split_numbers(value: object) -> object:
     return value.split(",") if isinstance(value, str) else value
 
 
-def _moment(value: object) -> object:
-    # pydantic would also take a number of seconds.
+def _parse_moment(value: object) -> object:
+    # pydantic would also accept seconds since the epoch.
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     return moment.replace(tzinfo=UTC) if isinstance(moment, datetime) and moment.tzinfo is None else moment
 
 
-def _not_zero(value: float) -> float:
+def _require_nonzero(value: float) -> float:
     if value == 0:
-        raise ValueError("it would count for nothing")
+        raise ValueError("0 has no effect")
     return value
 
 
-def _some(words: str) -> str:
-    if not words.split():
-        raise ValueError("give some words")
-    return words
+def _require_words(text: str) -> str:
+    if not text.split():
+        raise ValueError("give at least one word")
+    return text
 
 
-# Text without NUL, which PostgreSQL cannot hold.
+# PostgreSQL cannot store NUL in text.
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
-Words = Annotated[Text, Field(min_length=1, max_length=MAX_QUERY), AfterValidator(_some)]
-Address = Annotated[Text, Field(min_length=1, max_length=MAX_ADDRESS, examples=["https://example.org/cat.jpg"])]
-Handle = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22}$"), Allowed("what POST /api/query-images answered")]
+Words = Annotated[Text, Field(min_length=1, max_length=MAX_QUERY_LENGTH), AfterValidator(_require_words)]
+ImageUrl = Annotated[Text, Field(min_length=1, max_length=MAX_URL_LENGTH, examples=["https://example.org/cat.jpg"])]
+Handle = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_-]{22}$"), Allowed("the `query_image` that POST /api/query-images returned")
+]
 Weight = Annotated[
     float,
     Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, json_schema_extra={"not": {"const": 0}}),
-    AfterValidator(_not_zero),
+    AfterValidator(_require_nonzero),
     Allowed(f"a number from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}, other than 0"),
 ]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT), Allowed(f"a whole number from 1 to {MAX_LIMIT}")]
-ImageId = Annotated[int, Field(ge=1, le=MAX_ID), Allowed("an image's id, a whole number")]
+ImageId = Annotated[int, Field(ge=1, le=MAX_ID), Allowed("an image id, a whole number")]
 ImageIds = Annotated[
     tuple[Annotated[int, Field(ge=0, le=MAX_ID)], ...],
     Field(min_length=1, max_length=MAX_LIMIT),
-    BeforeValidator(_numbers),
+    BeforeValidator(_split_numbers),
     Allowed(f"1 to {MAX_LIMIT} whole numbers, separated by commas"),
 ]
 Strict = Annotated[bool, Field(description="leave out weak matches"), Allowed("1 or 0")]
 Size = Annotated[int, Field(ge=0, le=MAX_ID), Allowed("a whole number, 0 or more")]
 Moment = Annotated[
     datetime,
-    BeforeValidator(_moment),
+    BeforeValidator(_parse_moment),
     Allowed("a date such as 2024-05-31, or a time such as 2024-05-31T18:00:00Z"),
     WithJsonSchema({"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}),
 ]
 
 
-class Query(BaseModel):
-    """What is read from an address's query. Unknown parameters are passed over, empty ones are as if left out.
+class QueryModel(BaseModel):
+    """Parameters of a URL's query string. Unknown parameters are ignored, empty ones count as absent.
 
-    ``repeated`` are those that an address may hold several times.
+    ``repeated`` names the parameters that may occur several times.
     """
 
     model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
     repeated: ClassVar[frozenset[str]] = frozenset()
 
 
-class Body(BaseModel):
-    """What is read from a JSON body. Unknown members are refused, and so are values of another type."""
+class BodyModel(BaseModel):
+    """Members of a JSON body. Unknown members and values of another type are refused."""
 
     model_config = ConfigDict(frozen=True, str_strip_whitespace=True, extra="forbid", allow_inf_nan=False)
 
 
-class InCollection(Query):
-    """A request that concerns one collection."""
+class CollectionQuery(QueryModel):
+    """A request about one collection."""
 
-    bucket: str | None = Field(None, description="the collection; the default one when left out")
-
-
-class Facets(InCollection):
-    """What filters have to choose from."""
-
-    folder: Text | None = Field(None, max_length=1000, description="list the folders right below this one")
+    bucket: str | None = Field(None, description="the collection; the default one if absent")
 
 
-class Listing(InCollection):
-    """A page of a list."""
+class FacetsQuery(CollectionQuery):
+    """A request for the values that filters can take."""
 
-    limit: Limit = Field(LIMIT, description="how many images a page holds")
-    cursor: str | None = Field(None, description="`next_cursor` of the page before; the first page when left out")
+    folder: Text | None = Field(None, max_length=1000, description="list the direct subfolders of this folder")
+
+    @property
+    def parent_folder(self) -> str | None:
+        """The folder without slashes at its ends; None for the top level."""
+        return (self.folder or "").strip("/") or None
+
+
+class PageQuery(CollectionQuery):
+    """A request for one page of a list."""
+
+    limit: Limit = Field(DEFAULT_LIMIT, description="images per page")
+    cursor: str | None = Field(None, description="`next_cursor` of the previous page; the first page if absent")
 
 
 class FilterFields(BaseModel):
-    """Which images are wanted; all that is given must hold."""
+    """Conditions that every listed image meets."""
 
-    taken_after: Moment | None = Field(None, description="taken at that time or later")
-    taken_before: Moment | None = Field(None, description="taken before that time")
-    camera: Text | None = Field(None, max_length=200, description="the camera's name")
-    folder: Text | None = Field(None, max_length=1000, description="a folder; those within it count too")
+    taken_after: Moment | None = Field(None, description="taken at this time or later")
+    taken_before: Moment | None = Field(None, description="taken before this time")
+    camera: Text | None = Field(None, max_length=200, description="name of the camera")
+    folder: Text | None = Field(None, max_length=1000, description="folder, subfolders included")
     orientation: Literal["landscape", "portrait", "square"] | None = None
     type: Text | None = Field(None, max_length=100, description="`jpeg`, `png`, …, or a media type")
     min_width: Size | None = Field(None, description="pixels")
@@ -155,166 +163,169 @@ class FilterFields(BaseModel):
     max_size: Size | None = Field(None, description="bytes")
 
     def filters(self) -> Filters:
-        """Return the filters in the form that lists take."""
+        """Return the conditions as the search package takes them."""
         given = {name: getattr(self, name) for name in FilterFields.model_fields}
         given["folder"] = self.folder.strip("/") if self.folder else None
         given["type"] = media_type(self.type) if self.type else None
         return Filters(**given)
 
 
-_OTHER_NAMES = {"jpg": "jpeg", "tif": "tiff", "heif": "heic", "raw": "x-raw"}
+_MEDIA_TYPE_ALIASES = {"jpg": "jpeg", "tif": "tiff", "heif": "heic", "raw": "x-raw"}
 
 
 def media_type(name: str) -> str:
-    """Return the media type that *name* means: ``jpg``, ``jpeg``, ``image/jpeg``."""
+    """Return the media type for ``jpg``, ``jpeg`` or ``image/jpeg``."""
     name = name.lower()
-    return name if "/" in name else f"image/{_OTHER_NAMES.get(name, name)}"
+    return name if "/" in name else f"image/{_MEDIA_TYPE_ALIASES.get(name, name)}"
 
 
-class FilterBody(Body, FilterFields):
-    """The filters of a composed query."""
+class FiltersBody(BodyModel, FilterFields):
+    """Filters of a composed search."""
 
 
-def _as_written(schema: dict[str, Any]) -> None:
-    """Say in a term's schema that it holds exactly one of the four."""
-    schema["oneOf"] = [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in _SUBJECTS]
+def _require_one_kind(schema: dict[str, Any]) -> None:
+    """Add to the JSON schema of a term that exactly one of the four values is present."""
+    schema["oneOf"] = [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in _TERM_KINDS]
 
 
-class TermBody(Body):
-    """One part of what is asked for: a text, or an image by its id, by its address or by its handle."""
+class TermBody(BodyModel):
+    """One term of a search: a text, or an image by its id, its URL or its handle."""
 
-    model_config = ConfigDict(json_schema_extra=_as_written)
+    model_config = ConfigDict(json_schema_extra=_require_one_kind)
 
     text: Words | None = Field(None, description="words")
     image_id: ImageId | None = Field(None, description="an image of the collection")
-    image_url: Address | None = Field(None, description="the address of a picture")
-    query_image: Handle | None = Field(None, description="the handle that `POST /api/query-images` gave a picture")
-    weight: Weight = Field(1.0, description="how much it counts; what is negative counts against")
+    image_url: ImageUrl | None = Field(None, description="URL of a picture")
+    query_image: Handle | None = Field(None, description="handle of a picture, from `POST /api/query-images`")
+    weight: Weight = Field(1.0, description="share of the term in the sum; a negative weight counts against")
 
     @model_validator(mode="after")
-    def _one_subject(self) -> "TermBody":
-        if sum(getattr(self, name) is not None for name in _SUBJECTS) != 1:
+    def _check_kind(self) -> "TermBody":
+        if sum(getattr(self, name) is not None for name in _TERM_KINDS) != 1:
             raise ValueError("give exactly one of text, image_id, image_url and query_image")
         return self
 
     def term(self) -> Term:
-        """Return the term."""
-        (name,) = (name for name in _SUBJECTS if getattr(self, name) is not None)
-        return Term(_SUBJECTS[name], str(getattr(self, name)), self.weight)
+        """Return the term as the search package takes it."""
+        (name,) = (name for name in _TERM_KINDS if getattr(self, name) is not None)
+        return Term(_TERM_KINDS[name], str(getattr(self, name)), self.weight)
 
 
-def _written(value: object) -> object:
-    """Return the members of the term that an address writes."""
+def _parse_term(value: object) -> object:
+    """Return the members of a TermBody for a term as URLs write it."""
     if not isinstance(value, str):
         return value
     term = Term.parse(value)
     return {("image_id" if term.kind == "image" else term.kind): term.value, "weight": term.weight}
 
 
-WrittenTerm = Annotated[TermBody, BeforeValidator(_written), WithJsonSchema({"type": "string", "minLength": 6})]
+UrlTerm = Annotated[TermBody, BeforeValidator(_parse_term), WithJsonSchema({"type": "string", "minLength": 6})]
 
 
-class Recent(FilterFields, Listing):
-    """Recent images, or those with certain ids."""
+class ListQuery(FilterFields, PageQuery):
+    """A request for recent images, or for the images with given ids."""
 
-    ids: ImageIds | None = Field(None, description="these images alone, in this order, as far as they are there")
+    ids: ImageIds | None = Field(None, description="return these images, in this order; missing ones are left out")
 
 
-class Similar(FilterFields, Listing):
-    """An image's neighbours."""
+class SimilarQuery(FilterFields, PageQuery):
+    """A request for visual neighbours of an image."""
 
     strict: Strict = False
 
 
-class Search(FilterFields, Listing):
-    """What a text or a picture finds, or a sum of them."""
+class SearchQuery(FilterFields, PageQuery):
+    """A search for a text, a picture or a weighted sum of them."""
 
     repeated = frozenset({"term"})
 
-    q: Words | None = Field(None, description="the words to search for", examples=["a red dress"])
-    query_image: Handle | None = Field(None, description="the handle of an uploaded picture, to search for its like")
-    term: list[WrittenTerm] = Field(
+    q: Words | None = Field(None, description="words to search for", examples=["a red dress"])
+    query_image: Handle | None = Field(None, description="handle of an uploaded picture to search for")
+    term: list[UrlTerm] = Field(
         [],
         max_length=MAX_TERMS,
         description="further terms: `[-][WEIGHT*]KIND:VALUE`, such as `text:at night`, `-text:people`, `0.5*image:12`,"
-        " `query_image:HANDLE`; what begins with a minus counts against",
+        " `query_image:HANDLE`; a leading minus counts against",
     )
     strict: Strict = False
 
     def terms(self) -> list[Term]:
-        """Return all that is asked for, in the order of the parameters above."""
+        """Return all terms: ``q``, ``query_image``, then each ``term``."""
         texts = [Term("text", self.q)] if self.q else []
         pictures = [Term("query_image", self.query_image)] if self.query_image else []
         return [*texts, *pictures, *(term.term() for term in self.term)]
 
 
-class Gallery(Search):
-    """What the address of the gallery holds."""
+class GalleryQuery(SearchQuery):
+    """The state of the gallery page, all of it in its URL."""
 
     similar: str | None = None
 
 
-class Compose(Body):
-    """A sum of texts and images: what is nearest to it is searched for."""
+class ComposedSearchBody(BodyModel):
+    """A search for the images nearest to a weighted sum of texts and images."""
 
-    bucket: str | None = Field(None, description="the collection; the default one when left out")
-    terms: list[TermBody] = Field(min_length=1, max_length=MAX_TERMS, description="what is summed")
-    filters: FilterBody | None = Field(None, description="which images are wanted; all when left out")
+    bucket: str | None = Field(None, description="the collection; the default one if absent")
+    terms: list[TermBody] = Field(min_length=1, max_length=MAX_TERMS, description="the terms of the sum")
+    filters: FiltersBody | None = Field(None, description="conditions on the images; none if absent")
     strict: bool = Field(False, description="leave out weak matches")
-    limit: Limit = Field(LIMIT, description="how many images a page holds")
-    cursor: str | None = Field(None, description="`next_cursor` of the page before; the first page when left out")
+    limit: Limit = Field(DEFAULT_LIMIT, description="images per page")
+    cursor: str | None = Field(None, description="`next_cursor` of the previous page; the first page if absent")
 
 
-class QueryImageAddress(Body):
-    """The address of a picture that is to be searched for."""
+class ImageUrlBody(BodyModel):
+    """The URL of a picture to search for."""
 
-    url: Address
+    url: ImageUrl
+
+
+class AddImageQuery(CollectionQuery):
+    """Collection and name of an image to add."""
+
+    key: Text | None = Field(None, max_length=1024, description="key in the bucket")
+    filename: Text | None = Field(
+        None, max_length=1000, description="name of the file; without `key`, a free key is derived from it"
+    )
 
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def read(model: type[M], values: QueryParams) -> M:
-    """Return what a query asks for; raise a 400 that names what is wrong with it."""
-    given: dict[str, Any] = {name: value for name, value in values.items() if value and not value.isspace()}
+def parse(model: type[M], request: Request) -> M:
+    """Return the query string of *request* as *model*; raise a 400 that names the invalid parameter."""
+    parameters = request.query_params
+    given: dict[str, Any] = {name: value for name, value in parameters.items() if value and not value.isspace()}
     for name in getattr(model, "repeated", ()):
-        given[name] = [value for value in values.getlist(name) if value and not value.isspace()]
+        given[name] = [value for value in parameters.getlist(name) if value and not value.isspace()]
     try:
         return model.model_validate(given)
     except ValidationError as exc:
         raise _problem(model, exc) from exc
 
 
-async def read_body(model: type[M], request: Request) -> M:
-    """Return what a JSON body asks for; raise a 400 that names what is wrong with it, a 413 or a 415."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise Problem(415, f"the body's Content-Type is {media_type[:40]!r}: send application/json")
-    # A request that starts over finds its body here.
-    if not hasattr(request.state, "body"):
-        content = bytearray()
-        async for part in request.stream():
-            content += part
-            if len(content) > MAX_BODY:
-                raise Problem(413, f"the body is too large: send at most {MAX_BODY:,} bytes of JSON")
-        request.state.body = bytes(content)
+async def parse_body(model: type[M], request: Request) -> M:
+    """Return the JSON body of *request* as *model*; raise a 400 that names the invalid member, a 408, 413 or 415."""
+    content_type = request_body.media_type(request)
+    if content_type != "application/json":
+        raise Problem(415, f"the Content-Type of the body is {content_type[:40]!r}: send application/json")
+    content = await request_body.read(request, JSON_BODY)
     try:
-        return model.model_validate_json(request.state.body, strict=True)
+        return model.model_validate_json(content, strict=True)
     except ValidationError as exc:
         raise _problem(model, exc) from exc
 
 
-def image_id(value: str) -> int:
-    """Return an image's id from an address."""
+def parse_image_id(value: str) -> int:
+    """Return the image id that a URL holds; raise a 404 if it cannot be one."""
     if not re.fullmatch(r"[0-9]{1,19}", value) or not 1 <= int(value) <= MAX_ID:
-        raise Problem(404, f"there is no image {value[:40]!r}: an id is a whole number")
+        raise Problem(404, f"no image {value[:40]!r}: an id is a whole number")
     return int(value)
 
 
 def _problem(model: type[BaseModel], invalid: ValidationError) -> Problem:
-    """Return the first of the errors as a problem."""
+    """Return a 400 for the first of the errors."""
     error = invalid.errors(include_url=False)[0]
-    name = _name(error["loc"])
+    name = _path(error["loc"])
     value = error["input"]
     match error["type"]:
         case "json_invalid":
@@ -324,7 +335,7 @@ def _problem(model: type[BaseModel], invalid: ValidationError) -> Problem:
             hint = f": give {field.description}" if field and field.description else ""
             return Problem(400, f"{name} is missing{hint}")
         case "extra_forbidden":
-            return Problem(400, f"{name} is not known here: leave it out")
+            return Problem(400, f"{name} is unknown: leave it out")
         case "string_too_long":
             return Problem(400, f"{name} has {len(value):,} characters: give at most {error['ctx']['max_length']:,}")
         case "too_long":
@@ -332,7 +343,7 @@ def _problem(model: type[BaseModel], invalid: ValidationError) -> Problem:
                 400, f"{name} has {error['ctx']['actual_length']} items: give at most {error['ctx']['max_length']}"
             )
         case "string_pattern_mismatch" | "string_unicode":
-            return Problem(400, f"{name} holds characters that are no text: NUL or half of a surrogate pair")
+            return Problem(400, f"{name} contains NUL or an unpaired surrogate: leave it out")
         case "not_allowed":
             return Problem(400, f"{name} is {_shortened(value)}: give {error['msg']}")
         case "value_error":
@@ -342,8 +353,8 @@ def _problem(model: type[BaseModel], invalid: ValidationError) -> Problem:
     return Problem(400, f"{name} is {_shortened(value)}: {error['msg'][:1].lower()}{error['msg'][1:]}")
 
 
-def _name(location: tuple[int | str, ...]) -> str:
-    """Return the place of an error as a path: ``terms[2].weight``."""
+def _path(location: tuple[int | str, ...]) -> str:
+    """Return the location of an error as a path such as ``terms[2].weight``."""
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return path.removeprefix(".") or "the body"
 

@@ -1,15 +1,24 @@
-"""Images as clients see them."""
+"""JSON bodies of successful responses: their types, and how they are made from what the search package returns."""
 
 from typing import Any
 
+from pydantic_core import to_json
+from starlette.responses import JSONResponse
 from typing_extensions import TypedDict
 
-from shared.models import Hit, Image
+from shared.models import Facets, Hit, Image
 from shared.object_keys import preview_key, thumbnail_key
 from shared.stores.base import ObjectStore
 
 
-class ImageAnswer(TypedDict):
+class FastJSONResponse(JSONResponse):
+    """JSON written by pydantic: a page of thirty images takes less than a third of the time of json.dumps."""
+
+    def render(self, content: Any) -> bytes:
+        return to_json(content)
+
+
+class ImageItem(TypedDict):
     """An image. ``status`` is ``pending``, ``embedded`` or ``failed``; times are ISO 8601."""
 
     id: int
@@ -30,16 +39,16 @@ class ImageAnswer(TypedDict):
     status: str
 
 
-class HitAnswer(ImageAnswer):
-    """An image that was found. ``score`` is the cosine, null where the image has no vector; ``weak`` says that chance
-    would do as well."""
+class HitItem(ImageItem):
+    """A search result. ``score`` is the cosine, null for an image without a vector; ``weak`` marks a match that is no
+    better than chance."""
 
     score: float | None
     weak: bool
 
 
-class ImageDetails(ImageAnswer):
-    """An image with all that is known of it."""
+class ImageDetails(ImageItem):
+    """An image with all its metadata."""
 
     lens: str | None
     keywords: list[str]
@@ -52,22 +61,85 @@ class ImageDetails(ImageAnswer):
     failure_detail: str | None
 
 
-class Images(TypedDict):
-    """A page of images; ``next_cursor`` gives the next one, and is null at the end."""
+class ImagePage(TypedDict):
+    """A page of images. ``next_cursor`` leads to the next page and is null on the last one."""
 
-    images: list[ImageAnswer]
+    images: list[ImageItem]
     next_cursor: str | None
 
 
-class Hits(TypedDict):
-    """A page of what was found, best first; ``next_cursor`` gives the next one, and is null at the end."""
+class HitPage(TypedDict):
+    """A page of search results, best first. ``next_cursor`` leads to the next page and is null on the last one."""
 
-    images: list[HitAnswer]
+    images: list[HitItem]
     next_cursor: str | None
 
 
-def image(image: Image, store: ObjectStore) -> ImageAnswer:
-    """Return the public form of an image of the bucket that *store* holds."""
+class QueryImageHandle(TypedDict):
+    """A picture to search for. ``query_image`` is its handle, valid until ``expires_at`` (ISO 8601); width and height
+    are in pixels; ``thumbnail`` is a small picture as a data: URL, which the server does not store.
+    """
+
+    query_image: str
+    width: int
+    height: int
+    thumbnail: str
+    expires_at: str
+
+
+class CollectionSummary(TypedDict):
+    """A collection. ``total = embedded + pending + failed``."""
+
+    bucket: str
+    total: int
+    embedded: int
+    pending: int
+    failed: int
+    model: str
+    dimensions: int
+    title: str
+
+
+class CollectionList(TypedDict):
+    """The collections that the request may see."""
+
+    collections: list[CollectionSummary]
+
+
+class CameraCount(TypedDict):
+    """A camera and the number of its images."""
+
+    camera: str
+    count: int
+
+
+class FolderCount(TypedDict):
+    """A folder, as a full path, and the number of images in it and its subfolders."""
+
+    folder: str
+    count: int
+
+
+class TypeCount(TypedDict):
+    """A media type and the number of its images."""
+
+    type: str
+    count: int
+
+
+class FacetValues(TypedDict):
+    """Values that filters can take, most frequent first, at most 200 of each, and the dates of the first and last image
+    (ISO 8601), null if no image has a date."""
+
+    cameras: list[CameraCount]
+    folders: list[FolderCount]
+    types: list[TypeCount]
+    first_taken: str | None
+    last_taken: str | None
+
+
+def image_item(image: Image, store: ObjectStore) -> ImageItem:
+    """Return the public form of an image in the bucket of *store*."""
     url = store.address(image.key, version=image.sha256.hex()[:16])
     return {
         "id": image.id,
@@ -89,8 +161,19 @@ def image(image: Image, store: ObjectStore) -> ImageAnswer:
     }
 
 
-def hit(hit: Hit, store: ObjectStore, threshold: float | None) -> HitAnswer:
-    """Return the public form of a search result, in a search whose matches below the score *threshold* are weak."""
+def hit_item(hit: Hit, store: ObjectStore, threshold: float | None) -> HitItem:
+    """Return the public form of a search result. Scores below *threshold* are weak unless a name matches."""
     score = hit.score
     weak = score is not None and threshold is not None and score < threshold and not hit.named
-    return {**image(hit.image, store), "score": None if score is None else round(score, 6), "weak": weak}
+    return {**image_item(hit.image, store), "score": None if score is None else round(score, 6), "weak": weak}
+
+
+def facet_values(facets: Facets) -> FacetValues:
+    """Return the public form of a collection's facets."""
+    return {
+        "cameras": [{"camera": name, "count": count} for name, count in facets.cameras.items()],
+        "folders": [{"folder": path, "count": count} for path, count in facets.folders.items()],
+        "types": [{"type": name, "count": count} for name, count in facets.types.items()],
+        "first_taken": facets.first_taken.isoformat() if facets.first_taken else None,
+        "last_taken": facets.last_taken.isoformat() if facets.last_taken else None,
+    }

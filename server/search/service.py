@@ -8,7 +8,7 @@ from typing import Any
 from server.context import AppContext
 from server.schemas import responses
 from server.schemas.errors import Problem
-from server.schemas.responses import ImageAnswer
+from server.schemas.responses import ImageItem
 from server.search import query_builder, relevance
 from server.search.query import Query, Term
 from server.search.ranking import Search
@@ -22,7 +22,7 @@ from shared.sql.filters import EVERYTHING
 class Page:
     """A page of a list, and the cursor of the next one; None at the end."""
 
-    images: Sequence[ImageAnswer]
+    images: Sequence[ImageItem]
     next_cursor: str | None
 
     def as_json(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ async def recent(
     page, following = await app.kept.read(("recent", collection, filters, limit, before), find)
     store = app.store(collection.bucket)
     next_cursor = cursors.write(scope, following) if following else None
-    return Page([responses.image(each, store) for each in page], next_cursor)
+    return Page([responses.image_item(each, store) for each in page], next_cursor)
 
 
 async def similar_query(app: AppContext, collection: Collection, image: Image) -> Query | None:
@@ -85,4 +85,4 @@ async def ranked(
     hits, following = await sought.page(app.kept, cursors.read(scope, cursor), cursor, limit=limit)
     store = app.store(collection.bucket)
     next_cursor = cursors.write(scope, following) if following else None
-    return Page([responses.hit(hit, store, threshold) for hit in hits], next_cursor)
+    return Page([responses.hit_item(hit, store, threshold) for hit in hits], next_cursor)

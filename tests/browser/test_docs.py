@@ -9,8 +9,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
 def test_an_operation_is_tried_from_its_page(open_tab: OpenTab) -> None:
-    page = open_tab("/docs#search_by_text", width=390).page
-    operation = page.locator("#search_by_text")
+    page = open_tab("/docs#search", width=390).page
+    operation = page.locator("#search")
     operation.locator("[name=q]").fill("it's a boat")
     expect(operation.locator(".curl")).to_contain_text("/api/search?q=it%27s+a+boat")
     operation.get_by_role("button", name="Try").click()

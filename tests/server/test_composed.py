@@ -259,7 +259,7 @@ def test_expired_and_foreign_handles_are_told_so_and_old_rows_go(gallery: Server
 def test_a_file_that_is_no_image_is_refused(gallery: Server, case: Case) -> None:
     answer = upload(gallery, case.data)
     assert answer.status_code == 400, answer.text
-    assert answer.json()["detail"].startswith("the body cannot be used: ")
+    assert answer.json()["detail"].startswith("the picture cannot be used: ")
 
 
 def test_uploads_are_bounded(gallery: Server) -> None:
@@ -360,7 +360,7 @@ def test_an_address_that_is_not_public_is_refused_whichever_way_it_comes(gallery
         ('{"terms": [{"text": "a"}], "limit": 0}', "limit is 0"),
         ('{"terms": [{"text": "a"}], "limit": "5"}', "limit is '5'"),
         ('{"terms": [{"text": "a"}], "cursor": "x"}', "cursor"),
-        ('{"terms": [{"text": "a"}], "colour": 1}', "colour is not known"),
+        ('{"terms": [{"text": "a"}], "colour": 1}', "colour is unknown"),
         ('{"terms": [{"text": "a"}], "filters": {"min_width": -1}}', "filters.min_width is -1"),
         ('{"terms": [{"text": "a"}], "bucket": 3}', "bucket is 3"),
         ('{"terms": [{"text": "a"}, {"text": "b", "weight": 101}]}', "terms[1].weight is 101"),
@@ -371,7 +371,7 @@ def test_an_address_that_is_not_public_is_refused_whichever_way_it_comes(gallery
         ('{"terms": [{"text": "a", "weight": null}]}', "terms[0].weight is None"),
         ('{"terms": [{"text": ""}]}', "terms[0].text"),
         ('{"terms": [{"text": 5}]}', "terms[0].text"),
-        ('{"terms": [{"text": "\\u0000"}]}', "terms[0].text holds characters that are no text"),
+        ('{"terms": [{"text": "\\u0000"}]}', "terms[0].text contains NUL or an unpaired surrogate"),
         ('{"terms": [{"text": "\\ud800"}]}', "not JSON"),
         ('{"terms": [{"text": "' + "x" * 10_000 + '"}]}', "terms[0].text has 10,000 characters"),
         ('{"terms": [{"text": "a", "image_id": 1}]}', "terms[0]: give exactly one of"),

@@ -1,0 +1,158 @@
+"""Add an image that came through the API: choose its key, store it, and embed it at once where the model is local."""
+
+import asyncio
+import logging
+import re
+import unicodedata
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+from uuid import uuid4
+
+from server.context import AppContext
+from shared import object_deletion
+from shared.db.pool import Connection
+from shared.embedders.base import Embedder, ImageInput, Vector
+from shared.errors import DatabaseError, ImageRefused, Reason, SettingsError, StoreError
+from shared.images import Examined
+from shared.ingest import ingest
+from shared.models import Collection, Image, Job, NewImage
+from shared.sql import contents, images, queue
+from shared.stores.base import RESERVED_PREFIX, check_key
+
+log = logging.getLogger(__name__)
+
+# Longest wait for the vector before the response. A local model takes a second, unless it has to be loaded first.
+EMBED_TIMEOUT = 20.0  # seconds
+_LEASE = timedelta(seconds=60)
+_MAX_STEM = 150  # characters of the file name that a derived key keeps
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def check_image_key(key: str) -> None:
+    """Raise ImageRefused for a key that some store cannot hold, or that is reserved."""
+    check_key(key)
+    parts = key.split("/")
+    if "" in parts or _CONTROL_CHARACTERS.search(key):
+        detail = f"the key {key!r} has an empty path segment or a control character, which some stores cannot hold"
+        raise ImageRefused(Reason.KEY_INVALID, detail)
+    if f"{parts[0].casefold()}/" == RESERVED_PREFIX:
+        raise ImageRefused(Reason.KEY_INVALID, f"the key {key!r} is under {RESERVED_PREFIX}, which is reserved")
+
+
+def keys_for(filename: str, sha256: bytes) -> list[str]:
+    """Return the key derived from *filename*, and the key to use if another image has that one."""
+    name = _CONTROL_CHARACTERS.sub("", unicodedata.normalize("NFC", filename))
+    name = name.replace("\\", "/").rpartition("/")[2].strip()
+    if not name or name in {".", ".."}:
+        raise ImageRefused(Reason.KEY_INVALID, "key is missing: give `key`, or the file's name as `filename`")
+    path = PurePosixPath(name)
+    stem, suffix = path.stem[:_MAX_STEM], path.suffix[:20]
+    keys = [f"{stem}{suffix}", f"{stem}-{sha256.hex()[:12]}{suffix}"]
+    check_image_key(keys[0])
+    return keys
+
+
+class _DuplicateUpload(Exception):
+    """A concurrent request has stored the same content first."""
+
+
+async def store_image(
+    context: AppContext, collection: Collection, path: Path, examined: Examined, keys: Sequence[str]
+) -> tuple[Image, bool]:
+    """Return the image with this content, and whether it is new. A new one gets the first free of *keys*.
+
+    Raises ImageRefused if none is free.
+    """
+    while True:
+        image_id = await context.database.run(contents.holder, collection=collection, sha256=examined.sha256)
+        is_new = False
+        if image_id is None:
+            with suppress(_DuplicateUpload):  # then the next round finds the image of the other request
+                image_id, is_new = await _ingest(context, collection, path, examined, keys)
+            await _delete_pending_objects(context, collection)
+        if image_id is not None:
+            image = await context.database.run(images.get, collection=collection, image_id=image_id)
+            if image is not None:  # else it has been deleted meanwhile
+                return image, is_new
+
+
+async def _ingest(
+    context: AppContext, collection: Collection, path: Path, examined: Examined, keys: Sequence[str]
+) -> tuple[int, bool]:
+    """Return the id of the image stored under the first free of *keys*, and whether its row is new."""
+    is_new = False
+
+    async def check_duplicate(conn: Connection, image_id: int) -> None:
+        nonlocal is_new
+        await contents.lock(conn, collection, examined.sha256)
+        if await contents.holder(conn, collection, examined.sha256, besides=image_id) is not None:
+            raise _DuplicateUpload
+        is_new = await contents.is_new(conn, collection, image_id)
+
+    for key in keys:
+        if await context.database.run(contents.is_taken, collection=collection, key=key):
+            continue
+        try:
+            image_id = await ingest(
+                context.database,
+                context.store(collection.bucket),
+                collection,
+                NewImage(key=key, origin="api", **examined.columns()),
+                path,
+                thumbnail=examined.thumbnail,
+                preview=examined.preview,
+                recorded=check_duplicate,
+            )
+        except ImageRefused as refusal:
+            if refusal.reason is not Reason.KEY_TAKEN:
+                raise
+        else:
+            return image_id, is_new
+    raise ImageRefused(Reason.KEY_TAKEN, f"the key {keys[0]!r} belongs to another image: give another key")
+
+
+async def _delete_pending_objects(context: AppContext, collection: Collection) -> None:
+    """Delete objects that interrupted uploads and deletions left; after a store error the next upload retries."""
+    with suppress(StoreError):
+        await object_deletion.delete_pending_objects(context.database, context.store(collection.bucket), collection)
+
+
+async def embed_now(context: AppContext, collection: Collection, image: Image, path: Path) -> Image:
+    """Return the image, embedded if the collection's model is local and answers in time; else it stays in the queue."""
+    with suppress(SettingsError):
+        embedder = context.embedder(collection)
+        if embedder.local:
+            data = await asyncio.to_thread(path.read_bytes)
+            task = asyncio.create_task(_embed(context, collection, embedder, image, data))
+            context.background.add(task)
+            task.add_done_callback(context.background.discard)
+            await asyncio.wait({task}, timeout=EMBED_TIMEOUT)
+    return await context.database.run(images.get, collection=collection, image_id=image.id) or image
+
+
+async def _embed(context: AppContext, collection: Collection, embedder: Embedder, image: Image, data: bytes) -> None:
+    job = None
+    try:
+        job = await context.database.run(
+            queue.claim_image, collection=collection, image_id=image.id, lease=uuid4(), duration=_LEASE
+        )
+        if job is not None:  # else it got the vector of equal content, or a syncer has leased it
+            [outcome] = await embedder.embed_images([ImageInput(data=data)])
+            await context.database.run(_finish, collection, job, outcome)
+    except Exception as exc:
+        log.warning("image %d of %s is left to a syncer: %s", image.id, collection.bucket, exc)
+        if job is not None:
+            with suppress(DatabaseError):  # then the lease expires
+                await context.database.run(
+                    queue.release, collection=collection, model=collection.model, leases=[job.lease]
+                )
+
+
+async def _finish(conn: Connection, collection: Collection, job: Job, outcome: Vector | ImageRefused) -> None:
+    if isinstance(outcome, ImageRefused):
+        retry_in = None if outcome.final else timedelta()
+        await queue.refuse(conn, collection, collection.model, job, outcome, retry_in=retry_in)
+    else:
+        await queue.complete(conn, collection, collection.model, job, outcome.tolist())
