@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -59,7 +60,7 @@ async def main() -> None:
     model = read_image_model(folder)
     await measure_images(
         clip, files, arguments.rounds, session_file=model.weights, batch=8,
-        read=partial(clip_pixels.read_pixels, preprocessing=model.preprocessing),
+        read=partial(clip_pixels.read_pixels, preprocessing=asdict(model.preprocessing)),
         feed=lambda pixels: {"pixel_values": model.preprocessing.normalise(np.stack(pixels))},
     )  # fmt: skip
     await measure_texts(clip)

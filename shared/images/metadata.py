@@ -44,7 +44,7 @@ class Metadata:
     caption: str | None = None
     latitude: float | None = None
     longitude: float | None = None
-    exif: dict[str, str | float | bool] = field(default_factory=dict)
+    exif: dict[str, str | int | float | bool] = field(default_factory=dict)
 
 
 def read_metadata(decoded: Decoded) -> Metadata:
@@ -248,8 +248,8 @@ _NUMBERS = {
 }
 
 
-def _fields(exif: Tags, gps: Tags) -> dict[str, str | float | bool]:
-    fields: dict[str, str | float | bool] = {}
+def _fields(exif: Tags, gps: Tags) -> dict[str, str | int | float | bool]:
+    fields: dict[str, str | int | float | bool] = {}
     for name, tag in _STRINGS.items():
         if text := _text(exif.get(tag)):
             fields[name] = text

@@ -1,68 +1,79 @@
-"""The program of one decoding worker; ``shared.images.worker_pool`` starts it as ``python -m shared.images.worker``.
+"""Program of one decoder worker: ``python -m shared.images.worker MEMORY SECONDS TASK...``.
 
-Arguments: bytes of memory, and seconds for one request. It reads requests from stdin and answers on stdout until
-stdin ends, as it does when the program that started it dies, however it dies.
+Arguments: address space in bytes, time limit per request, and the tasks that may run. The worker reads requests from
+stdin and replies on stdout until stdin ends, which also happens when its parent dies.
 """
 
 import os
-import pickle
 import resource
 import signal
 import sys
 import traceback
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from shared.errors import ImageRefused
+from shared.images.worker_protocol import LENGTH_BYTES, frame, pack, unpack
 
 
 def main() -> None:
-    """Answer requests, one after the other, until there are no more."""
-    memory_limit, time_limit = int(sys.argv[1]), float(sys.argv[2])
+    """Answer requests one after the other until stdin ends."""
+    memory_limit, time_limit, tasks = int(sys.argv[1]), float(sys.argv[2]), frozenset(sys.argv[3:])
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
 
-    # The decoders' modules are loaded before the first image comes, and before there is a limit.
+    # Load the decoders before the first image arrives and before the memory limit applies.
     import shared.images  # noqa: F401
 
-    # What a C library prints about a file must neither get between the replies nor onto the terminal.
-    nothing = os.open(os.devnull, os.O_RDWR)
+    # C libraries print to stdout and stderr: keep that out of the replies and off the terminal.
+    null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
-        os.dup2(nothing, stream)
+        os.dup2(null, stream)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform != "darwin":  # macOS refuses it
         resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
-    # The kernel's own alarm ends this process, even from inside a decoder that never returns.
+    # The default action of the kernel's alarm ends the process even inside a decoder that never returns.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
-    reply = b""  # the first one says: ready
+    reply = b""  # the first reply is empty and means: ready
     while True:
-        replies.write(len(reply).to_bytes(8) + reply)
+        replies.write(frame(reply))
         replies.flush()
-        length = requests.read(8)
+        length = requests.read(LENGTH_BYTES)
         if not length:
             return
-        reply = _answer(requests.read(int.from_bytes(length)), time_limit)
+        reply = _handle(requests.read(int.from_bytes(length)), tasks, time_limit)
 
 
-def _answer(request: bytes, time_limit: float) -> bytes:
-    """Return the pickle of (True, the function's result) or (False, the exception that it raised)."""
+def _handle(request: bytes, tasks: frozenset[str], time_limit: float) -> bytes:
+    """Return the reply: ``{"result": …}`` or ``{"failure": [kind, reason, detail, final]}``."""
     try:
-        function, args, kwargs = pickle.loads(request)
+        name, args, kwargs = unpack(request)
+        task = _load(name, tasks)
         signal.setitimer(signal.ITIMER_REAL, time_limit)
         try:
-            result = function(*args, **kwargs)
+            result = task(*args, **kwargs)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        return _pickle((True, result))
-    except (ImageRefused, MemoryError) as exc:
-        return _pickle((False, exc))
+        return pack({"result": result})
+    except ImageRefused as exc:
+        return _failure("refused", exc.reason, exc.detail, final=exc.final)
+    except MemoryError:
+        return _failure("out of memory")
     except Exception as exc:
-        # Somebody's mistake: the traceback itself cannot be sent.
-        exc.add_note("in a decoding worker:\n" + traceback.format_exc())
-        return _pickle((False, exc))
+        return _failure("bug", f"{type(exc).__name__}: {exc}", traceback.format_exc())
 
 
-def _pickle(value: tuple[bool, Any]) -> bytes:
-    return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+def _load(name: str, tasks: frozenset[str]) -> Callable[..., Any]:
+    if name not in tasks:
+        raise PermissionError(f"{name} is not a decoder task")
+    module, _, function = name.partition(":")
+    task: Callable[..., Any] = getattr(import_module(module), function)
+    return task
+
+
+def _failure(kind: str, reason: str = "", detail: str = "", *, final: bool = True) -> bytes:
+    return pack({"failure": [kind, reason, detail, final]})
 
 
 if __name__ == "__main__":

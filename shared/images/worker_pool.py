@@ -1,85 +1,99 @@
-"""Runs functions on untrusted image bytes in worker processes that can be killed.
+"""Pool of killable worker processes that decode untrusted image files.
 
-A decoder is a large program that reads what strangers made: it can crash, hang or eat all memory. It does so in a
-process of its own (``shared.images.worker``), with a cap on memory and time, and costs one image, never the run.
+Decoders are large C programs that read hostile input: they can crash, hang or exhaust memory. Each runs in a process
+of its own (``shared.images.worker``) with a memory and a time limit, so that a bad file costs one image, not the run.
 
-Each worker has two pipes to itself, and shares nothing with the others. A pool of ``multiprocessing`` or on top of it
-(pebble, concurrent.futures) was not taken: there, workers share a queue and its lock, so that one killed from outside
-can stop all; each imports the program's main module again, with all that it imports, ours in two seconds; and
-they were seen to go on alone when the program was killed.
+Every worker has its own pair of pipes and shares nothing with the others. ``multiprocessing`` and the pools built on
+it (pebble, concurrent.futures) were rejected: their workers share a queue and its lock, so killing one can block all;
+each worker imports the main module again, which takes ours two seconds; and workers were seen to outlive a killed
+parent.
 """
 
 import asyncio
 import os
-import pickle
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from contextlib import suppress
-from typing import ParamSpec, TypeVar, cast
+from functools import cache
+from typing import Any, ParamSpec, Self, TypeVar, cast, get_origin, get_type_hints
+
+import numpy as np
+from pydantic import InstanceOf, TypeAdapter
 
 from shared.errors import ImageRefused, Reason
+from shared.images.worker_protocol import LENGTH_BYTES, TASKS, frame, pack, task_name, unpack
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MEMORY_LIMIT = (
-    3 << 30
-)  # bytes of address space: a transparent picture of MAX_PIXELS needs 2.6 GB (macOS has no such limit)
-TIME_LIMIT = 60.0  # seconds for one image
-_TASKS = 1000  # after so many a worker is replaced, so that what a decoder leaks is bounded
+MEMORY_LIMIT = 3 << 30  # bytes of address space; a transparent picture of MAX_PIXELS needs 2.6 GB (no limit on macOS)
+TIME_LIMIT = 60.0  # seconds per image
+REPLY_LIMIT = 64 << 20  # bytes; the largest replies hold a preview of a few hundred kilobytes
+_REQUESTS_PER_WORKER = 1000  # then it is replaced, which bounds memory leaks of decoders
+_DETAIL_LENGTH = 500  # characters
 
 
 class DecoderPool:
-    """A pool of decoding workers, each started when it is first needed. Belongs to one event loop."""
+    """Decoder workers, each started when first needed. Belongs to one event loop."""
 
     def __init__(
-        self, workers: int | None = None, *, time_limit: float = TIME_LIMIT, memory_limit: int = MEMORY_LIMIT
+        self,
+        size: int | None = None,
+        *,
+        time_limit: float = TIME_LIMIT,
+        memory_limit: int = MEMORY_LIMIT,
+        tasks: frozenset[str] = TASKS,
     ) -> None:
+        """Run up to *size* workers, by default one per processor. *tasks* is the allow-list of ``run``."""
+        self._size = size or os.cpu_count() or 1
         self._time_limit = time_limit
         self._memory_limit = memory_limit
-        self._size = workers or os.cpu_count() or 1
-        self._free = asyncio.Semaphore(self._size)
+        self._tasks = tasks
+        self._slots = asyncio.Semaphore(self._size)
         self._workers: set[_Worker] = set()
         self._idle: list[_Worker] = []
         self._starting: list[asyncio.Task[None]] = []
         self._closed = False
 
     def start(self) -> None:
-        """Start all workers at once, in the background, where it is known that they will be needed."""
+        """Start all workers in the background, ahead of the first image."""
         self._starting = [asyncio.create_task(self._start_one()) for _ in range(self._size)]
 
-    async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return ``function(*args, **kwargs)``, computed in a worker; it must be importable, its values picklable.
+    async def run(self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return ``task(*args, **kwargs)``, computed in a worker.
 
-        Give a file's path rather than its bytes where there is one: then they need not be copied. Raises what
-        *function* raises, and ImageRefused when the worker ran out of time or memory, or died. When the awaiting task
-        is cancelled, its worker is killed.
+        Pass the path of a file rather than its bytes where there is one, which saves copying them. Raises ImageRefused
+        if the task raises it, or if the worker ran out of time or memory, crashed, or sent an invalid reply. Raises
+        ValueError for a task that is not on the allow-list and RuntimeError for a bug in a task. Cancelling the call
+        kills its worker.
         """
-        request = pickle.dumps((function, args, kwargs), protocol=pickle.HIGHEST_PROTOCOL)
-        async with self._free:
+        name = task_name(task)
+        if name not in self._tasks:
+            raise ValueError(f"{name} is not a decoder task")
+        request = pack([name, args, kwargs])
+        async with self._slots:
             worker = await self._take()
             try:
-                reply = await worker.ask(request)
-            except _WorkerDied as death:
+                result, failure = _parse(await worker.request(request), task)
+            except _WorkerExited as exc:
                 self._workers.discard(worker)
                 self._check_open()
-                raise self._refusal(death.status) from death
-            except BaseException:
+                raise self._refusal(exc.status) from exc
+            except BaseException as exc:
                 self._workers.discard(worker)
                 await worker.stop()
+                if isinstance(exc, _InvalidReply):
+                    raise ImageRefused(Reason.CORRUPT, "the decoder sent an invalid reply") from exc
                 raise
             await self._give_back(worker)
-        succeeded, value = pickle.loads(reply)
-        if succeeded:
-            return value  # type: ignore[no-any-return]
-        if isinstance(value, MemoryError):
-            raise ImageRefused(Reason.DECODE_MEMORY, "decoding needs more memory than one image may use") from value
-        raise value
+        if failure:
+            raise failure
+        return cast(T, result)
 
     async def close(self) -> None:
-        """Kill the workers; what still waits for one raises RuntimeError."""
+        """Kill all workers; pending calls raise RuntimeError."""
         self._closed = True
         for task in self._starting:
             task.cancel()
@@ -89,8 +103,8 @@ class DecoderPool:
         self._workers.clear()
 
     async def _start_one(self) -> None:
-        with suppress(RuntimeError):  # it did not start, which whoever needs it is told, or the decoder is closed
-            async with self._free:
+        with suppress(RuntimeError):  # the next call of run() reports why no worker starts
+            async with self._slots:
                 self._idle.append(await self._take())
 
     async def _take(self) -> "_Worker":
@@ -100,7 +114,7 @@ class DecoderPool:
             if worker.alive:
                 return worker
             self._workers.discard(worker)
-        worker = await _Worker.start(memory_limit=self._memory_limit, time_limit=self._time_limit)
+        worker = await _Worker.start([str(self._memory_limit), str(self._time_limit), *sorted(self._tasks)])
         if self._closed:
             await worker.stop()
         self._check_open()
@@ -108,7 +122,7 @@ class DecoderPool:
         return worker
 
     async def _give_back(self, worker: "_Worker") -> None:
-        if worker.asked < _TASKS and not self._closed:
+        if worker.requests < _REQUESTS_PER_WORKER and not self._closed:
             self._idle.append(worker)
         else:
             self._workers.discard(worker)
@@ -116,59 +130,96 @@ class DecoderPool:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise RuntimeError("the decoder is closed")
+            raise RuntimeError("the decoder pool is closed")
 
     def _refusal(self, status: int) -> ImageRefused:
         if status == -signal.SIGALRM:
-            # Maybe the machine was busy with something else.
+            # Not final: the machine may have been busy.
             detail = f"decoding took longer than {self._time_limit:g} s"
             return ImageRefused(Reason.DECODE_TIMEOUT, detail, final=False)
         if status == -signal.SIGKILL:
-            detail = "the system ended the decoder, most likely because memory ran out"
+            detail = "the system killed the decoder, most likely because memory ran out"
             return ImageRefused(Reason.DECODE_MEMORY, detail, final=False)
-        return ImageRefused(Reason.CORRUPT, f"the decoder crashed on it (exit status {status})")
+        return ImageRefused(Reason.CORRUPT, f"the decoder crashed (exit status {status})")
 
 
-class _WorkerDied(Exception):
+class _InvalidReply(Exception):
+    """The worker sent something that no task returns: its decoder may have been taken over."""
+
+
+def _parse(reply: bytes, task: Callable[..., object]) -> tuple[Any, Exception | None]:
+    """Return the result and the failure in *reply*, one of them None. Raises _InvalidReply."""
+    try:
+        match unpack(reply):
+            case {"result": value}:
+                return _result_type(task).validate_python(value), None
+            case {"failure": [str(kind), str(reason), str(detail), bool(final)]}:
+                return None, _failure(kind, reason, detail, final=final)
+    except ValueError as exc:
+        raise _InvalidReply(str(exc)) from exc
+    raise _InvalidReply("neither a result nor a failure")
+
+
+@cache
+def _result_type(task: Callable[..., object]) -> TypeAdapter[Any]:
+    """Return the validator for what *task* is annotated to return, so that a reply cannot choose its type."""
+    declared = get_type_hints(task)["return"]
+    return TypeAdapter(InstanceOf[np.ndarray] if get_origin(declared) is np.ndarray else declared)
+
+
+def _failure(kind: str, reason: str, detail: str, *, final: bool) -> Exception:
+    if kind == "refused":
+        printable = "".join(c if c.isprintable() else " " for c in detail[:_DETAIL_LENGTH])
+        return ImageRefused(Reason(reason), printable, final=final)
+    if kind == "out of memory":
+        return ImageRefused(Reason.DECODE_MEMORY, "decoding needs more memory than one image may use")
+    if kind == "bug":
+        bug = RuntimeError(f"a decoder task failed: {reason}")
+        bug.add_note(detail)
+        return bug
+    raise ValueError(f"unknown kind of failure: {kind}")
+
+
+class _WorkerExited(Exception):
     def __init__(self, status: int) -> None:
-        super().__init__(f"a decoding worker ended with status {status}")
+        super().__init__(f"a decoder worker exited with status {status}")
         self.status = status
 
 
 class _Worker:
-    """One process, which answers one request at a time: frames of eight bytes of length, and that many bytes."""
+    """One process that answers one request at a time."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self._requests = cast(asyncio.StreamWriter, process.stdin)
-        self._replies = cast(asyncio.StreamReader, process.stdout)
-        self.asked = 0
+        self._stdin = cast(asyncio.StreamWriter, process.stdin)
+        self._stdout = cast(asyncio.StreamReader, process.stdout)
+        self.requests = 0
 
     @classmethod
-    async def start(cls, *, memory_limit: int, time_limit: float) -> "_Worker":
-        """Start a process, and return when it is ready."""
+    async def start(cls, arguments: list[str]) -> Self:
+        """Start a process and return when it is ready."""
         environment = os.environ | {
-            # It finds what this process finds.
+            # The worker finds the same packages.
             "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-            # One image, one core: the workers are what runs in parallel. Threads also cost address space.
+            # The workers are what runs in parallel. Threads would also cost address space.
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "shared.images.worker", str(memory_limit), str(time_limit)),
+            *(sys.executable, "-m", "shared.images.worker", *arguments),
             stdin=PIPE,
             stdout=PIPE,
-            # A reply is never held up in the pipe: asyncio would not see the end of a process with a reply half read.
+            # No flow control: asyncio would not notice the end of a process whose reply is half read.
             limit=sys.maxsize,
             env=environment,
-            # Ctrl-C in a terminal is for the program, which then stops its workers.
+            # Ctrl-C in a terminal reaches only the parent, which then stops its workers.
             start_new_session=True,
         )
         worker = cls(process)
         try:
             await worker._reply()
-        except _WorkerDied as death:
-            raise RuntimeError(f"the decoding worker could not start (exit status {death.status})") from death
+        except _WorkerExited as exc:
+            raise RuntimeError(f"the decoder worker could not start (exit status {exc.status})") from exc
         except BaseException:
             await worker.stop()
             raise
@@ -176,27 +227,29 @@ class _Worker:
 
     @property
     def alive(self) -> bool:
-        """False as soon as the process is known to have ended."""
+        """Return whether the process has not been seen to exit."""
         return self._process.returncode is None
 
-    async def ask(self, request: bytes) -> bytes:
-        """Return the reply; raises _WorkerDied."""
-        self.asked += 1
-        self._requests.writelines((len(request).to_bytes(8), request))
-        with suppress(ConnectionError):  # a dead process is found out by reading
-            await self._requests.drain()
+    async def request(self, message: bytes) -> bytes:
+        """Return the reply to *message*. Raises _WorkerExited and _InvalidReply."""
+        self.requests += 1
+        self._stdin.write(frame(message))
+        with suppress(ConnectionError):  # reading the reply detects a dead process
+            await self._stdin.drain()
         return await self._reply()
 
     async def _reply(self) -> bytes:
         try:
-            length = int.from_bytes(await self._replies.readexactly(8))
-            return await self._replies.readexactly(length)
+            length = int.from_bytes(await self._stdout.readexactly(LENGTH_BYTES))
+            if length > REPLY_LIMIT:
+                raise _InvalidReply(f"a reply of {length:,} bytes")
+            return await self._stdout.readexactly(length)
         except (asyncio.IncompleteReadError, ConnectionError):
-            raise _WorkerDied(await self._process.wait()) from None
+            raise _WorkerExited(await self._process.wait()) from None
 
     async def stop(self) -> None:
-        """Kill the process, whatever it does, and wait for its end."""
+        """Kill the process and wait for its end."""
         with suppress(ProcessLookupError):
             self._process.kill()
-        self._requests.close()
+        self._stdin.close()
         await self._process.wait()

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -146,7 +146,7 @@ class ClipEmbedder:
 
     async def _read_pixels(self, data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8] | ImageRefused:
         try:
-            return await self._decoder.run(read_pixels, data, preprocessing)
+            return await self._decoder.run(read_pixels, data, asdict(preprocessing))
         except ImageRefused as refused:
             return refused
 

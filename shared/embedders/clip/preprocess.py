@@ -1,7 +1,7 @@
 """What CLIP sees of an image, as open_clip and transformers prepare it. Runs in a decoding worker: imports no model."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,9 +62,9 @@ class Preprocessing:
         return round(surplus / 2) if self.crop_rounds else surplus // 2
 
 
-def read_pixels(data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Return the part of the image in the file *data* that the model sees, as RGB values [height, width, 3].
+def read_pixels(data: bytes, preprocessing: dict[str, Any]) -> NDArray[np.uint8]:
+    """Return what the model sees of the image file *data*, as RGB values [height, width, 3].
 
-    Raises ImageRefused for what is not an image or cannot be decoded.
+    *preprocessing* holds the fields of a Preprocessing. Raises ImageRefused for what cannot be decoded.
     """
-    return np.asarray(preprocessing.resize(open_rgb(data)))
+    return np.asarray(Preprocessing(**preprocessing).resize(open_rgb(data)))
