@@ -62,20 +62,20 @@ def open_store(settings: Settings, bucket: str, *, concurrency: int) -> ObjectSt
     """Return the store that holds *bucket*, without contacting it."""
     if _uses_folders(settings):
         return FolderStore(settings.home / "buckets", bucket, threads=concurrency)
-    from shared.stores.s3 import S3Store, r2_endpoint
+    from shared.stores.s3 import S3Options, S3Store, r2_endpoint
 
     secret = settings.r2_secret_access_key or settings.aws_secret_access_key
     token = settings.aws_session_token
-    return S3Store(
+    options = S3Options(
         endpoint_url=settings.s3_endpoint_url or r2_endpoint(settings.r2_account_id or ""),
         access_key_id=settings.r2_access_key_id or settings.aws_access_key_id or "",
         secret_access_key=secret.get_secret_value() if secret else "",
         session_token=token.get_secret_value() if token else None,
-        bucket=bucket,
         region=settings.s3_region or ("auto" if settings.s3_endpoint_url is None else "us-east-1"),
         public_url=settings.public_url,
         concurrency=concurrency,
     )
+    return S3Store(bucket, options)
 
 
 def _uses_folders(settings: Settings) -> bool:

@@ -49,7 +49,7 @@ class Settings(BaseSettings):
         except ProgrammingError:
             # psycopg's own message contains the password.
             raise ValueError(
-                "not a PostgreSQL address: use postgresql://user:password@host:5432/database, with"
+                "is not a PostgreSQL address: use postgresql://user:password@host:5432/database, with"
                 " %40 for @, %3A for : and %2F for / in the password"
             ) from None
         return value
@@ -96,4 +96,5 @@ def _message(error: dict[str, Any]) -> str:
         return message
     secret = any(word in name for word in ("TOKEN", "SECRET", "KEY", "URL"))
     value = "" if secret or error["type"] == "missing" else f" is {error['input']!r}"
-    return f"{name}{value}: {message}"
+    # Our own validators may start with the verb.
+    return f"{name} {message}" if message.startswith("is ") else f"{name}{value}: {message}"

@@ -35,7 +35,7 @@ def test_the_example_environment_file_sets_nothing() -> None:
 
 
 def test_an_invalid_database_address_is_refused_without_showing_its_password() -> None:
-    with pytest.raises(SettingsError, match="^DATABASE_URL: not a PostgreSQL address: use postgresql://") as refused:
+    with pytest.raises(SettingsError, match="^DATABASE_URL is not a PostgreSQL address: use postgresql://") as refused:
         load(ServerSettings, database_url="postgres//user:hidden@host")
     assert "hidden" not in str(refused.value)
 

@@ -1,49 +1,47 @@
-"""AWS Signature Version 4, for the two requests that are made most: addresses for browsers, and uploads.
+"""Presigned GET addresses, by AWS Signature Version 4 with query parameters.
 
-The method is that of Amazon's "Signature Calculations for the Authorization Header" and "Authenticating Requests: Using
-Query Parameters". botocore's signers read the clock themselves, so that no address would be the same a second later,
-and work on an upload as long as it takes to send it.
+See https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html. botocore's presigner reads the clock
+itself, so browsers could not cache its addresses, and takes half a millisecond for each.
 """
 
 import hashlib
 import hmac
 import time
-from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
-class Signer:
-    """Signs requests about the objects of one service, whose buckets are part of the path."""
+class Presigner:
+    """Presigns addresses of objects at one endpoint, with the bucket in the path."""
 
     def __init__(
         self, endpoint_url: str, region: str, access_key_id: str, secret_access_key: str, session_token: str | None
     ) -> None:
         endpoint = urlsplit(endpoint_url)
-        # As browsers name it: in small letters, and with a port only where it is not the usual one.
-        usual = {"http": 80, "https": 443}.get(endpoint.scheme)
+        # As browsers send it: in lower case, and without the scheme's default port.
         name = endpoint.hostname or ""
         self._host = f"[{name}]" if ":" in name else name
-        if endpoint.port not in {None, usual}:
+        if endpoint.port not in {None, {"http": 80, "https": 443}.get(endpoint.scheme)}:
             self._host += f":{endpoint.port}"
         self._origin, self._path = f"{endpoint.scheme}://{self._host}", endpoint.path
         self._region = region
         self._access_key_id = access_key_id
         self._session_token = session_token
-        self._day_key = lru_cache(maxsize=2)(lambda day: _signing_key(secret_access_key, day, region))
+        self._signing_key = lru_cache(maxsize=2)(lambda day: _derive_key(secret_access_key, day, region))
 
     def address(self, bucket: str, key: str, version: str, *, signed_at: int, expires: int) -> str:
-        """Return an address that works from *signed_at* (Unix time) for *expires* seconds, without a request.
+        """Return the address of an object, valid from *signed_at* (Unix time) for *expires* seconds.
 
-        *version* becomes a parameter that S3 ignores, as it does all that begin with ``x-``, and browsers do not.
+        *version* becomes a parameter that S3 ignores, like all that begin with ``x-``, and browser caches do not.
         """
-        moment = _moment(signed_at)
+        timestamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(signed_at))
+        scope = f"{timestamp[:8]}/{self._region}/s3/aws4_request"
         parameters = {
             "X-Amz-Algorithm": _ALGORITHM,
-            "X-Amz-Credential": f"{self._access_key_id}/{self._scope(moment)}",
-            "X-Amz-Date": moment,
+            "X-Amz-Credential": f"{self._access_key_id}/{scope}",
+            "X-Amz-Date": timestamp,
             "X-Amz-Expires": str(expires),
             "X-Amz-SignedHeaders": "host",
         }
@@ -52,48 +50,15 @@ class Signer:
         if version:
             parameters["x-version"] = version
         query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in sorted(parameters.items()))
-        path = self._path_of(bucket, key)
+        path = f"{self._path}/{bucket}/{quote(key, safe='/-_.~')}"
         request = f"GET\n{path}\n{query}\nhost:{self._host}\n\nhost\nUNSIGNED-PAYLOAD"
-        return f"{self._origin}{path}?{query}&X-Amz-Signature={self._signature(request, moment)}"
-
-    def put(self, bucket: str, key: str, headers: Mapping[str, str], *, sha256: str) -> tuple[str, dict[str, str]]:
-        """Return the address and all headers of a request that stores a body with this *sha256* (hex), from now on.
-
-        The body is part of what is signed, so that the service itself finds what was damaged on the way. The names of
-        *headers* are in small letters, their values ASCII without spaces at either end.
-        """
-        moment = _moment(time.time())
-        sent = {**headers, "host": self._host, "x-amz-content-sha256": sha256, "x-amz-date": moment}
-        if self._session_token:
-            sent["x-amz-security-token"] = self._session_token
-        names = sorted(sent)
-        lines = "".join(f"{name}:{sent[name]}\n" for name in names)
-        signed = ";".join(names)
-        path = self._path_of(bucket, key)
-        signature = self._signature(f"PUT\n{path}\n\n{lines}\n{signed}\n{sha256}", moment)
-        sent["authorization"] = (
-            f"{_ALGORITHM} Credential={self._access_key_id}/{self._scope(moment)},"
-            f" SignedHeaders={signed}, Signature={signature}"
-        )
-        return f"{self._origin}{path}", sent
-
-    def _path_of(self, bucket: str, key: str) -> str:
-        return f"{self._path}/{bucket}/{quote(key, safe='/-_.~')}"
-
-    def _scope(self, moment: str) -> str:
-        return f"{moment[:8]}/{self._region}/s3/aws4_request"
-
-    def _signature(self, request: str, moment: str) -> str:
-        to_sign = f"{_ALGORITHM}\n{moment}\n{self._scope(moment)}\n{hashlib.sha256(request.encode()).hexdigest()}"
-        return hmac.new(self._day_key(moment[:8]), to_sign.encode(), hashlib.sha256).hexdigest()
+        to_sign = f"{_ALGORITHM}\n{timestamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+        signature = hmac.new(self._signing_key(timestamp[:8]), to_sign.encode(), hashlib.sha256).hexdigest()
+        return f"{self._origin}{path}?{query}&X-Amz-Signature={signature}"
 
 
-def _moment(seconds: float) -> str:
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds))
-
-
-def _signing_key(secret_access_key: str, day: str, region: str) -> bytes:
-    signing_key = f"AWS4{secret_access_key}".encode()
-    for word in (day, region, "s3", "aws4_request"):
-        signing_key = hmac.digest(signing_key, word.encode(), "sha256")
-    return signing_key
+def _derive_key(secret_access_key: str, day: str, region: str) -> bytes:
+    key = f"AWS4{secret_access_key}".encode()
+    for part in (day, region, "s3", "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key

@@ -12,8 +12,7 @@ import pytest
 from shared.errors import ImageRefused, ObjectExists, ObjectMissing, Reason, StoreError
 from shared.stores.base import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore, StoredObject
 from shared.stores.folder import FolderStore
-from shared.stores.s3 import S3Store
-from tests.fakes.s3 import S3Server, s3_arguments
+from tests.fakes.s3 import S3Server, s3_store
 
 Maker = Callable[[str], ObjectStore]
 
@@ -62,7 +61,7 @@ def make_s3_store(s3_server: S3Server) -> Maker:
     def make(bucket: str) -> ObjectStore:
         if "never" not in bucket:
             s3_server.make_bucket(f"{bucket}-{test}")
-        return S3Store(**s3_arguments(s3_server.url, f"{bucket}-{test}"))
+        return s3_store(s3_server.url, f"{bucket}-{test}")
 
     return make
 

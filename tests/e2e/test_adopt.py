@@ -14,7 +14,7 @@ import pytest
 from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from shared.stores.folder import FolderStore
 from shared.stores.s3 import S3Store
-from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, S3Server, s3_arguments
+from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, S3Server, s3_store
 from tests.helpers import corpus
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Syncer, new_database, serving
@@ -61,7 +61,7 @@ def stored(request: pytest.FixtureRequest, environment: dict[str, str], bucket: 
 async def store(stored: str, request: pytest.FixtureRequest, home: Path, bucket: str) -> AsyncIterator[ObjectStore]:
     opened: ObjectStore
     if stored == "s3":
-        opened = S3Store(**s3_arguments(request.getfixturevalue("s3").url, bucket))
+        opened = s3_store(request.getfixturevalue("s3").url, bucket)
     else:
         opened = FolderStore(home / "buckets", bucket)
     await opened.prepare()

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from shared.stores.s3 import S3Options, S3Store
+
 ACCESS_KEY_ID = "test-key-id"
 SECRET_ACCESS_KEY = "test-secret"
 
@@ -81,15 +83,9 @@ class S3Server:
             assert answer.status in {200, 409}, answer.read()
 
 
-def s3_arguments(url: str, bucket: str, **more: Any) -> dict[str, Any]:
-    """Return the arguments of an S3Store for a bucket of the server or proxy at *url*."""
-    return {
-        "endpoint_url": url,
-        "access_key_id": ACCESS_KEY_ID,
-        "secret_access_key": SECRET_ACCESS_KEY,
-        "bucket": bucket,
-        **more,
-    }
+def s3_store(url: str, bucket: str, **options: Any) -> S3Store:
+    """Return a store for a bucket of the server or proxy at *url*; *options* are fields of S3Options."""
+    return S3Store(bucket, S3Options(url, ACCESS_KEY_ID, SECRET_ACCESS_KEY, **options))
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,8 @@ from shared.object_keys import preview_key, thumbnail_key
 from shared.sql import collections
 from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from shared.stores.folder import FolderStore
-from shared.stores.s3 import S3Store
 from syncer.deletion_policy import NO_DELETION
-from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, Request, S3Server, s3_arguments
+from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, Request, S3Server, s3_store
 from tests.helpers.expectation import Expectation
 from tests.helpers.lives import Killed, Life, MortalDatabase, MortalStore, mortal_disk
 from tests.helpers.processes import Server, make_environment, make_home, serving
@@ -497,7 +496,7 @@ def s3(environment: dict[str, str], tmp_path: Path) -> Iterator[Place]:
 
         def store(bucket: str) -> ObjectStore:
             moto.make_bucket(bucket)
-            return S3Store(**s3_arguments(proxy.url, bucket, retry_timeout=0.3, timeout=2.0, concurrency=8))
+            return s3_store(proxy.url, bucket, retry_timeout=0.3, timeout=2.0, concurrency=8)
 
         cloud = {
             "S3_ENDPOINT_URL": proxy.url,

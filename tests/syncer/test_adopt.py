@@ -27,7 +27,7 @@ from syncer.bucket.adopter import Adoption
 from syncer.bucket.dry_run import BucketPreview
 from syncer.deletion_policy import NO_DELETION
 from syncer.progress import Progress
-from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_arguments
+from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_store
 from tests.helpers.processes import new_database
 from tests.helpers.synced_folder import DELETE, DELETE_ANY, MODEL, Here, World, picture
 
@@ -160,8 +160,8 @@ async def bucket(request: pytest.FixtureRequest, tmp_path: Path, database: Datab
         else:
             server: S3Server = request.getfixturevalue("server")
             server.make_bucket(name)
-            store = S3Store(**s3_arguments(request.getfixturevalue("proxy").url, name, retry_timeout=3.0))
-            theirs = S3Store(**s3_arguments(server.url, name))
+            store = s3_store(request.getfixturevalue("proxy").url, name, retry_timeout=3.0)
+            theirs = s3_store(server.url, name)
             stack.push_async_callback(theirs.close)
         yield Bucket(await World.make(stack, tmp_path / "folder", database, store), store, theirs)
 

@@ -10,8 +10,7 @@ import pytest_asyncio
 
 from shared.db.pool import Database
 from shared.stores.base import RESERVED_PREFIX
-from shared.stores.s3 import S3Store
-from tests.fakes.s3 import FaultyProxy, S3Server, s3_arguments
+from tests.fakes.s3 import FaultyProxy, S3Server, s3_store
 from tests.helpers.synced_folder import DELETE_ANY, World
 
 
@@ -33,7 +32,7 @@ async def world(server: S3Server, proxy: FaultyProxy, tmp_path: Path, database: 
     bucket = f"bucket-{uuid4().hex[:8]}"
     async with AsyncExitStack() as stack:
         server.make_bucket(bucket)
-        world = await World.make(stack, tmp_path / "folder", database, S3Store(**s3_arguments(proxy.url, bucket)))
+        world = await World.make(stack, tmp_path / "folder", database, s3_store(proxy.url, bucket))
         for number in range(10):
             world.write(f"{number % 3}/{number}.bmp", number)
         proxy.clear()
