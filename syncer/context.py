@@ -20,7 +20,7 @@ from shared.retry import RetryPolicy, outage_policy
 from shared.settings import EmbedderKind
 from shared.sql import collections
 from shared.stores.base import ObjectStore
-from syncer.embedding import Embedding, Policy
+from syncer.embedding import EmbeddingOptions, EmbeddingRun
 from syncer.progress import Progress
 from syncer.settings import SyncerSettings
 
@@ -117,24 +117,25 @@ async def require_collection(context: CommandContext) -> Collection:
     return found
 
 
-def make_embedding(
+def make_embedding_run(
     context: CommandContext, collection: Collection, embedder: Embedder, store: ObjectStore
-) -> Embedding:
+) -> EmbeddingRun:
     """Return an embedding run over the collection, configured by the settings."""
-    return Embedding(
-        collection,
-        embedder,
-        database=context.database,
-        store=store,
-        retry=context.retry,
-        progress=context.progress,
+    options = EmbeddingOptions(
         # The embedder limits its concurrent calls itself; the other half of the workers decodes meanwhile.
         workers=2 * context.settings.embed_concurrency,
-        policy=Policy(
-            lease=timedelta(seconds=context.settings.lease_seconds),
-            attempts=context.settings.image_attempts,
-            retry_delay=timedelta(seconds=context.settings.image_retry_seconds),
-        ),
+        lease=timedelta(seconds=context.settings.lease_seconds),
+        max_attempts=context.settings.image_attempts,
+        retry_delay=timedelta(seconds=context.settings.image_retry_seconds),
+    )
+    return EmbeddingRun(
+        collection,
+        embedder,
+        store,
+        context.database,
+        retry=context.retry,
+        progress=context.progress,
+        options=options,
     )
 
 

@@ -1,8 +1,8 @@
-"""The second phase: fills vectors until none is missing that can be had.
+"""Embed pending images until none is left.
 
-Any number of these run at once, on any machines: the queue in the database shares out the work, by leases. What is an
-image's fault is recorded with that image. What is a service's fault pauses the run, gives the images back, and counts
-against none of them.
+Any number of these runs work on one collection, on any number of machines: the queue in the database leases images to
+their workers. Failures of an image are recorded with that image. Outages of a service pause the run and count against
+no image.
 """
 
 import asyncio
@@ -28,170 +28,165 @@ from syncer.progress import Progress
 log = logging.getLogger(__name__)
 
 MAX_CLAIM = 100
-RELEASE_TIMEOUT = 5.0  # seconds that giving back what is in hand may take at the end
+IDLE_POLL = 1.0  # seconds between two looks at an empty queue
+RELEASE_TIMEOUT = 5.0  # seconds
+
+Outcome = Vector | ImageRefused
+Quarantined = list[tuple[Job, ImageRefused]]
 
 
 @dataclass(frozen=True)
-class Policy:
-    """How long a claim lasts without a sign of life, and how often an image is tried, with what pause between tries.
+class EmbeddingOptions:
+    """Concurrency, leases and retries of an embedding run.
 
-    The pause before the second try is ``retry_delay``; each further one is four times as long.
+    ``lease`` is the time after which a worker without a sign of life loses its images. ``retry_delay`` precedes the
+    second attempt at an image; each further delay is four times as long.
     """
 
+    workers: int
     lease: timedelta = timedelta(seconds=120)
-    attempts: int = 3
+    max_attempts: int = 3
     retry_delay: timedelta = timedelta(seconds=5)
 
-    def retry_in(self, attempts_so_far: int, refusal: ImageRefused) -> timedelta | None:
-        """Return after which time a refused image is tried again; None when it is given up."""
-        if refusal.final or attempts_so_far + 1 >= self.attempts:
+    def next_delay(self, attempts_so_far: int, refusal: ImageRefused) -> timedelta | None:
+        """Return the delay before the next attempt at a refused image; None to quarantine it."""
+        if refusal.final or attempts_so_far + 1 >= self.max_attempts:
             return None
         return self.retry_delay * float(4**attempts_so_far)
 
 
-class Embedding:
-    """One run over one collection with one model."""
+class EmbeddingRun:
+    """Embeds pending images of one collection with one model."""
 
     def __init__(
         self,
         collection: Collection,
         embedder: Embedder,
-        *,
-        database: Database,
         store: ObjectStore,
+        database: Database,
+        *,
         retry: RetryPolicy,
         progress: Progress,
-        workers: int,
-        policy: Policy,
+        options: EmbeddingOptions,
     ) -> None:
         self._collection = collection
         self._embedder = embedder
         self._model = embedder.name
-        self._database = database
         self._store = store
+        self._database = database
         self._retry = retry
         self._progress = progress
-        self._workers = workers
-        self._policy = policy
-        self._batch = min(embedder.batch_size, MAX_CLAIM)
+        self._options = options
+        self._batch_size = min(embedder.batch_size, MAX_CLAIM)
         self._recorded_calls = 0
-        self._held: dict[int, Job] = {}
+        self._leased: dict[int, Job] = {}
+        self._jobs: asyncio.Queue[Job | None] = asyncio.Queue()
         self._changed = asyncio.Event()
-        self._complete = False
+        self._finishing = False
 
-    def arrived(self) -> None:
-        """Say that there is something new to embed."""
+    def notify(self) -> None:
+        """Look at the queue at once: an image was added."""
         self._changed.set()
 
-    def no_more_to_come(self) -> None:
-        """Say that nothing more will arrive: the run ends when nothing is pending."""
-        self._complete = True
+    def finish(self) -> None:
+        """Let ``run`` return when nothing is pending: no further images will be added."""
+        self._finishing = True
         self._changed.set()
 
     async def run(self) -> None:
-        """Return when no image is pending, also not with other workers, and nothing more is to come.
+        """Embed until ``finish`` was called and no image is pending, those leased to other processes included.
 
-        Raises ServiceError when a service refuses, or stays away for too long, and ModelChanged when the collection was
-        switched to another model. However it ends, killed processes aside, the images in hand are given back.
+        Raises ServiceError if a service refuses or an outage outlasts the retry policy, and ModelChanged if the
+        collection switched to another model. Leases are released in any case but a kill -9.
         """
-        jobs: asyncio.Queue[Job | None] = asyncio.Queue()
         with holder() as lease:
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    renewing = tasks.create_task(self._renew())
-                    for _ in range(self._workers):
-                        tasks.create_task(self._work(jobs))
-                    await self._feed(jobs, lease)
-                    for _ in range(self._workers):
-                        await jobs.put(None)
-                    renewing.cancel()
+                    renewal = tasks.create_task(self._renew_leases())
+                    for _ in range(self._options.workers):
+                        tasks.create_task(self._work())
+                    await self._dispatch(lease)
+                    for _ in range(self._options.workers):
+                        self._jobs.put_nowait(None)
+                    renewal.cancel()
             finally:
-                await self._give_back(lease)
+                await self._release_at_end(lease)
 
-    async def _feed(self, jobs: asyncio.Queue[Job | None], lease: UUID) -> None:
-        """Claim what is due, a little more than the workers have in hand, until there is nothing to wait for."""
-        # Claims stay small: what this process holds, another one cannot do.
-        in_hand = self._workers * self._batch
+    async def _dispatch(self, lease: UUID) -> None:
+        """Claim due images and queue them for the workers until there is nothing left to wait for."""
+        # Claims stay small, because other processes cannot work on what this one has leased.
+        capacity = self._options.workers * self._batch_size
         while True:
             self._changed.clear()
-            complete = self._complete
-            if len(self._held) <= in_hand:
-                claimed = await self._claim(lease, min(MAX_CLAIM, 2 * in_hand))
-                for job in claimed:
-                    self._held[job.id] = job
-                    jobs.put_nowait(job)
-                if claimed:
+            finishing = self._finishing
+            if len(self._leased) <= capacity:
+                if claimed := await self._database.run(self._claim, lease, min(MAX_CLAIM, 2 * capacity)):
+                    for job in claimed:
+                        self._leased[job.id] = job
+                        self._jobs.put_nowait(job)
                     continue
-                if not self._held and not await self._others_work() and complete:
+                if not self._leased and not await self._is_pending() and finishing:
                     return
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
+                async with asyncio.timeout(IDLE_POLL):
                     await self._changed.wait()
 
-    async def _others_work(self) -> bool:
-        """Whether images are pending that others hold, or that wait for their next try.
+    async def _claim(self, conn: Connection, lease: UUID, limit: int) -> list[Job]:
+        await next_embeddings.check_model(conn, self._collection)
+        return await queue.claim(
+            conn, self._collection, self._model, lease=lease, limit=limit, duration=self._options.lease
+        )
 
-        What those held that have ended is due from now on.
-        """
-        if ended := [
-            lease
-            for lease in await self._database.run(queue.leases, collection=self._collection, model=self._model)
-            if has_ended(lease)
-        ]:
-            await self._release(ended)
-            for lease in ended:
+    async def _is_pending(self) -> bool:
+        """Return whether images are leased to other processes or wait for a retry; release leases of dead processes."""
+        leases = await self._database.run(queue.leases, self._collection, self._model)
+        if dead := [lease for lease in leases if has_ended(lease)]:
+            await self._database.run(queue.release, self._collection, self._model, dead)
+            for lease in dead:
                 forget(lease)
-        return await self._database.run(queue.is_pending, collection=self._collection, model=self._model)
+        return await self._database.run(queue.is_pending, self._collection, self._model)
 
-    async def _release(self, leases: Sequence[UUID]) -> None:
-        await self._database.run(queue.release, collection=self._collection, model=self._model, leases=leases)
-
-    async def _claim(self, lease: UUID, limit: int) -> list[Job]:
-        async def claim(conn: Connection) -> list[Job]:
-            await next_embeddings.check_model(conn, self._collection)
-            return await queue.claim(
-                conn, self._collection, self._model, lease=lease, limit=limit, duration=self._policy.lease
-            )
-
-        return await self._database.run(claim)
-
-    async def _work(self, jobs: asyncio.Queue[Job | None]) -> None:
-        while (job := await jobs.get()) is not None:
-            batch = [job]
-            while len(batch) < self._batch and not jobs.empty():
-                following = jobs.get_nowait()
-                if following is None:
-                    jobs.put_nowait(None)
-                    break
-                batch.append(following)
-            await self._settle(batch)
+    async def _work(self) -> None:
+        while batch := await self._next_batch():
+            await self._process(batch)
             for job in batch:
-                self._held.pop(job.id, None)
+                self._leased.pop(job.id, None)
             self._changed.set()
 
-    async def _settle(self, batch: Sequence[Job]) -> None:
-        """Store for each job its vector, or why there is none; only a service's fault stops the run."""
-        began = datetime.now(UTC)
+    async def _next_batch(self) -> list[Job]:
+        """Return up to a batch of queued jobs; none at the end of the run."""
+        batch: list[Job] = []
+        while not batch or (len(batch) < self._batch_size and not self._jobs.empty()):
+            job = await self._jobs.get()
+            if job is None:
+                if batch:
+                    self._jobs.put_nowait(None)
+                break
+            batch.append(job)
+        return batch
+
+    async def _process(self, batch: Sequence[Job]) -> None:
+        """Embed the batch and store each vector or refusal; only errors of services escape."""
+        started = datetime.now(UTC)
         try:
             outcomes = await self._retry.run(self._embed, batch)
         except ServiceError:
             raise
         except Exception as exc:
             if len(batch) > 1:
-                # Something unforeseen: alone, each image tells whether it is its own fault.
+                # Unexpected: process images one by one to find the culprit.
                 for job in batch:
-                    await self._settle([job])
+                    await self._process([job])
                 return
             log.exception("%s could not be embedded", batch[0].key)
-            outcomes = [ImageRefused(Reason.MODEL_REFUSED, f"it could not be embedded: {exc!r}", final=False)]
-        await self._store_outcomes(batch, outcomes, began=began)
+            outcomes = [ImageRefused(Reason.MODEL_REFUSED, f"embedding failed: {exc!r}", final=False)]
+        await self._record(batch, outcomes, started)
 
-    async def _embed(self, batch: Sequence[Job]) -> list[Vector | ImageRefused]:
-        """Return what the model makes of each job's image, or what is wrong with the image."""
+    async def _embed(self, batch: Sequence[Job]) -> list[Outcome]:
         inputs = await asyncio.gather(*(self._input(job) for job in batch))
-        readable = [found for found in inputs if isinstance(found, ImageInput)]
-        answers = iter(await self._embedder.embed_images(readable) if readable else [])
-        return [next(answers) if isinstance(found, ImageInput) else found for found in inputs]
+        readable = [image for image in inputs if isinstance(image, ImageInput)]
+        vectors = iter(await self._embedder.embed_images(readable) if readable else [])
+        return [next(vectors) if isinstance(image, ImageInput) else image for image in inputs]
 
     async def _input(self, job: Job) -> ImageInput | ImageRefused:
         if self._embedder.wants == "address":
@@ -200,60 +195,59 @@ class Embedding:
         try:
             return ImageInput(data=await self._store.get(job.key))
         except ObjectMissing:
-            return ImageRefused(Reason.OBJECT_MISSING, f"the bucket holds no object {job.key!r}", final=False)
+            return ImageRefused(Reason.OBJECT_MISSING, f"the bucket has no object {job.key!r}", final=False)
         except ObjectLocked as exc:
             return ImageRefused(Reason.UNREADABLE, str(exc), final=False)
         except ImageRefused as refusal:
             return refusal
 
-    async def _store_outcomes(
-        self, batch: Sequence[Job], outcomes: Sequence[Vector | ImageRefused], *, began: datetime
-    ) -> None:
-        # Other workers' calls among them: what counts is that each is recorded once.
+    async def _record(self, batch: Sequence[Job], outcomes: Sequence[Outcome], started: datetime) -> None:
+        # May include calls of other workers; it only matters that each call is recorded once.
         calls = self._embedder.calls - self._recorded_calls
         self._recorded_calls += calls
-
-        async def store(conn: Connection) -> tuple[int, list[tuple[Job, ImageRefused]]]:
-            embedded, given_up = 0, []
-            for job, outcome in zip(batch, outcomes, strict=True):
-                if isinstance(outcome, ImageRefused):
-                    retry_in = self._policy.retry_in(job.attempts, outcome)
-                    known = await queue.refuse(conn, self._collection, self._model, job, outcome, retry_in=retry_in)
-                    if known and retry_in is None:
-                        given_up.append((job, outcome))
-                else:
-                    embedded += await queue.complete(conn, self._collection, self._model, job, outcome.tolist())
-            await stats.record(
-                conn,
-                self._collection,
-                self._model,
-                began=began,
-                now=datetime.now(UTC),
-                slot=os.getpid(),
-                embedded=embedded,
-                calls=calls,
-            )
-            return embedded, given_up
-
-        embedded, given_up = await self._database.run(store)
+        embedded, quarantined = await self._database.run(self._store_outcomes, batch, outcomes, started, calls)
         self._progress.embedded(embedded)
-        for job, refusal in given_up:
+        for job, refusal in quarantined:
             self._progress.failed(job.key, refusal)
 
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(self._policy.lease.total_seconds() / 3)
-            if held := list(self._held.values()):
-                await self._database.run(
-                    queue.renew, collection=self._collection, model=self._model, jobs=held, duration=self._policy.lease
-                )
+    async def _store_outcomes(
+        self, conn: Connection, batch: Sequence[Job], outcomes: Sequence[Outcome], started: datetime, calls: int
+    ) -> tuple[int, Quarantined]:
+        """Return the number of embedded images, and the quarantined ones."""
+        embedded = 0
+        quarantined: Quarantined = []
+        for job, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, ImageRefused):
+                delay = self._options.next_delay(job.attempts, outcome)
+                recorded = await queue.refuse(conn, self._collection, self._model, job, outcome, retry_in=delay)
+                if recorded and delay is None:
+                    quarantined.append((job, outcome))
+            else:
+                embedded += await queue.complete(conn, self._collection, self._model, job, outcome.tolist())
+        await stats.record(
+            conn,
+            self._collection,
+            self._model,
+            began=started,
+            now=datetime.now(UTC),
+            slot=os.getpid(),
+            embedded=embedded,
+            calls=calls,
+        )
+        return embedded, quarantined
 
-    async def _give_back(self, lease: UUID) -> None:
-        """Release what is held, so that nobody has to wait for the leases' end; if that fails, they end anyway."""
-        if not self._held:
+    async def _renew_leases(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.lease.total_seconds() / 3)
+            if jobs := list(self._leased.values()):
+                await self._database.run(queue.renew, self._collection, self._model, jobs, duration=self._options.lease)
+
+    async def _release_at_end(self, lease: UUID) -> None:
+        """Release the remaining images, so that other processes need not wait for the lease to expire."""
+        if not self._leased:
             return
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT):
-                await self._release([lease])
+                await self._database.run(queue.release, self._collection, self._model, [lease])
         except (TimeoutError, ServiceError) as exc:
-            log.warning("%d images could not be given back and stay reserved for a while: %s", len(self._held), exc)
+            log.warning("%d images stay leased until the lease expires: %s", len(self._leased), exc)

@@ -20,7 +20,7 @@ from syncer.context import (
     DONE,
     SOME_FAILED,
     CommandContext,
-    make_embedding,
+    make_embedding_run,
     open_context,
     read_status,
     require_bucket,
@@ -64,13 +64,13 @@ async def run_phases(
         concurrency = context.settings.upload_concurrency + context.settings.embed_concurrency
         store = await context.open_store(collection.bucket, concurrency=concurrency)
 
-        embedding = make_embedding(context, collection, embedder, store)
-        run = SyncRun(arguments, context, collection, store, decoder, embedding.arrived)
+        embedding = make_embedding_run(context, collection, embedder, store)
+        run = SyncRun(arguments, context, collection, store, decoder, embedding.notify)
 
         async def first_phase() -> None:
             if bring:
                 await bring(run)
-            embedding.no_more_to_come()
+            embedding.finish()
 
         # All that is loaded by now stays to the end: the collector need not go through it again and again.
         gc.freeze()

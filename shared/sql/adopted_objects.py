@@ -1,4 +1,4 @@
-"""Objects that lie in the bucket: which of them are indexed."""
+"""Adopted objects: the index state of what a bucket lists, and what it no longer lists."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,33 +10,33 @@ from psycopg.rows import class_row
 from shared.models import Collection
 from shared.sql import for_collection, pending_objects
 
-# Of an image that is still what was adopted, and not what a folder has put under its key since.
+# The image is still the adopted one: no folder has uploaded another under its key since.
 _ADOPTED = "(i.origin = 'adopted' AND i.sha256 = f.sha256)"
 
 
 @dataclass(frozen=True)
-class KnownObject:
-    """What is known of the object under ``key``.
+class ObjectState:
+    """Index state of the object under ``key``.
 
-    ``origin`` is that of its image, None where there is none. ``size`` and ``mark`` are those with which it was
-    adopted, removed through the API since or, with a ``reason``, refused; None where it was neither. ``in_hand`` says
-    that somebody is about to store or delete it.
+    ``origin`` is that of its image, if there is one. ``size`` and ``version`` are those of the object when it was
+    adopted or, with a ``reason``, rejected; they also remain as a tombstone after a deletion through the API. ``busy``
+    means that an upload or deletion of the key is in progress.
     """
 
     key: str
     origin: str | None = None
     size: int | None = None
-    mark: int | None = None
+    version: int | None = None
     reason: str | None = None
-    in_hand: bool = False
+    busy: bool = False
 
 
 @dataclass(frozen=True)
-class Missing:
-    """A known object that the bucket does not list.
+class MissingObject:
+    """A recorded object that the bucket no longer lists.
 
-    ``adopted`` says that it is an image, which may go with it, ``removed`` that its image was removed through the API.
-    One that is neither was no image.
+    It was ``adopted`` as an image, or is a tombstone (``removed``) of one deleted through the API, or neither: then it
+    was rejected.
     """
 
     key: str
@@ -44,16 +44,16 @@ class Missing:
     removed: bool
 
 
-async def known(
+async def states(
     conn: AsyncConnection[Any], collection: Collection, source: int, keys: Sequence[str]
-) -> list[KnownObject]:
-    """Return for each of *keys*, in their order, what is known of its object; *source* is that of adopted objects."""
-    async with conn.cursor(row_factory=class_row(KnownObject)) as cur:
+) -> list[ObjectState]:
+    """Return the state of each of *keys*, in the same order; *source* is that of adopted objects."""
+    async with conn.cursor(row_factory=class_row(ObjectState)) as cur:
         await cur.execute(
             for_collection(
                 """
-                SELECT listed.key, i.origin, f.size, f.ctime_ns AS mark, f.reason,
-                       i.id IS NULL AND EXISTS (SELECT FROM {pending_objects} AS t WHERE t.key = listed.key) AS in_hand
+                SELECT listed.key, i.origin, f.size, f.ctime_ns AS version, f.reason,
+                       i.id IS NULL AND EXISTS (SELECT FROM {pending_objects} AS t WHERE t.key = listed.key) AS busy
                   FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS listed (key, position)
                   LEFT JOIN {images} AS i ON i.r2_key = listed.key
                   LEFT JOIN {files} AS f ON f.source_id = %(source)s AND f.path = listed.key
@@ -68,9 +68,9 @@ async def known(
 
 
 async def reclaim(conn: AsyncConnection[Any], collection: Collection, source: int, key: str, sha256: bytes) -> None:
-    """Make the adopted image under *key* the collection's own, as if a folder had brought it, if it has this content.
+    """Turn the adopted image under *key*, if it has this content, into one uploaded from a folder.
 
-    What *source*, that of adopted objects, knows of it is forgotten: only what a folder brings is ever deleted with it.
+    Its record in *source*, that of adopted objects, is deleted, so that an adoption never deletes the image.
     """
     reclaimed = await conn.execute(
         for_collection(
@@ -93,12 +93,12 @@ async def missing(
     keys: Sequence[str],
     after: str,
     to: str | None,
-) -> list[Missing]:
-    """Return, by key, the known objects under *prefix* that are not among *keys*, from behind *after* up to *to*.
+) -> list[MissingObject]:
+    """Return the recorded objects under *prefix* that are not among *keys*, after *after* up to *to*, by key.
 
-    Both are keys; None for *to* is the end.
+    Both bounds are keys; None for *to* means the end.
     """
-    async with conn.cursor(row_factory=class_row(Missing)) as cur:
+    async with conn.cursor(row_factory=class_row(MissingObject)) as cur:
         await cur.execute(
             for_collection(
                 f"""
@@ -108,7 +108,7 @@ async def missing(
                    AND (%(to)s::text IS NULL OR f.path <= %(to)s) AND starts_with(f.path, %(prefix)s)
                    AND f.path <> ALL(%(keys)s) AND (i.id IS NULL OR {_ADOPTED})
                  ORDER BY f.path
-                """,  # noqa: S608 - a constant
+                """,  # noqa: S608 - constant
                 collection,
             ),
             {"source": source, "prefix": prefix, "keys": list(keys), "after": after, "to": to},
@@ -117,7 +117,7 @@ async def missing(
 
 
 async def count(conn: AsyncConnection[Any], collection: Collection, source: int, *, prefix: str) -> int:
-    """Return how many images of *source*, that of adopted objects, are under *prefix*."""
+    """Return the number of adopted images under *prefix*; *source* is that of adopted objects."""
     cur = await conn.execute(
         for_collection(
             """
@@ -135,16 +135,16 @@ async def count(conn: AsyncConnection[Any], collection: Collection, source: int,
 
 
 async def delete_images(conn: AsyncConnection[Any], collection: Collection, source: int, keys: Sequence[str]) -> int:
-    """Remove the adopted images under *keys*, whose objects are gone, and note their thumbnails to go; return how many.
+    """Delete the adopted images under *keys* and schedule the deletion of their thumbnails; return their number.
 
-    Folders that hold one of them, too, bring it with their next sync.
+    There is no tombstone: a folder that holds one of them uploads it with its next sync.
     """
     cur = await conn.execute(
         for_collection(
             f"""
             SELECT i.id FROM {{files}} AS f JOIN {{images}} AS i ON i.id = f.image_id
              WHERE f.source_id = %(source)s AND f.path = ANY(%(keys)s) AND {_ADOPTED}
-            """,  # noqa: S608 - a constant
+            """,  # noqa: S608 - constant
             collection,
         ),
         {"source": source, "keys": list(keys)},

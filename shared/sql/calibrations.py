@@ -1,4 +1,4 @@
-"""What nonsense scores in each collection, as ``syncer calibrate`` measured it."""
+"""Weak-match thresholds of collections, measured by ``syncer calibrate``."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,10 +13,11 @@ from shared.sql import for_collection
 
 @dataclass(frozen=True)
 class Calibration:
-    """Cosines that chance reaches in a collection: the level to beat, and the mean.
+    """Cosines that meaningless queries reach in a collection: a threshold, and the mean.
 
-    ``words_level`` is what the best matches of nonsense texts reach, ``words_mean`` what any image scores with one;
-    ``image_level`` and ``image_mean`` are those of two images picked at random. ``images`` had vectors at that time.
+    ``words_level`` is the threshold of the best matches of nonsense texts, ``words_mean`` the mean cosine of such a
+    text and any image; ``image_level`` and ``image_mean`` are those of random pairs of images. ``images`` is the number of
+    embedded images at that time.
     """
 
     words_level: float
@@ -28,7 +29,7 @@ class Calibration:
 
 
 async def find(conn: AsyncConnection[Any], bucket: str, model: str) -> Calibration | None:
-    """Return what was measured in the collection of *bucket* with that model; None where nothing was."""
+    """Return the calibration of the bucket's collection with this model."""
     async with conn.cursor(row_factory=class_row(Calibration)) as cur:
         await cur.execute(
             "SELECT words_level, words_mean, image_level, image_mean, images, measured_at"
@@ -39,7 +40,7 @@ async def find(conn: AsyncConnection[Any], bucket: str, model: str) -> Calibrati
 
 
 async def save(conn: AsyncConnection[Any], bucket: str, model: str, measured: Calibration) -> None:
-    """Keep what was measured, in the place of what was before."""
+    """Store a calibration in place of the previous one."""
     await conn.execute(
         """
         INSERT INTO calibrations
@@ -56,8 +57,8 @@ async def save(conn: AsyncConnection[Any], bucket: str, model: str, measured: Ca
 
 
 async def uncalibrated(conn: AsyncConnection[Any]) -> list[tuple[str, str]]:
-    """Return bucket and model of the collections in which nothing was measured with the model that they have now."""
-    # Who asks may not have applied the migration.
+    """Return bucket and model of the collections without a calibration of their current model."""
+    # `syncer doctor` may run before the migration.
     row = await (await conn.execute("SELECT to_regclass('calibrations') IS NOT NULL")).fetchone()
     if not row or not row[0]:
         return []
@@ -72,10 +73,10 @@ async def uncalibrated(conn: AsyncConnection[Any]) -> list[tuple[str, str]]:
 
 
 async def random_vectors(conn: AsyncConnection[Any], collection: Collection, *, limit: int) -> list[list[float]]:
-    """Return the vectors of up to *limit* different images, picked at random."""
+    """Return the vectors of up to *limit* random images of different content."""
     cur = await conn.execute(
         for_collection(
-            # The ids come first: sorting vectors would read and carry all of them.
+            # Select ids first: sorting rows with vectors would read all vectors.
             """
             SELECT e.embedding::real[]
               FROM (SELECT min(i.id) AS id FROM {images} AS i JOIN {embeddings} AS has USING (id)

@@ -1,9 +1,8 @@
-"""A second set of vectors beside a collection's own, of another model: made, filled, exchanged with the first, removed.
+"""A second set of vectors of a collection, from another model: create, fill, switch to and discard it.
 
-The shadow is a table of the form of {embeddings}. It is filled like any collection, by the queue, which is keyed by
-image and model: ``beside`` gives the collection as it looks with the shadow's vectors. Triggers on {images}, made with
-the shadow and gone with it, keep its rows and its queue complete, also after the switch: the way back is the same
-switch once more.
+The vectors lie in a table of the form of {embeddings}. The queue, keyed by image and model, fills it like that of any
+collection: ``with_next`` returns the collection with this table in place of its own. Triggers on {images} keep its rows
+and its queue complete for as long as it exists, also after the switch, so that a rollback is simply another switch.
 """
 
 from dataclasses import replace
@@ -20,29 +19,28 @@ from shared.errors import ModelChanged, SettingsError
 from shared.models import Collection, NextEmbeddings
 from shared.sql import collections, for_collection, queue
 
-# Everybody else waits behind a request for an exclusive lock, searches too: better given up and tried again.
+# Everything else, searches included, queues behind a request for an exclusive lock: give up early and retry.
 _LOCK_TIMEOUT = "500ms"
 
 
-def beside(collection: Collection, shadow: NextEmbeddings) -> Collection:
-    """Return the collection as it looks with the vectors of its shadow."""
-    return replace(collection, model=shadow.model, dimensions=shadow.dimensions, vectors="next_embeddings")
+def with_next(collection: Collection, following: NextEmbeddings) -> Collection:
+    """Return the collection with its next embeddings in place of the current ones."""
+    return replace(collection, model=following.model, dimensions=following.dimensions, vectors="next_embeddings")
 
 
 async def find(conn: AsyncConnection[Any], bucket: str) -> NextEmbeddings | None:
-    """Return the bucket's shadow, or None."""
     async with conn.cursor(row_factory=class_row(NextEmbeddings)) as cur:
         await cur.execute("SELECT model, dimensions, state FROM next_embeddings WHERE bucket = %s", [bucket])
         return await cur.fetchone()
 
 
 async def check_model(conn: AsyncConnection[Any], collection: Collection) -> None:
-    """Make sure that {embeddings} holds vectors of the collection's model, and will until the transaction ends.
+    """Ensure that {embeddings} holds vectors of the collection's model until the transaction ends.
 
-    Raises ModelChanged when they are another's by now: read the collection again and start over.
+    Raises ModelChanged if the collection has switched: read it again and start over.
     """
     try:
-        # The join reads nothing. It locks the table, and the statement looks at the models behind that lock.
+        # The join reads no row, but it locks the table, and the models are read after that lock.
         cur = await conn.execute(
             for_collection(
                 """
@@ -54,48 +52,46 @@ async def check_model(conn: AsyncConnection[Any], collection: Collection) -> Non
             {"bucket": collection.bucket, "vectors": collection.vectors, "model": collection.model},
         )
     except psycopg.errors.UndefinedTable as exc:
-        raise _changed(collection) from exc
+        raise _model_changed(collection) from exc
     if not cur.rowcount:
-        raise _changed(collection)
+        raise _model_changed(collection)
 
 
-def _changed(collection: Collection) -> ModelChanged:
+def _model_changed(collection: Collection) -> ModelChanged:
     return ModelChanged(
-        f"the vectors of {collection.bucket!r} are no longer those of {collection.model!r}, which this began with:"
-        " run the command again"
+        f"collection {collection.bucket!r} no longer holds the vectors of {collection.model!r} that this command"
+        " started with: run it again"
     )
 
 
-async def begin(
+async def start(
     conn: AsyncConnection[Any], collection: Collection, *, model: str, dimensions: int, now: datetime
 ) -> NextEmbeddings:
-    """Return the collection's shadow for *model*, made if there was none; vectors of another previous model go.
+    """Return the next embeddings for *model*, created if necessary; those of another previous model are discarded.
 
-    Raises SettingsError when the collection has that model already, or is being re-embedded with yet another.
+    Raises SettingsError if the collection has that model already, or is being re-embedded with yet another one.
     """
-    await _impatiently(conn)
+    await _set_lock_timeout(conn)
     await migrate.lock(conn)
     current = await collections.find(conn, collection.bucket)
-    shadow = await find(conn, collection.bucket)
+    existing = await find(conn, collection.bucket)
     if current is None or current.model == model:
-        raise SettingsError(
-            f"collection {collection.bucket!r} already holds vectors of {model!r}: nothing is to be done"
-        )
-    if shadow and shadow.model == model:
-        # Its previous vectors are still there, and complete but for what came since.
+        raise SettingsError(f"collection {collection.bucket!r} already holds vectors of {model!r}: nothing to do")
+    if existing and existing.model == model:
+        # Vectors of the previous model are complete except for images added since.
         await conn.execute(
             "UPDATE next_embeddings SET state = 'filling', changed_at = %s WHERE bucket = %s AND state = 'previous'",
             [now, collection.bucket],
         )
-        return replace(shadow, state="preparing" if shadow.state == "preparing" else "filling")
-    if shadow and shadow.state != "previous":
+        return replace(existing, state="preparing" if existing.state == "preparing" else "filling")
+    if existing and existing.state != "previous":
         raise SettingsError(
-            f"collection {collection.bucket!r} is being re-embedded with {shadow.model!r}: let that end, or give it up"
+            f"collection {collection.bucket!r} is being re-embedded with {existing.model!r}: finish that, or discard it"
             f" with `syncer reembed --bucket {collection.bucket} --forget`"
         )
-    if shadow:
-        await forget(conn, collection)
-    await _create(conn, collection, dimensions)
+    if existing:
+        await discard(conn, collection)
+    await _create_table(conn, collection, dimensions)
     await conn.execute(
         "INSERT INTO next_embeddings (bucket, model, dimensions, state, changed_at)"
         " VALUES (%s, %s, %s, 'preparing', %s)",
@@ -104,9 +100,9 @@ async def begin(
     return NextEmbeddings(model, dimensions, "preparing")
 
 
-async def _create(conn: AsyncConnection[Any], collection: Collection, dimensions: int) -> None:
-    # The index is there from the start, as in a new collection: it grows with the rows, so that there is no build to be
-    # interrupted, and costs little beside what a vector takes to compute.
+async def _create_table(conn: AsyncConnection[Any], collection: Collection, dimensions: int) -> None:
+    # The index exists from the start, as in a new collection: it grows with the rows, so no long build can be
+    # interrupted, and its upkeep costs little compared with computing a vector.
     await conn.execute(
         SQL(
             """
@@ -120,11 +116,11 @@ async def _create(conn: AsyncConnection[Any], collection: Collection, dimensions
             ALTER TABLE {next_embeddings} ALTER COLUMN embedding SET STORAGE PLAIN;
             CREATE INDEX {next_hnsw} ON {next_embeddings} USING hnsw (embedding halfvec_ip_ops)
               WITH (ef_construction = 200) WHERE embedding IS NOT NULL;
-            CREATE TRIGGER mirror_inserted AFTER INSERT ON {images} FOR EACH ROW
-                EXECUTE FUNCTION mirror_image({bucket_name}, {next_name}, {images_name}, {queue_name});
-            CREATE TRIGGER mirror_changed AFTER UPDATE OF sha256 ON {images} FOR EACH ROW
+            CREATE TRIGGER next_embeddings_inserted AFTER INSERT ON {images} FOR EACH ROW
+                EXECUTE FUNCTION add_to_next_embeddings({bucket_name}, {next_name}, {images_name}, {queue_name});
+            CREATE TRIGGER next_embeddings_changed AFTER UPDATE OF sha256 ON {images} FOR EACH ROW
                 WHEN (OLD.sha256 IS DISTINCT FROM NEW.sha256)
-                EXECUTE FUNCTION mirror_image({bucket_name}, {next_name}, {images_name}, {queue_name});
+                EXECUTE FUNCTION add_to_next_embeddings({bucket_name}, {next_name}, {images_name}, {queue_name});
             """
         ).format(
             **migrate.template_values(collection.bucket, dimensions),
@@ -137,13 +133,13 @@ async def _create(conn: AsyncConnection[Any], collection: Collection, dimensions
 async def prepare(
     conn: AsyncConnection[Any], collection: Collection, *, after: int, limit: int, now: datetime
 ) -> int | None:
-    """Give *limit* images behind the id *after* their rows and their places in the queue; return the last one's id.
+    """Add rows and queue entries for *limit* images with ids above *after*; return the last id.
 
-    *collection* is what ``beside`` gives. Returns None, and notes that all is prepared, when there is no image left.
+    *collection* is the result of ``with_next``. If no image is left, set the state to filling and return None.
     """
     cur = await conn.execute(
         for_collection(
-            # Locked, images can be neither removed nor renamed before their rows refer to them.
+            # The lock keeps images from being deleted or renamed before their rows refer to them.
             """
             WITH reach AS (
                 SELECT max(id) AS last
@@ -175,17 +171,21 @@ async def prepare(
     )
     row = await cur.fetchone()
     assert row is not None
-    if row[0] is None:
+    last: int | None = row[0]
+    if last is None:
         await conn.execute(
             "UPDATE next_embeddings SET state = 'filling', changed_at = %s"
             " WHERE bucket = %s AND model = %s AND state = 'preparing'",
             [now, collection.bucket, collection.model],
         )
-    return row[0]  # type: ignore[no-any-return]
+    return last
 
 
-async def losses(conn: AsyncConnection[Any], collection: Collection, *, model: str) -> tuple[int, int]:
-    """Return how many images would lose their vector by a switch to *model* now, and how many have one."""
+async def count_losses(conn: AsyncConnection[Any], collection: Collection, *, model: str) -> tuple[int, int]:
+    """Return how many images would lose their vector if the collection switched to *model* now, and how many have one.
+
+    An image loses it if it is quarantined with *model*.
+    """
     cur = await conn.execute(
         for_collection(
             """
@@ -202,29 +202,31 @@ async def losses(conn: AsyncConnection[Any], collection: Collection, *, model: s
     return row[0], row[1]
 
 
-async def switch(conn: AsyncConnection[Any], collection: Collection, *, model: str, back: bool, now: datetime) -> bool:
-    """Exchange the collection's vectors and its shadow's, which are of *model*; return whether it has those now.
+async def switch(
+    conn: AsyncConnection[Any], collection: Collection, *, model: str, rollback: bool, now: datetime
+) -> bool:
+    """Exchange current and next embeddings atomically; return whether the collection has vectors of *model* now.
 
-    It is not done while an image waits for its vector of *model*, unless the way leads *back*. Other transactions see
-    all of it from one moment to the next. Raises ModelChanged when there is no such shadow (any more).
+    Returns False while an image waits for its vector of *model*, unless this is a *rollback*. Raises ModelChanged if
+    the next embeddings are not (or no longer) those of *model*.
     """
-    await _impatiently(conn)
-    # Whoever adds or changes an image begins with this table.
+    await _set_lock_timeout(conn)
+    # Every transaction that adds or changes an image locks this table first.
     await conn.execute(for_collection("LOCK TABLE {images} IN SHARE ROW EXCLUSIVE MODE", collection))
-    current, shadow = await collections.find(conn, collection.bucket), await find(conn, collection.bucket)
+    current, following = await collections.find(conn, collection.bucket), await find(conn, collection.bucket)
     if current and current.model == model:
         return True
-    if current is None or shadow is None or shadow.model != model or (shadow.state == "previous") != back:
-        raise ModelChanged(f"{model!r} is not what {collection.bucket!r} could be switched to any more")
-    if not back and await queue.is_pending(conn, collection, model):
+    if not current or not following or following.model != model or (following.state == "previous") != rollback:
+        raise ModelChanged(f"collection {collection.bucket!r} has no vectors of {model!r} to switch to any more")
+    if not rollback and await queue.is_pending(conn, collection, model):
         return False
     await conn.execute(
         for_collection("LOCK TABLE {embeddings}, {next_embeddings} IN ACCESS EXCLUSIVE MODE", collection)
     )
-    await _exchange_names(conn, collection)
+    await _swap_names(conn, collection)
     await conn.execute(
         "UPDATE collections SET model = %s, dimensions = %s WHERE bucket = %s",
-        [shadow.model, shadow.dimensions, collection.bucket],
+        [following.model, following.dimensions, collection.bucket],
     )
     await conn.execute(
         "UPDATE next_embeddings SET model = %s, dimensions = %s, state = 'previous', changed_at = %s WHERE bucket = %s",
@@ -233,23 +235,23 @@ async def switch(conn: AsyncConnection[Any], collection: Collection, *, model: s
     return True
 
 
-async def _exchange_names(conn: AsyncConnection[Any], collection: Collection) -> None:
-    """Give each of the two tables and their indexes the other's name."""
+async def _swap_names(conn: AsyncConnection[Any], collection: Collection) -> None:
+    """Swap the names of the two tables and of their indexes."""
     tables = [f"{collection.base}_{suffix}" for suffix in ("embeddings", "next")]
-    mine, others = [await _indexes(conn, table) for table in tables]
-    aside = Identifier(f"{collection.base}_swap")
+    current, following = [await _indexes(conn, table) for table in tables]
+    temporary = Identifier(f"{collection.base}_swap")
     rename: LiteralString
     for rename, one, other in [
         ("ALTER TABLE {} RENAME TO {}", *tables),
-        *(("ALTER INDEX {} RENAME TO {}", *pair) for pair in zip(mine, others, strict=True)),
+        *(("ALTER INDEX {} RENAME TO {}", *pair) for pair in zip(current, following, strict=True)),
     ]:
-        names = Identifier(one), Identifier(other)
-        for old, new in [(names[0], aside), (names[1], names[0]), (aside, names[1])]:
+        first, second = Identifier(one), Identifier(other)
+        for old, new in [(first, temporary), (second, first), (temporary, second)]:
             await conn.execute(SQL(rename).format(old, new))
 
 
 async def _indexes(conn: AsyncConnection[Any], table: str) -> list[str]:
-    """Return the names of the table's indexes: the primary key's, the unique one's, that of the vectors."""
+    """Return the names of the table's indexes: primary key, unique key, vectors."""
     cur = await conn.execute(
         """
         SELECT index.relname
@@ -262,31 +264,31 @@ async def _indexes(conn: AsyncConnection[Any], table: str) -> list[str]:
     return [name for (name,) in await cur.fetchall()]
 
 
-async def forget(conn: AsyncConnection[Any], collection: Collection) -> bool:
-    """Remove the collection's shadow with its queue; return whether there was one."""
-    await _impatiently(conn)
-    shadow = await find(conn, collection.bucket)
-    if shadow is None:
+async def discard(conn: AsyncConnection[Any], collection: Collection) -> bool:
+    """Drop the collection's next embeddings with their queue; return whether there were any."""
+    await _set_lock_timeout(conn)
+    following = await find(conn, collection.bucket)
+    if following is None:
         return False
-    remove = for_collection("DELETE FROM {queue} WHERE model = %s", collection)
-    # Most of it before writers are held off, and then what came meanwhile.
-    await conn.execute(remove, [shadow.model])
+    clear_queue = for_collection("DELETE FROM {queue} WHERE model = %s", collection)
+    # Most of the queue goes before writers are blocked, the entries added meanwhile after.
+    await conn.execute(clear_queue, [following.model])
     await conn.execute(for_collection("LOCK TABLE {images} IN SHARE ROW EXCLUSIVE MODE", collection))
     await conn.execute(
         for_collection(
             """
-            DROP TRIGGER mirror_inserted ON {images};
-            DROP TRIGGER mirror_changed ON {images};
+            DROP TRIGGER next_embeddings_inserted ON {images};
+            DROP TRIGGER next_embeddings_changed ON {images};
             DROP TABLE {next_embeddings};
             """,
             collection,
         )
     )
     await conn.execute("DELETE FROM next_embeddings WHERE bucket = %s", [collection.bucket])
-    await conn.execute(remove, [shadow.model])
+    await conn.execute(clear_queue, [following.model])
     return True
 
 
-async def _impatiently(conn: AsyncConnection[Any]) -> None:
-    """Let the transaction give up a lock that it does not get soon, to be tried again as a whole."""
+async def _set_lock_timeout(conn: AsyncConnection[Any]) -> None:
+    """Fail if a lock is not granted soon; Database.run retries the whole transaction."""
     await conn.execute("SELECT set_config('lock_timeout', %s, true)", [_LOCK_TIMEOUT])

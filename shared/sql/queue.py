@@ -1,8 +1,8 @@
-"""The work queue: which images wait for a vector, who works on them, and which were given up.
+"""The embedding queue: pending images, their leases, and quarantined images.
 
-A row is *pending* or *failed*; an image without a row has its vector. A claim takes a lease on pending rows by moving
-their due time to the lease's end, so an abandoned lease becomes due work again by itself. Every write names its lease:
-a worker that comes too late changes nothing.
+A row is *pending* or *failed* (quarantined); an image without a row has its vector. A claim leases pending rows by
+moving their due time to the end of the lease, so an expired lease is due work again. Every write names its lease, and a
+worker that lost it changes nothing.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ from shared.sql import for_collection, vector_text
 async def claim(
     conn: AsyncConnection[Any], collection: Collection, model: str, *, lease: UUID, limit: int, duration: timedelta
 ) -> list[Job]:
-    """Lease up to *limit* due images for *duration*, longest due first; no two claims ever hold the same image.
+    """Lease up to *limit* due images for *duration*, longest due first; no image has two leases at a time.
 
-    Of images with equal content only the first is handed out: what comes of it is stored for all of them.
+    Of images with equal content only the first is leased; its result is stored for all of them.
     """
     async with conn.cursor(row_factory=class_row(Job)) as cur:
         await cur.execute(
@@ -33,7 +33,7 @@ async def claim(
                     SELECT id, model
                       FROM {queue} AS candidate
                      WHERE model = %(model)s AND state = 'pending' AND due_at <= now()
-                       -- After a restart, whoever held a lease meanwhile gets the time to come back and use it.
+                       -- After a restart of the database, workers get the time to reconnect and use their leases.
                        AND (lease IS NULL OR pg_postmaster_start_time() < now() - %(duration)s)
                        AND NOT EXISTS (
                            SELECT FROM {images} AS mine
@@ -59,7 +59,7 @@ async def claim(
 async def claim_image(
     conn: AsyncConnection[Any], collection: Collection, image_id: int, *, lease: UUID, duration: timedelta
 ) -> Job | None:
-    """Lease one image of the collection's model; None when it is not pending, not due, or somebody has it."""
+    """Lease one image with the collection's model; return None if it is not pending, not due or already leased."""
     async with conn.cursor(row_factory=class_row(Job)) as cur:
         await cur.execute(
             for_collection(
@@ -81,7 +81,7 @@ async def claim_image(
 async def renew(
     conn: AsyncConnection[Any], collection: Collection, model: str, jobs: Sequence[Job], *, duration: timedelta
 ) -> None:
-    """Extend the leases of *jobs*, those that are still held."""
+    """Extend the leases of *jobs*; leases lost meanwhile stay lost."""
     await conn.execute(
         for_collection(
             """
@@ -100,7 +100,7 @@ async def renew(
 
 
 async def leases(conn: AsyncConnection[Any], collection: Collection, model: str) -> list[UUID]:
-    """Return the leases that pending images are held by."""
+    """Return all active leases."""
     cur = await conn.execute(
         for_collection(
             """
@@ -115,7 +115,7 @@ async def leases(conn: AsyncConnection[Any], collection: Collection, model: str)
 
 
 async def release(conn: AsyncConnection[Any], collection: Collection, model: str, leases: Sequence[UUID]) -> None:
-    """Give back what *leases* hold, due at once and with no attempt counted."""
+    """Release all images of *leases*; they are due at once, and no attempt is counted."""
     await conn.execute(
         for_collection(
             """
@@ -131,17 +131,17 @@ async def release(conn: AsyncConnection[Any], collection: Collection, model: str
 async def complete(
     conn: AsyncConnection[Any], collection: Collection, model: str, job: Job, vector: list[float]
 ) -> int:
-    """Store *vector* for the job's image and all that wait with the same content; return for how many.
+    """Store *vector* for the job's image and all pending images of equal content; return their number.
 
-    0 means that the lease was lost: the image was changed, removed, or is another worker's by now; or that the table
-    holds vectors of another model by now. Then nothing is written.
+    Returns 0 and writes nothing if the lease was lost (the image was changed, removed or leased to another worker), or
+    if the table holds vectors of another model by now.
     """
     cur = await conn.execute(
         for_collection(
-            # A constant would be cast to the table's dimensions, and fail, before the model is looked at.
+            # MATERIALIZED, or PostgreSQL casts the constant to the table's dimensions before it reads the model.
             """
             WITH given AS MATERIALIZED (SELECT %(vector)s::halfvec AS embedding),
-            held AS (
+            leased AS (
                 SELECT id FROM {queue}
                  WHERE id = %(id)s AND model = %(model)s AND lease = %(lease)s AND state = 'pending'
                    AND EXISTS (SELECT FROM vector_tables AS v
@@ -150,7 +150,7 @@ async def complete(
             done AS (
                 DELETE FROM {queue} AS q
                  USING {images} AS i
-                 WHERE EXISTS (SELECT FROM held)
+                 WHERE EXISTS (SELECT FROM leased)
                    AND q.id = i.id AND i.sha256 = %(sha256)s AND q.model = %(model)s AND q.state = 'pending'
                 RETURNING q.id)
             UPDATE {embeddings} AS e SET embedding = given.embedding FROM done, given WHERE e.id = done.id
@@ -179,9 +179,9 @@ async def refuse(
     *,
     retry_in: timedelta | None,
 ) -> int:
-    """Record why the job's image got no vector, for it and all that wait with the same content; return for how many.
+    """Record why the job's image got no vector, for it and all pending images of equal content; return their number.
 
-    With *retry_in* they are due again after that time; with None they are given up until somebody retries them.
+    They are due again after *retry_in*; with None they are quarantined until ``retry``.
     """
     cur = await conn.execute(
         for_collection(
@@ -192,8 +192,8 @@ async def refuse(
                    lease = NULL, attempts = q.attempts + 1, reason = %(reason)s, detail = %(detail)s
               FROM {images} AS i
              WHERE q.id = i.id AND i.sha256 = %(sha256)s AND q.model = %(model)s AND q.state = 'pending'
-               AND EXISTS (SELECT FROM {queue} AS held
-                            WHERE held.id = %(id)s AND held.model = %(model)s AND held.lease = %(lease)s)
+               AND EXISTS (SELECT FROM {queue} AS leased
+                            WHERE leased.id = %(id)s AND leased.model = %(model)s AND leased.lease = %(lease)s)
             """,
             collection,
         ),
@@ -211,7 +211,7 @@ async def refuse(
 
 
 async def is_pending(conn: AsyncConnection[Any], collection: Collection, model: str) -> bool:
-    """Whether any image waits for its vector."""
+    """Return whether any image is pending, leased ones included."""
     cur = await conn.execute(
         for_collection("SELECT EXISTS (SELECT FROM {queue} WHERE model = %(model)s AND state = 'pending')", collection),
         {"model": model},
@@ -220,7 +220,7 @@ async def is_pending(conn: AsyncConnection[Any], collection: Collection, model: 
 
 
 async def failures(conn: AsyncConnection[Any], collection: Collection, model: str) -> list[Failure]:
-    """Return all that was given up: images without a vector, and files that were no images, by key."""
+    """Return quarantined images and rejected files, by key."""
     async with conn.cursor(row_factory=class_row(Failure)) as cur:
         await cur.execute(
             for_collection(
@@ -240,9 +240,9 @@ async def failures(conn: AsyncConnection[Any], collection: Collection, model: st
 
 
 async def retry(conn: AsyncConnection[Any], collection: Collection, model: str, *, key: str | None) -> int:
-    """Put what was given up back into the queue, all or the one image *key*; return how many.
+    """Put quarantined images back into the queue, all or only *key*; return their number.
 
-    At a file that could not be read, the next sync looks again.
+    Rejected files count as well; the next sync reads them again.
     """
     parameters = {"model": model, "key": key}
     requeued = await conn.execute(

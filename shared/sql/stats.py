@@ -1,4 +1,4 @@
-"""How far a collection is: counts, failures by reason, speed and model calls."""
+"""Statistics of a collection: counts, failures by reason, speed and model calls."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,11 +8,11 @@ from psycopg import AsyncConnection
 from shared.models import Collection, Counts
 from shared.sql import for_collection
 
-SLOTS = 16  # rows that writers of the same minute spread over, so that they do not wait for each other
+SLOTS = 16  # rows per minute, so that concurrent writers do not wait for each other
 
 
 async def counts(conn: AsyncConnection[Any], collection: Collection) -> Counts:
-    """Return the collection's counts, from what triggers keep: no table is counted but that of rejected files."""
+    """Return the collection's counts. Triggers maintain them; only rejected files are counted here."""
     cur = await conn.execute(
         for_collection(
             """
@@ -34,7 +34,7 @@ async def counts(conn: AsyncConnection[Any], collection: Collection) -> Counts:
 
 
 async def reasons(conn: AsyncConnection[Any], collection: Collection) -> dict[str, int]:
-    """Return how many images and files were given up, by reason."""
+    """Return the numbers of quarantined images and rejected files by reason."""
     cur = await conn.execute(
         for_collection(
             """
@@ -42,7 +42,7 @@ async def reasons(conn: AsyncConnection[Any], collection: Collection) -> dict[st
               FROM (SELECT reason, count(*) AS n FROM {queue}
                      WHERE model = %(model)s AND state = 'failed' GROUP BY reason
                     UNION ALL
-                    SELECT reason, count(*) FROM {files} WHERE reason IS NOT NULL GROUP BY reason) AS both_kinds
+                    SELECT reason, count(*) FROM {files} WHERE reason IS NOT NULL GROUP BY reason) AS failures
              GROUP BY reason ORDER BY reason
             """,
             collection,
@@ -63,7 +63,7 @@ async def record(
     embedded: int,
     calls: int,
 ) -> None:
-    """Add to what was done in this minute; the work in question began at *began*."""
+    """Add work that started at *began* to the activity of the current minute."""
     await conn.execute(
         "INSERT INTO activity AS a (bucket, model, minute, slot, since, embedded, calls)"
         " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (bucket, model, minute, slot)"
@@ -73,7 +73,7 @@ async def record(
 
 
 async def rate_per_minute(conn: AsyncConnection[Any], collection: Collection, *, now: datetime) -> float:
-    """Return how many images got their vector per minute, over the last five minutes in which work was done."""
+    """Return the images embedded per minute, over those of the last five minutes in which work was done."""
     cur = await conn.execute(
         "SELECT coalesce(sum(embedded), 0)::bigint, min(since) FROM activity"
         " WHERE bucket = %s AND model = %s AND minute > %s",
@@ -88,7 +88,7 @@ async def rate_per_minute(conn: AsyncConnection[Any], collection: Collection, *,
 
 
 async def calls(conn: AsyncConnection[Any], collection: Collection) -> int:
-    """Return how many model calls the collection's vectors took so far."""
+    """Return the number of model calls made for the collection so far."""
     cur = await conn.execute(
         "SELECT coalesce(sum(calls), 0)::bigint FROM activity WHERE bucket = %s AND model = %s",
         [collection.bucket, collection.model],

@@ -26,7 +26,7 @@ from shared.object_deletion import delete_pending_objects
 from shared.object_keys import preview_key
 from shared.retry import RetryPolicy
 from shared.sql import adopted_objects, collections, files, pending_objects
-from shared.sql.adopted_objects import KnownObject
+from shared.sql.adopted_objects import ObjectState
 from shared.stores.base import RESERVED_PREFIX, ObjectStore, StoredObject
 from syncer.batches import batches
 from syncer.bucket.scan import SOURCE, Inventory, check_object, is_settled, stat_of
@@ -124,14 +124,14 @@ class Adoption:
         await self._settle_gone(inventory)
         await self._empty_trash()
 
-    async def _is_wanted(self, stored: StoredObject, known: KnownObject) -> bool:
+    async def _is_wanted(self, stored: StoredObject, known: ObjectState) -> bool:
         """Whether the object is to be read, since it is new or changed; count it if not.
 
         What a sync brings or removes at this moment is left to it.
         """
         if known.origin == "adopted" and self._reclaim:
             await self._retry.run(self._reclaim_known, stored)
-        if known.in_hand:
+        if known.busy:
             return False
         if not is_settled(stored, known):
             return True

@@ -6,7 +6,7 @@ from collections.abc import Collection as Names
 from shared.db.pool import Database
 from shared.errors import ImageRefused
 from shared.retry import RetryPolicy
-from shared.sql.adopted_objects import KnownObject
+from shared.sql.adopted_objects import ObjectState
 from shared.stores.base import ObjectStore, StoredObject
 from syncer.bucket.scan import SOURCE, Inventory, check_object, is_settled
 from syncer.deletion_policy import DeletionPolicy
@@ -55,7 +55,7 @@ class BucketPreview:
         )
         async for page in inventory.pages():
             for stored, known in page:
-                if not known.in_hand:
+                if not known.busy:
                     yield _step(stored, known)
         verdict = await inventory.verdict(self._deletion)
         self.withheld = verdict.withheld
@@ -63,7 +63,7 @@ class BucketPreview:
             yield Step("deleted" if verdict.images else "gone", key)
 
 
-def _step(stored: StoredObject, known: KnownObject) -> Step:
+def _step(stored: StoredObject, known: ObjectState) -> Step:
     """Return what adopting would do with an object."""
     if is_settled(stored, known):
         return Step("unreadable" if known.reason else "unchanged", stored.key, known.reason or "")

@@ -11,7 +11,7 @@ from shared.errors import RETRIED_REASONS, ImageRefused, Reason, ServiceError
 from shared.models import Collection
 from shared.retry import RetryPolicy
 from shared.sql import adopted_objects
-from shared.sql.adopted_objects import KnownObject, Missing
+from shared.sql.adopted_objects import MissingObject, ObjectState
 from shared.stores.base import RESERVED_PREFIX, ObjectStore, StoredObject, check_key
 from syncer.deletion_policy import DeletionPolicy, refuse_mass_deletion
 from syncer.folder.deletion import Verdict
@@ -48,11 +48,11 @@ class Inventory:
         self._collection = collection
         self._source = source
         self._retry = retry
-        self._missing: list[Missing] = []
+        self._missing: list[MissingObject] = []
         self._any_image = False
         self._in_order = True
 
-    async def pages(self) -> AsyncIterator[list[tuple[StoredObject, KnownObject]]]:
+    async def pages(self) -> AsyncIterator[list[tuple[StoredObject, ObjectState]]]:
         """Yield, page by page, the objects that may be images, each with what is known of it."""
         after = ""
         async for page in self._listed():
@@ -141,11 +141,11 @@ class Inventory:
         suffix = os.path.splitext(stored.key)[1].lower()
         return suffix in self._suffixes if suffix else stored.size > 0
 
-    async def _known(self, keys: Sequence[str]) -> list[KnownObject]:
+    async def _known(self, keys: Sequence[str]) -> list[ObjectState]:
         if self._collection is None or self._source is None:
-            return [KnownObject(key) for key in keys]
+            return [ObjectState(key) for key in keys]
         return await self._database.run(
-            adopted_objects.known, collection=self._collection, source=self._source, keys=keys
+            adopted_objects.states, collection=self._collection, source=self._source, keys=keys
         )
 
     async def _note_missing(self, keys: Sequence[str], *, after: str, to: str | None) -> None:
@@ -171,12 +171,12 @@ def stat_of(stored: StoredObject) -> tuple[int, int, int]:
     return stored.size, 0, mark
 
 
-def is_settled(stored: StoredObject, known: KnownObject) -> bool:
+def is_settled(stored: StoredObject, known: ObjectState) -> bool:
     """Whether the object is indexed as it is: by us, as what a sync brought, or refused for good."""
     if known.origin not in {None, "adopted"}:
         return True
     size, _, mark = stat_of(stored)
-    return (known.size, known.mark) == (size, mark) and known.reason not in RETRIED_REASONS
+    return (known.size, known.version) == (size, mark) and known.reason not in RETRIED_REASONS
 
 
 def check_object(stored: StoredObject) -> None:

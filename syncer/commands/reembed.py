@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-from functools import partial
 from typing import get_args
 
 from shared.errors import SettingsError
@@ -15,7 +14,7 @@ from syncer.context import (
     DONE,
     SOME_FAILED,
     CommandContext,
-    make_embedding,
+    make_embedding_run,
     open_context,
     read_status,
     require_collection,
@@ -45,7 +44,7 @@ async def run(arguments: argparse.Namespace) -> int:
     async with open_context(arguments) as context:
         collection = await require_collection(context)
         if arguments.forget:
-            return await _forget(context, collection, as_json=arguments.json)
+            return await _discard(context, collection, as_json=arguments.json)
         if arguments.rollback:
             await reembedding.roll_back(context.database, collection)
         else:
@@ -62,12 +61,12 @@ async def run(arguments: argparse.Namespace) -> int:
     return SOME_FAILED if status.failed else DONE
 
 
-async def _forget(context: CommandContext, collection: Collection, *, as_json: bool) -> int:
-    forgotten = await reembedding.forget(context.database, collection)
+async def _discard(context: CommandContext, collection: Collection, *, as_json: bool) -> int:
+    discarded = await reembedding.discard(context.database, collection)
     if as_json:
-        output.print_json({"bucket": collection.bucket, "model": collection.model, "forgotten": forgotten.model})
+        output.print_json({"bucket": collection.bucket, "model": collection.model, "forgotten": discarded.model})
     else:
-        print(f"{collection.bucket}: deleted the vectors of {forgotten.model}")
+        print(f"{collection.bucket}: deleted the vectors of {discarded.model}")
     return DONE
 
 
@@ -76,10 +75,13 @@ async def _fill_and_switch(context: CommandContext, collection: Collection, *, y
         raise SettingsError("no model selected: pass --embedder replicate, clip or offline")
     embedder = context.open_embedder(context.settings.embedder, context.open_decoder())
     store = await context.open_store(collection.bucket, concurrency=context.settings.embed_concurrency)
-    beside = await reembedding.begin(context.database, collection, embedder)
-    fill = partial(make_embedding, context, beside, embedder, store)
+    target = await reembedding.start(context.database, collection, embedder)
+
+    def make_run() -> EmbeddingRun:
+        return make_embedding_run(context, target, embedder, store)
+
     with context.progress.shown():
         async with asyncio.TaskGroup() as tasks:
-            display = tasks.create_task(show_status(context, beside))
-            await reembedding.fill_and_switch(context.database, collection, embedder.name, fill, yes=yes)
+            display = tasks.create_task(show_status(context, target))
+            await reembedding.fill_and_switch(context.database, collection, embedder.name, make_run, yes=yes)
             display.cancel()

@@ -30,6 +30,6 @@ async def run(arguments: argparse.Namespace) -> int:
 
 async def _retry(conn: Connection, collection: Collection, *, key: str | None) -> int:
     """Retry with the collection's model and with that of a re-embedding."""
-    beside = await reembedding.beside(conn, collection)
-    models = [collection.model, *([beside[1].model] if beside else [])]
+    following = await reembedding.find_next(conn, collection)
+    models = [collection.model, *([following[1].model] if following else [])]
     return sum([await queue.retry(conn, collection, model, key=key) for model in models])

@@ -39,7 +39,7 @@ async def _read(conn: Connection, selected: list[Collection]) -> Rows:
     rows: Rows = []
     for collection in selected:
         status = await read_status(conn, collection)
-        beside = await reembedding.beside(conn, collection)
+        beside = await reembedding.find_next(conn, collection)
         rows.append((status, (beside[0], await read_status(conn, beside[1])) if beside else None))
     return rows
 

@@ -151,8 +151,8 @@ async def test_prepared_searches_see_the_switch_to_another_model_at_once(single:
     image_id = await run(partial(images.add, collection=old, image=image, now=NOW))
     change_vector = "UPDATE b_embeddings SET embedding = '[1,0,0]'"
     await run(lambda conn: conn.execute(change_vector))
-    shadow = await run(partial(next_embeddings.begin, collection=old, model="clip:ViT-B/32", dimensions=2, now=NOW))
-    new = next_embeddings.beside(old, shadow)
+    shadow = await run(partial(next_embeddings.start, collection=old, model="clip:ViT-B/32", dimensions=2, now=NOW))
+    new = next_embeddings.with_next(old, shadow)
     last: int | None = 0
     while last is not None:
         last = await run(partial(next_embeddings.prepare, collection=new, after=last, limit=10, now=NOW))
@@ -165,7 +165,7 @@ async def test_prepared_searches_see_the_switch_to_another_model_at_once(single:
         [(hit, _)] = await read(partial(vector_search.exact, collection=old, query=[1.0, 0.0, 0.0], limit=5))
         assert hit.score == 1
         await run(partial(next_embeddings.check_model, collection=old))
-    assert await run(partial(next_embeddings.switch, collection=old, model=new.model, back=False, now=NOW))
+    assert await run(partial(next_embeddings.switch, collection=old, model=new.model, rollback=False, now=NOW))
     with pytest.raises(ModelChanged):
         await read(partial(vector_search.exact, collection=old, query=[1.0, 0.0, 0.0], limit=5))
     with pytest.raises(ModelChanged):

@@ -46,12 +46,12 @@ class Bench:
         for job in await self.claim(collection):
             await self.complete(collection, job)
 
-    async def switch(self, model: str = NEW, *, back: bool = False) -> bool:
-        return await self.run(next_embeddings.switch, self.old, model=model, back=back, now=NOW)
+    async def switch(self, model: str = NEW, *, rollback: bool = False) -> bool:
+        return await self.run(next_embeddings.switch, self.old, model=model, rollback=rollback, now=NOW)
 
     async def vectors(self, image_id: int) -> tuple[list[float] | None, list[float] | None]:
         """Return the image's vector in the table that searches read, and that in the one beside."""
-        beside = next_embeddings.beside(self.old, next_embeddings.NextEmbeddings(NEW, 2, "filling"))
+        beside = next_embeddings.with_next(self.old, next_embeddings.NextEmbeddings(NEW, 2, "filling"))
         return (
             await self.run(vector_search.vector_of, self.old, image_id),
             await self.run(vector_search.vector_of, beside, image_id),
@@ -67,8 +67,8 @@ async def bench(database: Database) -> Bench:
     bench = Bench(database, old, old)
     await bench.add("first.jpg")
     await bench.fill(old)
-    shadow = await bench.run(next_embeddings.begin, old, model=NEW, dimensions=2, now=NOW)
-    bench.new = next_embeddings.beside(old, shadow)
+    shadow = await bench.run(next_embeddings.start, old, model=NEW, dimensions=2, now=NOW)
+    bench.new = next_embeddings.with_next(old, shadow)
     last: int | None = 0
     while last is not None:
         last = await bench.run(next_embeddings.prepare, bench.new, after=last, limit=1, now=NOW)
@@ -149,7 +149,7 @@ async def test_who_began_before_the_switch_adds_images_for_the_model_of_now(benc
     await bench.fill(now)
     assert await bench.vectors(image_id) == (NEW_VECTOR, None)
     # It is pending for the previous model, to which the way leads back.
-    assert await bench.switch(OLD, back=True) is True
+    assert await bench.switch(OLD, rollback=True) is True
     assert await bench.counts(bench.old) == Counts(total=2, embedded=1, pending=1, failed=0)
 
 
@@ -175,8 +175,8 @@ async def test_a_search_under_way_holds_the_switch_off_until_it_ends(bench: Benc
 
 async def test_forgetting_leaves_nothing_behind(bench: Bench) -> None:
     await bench.add("second.jpg")
-    assert await bench.run(next_embeddings.forget, bench.old) is True
-    assert await bench.run(next_embeddings.forget, bench.old) is False
+    assert await bench.run(next_embeddings.discard, bench.old) is True
+    assert await bench.run(next_embeddings.discard, bench.old) is False
     assert await bench.counts(bench.new) == Counts(total=2, embedded=2, pending=0, failed=0), "no queue, no failures"
     await bench.add("third.jpg")
     assert await bench.counts(bench.old) == Counts(total=3, embedded=1, pending=2, failed=0)
