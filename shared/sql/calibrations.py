@@ -16,8 +16,8 @@ class Calibration:
     """Cosines that meaningless queries reach in a collection: a threshold, and the mean.
 
     ``words_level`` is the threshold of the best matches of nonsense texts, ``words_mean`` the mean cosine of such a
-    text and any image; ``image_level`` and ``image_mean`` are those of random pairs of images. ``images`` is the number of
-    embedded images at that time.
+    text and any image; ``image_level`` and ``image_mean`` are those of random pairs of images. ``images`` is the
+    number of embedded images at that time.
     """
 
     words_level: float

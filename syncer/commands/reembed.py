@@ -20,6 +20,7 @@ from syncer.context import (
     require_collection,
     show_status,
 )
+from syncer.embedding import EmbeddingRun
 
 HELP = "replace a collection's vectors with those of another model while search keeps working"
 

@@ -1,4 +1,4 @@
-"""A collection gets the vectors of another model: run as users run it, with models of different dimensions."""
+"""`syncer reembed` as users run it, with models of different dimensions."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.fakes.replicate import REFUSED_COLOUR, FakeReplicate
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Command, Server, Syncer, serving
 
-# CLIPs of a few thousand random weights, of 12 and of 16 dimensions.
+# CLIP models with a few thousand random weights, of 12 and 16 dimensions.
 MODELS = Path(__file__).parents[1] / "golden" / "clip"
 SMALL, LARGER = {"CLIP_MODEL": str(MODELS / "transformers_clip")}, {"CLIP_MODEL": str(MODELS / "transformers_siglip2")}
 REPLICATE = {"EMBEDDER": "replicate", "REPLICATE_API_TOKEN": "r8_fake"}
@@ -38,8 +38,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def filled(syncer: Syncer, folder: Path) -> Path:
-    """The folder, synced to the bucket ``b`` with the small model."""
+def synced(syncer: Syncer, folder: Path) -> Path:
+    """A folder of images, synced to the bucket ``b`` with the small model."""
     done = syncer("sync", folder, "--bucket", "b")
     assert done.status == 0, done.stderr
     return folder
@@ -56,19 +56,17 @@ def reembed(syncer: Syncer, *arguments: str, **environment: str) -> Command:
 
 
 def dimensions(database_url: str, table: str = "b_embeddings") -> dict[str, int | None]:
-    """Return of each image how long its vector is, None where it has none."""
+    """Return the dimensions of each image's vector by key."""
     with psycopg.connect(database_url) as conn:
         return dict(conn.execute(f"SELECT r2_key, vector_dims(embedding) FROM {table}").fetchall())
 
 
-def the_status(syncer: Syncer) -> Any:
+def read_status(syncer: Syncer) -> Any:
     return syncer("status", "--bucket", "b", "--json").json["buckets"][0]
 
 
-def test_the_new_vectors_take_the_place_of_the_old_ones_whatever_their_dimensions(
-    syncer: Syncer, filled: Path, database_url: str
-) -> None:
-    before = the_status(syncer)
+def test_new_vectors_of_other_dimensions_replace_the_old_ones(syncer: Syncer, synced: Path, database_url: str) -> None:
+    before = read_status(syncer)
     done = reembed(syncer)
     assert done.status == 0, done.stderr
     assert done.json["model"].startswith("clip:transformers_siglip2@")
@@ -83,42 +81,46 @@ def test_the_new_vectors_take_the_place_of_the_old_ones_whatever_their_dimension
     assert "USING hnsw (embedding halfvec_ip_ops)" in dict(indexes)["b_hnsw"]
 
 
-def test_a_rollback_brings_the_previous_vectors_back_and_what_came_since_is_pending(
-    syncer: Syncer, filled: Path, database_url: str
+def test_a_rollback_restores_the_previous_vectors_and_leaves_newer_images_pending(
+    syncer: Syncer, synced: Path, database_url: str
 ) -> None:
-    before = the_status(syncer)
+    before = read_status(syncer)
     assert reembed(syncer).status == 0
-    make_pictures(filled, 2, first=COUNT)
-    edited = make_pictures(filled, 1, first=COUNT + 10)[0]
-    edited.replace(filled / "set 0" / "picture-0000.jpg")
-    added = syncer("sync", filled, "--bucket", "b", "--json", **LARGER)
+    make_pictures(synced, 2, first=COUNT)
+    edited = make_pictures(synced, 1, first=COUNT + 10)[0]
+    edited.replace(synced / "set 0" / "picture-0000.jpg")
+    added = syncer("sync", synced, "--bucket", "b", "--json", **LARGER)
     assert (added.json["embedded"], added.json["pending"]) == (COUNT + 2, 0)
 
-    back = reembed(syncer, "--rollback")
-    assert back.status == 0, back.stderr
-    assert (back.json["model"], back.json["pending"], back.json["embedded"]) == (before["model"], 3, COUNT - 1)
+    rolled_back = reembed(syncer, "--rollback")
+    assert rolled_back.status == 0, rolled_back.stderr
+    assert (rolled_back.json["model"], rolled_back.json["pending"], rolled_back.json["embedded"]) == (
+        before["model"],
+        3,
+        COUNT - 1,
+    )
     assert set(dimensions(database_url).values()) == {12, None}
     assert syncer("embed", "--bucket", "b", "--json").json["pending"] == 0
     assert set(dimensions(database_url).values()) == {12}
 
-    # And forth again: nothing is left to compute.
-    forth = reembed(syncer)
-    assert forth.status == 0, forth.stderr
+    # Switching again has nothing left to compute.
+    again = reembed(syncer)
+    assert again.status == 0, again.stderr
     assert set(dimensions(database_url).values()) == {16}
 
 
-def test_images_that_come_and_change_meanwhile_get_both_vectors(
-    syncer: Syncer, filled: Path, database_url: str, replicate: FakeReplicate
+def test_images_added_or_changed_during_a_re_embedding_get_both_vectors(
+    syncer: Syncer, synced: Path, database_url: str, replicate: FakeReplicate
 ) -> None:
     replicate.settings.latency = 0.5
-    with under_way(syncer, replicate) as running:
+    with running_reembed(syncer, replicate) as running:
         with psycopg.connect(database_url) as conn:
-            # Whoever writes images holds this lock for a moment; as long as it is held nothing is switched.
+            # Writers of images hold this lock for a moment, and it blocks the switch.
             conn.execute("LOCK TABLE b_images IN ROW EXCLUSIVE MODE")
-            make_pictures(filled, 2, first=COUNT)
-            (filled / "copy.jpg").write_bytes((filled / "set 2" / "picture-0002.jpg").read_bytes())
-            make_pictures(filled, 1, first=COUNT + 10)[0].replace(filled / "set 0" / "picture-0000.jpg")
-            synced = syncer("sync", filled, "--bucket", "b", "--json")
+            make_pictures(synced, 2, first=COUNT)
+            (synced / "copy.jpg").write_bytes((synced / "set 2" / "picture-0002.jpg").read_bytes())
+            make_pictures(synced, 1, first=COUNT + 10)[0].replace(synced / "set 0" / "picture-0000.jpg")
+            synced = syncer("sync", synced, "--bucket", "b", "--json")
             assert synced.status == 0, synced.stderr
             assert (synced.json["pending"], synced.json["embedded"]) == (0, COUNT + 3)
         output, errors = running.communicate(timeout=120)
@@ -129,24 +131,26 @@ def test_images_that_come_and_change_meanwhile_get_both_vectors(
     assert dimensions(database_url).keys() == dimensions(database_url, "b_next").keys()
 
 
-def test_two_at_once_share_the_work(syncer: Syncer, filled: Path, database_url: str, replicate: FakeReplicate) -> None:
+def test_two_concurrent_re_embeddings_share_the_work(
+    syncer: Syncer, synced: Path, database_url: str, replicate: FakeReplicate
+) -> None:
     replicate.settings.latency = 0.3
     command = ("reembed", "--bucket", "b", "--json")
     both = [syncer.start(*command, **REPLICATE, REPLICATE_BASE_URL=replicate.url) for _ in range(2)]
     for process in both:
         _, errors = process.communicate(timeout=120)
-        # Who comes when the other has switched is told that there is nothing to do.
-        assert process.returncode == 0 or "nothing is to be done" in errors
+        # One that starts after the switch has nothing to do.
+        assert process.returncode == 0 or "nothing to do" in errors
     assert {process.returncode for process in both} <= {0, 1}
     assert set(dimensions(database_url).values()) == {768}
     assert replicate.counts.predictions == COUNT
 
 
-def test_an_image_that_the_new_model_refuses_stays_browsable_and_is_listed(
-    syncer: Syncer, filled: Path, server: Server, replicate: FakeReplicate
+def test_an_image_refused_by_the_new_model_stays_browsable_and_is_reported(
+    syncer: Syncer, synced: Path, server: Server, replicate: FakeReplicate
 ) -> None:
-    Image.new("RGB", (64, 48), REFUSED_COLOUR).save(filled / "refused.png")
-    assert syncer("sync", filled, "--bucket", "b").status == 0
+    Image.new("RGB", (64, 48), REFUSED_COLOUR).save(synced / "refused.png")
+    assert syncer("sync", synced, "--bucket", "b").status == 0
     service = {**REPLICATE, "REPLICATE_BASE_URL": replicate.url, "IMAGE_RETRY_SECONDS": "0"}
     done = syncer("reembed", "--bucket", "b", **service)
     assert done.status == 3, done.stderr
@@ -156,7 +160,7 @@ def test_an_image_that_the_new_model_refuses_stays_browsable_and_is_listed(
     assert len(images) == COUNT + 1
 
 
-def test_a_switch_by_which_searches_would_lose_much_is_asked_for(
+def test_a_switch_that_loses_over_a_tenth_of_the_vectors_needs_confirmation(
     syncer: Syncer, folder: Path, database_url: str, home: Path
 ) -> None:
     assert syncer("sync", folder, "--bucket", "b").status == 0
@@ -164,38 +168,37 @@ def test_a_switch_by_which_searches_would_lose_much_is_asked_for(
         (home / "buckets" / "b" / lost).unlink()
     refused = reembed(syncer, IMAGE_ATTEMPTS="1")
     assert refused.status == 1
-    assert f"2 of the {COUNT} images of 'b'" in refused.stderr
+    assert f"2 of {COUNT} images failed" in refused.stderr
     assert set(dimensions(database_url).values()) == {12}
     assert reembed(syncer, "--yes").status == 3
     assert set(dimensions(database_url).values()) == {16, None}
 
 
-def test_what_cannot_be_done_is_said_with_the_remedy(syncer: Syncer, filled: Path) -> None:
+def test_impossible_requests_are_refused_with_the_remedy(syncer: Syncer, synced: Path) -> None:
     for arguments, environment, message in [
         ((), SMALL, "already holds vectors of 'clip:transformers_clip@"),
         (("--rollback",), {}, "no previous vectors"),
-        (("--forget",), {}, "no vectors beside"),
+        (("--forget",), {}, "no second set of vectors"),
         ((), {"EMBEDDER": ""}, "--embedder"),
     ]:
         refused = reembed(syncer, *arguments, **environment)
         assert (refused.status, refused.stdout) == (1, "")
         assert message in refused.stderr
     assert syncer("reembed", "--bucket", "b", "--embedder", "word2vec").status == 2
-    # The next one is told the way.
-    refused = syncer("sync", filled, "--bucket", "b", **LARGER)
+    refused = syncer("sync", synced, "--bucket", "b", **LARGER)
     assert refused.status == 1
     assert "syncer reembed --bucket b" in refused.stderr
 
 
-def test_one_that_is_under_way_is_shown_and_can_be_given_up(
-    syncer: Syncer, filled: Path, database_url: str, replicate: FakeReplicate
+def test_an_unfinished_re_embedding_is_shown_and_can_be_discarded(
+    syncer: Syncer, synced: Path, database_url: str, replicate: FakeReplicate
 ) -> None:
-    assert the_status(syncer)["beside"] is None
+    assert read_status(syncer)["beside"] is None
     replicate.settings.latency = 30.0
-    with under_way(syncer, replicate) as running:
-        beside = the_status(syncer)["beside"]
+    with running_reembed(syncer, replicate) as running:
+        beside = read_status(syncer)["beside"]
         assert (beside["model"], beside["state"], beside["total"]) == ("replicate:openai/clip", "filling", COUNT)
-        assert "being re-embedded with replicate:openai/clip: " in syncer("status").stdout
+        assert "re-embedding with replicate:openai/clip: " in syncer("status").stdout
         running.terminate()
         running.communicate(timeout=60)
         assert running.returncode == 130
@@ -205,24 +208,24 @@ def test_one_that_is_under_way_is_shown_and_can_be_given_up(
     assert "is being re-embedded with 'replicate:openai/clip'" in other.stderr
     assert "no previous vectors" in reembed(syncer, "--rollback").stderr
     assert reembed(syncer, "--forget").json["forgotten"] == "replicate:openai/clip"
-    assert the_status(syncer)["beside"] is None
+    assert read_status(syncer)["beside"] is None
     with psycopg.connect(database_url) as conn:
         assert conn.execute("SELECT to_regclass('b_next')").fetchone() == (None,)
         assert conn.execute("SELECT count(*) FROM b_queue").fetchone() == (0,)
     assert reembed(syncer).status == 0
-    assert the_status(syncer)["beside"]["state"] == "previous"
+    assert read_status(syncer)["beside"]["state"] == "previous"
     assert syncer("drop", "--bucket", "b", "--yes").status == 0
     with psycopg.connect(database_url) as conn:
         assert conn.execute("SELECT count(*) FROM pg_class WHERE relname LIKE 'b!_%' ESCAPE '!'").fetchone() == (0,)
 
 
-def test_a_run_that_meets_the_switch_ends_with_what_to_do(
-    syncer: Syncer, filled: Path, database_url: str, home: Path
+def test_an_embedding_run_that_loses_its_model_to_a_switch_names_the_remedy(
+    syncer: Syncer, synced: Path, database_url: str, home: Path
 ) -> None:
     assert reembed(syncer).status == 0
-    (new,) = make_pictures(filled, 1, first=COUNT)
-    assert syncer("upload", filled, "--bucket", "b", **LARGER).status == 0
-    (home / "buckets" / "b" / new.relative_to(filled)).unlink()
+    (new,) = make_pictures(synced, 1, first=COUNT)
+    assert syncer("upload", synced, "--bucket", "b", **LARGER).status == 0
+    (home / "buckets" / "b" / new.relative_to(synced)).unlink()
     waiting = syncer.start("embed", "--bucket", "b", **LARGER, IMAGE_RETRY_SECONDS="300")
     try:
         with psycopg.connect(database_url, autocommit=True) as conn:
@@ -236,11 +239,13 @@ def test_a_run_that_meets_the_switch_ends_with_what_to_do(
             os.killpg(waiting.pid, signal.SIGKILL)
             waiting.communicate()
     assert waiting.returncode == 1
-    assert errors.splitlines()[-1].endswith("run the command again")
+    assert errors.splitlines()[-1].endswith("run it again")
     assert "Traceback" not in errors
 
 
-def test_it_works_through_a_pooler_in_transaction_mode(syncer: Syncer, folder: Path, database_url: str) -> None:
+def test_re_embedding_works_through_a_pooler_in_transaction_mode(
+    syncer: Syncer, folder: Path, database_url: str
+) -> None:
     with pooled(database_url) as address:
         through = {"DATABASE_URL": address}
         assert syncer("sync", folder, "--bucket", "b", **through).status == 0
@@ -252,16 +257,15 @@ def test_it_works_through_a_pooler_in_transaction_mode(syncer: Syncer, folder: P
     assert set(dimensions(database_url).values()) == {12}
 
 
-def test_a_server_shows_collections_of_different_models_side_by_side(
-    syncer: Syncer, filled: Path, environment: dict[str, str], tmp_path: Path
+def test_a_server_serves_collections_of_different_models_across_a_switch(
+    syncer: Syncer, synced: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    assert syncer("sync", filled, "--bucket", "other", EMBEDDER="offline").status == 0
+    assert syncer("sync", synced, "--bucket", "other", EMBEDDER="offline").status == 0
     with serving(environment, tmp_path / "server.log") as server:
         models = {each["bucket"]: each["dimensions"] for each in server.get("/api/collections")["collections"]}
         assert models == {"b": 12, "other": 384}
         for bucket in models:
             assert len(server.keys("/api/search", bucket=bucket, q="a dog")) == COUNT
-        # The same server goes on when one of them changes its model.
         assert syncer("reembed", "--bucket", "b", "--embedder", "offline").status == 0
         found = server.get("/api/search", bucket="b", q="a dog")["images"]
         assert found == [image | {"bucket": "b"} for image in found]
@@ -271,8 +275,8 @@ def test_a_server_shows_collections_of_different_models_side_by_side(
 
 
 @contextmanager
-def under_way(syncer: Syncer, replicate: FakeReplicate) -> Iterator["subprocess.Popen[str]"]:
-    """A re-embedding with Replicate's model that has asked for its first vector."""
+def running_reembed(syncer: Syncer, replicate: FakeReplicate) -> Iterator["subprocess.Popen[str]"]:
+    """Start a re-embedding with Replicate's model and wait for its first model call."""
     command = ("reembed", "--bucket", "b", "--json")
     process = syncer.start(*command, **REPLICATE, REPLICATE_BASE_URL=replicate.url)
     try:
