@@ -1,4 +1,4 @@
-"""What a token allows: the buckets it can see, and whether it may write."""
+"""Tokens, the cookies that stand for them, and what each allows."""
 
 import hashlib
 import hmac
@@ -17,64 +17,64 @@ COOKIE_LIFETIME = 30 * 24 * 3600  # seconds
 
 @dataclass(frozen=True)
 class Access:
-    """What a request may do: see these *buckets*, all that the server shows where it is None, and change them."""
+    """Rights of a request: the *buckets* it can see, None for all that the server shows, and whether it can write."""
 
     buckets: frozenset[str] | None
     writes: bool = False
 
     def sees(self, bucket: str) -> bool:
-        """Whether the bucket exists for this request."""
+        """Return whether the bucket is visible to the request."""
         return self.buckets is None or bucket in self.buckets
 
 
-NOBODY = Access(frozenset())
-READER = Access(None)
-WRITER = Access(None, writes=True)
+NO_ACCESS = Access(frozenset())
+READ_ACCESS = Access(None)
+WRITE_ACCESS = Access(None, writes=True)
 
 
-class Tokens:
-    """The tokens of the settings, and what each of them allows."""
+class AccessTokens:
+    """The tokens of the settings and the access that each gives."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self.needed_to_read = settings.read_token is not None or bool(settings.read_tokens)
         self.can_write = settings.api_token is not None
-        self._guesses = LoginThrottle()
-        self._allowed: dict[bytes, Access] = {}
+        self._throttle = LoginThrottle()
+        self._access_by_digest: dict[bytes, Access] = {}
         for token, buckets in settings.buckets_by_token.items():
-            self._allowed[_digest(token)] = Access(buckets)
-        for secret, access in ((settings.read_token, READER), (settings.api_token, WRITER)):
+            self._access_by_digest[_digest(token)] = Access(buckets)
+        for secret, access in ((settings.read_token, READ_ACCESS), (settings.api_token, WRITE_ACCESS)):
             if secret:
-                self._allowed[_digest(secret.get_secret_value())] = access
+                self._access_by_digest[_digest(secret.get_secret_value())] = access
 
     def access(self, token: str, *, client: str) -> Access | None:
-        """Return what *token* allows, None if it is unknown; raise a 429 when *client* has tried too many."""
-        self._guesses.check(client)
+        """Return the access that *token* gives, None if it is wrong; raise a 429 after too many wrong tokens."""
+        self._throttle.check(client)
         digest = _digest(token)
-        access = _find(digest, self._allowed)
+        access = _find(digest, self._access_by_digest)
         if access is None:
-            self._guesses.remember(client, digest)
+            self._throttle.record(client, digest)
         return access
 
     def cookie(self, token: str, key: str) -> str:
-        """Return the value of the cookie that stands for *token* in a browser, signed with *key*."""
-        return str(_signer(key).dumps(_mark(_digest(token), key).hex()))
+        """Return a cookie value for *token*, signed with *key*."""
+        return str(_signer(key).dumps(_keyed_digest(_digest(token), key).hex()))
 
     def access_of_cookie(self, cookie: str, key: str) -> Access | None:
-        """Return what the cookie allows to read; None when it is forged or old, or its token is no longer set."""
+        """Return the read access of a cookie; None if it is forged or expired, or its token is no longer set."""
         try:
-            mark = bytes.fromhex(_signer(key).loads(cookie, max_age=COOKIE_LIFETIME))
+            wanted = bytes.fromhex(_signer(key).loads(cookie, max_age=COOKIE_LIFETIME))
         except (BadData, ValueError, TypeError):
             return None
-        access = _find(mark, {_mark(digest, key): access for digest, access in self._allowed.items()})
-        # A browser sends its cookies on its own, so they never write.
+        access = _find(wanted, {_keyed_digest(digest, key): each for digest, each in self._access_by_digest.items()})
+        # Browsers send cookies along with requests of other sites, so a cookie never allows writing.
         return replace(access, writes=False) if access else None
 
 
-def _find(wanted: bytes, allowed: Mapping[bytes, Access]) -> Access | None:
-    """Look all of them through, so that the time tells nothing."""
+def _find(wanted: bytes, access_by_digest: Mapping[bytes, Access]) -> Access | None:
+    """Return the access of a digest. Compare with all of them, so that the response time reveals nothing."""
     found = None
-    for known, access in allowed.items():
-        if secrets.compare_digest(known, wanted):
+    for digest, access in access_by_digest.items():
+        if secrets.compare_digest(digest, wanted):
             found = access
     return found
 
@@ -83,8 +83,8 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def _mark(digest: bytes, key: str) -> bytes:
-    """Return what stands for a token in cookies; without the key nobody can find the token by trying."""
+def _keyed_digest(digest: bytes, key: str) -> bytes:
+    """Return the digest for cookies. Without the key a token cannot be found by brute force."""
     return hmac.digest(key.encode(), digest, "sha256")
 
 

@@ -1,4 +1,4 @@
-"""The application: routes, what surrounds every request, and how it starts and stops."""
+"""The ASGI application: routes, middleware, startup and shutdown."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
 from server import log_config
-from server.access import Tokens
+from server.access import AccessTokens
 from server.context import opened
 from server.middleware.auth import AuthMiddleware
 from server.middleware.proxy_headers import ProxyHeaders
@@ -42,18 +42,18 @@ from shared.errors import ServiceError, SettingsError
 
 
 def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> Starlette:
-    """Return the application for these settings; *fetcher* takes the place of one that keeps to public addresses."""
+    """Return the application for these settings. *fetcher* replaces the one that is limited to public addresses."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with opened(loaded, fetcher or UrlFetcher()) as app.state.services:
             if loaded.database_url is None:
-                # Nobody else would migrate the embedded database.
+                # The server may be the first process to use the embedded database.
                 await app.state.services.database.run(migrate.migrate)
             yield
 
     assets = StaticAssets()
-    tokens = Tokens(loaded)
+    tokens = AccessTokens(loaded)
     app = Starlette(
         lifespan=lifespan,
         routes=[
@@ -100,7 +100,7 @@ def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> 
 
 
 def from_environment() -> Starlette:
-    """Return the application for the settings of the environment; uvicorn's workers call this."""
+    """Return the application for the settings of the environment. uvicorn's workers call this."""
     loaded = settings.load(ServerSettings)
     log_config.configure(loaded.log_format)
     return create_app(loaded)

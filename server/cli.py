@@ -1,4 +1,4 @@
-"""The command line of the server."""
+"""Command line of the server."""
 
 import argparse
 import asyncio
@@ -22,15 +22,8 @@ from shared.errors import ImageBrowserError
 
 
 def main() -> NoReturn:
-    """Serve until interrupted, or migrate and end."""
-    parser = argparse.ArgumentParser(
-        prog="server", description="Serves the gallery and the search API. All settings are in README's table."
-    )
-    parser.add_argument("--host", help="the address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=int, help="the port to listen on (8000)")
-    parser.add_argument("--workers", type=int, help="how many processes serve (1)")
-    parser.add_argument("--migrate", action="store_true", help="apply missing migrations to the database, and end")
-    arguments = vars(parser.parse_args())
+    """Serve until interrupted, or apply migrations and exit."""
+    arguments = vars(_parser().parse_args())
     migrate_only = arguments.pop("migrate")
     try:
         loaded = settings.load(ServerSettings, **arguments)
@@ -41,10 +34,31 @@ def main() -> NoReturn:
         if loaded.text_embedder:
             asyncio.run(local_text_encoder.check_at_start(loaded))
     except ImageBrowserError as exc:
-        print(f"server: {exc}", file=sys.stderr)
-        sys.exit(1)
-    _can_listen(loaded.host, loaded.port)
-    _allow_many_connections()
+        _fail(str(exc))
+    _check_port(loaded.host, loaded.port)
+    _raise_open_file_limit()
+    with suppress(KeyboardInterrupt):
+        _serve(loaded)
+    sys.exit(0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="server", description="Serve the gallery and the search API. Settings are listed in docs/settings.md."
+    )
+    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (8000)")
+    parser.add_argument("--workers", type=int, help="number of processes (1)")
+    parser.add_argument("--migrate", action="store_true", help="apply pending database migrations and exit")
+    return parser
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"server: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _serve(loaded: ServerSettings) -> None:
     config = uvicorn.Config(
         "server.app:from_environment",
         factory=True,
@@ -54,50 +68,42 @@ def main() -> NoReturn:
         log_config=None,
         access_log=False,
         proxy_headers=False,  # server/middleware/proxy_headers.py does that
-        # Requests under way are answered; progress streams end by themselves when the server is told to stop.
+        # Pending requests are answered; progress streams end by themselves when the server shuts down.
         timeout_graceful_shutdown=25,
-        # A worker that only starts is taken for dead after this; on a busy machine that takes longer than 5 seconds.
+        # A starting worker counts as dead after this time; a busy machine needs more than the default of 5 s.
         timeout_worker_healthcheck=60,
     )
-    try:
-        if loaded.workers == 1:
-            _Announcing(config).run()
-        else:
-            with TemporaryDirectory(prefix="image-browser-metrics-") as folder:
-                os.environ[metrics.SHARED_FOLDER] = folder
-                Multiprocess(config, sockets=[config.bind_socket()]).run()
-    except KeyboardInterrupt:
-        pass
-    sys.exit(0)
+    if loaded.workers == 1:
+        _Server(config).run()
+        return
+    with TemporaryDirectory(prefix="image-browser-metrics-") as folder:
+        os.environ[metrics.MULTIPROCESS_FOLDER] = folder
+        Multiprocess(config, sockets=[config.bind_socket()]).run()
 
 
-def _can_listen(host: str, port: int) -> None:
-    """End with a message if nobody can listen there; uvicorn's is a line of the log."""
+def _check_port(host: str, port: int) -> None:
+    """Exit with a message if the port cannot be used; uvicorn would only log a line."""
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as exc:
-        print(
-            f"server: cannot listen on {host}, port {port}: {exc.strerror}: give another --host or --port",
-            file=sys.stderr,
-        )
-        sys.exit(1)
+        _fail(f"cannot listen on {host}, port {port}: {exc.strerror}: give another --host or --port")
 
 
-def _allow_many_connections() -> None:
-    """Take as many open files as the system gives: often 1,024 is but where it begins, and each follower holds one."""
+def _raise_open_file_limit() -> None:
+    """Raise the limit of open files, often 1,024 at first, to the maximum: each progress stream needs one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # macOS refuses some that it says it allows
+    with suppress(ValueError, OSError):  # macOS refuses some values that it reports as allowed
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _migrate(loaded: ServerSettings) -> None:
     async with factory.open_database(loaded, max_connections=1, retry_timeout=30) as database:
-        done = await database.run(migrate.migrate)
-    print("\n".join(f"applied {name}" for name in done) or "nothing to apply")
+        applied = await database.run(migrate.migrate)
+    print("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
 
 
-class _Announcing(uvicorn.Server):
-    """Says where it serves, once it does."""
+class _Server(uvicorn.Server):
+    """A uvicorn server that prints its address when it is ready."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

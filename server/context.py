@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from starlette.requests import Request
 
 from server import metrics
-from server.access import NOBODY, Access
+from server.access import NO_ACCESS, Access
 from server.cache.collections import CollectionCache
 from server.cache.facets import FacetCache
 from server.cache.pages import KeptPages
@@ -50,7 +50,7 @@ class AppContext:
     fetcher: UrlFetcher
     known: CollectionCache
     kept: KeptPages
-    access: Access = NOBODY
+    access: Access = NO_ACCESS
     pictures_at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PICTURES_AT_ONCE))
     chances: RelevanceThresholds = field(default_factory=RelevanceThresholds)
     facets: FacetCache = field(default_factory=FacetCache)

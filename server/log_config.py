@@ -1,6 +1,6 @@
-"""Log lines: sentences on a terminal, JSON elsewhere, each with the id of the request that it belongs to.
+"""Logging: text on a terminal, JSON elsewhere, each line with the id of its request.
 
-No line holds what people search for, nor a token: of a request's address only the route is logged.
+No line contains a search text or a token: of a request's URL only the route is logged.
 """
 
 import json
@@ -12,21 +12,21 @@ from typing import Any, Literal
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-Format = Literal["text", "json"]
+LogFormat = Literal["text", "json"]
 
 
-def configure(chosen: Format | None) -> None:
-    """Send the log of this process to stderr, in the *chosen* format; unset, JSON where stderr is no terminal."""
+def configure(log_format: LogFormat | None) -> None:
+    """Send the log of this process to stderr. Without a *log_format*, use JSON unless stderr is a terminal."""
     handler = logging.StreamHandler()
-    as_json = chosen == "json" or (chosen is None and not sys.stderr.isatty())
-    handler.setFormatter(_JsonLines() if as_json else _Sentences("%(levelname)s %(name)s: %(message)s"))
+    as_json = log_format == "json" or (log_format is None and not sys.stderr.isatty())
+    handler.setFormatter(_JsonFormatter() if as_json else _TextFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for noisy in ("uvicorn.error", "sse_starlette"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-class _JsonLines(logging.Formatter):
-    """One JSON object a line; what a record's ``fields`` hold stands beside the rest."""
+class _JsonFormatter(logging.Formatter):
+    """One JSON object per line; the ``fields`` of a record become members."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -43,7 +43,7 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-class _Sentences(logging.Formatter):
+class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         identifier = request_id.get()
         return super().format(record) + (f" [{identifier}]" if identifier else "")

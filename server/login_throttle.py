@@ -1,4 +1,4 @@
-"""Bounds how many tokens one client can try."""
+"""Limit for the number of tokens that one client can try."""
 
 import time
 from collections import OrderedDict
@@ -6,34 +6,35 @@ from collections.abc import Callable
 
 from server.schemas.errors import Problem
 
-TRIES = 20  # different wrong tokens
+MAX_WRONG_TOKENS = 20  # different ones, in each window
 WINDOW = 60.0  # seconds
-_CLIENTS = 10_000  # remembered at once
+_MAX_CLIENTS = 10_000  # kept in memory
 
 
 class LoginThrottle:
-    """Counts the wrong tokens of each client, each once: a script that keeps sending an old one is not guessing."""
+    """Count the different wrong tokens of each client. A script that repeats an outdated token is not guessing."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._wrong: OrderedDict[str, tuple[float, set[bytes]]] = OrderedDict()
+        self._wrong_tokens: OrderedDict[str, tuple[float, set[bytes]]] = OrderedDict()
 
     def check(self, client: str) -> None:
-        """Raise a 429 for a client that has guessed enough: the right token would be told no more than a wrong one."""
-        began, wrong = self._wrong.get(client, (0.0, set()))
-        left = began + WINDOW - self._clock()
-        if wrong and left <= 0:
-            del self._wrong[client]
-        elif len(wrong) >= TRIES:
+        """Raise a 429 after too many wrong tokens. It blocks the right token too, or guessing could go on."""
+        started, wrong = self._wrong_tokens.get(client, (0.0, set()))
+        remaining = started + WINDOW - self._clock()
+        if wrong and remaining <= 0:
+            del self._wrong_tokens[client]
+        elif len(wrong) >= MAX_WRONG_TOKENS:
+            seconds = int(remaining) + 1
             raise Problem(
                 429,
-                f"{TRIES} wrong tokens came from here within a minute: wait until it is over",
-                headers={"Retry-After": str(int(left) + 1)},
+                f"{MAX_WRONG_TOKENS} wrong tokens within a minute: try again in {seconds} s",
+                headers={"Retry-After": str(seconds)},
             )
 
-    def remember(self, client: str, digest: bytes) -> None:
-        """Count a wrong token, by its digest."""
-        _, wrong = self._wrong.setdefault(client, (self._clock(), set()))
+    def record(self, client: str, digest: bytes) -> None:
+        """Count a wrong token, given by its digest."""
+        _, wrong = self._wrong_tokens.setdefault(client, (self._clock(), set()))
         wrong.add(digest)
-        if len(self._wrong) > _CLIENTS:
-            self._wrong.popitem(last=False)
+        if len(self._wrong_tokens) > _MAX_CLIENTS:
+            self._wrong_tokens.popitem(last=False)

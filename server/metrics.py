@@ -1,7 +1,7 @@
-"""What is measured, for Prometheus.
+"""Metrics for Prometheus.
 
-With several worker processes each keeps its figures in files of a folder that all share, and whichever is asked answers
-for all: prometheus-client does so where it finds PROMETHEUS_MULTIPROC_DIR, which ``server --workers`` sets.
+Several worker processes share a folder of files with their values, so that each can report the sum: prometheus-client
+does so if PROMETHEUS_MULTIPROC_DIR is set, as ``server --workers`` does.
 """
 
 import asyncio
@@ -26,20 +26,25 @@ from prometheus_client.registry import Collector
 from shared.db.pool import Database
 from shared.models import Counts
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-SAMPLED = 2.0  # seconds between two looks at the pools
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+POOL_SAMPLE_INTERVAL = 2.0  # seconds
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-requests = Counter("image_browser_http_requests", "Requests answered.", ["method", "route", "status"])
+requests = Counter("image_browser_http_requests", "HTTP requests.", ["method", "route", "status"])
 seconds = Histogram(
-    "image_browser_http_request_seconds", "Time until an answer began.", ["method", "route"], buckets=_SECONDS
+    "image_browser_http_request_seconds",
+    "Time to the first byte of the response.",
+    ["method", "route"],
+    buckets=_BUCKETS,
 )
-model_calls = Counter("image_browser_model_calls", "Calls that embed a query.", ["model", "outcome"])
-model_seconds = Histogram("image_browser_model_call_seconds", "Time of such a call.", ["model"], buckets=_SECONDS)
+model_calls = Counter("image_browser_model_calls", "Model calls for queries.", ["model", "outcome"])
+model_seconds = Histogram(
+    "image_browser_model_call_seconds", "Duration of model calls for queries.", ["model"], buckets=_BUCKETS
+)
 query_vectors = Counter(
-    "image_browser_query_vectors", "Query vectors asked for, by where they were found.", ["found_in"]
+    "image_browser_query_vectors", "Lookups of query vectors, by the cache that had them.", ["found_in"]
 )
 pages = Counter(
     "image_browser_pages",
@@ -47,13 +52,16 @@ pages = Counter(
     ["outcome"],
 )
 listeners = Gauge(
-    "image_browser_stats_listeners", "Clients that follow a collection's figures.", multiprocess_mode="livesum"
+    "image_browser_stats_listeners", "Clients connected to a progress stream.", multiprocess_mode="livesum"
 )
 pool_connections = Gauge(
     "image_browser_pool_connections", "Database connections.", ["database", "state"], multiprocess_mode="livesum"
 )
 pool_waiting = Gauge(
-    "image_browser_pool_waiting", "Requests that wait for a connection.", ["database"], multiprocess_mode="livesum"
+    "image_browser_pool_waiting",
+    "Requests waiting for a database connection.",
+    ["database"],
+    multiprocess_mode="livesum",
 )
 
 
@@ -70,28 +78,28 @@ def model_call(model: str) -> Iterator[None]:
 
 
 async def watch_pools(database: Database) -> None:
-    """Keep the figures of the connection pools up to date, until cancelled."""
-    _forget_dead_workers()
+    """Update the metrics of the connection pools until cancelled."""
+    _remove_dead_workers()
     while True:
         for name, usage in database.usage().items():
             pool_connections.labels(name, "in_use").set(usage.in_use)
             pool_connections.labels(name, "idle").set(usage.idle)
             pool_waiting.labels(name).set(usage.waiting)
-        await asyncio.sleep(SAMPLED)
+        await asyncio.sleep(POOL_SAMPLE_INTERVAL)
 
 
 def exposition(counts: Mapping[str, Counts]) -> bytes:
-    """Return all figures in Prometheus' text format, *counts* being those of each bucket at this moment."""
+    """Return all metrics in Prometheus' text format; *counts* are the current ones of each bucket."""
     registry = REGISTRY
-    if SHARED_FOLDER in os.environ:
+    if MULTIPROCESS_FOLDER in os.environ:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    present = CollectorRegistry()
-    present.register(_Images(counts))
-    return generate_latest(registry) + generate_latest(present)
+    images = CollectorRegistry()
+    images.register(_ImageCounts(counts))
+    return generate_latest(registry) + generate_latest(images)
 
 
-class _Images(Collector):
+class _ImageCounts(Collector):
     def __init__(self, counts: Mapping[str, Counts]) -> None:
         self._counts = counts
 
@@ -103,9 +111,9 @@ class _Images(Collector):
         yield images
 
 
-def _forget_dead_workers() -> None:
-    """Remove what a worker that died said of itself: the one in its place begins with this."""
-    if folder := os.environ.get(SHARED_FOLDER):
+def _remove_dead_workers() -> None:
+    """Remove the gauges of workers that died; their replacement calls this at its start."""
+    if folder := os.environ.get(MULTIPROCESS_FOLDER):
         for process in {int(path.stem.rpartition("_")[2]) for path in Path(folder).glob("gauge_live*.db")}:
             try:
                 os.kill(process, 0)

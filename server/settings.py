@@ -1,4 +1,4 @@
-"""What the server reads from the environment beside what both processes share."""
+"""Settings of the server beside those that both processes share."""
 
 import ipaddress
 import re
@@ -9,7 +9,7 @@ from pydantic_settings import NoDecode
 
 from shared.settings import Settings
 
-# What is guessed at network speed holds for ages with this many random characters.
+# 16 random characters cannot be guessed over a network.
 _TOKEN = re.compile(r"[!-+\--~]{16,}")
 
 
@@ -36,12 +36,12 @@ class ServerSettings(Settings):
 
     @field_validator("buckets", "database_read_urls", "trusted_proxies", mode="before")
     @classmethod
-    def _separated_by_commas(cls, value: object) -> object:
+    def _split_at_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("trusted_proxies")
     @classmethod
-    def _addresses_or_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for part in value:
             try:
                 ipaddress.ip_network(part)
@@ -51,16 +51,16 @@ class ServerSettings(Settings):
 
     @field_validator("read_tokens", mode="before")
     @classmethod
-    def _bucket_and_token(cls, value: object) -> object:
+    def _split_pairs(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         pairs = [part.strip().partition("=") for part in value.split(",") if part.strip()]
         if not all(bucket.strip() and token.strip() for bucket, _, token in pairs):
-            raise ValueError("give bucket=token, and more of them after commas")
+            raise ValueError("give bucket=token pairs, separated by commas")
         return tuple((bucket.strip(), token.strip()) for bucket, _, token in pairs)
 
     @model_validator(mode="after")
-    def _tokens_are_good(self) -> "ServerSettings":
+    def _check_tokens(self) -> "ServerSettings":
         given = [(f"READ_TOKENS ({bucket})", token) for bucket, token in self.read_tokens]
         single = [("READ_TOKEN", self.read_token), ("API_TOKEN", self.api_token)]
         given += [(name, token) for name, token in single if token]
@@ -68,18 +68,16 @@ class ServerSettings(Settings):
             if not _TOKEN.fullmatch(token.get_secret_value()):
                 raise ValueError(
                     f"{name} has {len(token)} characters: give at least 16, ASCII without spaces and commas,"
-                    " such as `openssl rand -hex 16` makes"
+                    " for example from `openssl rand -hex 16`"
                 )
         for name, token in given[len(self.read_tokens) :]:
             if [other.get_secret_value() for _, other in given].count(token.get_secret_value()) > 1:
-                raise ValueError(
-                    f"{name} is the same as another token, which allows something else: make one of its own"
-                )
+                raise ValueError(f"{name} is the same as another token with other rights: use a different one")
         return self
 
     @property
     def buckets_by_token(self) -> dict[str, frozenset[str]]:
-        """The tokens of READ_TOKENS, and the buckets that each opens."""
+        """The tokens of READ_TOKENS and the buckets that each gives access to."""
         found: dict[str, frozenset[str]] = {}
         for bucket, secret in self.read_tokens:
             token = secret.get_secret_value()

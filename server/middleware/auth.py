@@ -1,7 +1,7 @@
-"""Who asks: what a request may see and change, decided in one place before any handler runs.
+"""Authentication: grant each request its access before a handler runs.
 
-``AuthMiddleware`` runs before all routes and denies by default, so a new route is protected without any code of its
-own. The ``Access`` it grants travels with the request; ``server.context`` shows a handler only its collections.
+``AuthMiddleware`` denies by default, so a new route is protected without code of its own. The ``Access`` travels with
+the request; ``server.context`` shows a handler only the collections that it covers.
 """
 
 from urllib.parse import urlencode
@@ -12,27 +12,28 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.access import COOKIE, NOBODY, READER, Access, Tokens
+from server.access import COOKIE, NO_ACCESS, READ_ACCESS, Access, AccessTokens
 from server.rate_limits import client_of
 from server.schemas import errors
 from server.schemas.errors import Problem
 from shared.errors import ServiceError
 
-# What answers everybody, and tells nothing of any image.
-OPEN = {"/healthz", "/readyz", "/sign-in", "/sign-out"}
-OPEN_FOLDER = "/static/"
-# What people look at: they are sent to the sign-in page, while programs are told what is missing.
+# Open to all: nothing here reveals anything about an image.
+OPEN_PATHS = {"/healthz", "/readyz", "/sign-in", "/sign-out"}
+OPEN_PREFIX = "/static/"
+# Pages redirect to the sign-in form; other routes return a 401.
 PAGES = {"/", "/docs"}
-# Requests with a body that ask and change nothing. Every other one writes.
-QUESTIONS = {"/api/search", "/api/query-images"}
-# What speaks of all buckets at once.
-OF_ALL_BUCKETS = {"/metrics"}
+# Requests with a body that only read. All others with a body write.
+READ_ONLY_POSTS = {"/api/search", "/api/query-images"}
+# Routes that cover all buckets at once.
+ALL_BUCKETS = {"/metrics"}
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
 class AuthMiddleware:
-    """ASGI middleware that lets through what may pass, and tells everybody else what is missing."""
+    """Middleware that rejects requests without the access they need."""
 
-    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
+    def __init__(self, app: ASGIApp, tokens: AccessTokens) -> None:
         self._app = app
         self._tokens = tokens
 
@@ -42,113 +43,111 @@ class AuthMiddleware:
             return
         request = Request(scope)
         try:
-            request.state.access = await self._admitted(request)
+            request.state.access = await self._authorize(request)
         except (Problem, ServiceError) as exc:
-            refusal = await _refusal(request, exc)
-            await refusal(scope, receive, send)
+            rejection = await _rejection(request, exc)
+            await rejection(scope, receive, send)
             return
-        keep_private = self._tokens.needed_to_read and not _is_open(request)
-        await self._app(scope, receive, _private(send) if keep_private else send)
+        is_private = self._tokens.needed_to_read and not _is_open(request)
+        await self._app(scope, receive, _send_private(send) if is_private else send)
 
-    async def _admitted(self, request: Request) -> Access:
-        """Return what the request may do; raise the Problem that says why it may not pass."""
-        bearer = _bearer(request)
-        if bearer is None and _another_site_sent(request):
-            raise Problem(403, "a page of another site made the browser send this: nothing was done")
+    async def _authorize(self, request: Request) -> Access:
+        """Return the access of the request; raise a Problem with the reason if it has none."""
+        token = _bearer_token(request)
+        if token is None and _is_cross_site(request):
+            raise Problem(403, "cross-site request rejected")
         if _is_open(request):
-            return NOBODY
-        allowed = self._tokens.access(bearer, client=client_of(request.scope)) if bearer else None
-        if _writes(request):
-            return self._writer(allowed, bearer)
-        access = allowed or await self._reader(request)
+            return NO_ACCESS
+        granted = self._tokens.access(token, client=client_of(request.scope)) if token else None
+        if _is_write(request):
+            return self._authorize_write(granted, token)
+        access = granted or await self._anonymous_access(request)
         if access is None:
-            raise Problem(401, "reading needs a token: send `Authorization: Bearer TOKEN`", headers=_challenge(bearer))
-        if _path(request) in OF_ALL_BUCKETS and access.buckets is not None:
-            raise Problem(403, f"{_path(request)} speaks of all buckets: READ_TOKEN opens it")
+            raise Problem(401, "reading needs a token: send `Authorization: Bearer TOKEN`", headers=_challenge(token))
+        if _path(request) in ALL_BUCKETS and access.buckets is not None:
+            raise Problem(403, f"{_path(request)} covers all buckets: use READ_TOKEN")
         return access
 
-    def _writer(self, allowed: Access | None, bearer: str | None) -> Access:
+    def _authorize_write(self, granted: Access | None, token: str | None) -> Access:
         if not self._tokens.can_write:
             raise Problem(
-                403, "this server takes no writes: set API_TOKEN, and send it as `Authorization: Bearer TOKEN`"
+                403, "writing is disabled on this server: set API_TOKEN and send it as `Authorization: Bearer TOKEN`"
             )
-        if allowed is None:
-            raise Problem(
-                401, "writing needs API_TOKEN: send `Authorization: Bearer TOKEN`", headers=_challenge(bearer)
-            )
-        if not allowed.writes:
+        if granted is None:
+            raise Problem(401, "writing needs API_TOKEN: send `Authorization: Bearer TOKEN`", headers=_challenge(token))
+        if not granted.writes:
             raise Problem(403, "this token is for reading: writing needs API_TOKEN")
-        return allowed
+        return granted
 
-    async def _reader(self, request: Request) -> Access | None:
-        """Return what a request without a known token may read."""
+    async def _anonymous_access(self, request: Request) -> Access | None:
+        """Return the read access of a request without a valid token: by cookie, or because reading is open."""
         if not self._tokens.needed_to_read:
-            return READER
+            return READ_ACCESS
         if cookie := request.cookies.get(COOKIE):
             return self._tokens.access_of_cookie(cookie, await request.app.state.services.secret())
         return None
 
 
-async def _refusal(request: Request, error: Exception) -> Response:
-    refusal = await errors.handle(request, error)
-    if refusal.status_code == 401 and _path(request) in PAGES:
-        refusal = RedirectResponse(f"/sign-in?{urlencode({'next': _address(request)})}", status_code=303)
-    refusal.headers["Cache-Control"] = "no-store"
-    return refusal
+async def _rejection(request: Request, error: Exception) -> Response:
+    response = await errors.handle(request, error)
+    if response.status_code == 401 and _path(request) in PAGES:
+        response = RedirectResponse(f"/sign-in?{urlencode({'next': _path_and_query(request)})}", status_code=303)
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def _path(request: Request) -> str:
-    """Return the path that the routes go by. That of ``request.url`` is read out of the Host header too."""
+    """Return the path that routing uses. ``request.url`` also depends on the Host header, which a client controls."""
     path: str = request.scope["path"]
     return path
 
 
-def _address(request: Request) -> str:
+def _path_and_query(request: Request) -> str:
     query = request.scope["query_string"].decode("latin-1")
     return f"{_path(request)}?{query}" if query else _path(request)
 
 
 def _is_open(request: Request) -> bool:
-    return _path(request) in OPEN or _path(request).startswith(OPEN_FOLDER)
+    return _path(request) in OPEN_PATHS or _path(request).startswith(OPEN_PREFIX)
 
 
-def _writes(request: Request) -> bool:
-    """Whether the request would change something; one that no route takes changes nothing."""
-    if request.method in {"GET", "HEAD", "OPTIONS"} or _path(request) in QUESTIONS:
+def _is_write(request: Request) -> bool:
+    """Return whether the request changes anything. A request without a route does not."""
+    if request.method in SAFE_METHODS or _path(request) in READ_ONLY_POSTS:
         return False
     return any(route.matches(request.scope)[0] is Match.FULL for route in request.app.routes)
 
 
-def _bearer(request: Request) -> str | None:
+def _bearer_token(request: Request) -> str | None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
-def _challenge(bearer: str | None) -> dict[str, str]:
-    return {"WWW-Authenticate": 'Bearer realm="Image Browser"' + (', error="invalid_token"' if bearer else "")}
+def _challenge(token: str | None) -> dict[str, str]:
+    return {"WWW-Authenticate": 'Bearer realm="Image Browser"' + (', error="invalid_token"' if token else "")}
 
 
-def _another_site_sent(request: Request) -> bool:
-    """Whether a browser sent the request on behalf of another site's page, which a link may do and a form may not."""
-    if request.method in {"GET", "HEAD", "OPTIONS"}:
+def _is_cross_site(request: Request) -> bool:
+    """Return whether a page of another site sent the request. Links from other sites are fine, forms are not."""
+    if request.method in SAFE_METHODS:
         return False
-    # Browsers tell it themselves, but over plain HTTP only to this machine; else the origin has to be our own.
-    if fetched_by := request.headers.get("Sec-Fetch-Site"):
-        return fetched_by not in {"same-origin", "none"}
+    # Over plain HTTP browsers send Sec-Fetch-Site only to loopback; otherwise the origin has to be ours.
+    if fetch_site := request.headers.get("Sec-Fetch-Site"):
+        return fetch_site not in {"same-origin", "none"}
     origin = request.headers.get("Origin")
     return origin is not None and origin.partition("://")[2] != request.headers.get("Host")
 
 
-def _private(send: Send) -> Send:
-    """Return *send* for answers that are one reader's own: no cache on the way may keep them for others."""
+def _send_private(send: Send) -> Send:
+    """Return a *send* that marks responses as private, so that shared caches do not store them."""
 
     async def send_private(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(raw=message["headers"])
-            wanted = [part.strip() for part in headers.get("Cache-Control", "no-cache").split(",")]
-            if "no-store" not in wanted:
-                kept = [part for part in wanted if part not in {"public", "private"}]
-                headers["Cache-Control"] = ", ".join(["private", *kept])
+            directives = [part.strip() for part in headers.get("Cache-Control", "no-cache").split(",")]
+            if "no-store" not in directives:
+                others = [part for part in directives if part not in {"public", "private"}]
+                headers["Cache-Control"] = ", ".join(["private", *others])
         await send(message)
 
     return send_private

@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its figures, its line in the log, and an answer when it fails unforeseen."""
+"""Request ids, metrics, log lines, and a 500 for unexpected errors."""
 
 import logging
 import re
@@ -14,17 +14,18 @@ from shared import timing
 
 log = logging.getLogger("server.access")
 
-# What machines ask every few seconds is not worth a line.
-_QUIET = {"/healthz", "/readyz", "/metrics"}
+# Probes come every few seconds: log them only if they fail.
+_QUIET_ROUTES = {"/healthz", "/readyz", "/metrics"}
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-_SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_VALID_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that did not wait for the response
 
 
 class RequestLog:
-    """ASGI middleware, around all that can fail.
+    """Middleware around everything that can fail.
 
-    A request's id is the X-Request-Id that it comes with, as a proxy may set it, or a new one; it stands in the answer,
-    in problem documents and in every line of the log that the request causes.
+    The id of a request is its X-Request-Id, as a proxy may set it, or a new one. It is part of the response, of problem
+    documents and of every log line of the request.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -36,16 +37,16 @@ class RequestLog:
             return
         started = time.perf_counter()
         identifier = _identifier(scope)
-        status, began = 0, started
+        status, first_byte = 0, started
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status, began
+            nonlocal status, first_byte
             if message["type"] == "http.response.start":
-                status, began = message["status"], time.perf_counter()
+                status, first_byte = message["status"], time.perf_counter()
                 message["headers"] = [
                     *message.get("headers", ()),
                     (b"x-request-id", identifier.encode()),
-                    (b"server-timing", _server_timing(spent, began - started)),
+                    (b"server-timing", _server_timing(spent, first_byte - started)),
                 ]
             await send(message)
 
@@ -55,32 +56,33 @@ class RequestLog:
             try:
                 await self._app(scope, receive, send_with_headers)
             except ClientDisconnect:
-                log.info("the client went away before its request was read")
+                log.info("the client disconnected before its request was read")
             except Exception as exc:
-                log.exception("a request failed unforeseen")
+                log.exception("unexpected error")
                 if status:
                     raise
                 await errors.response(errors.problem_of(exc))(scope, receive, send_with_headers)
             finally:
-                _record(scope, status or 499, until_answer=began - started, total=time.perf_counter() - started)
+                total = time.perf_counter() - started
+                _record(scope, status or _CLIENT_CLOSED_REQUEST, latency=first_byte - started, total=total)
 
 
 def _identifier(scope: Scope) -> str:
     given: bytes = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return given.decode() if _SANE_ID.fullmatch(given) else secrets.token_hex(8)
+    return given.decode() if _VALID_ID.fullmatch(given) else secrets.token_hex(8)
 
 
 def _server_timing(spent: dict[str, float], total: float) -> bytes:
     return ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in [*spent.items(), ("total", total)]).encode()
 
 
-def _record(scope: Scope, status: int, *, until_answer: float, total: float) -> None:
-    """Count and log an answer. 499 is that of a client that did not wait for one."""
+def _record(scope: Scope, status: int, *, latency: float, total: float) -> None:
+    """Count and log a response. Times are in seconds."""
+    # Labels have few values: any client can invent methods and paths.
     method = scope["method"] if scope["method"] in _METHODS else "other"
-    # The template of the route, since addresses are without number.
     route = getattr(scope.get("route"), "path", "unknown")
     metrics.requests.labels(method, route, status).inc()
-    metrics.seconds.labels(method, route).observe(until_answer)
+    metrics.seconds.labels(method, route).observe(latency)
     fields = {"method": method, "route": route, "status": status, "milliseconds": round(total * 1000, 1)}
-    level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
+    level = logging.DEBUG if route in _QUIET_ROUTES and status < 400 else logging.INFO
     log.log(level, "%s %s %d in %.1f ms", method, route, status, total * 1000, extra={"fields": fields})

@@ -1,10 +1,10 @@
-"""Headers that every answer carries."""
+"""Security headers for every response."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-SECURITY = {
-    # No inline script or style at all: what a file name smuggles into a page does not run. Images may come from
-    # wherever the bucket is.
+SECURITY_HEADERS = {
+    # No inline scripts or styles, so that markup injected through a file name cannot run. Images may come from any
+    # host: the bucket can be anywhere.
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data: blob: https: http:; object-src 'none'; base-uri 'none';"
         " form-action 'self'; frame-ancestors 'none'"
@@ -13,13 +13,11 @@ SECURITY = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-
-
-_RAW = [(name.lower().encode(), value.encode()) for name, value in SECURITY.items()]
+_RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 
 class SecurityHeaders:
-    """ASGI middleware that adds the headers that an answer does not have."""
+    """Middleware that adds the security headers that a response does not set itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -33,7 +31,7 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))
                 present = {name for name, _ in headers}
-                message["headers"] = headers + [header for header in _RAW if header[0] not in present]
+                message["headers"] = headers + [header for header in _RAW_HEADERS if header[0] not in present]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.templating import Jinja2Templates
 
 from server.access import COOKIE
 from server.cache import stats_feed
@@ -61,7 +60,10 @@ async def show_gallery(request: Request) -> Response:
         if problem.status == 500:
             raise
         context |= {"status": problem.status, "error": problem.detail}
-    return templates(request).TemplateResponse(request, "gallery.html", context, status_code=context["status"])
+    response: Response = request.app.state.templates.TemplateResponse(
+        request, "gallery.html", context, status_code=context["status"]
+    )
+    return response
 
 
 async def _fill(context: dict[str, Any], app: AppContext, collection: Collection, request: Request) -> None:
@@ -122,10 +124,3 @@ def page_url(current: QueryParams, /, **changes: str | Sequence[str] | None) -> 
     kept["term"] = [*(f"query_image:{handle}" for handle in current.getlist("query_image") if handle), *kept["term"]]
     query = urlencode({name: value for name, value in (kept | changes).items() if value}, doseq=True)
     return f"/?{query}" if query else "/"
-
-
-def templates(request: Request) -> Jinja2Templates:
-    """Return the templates of the process."""
-    found = request.app.state.templates
-    assert isinstance(found, Jinja2Templates)
-    return found

@@ -22,7 +22,7 @@ def test_a_visitor_signs_in_sees_what_was_asked_for_and_signs_out(
         page.goto(f"{server.url}/?bucket=photos&q=a+cat")
         page.get_by_label("Token").fill("a guess")
         page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("alert")).to_contain_text("not known")
+        expect(page.get_by_role("alert")).to_contain_text("Wrong token")
         page.get_by_label("Token").fill(TOKEN)
         page.get_by_role("button", name="Sign in").click()
         ready(page)
