@@ -20,8 +20,8 @@ import platformdirs
 from numpy.typing import NDArray
 from PIL import Image
 
-from server.search.query import Mixture, Query, summed
-from server.search.relevance import KNOWN, Background, Measured
+from server.search.query import Mixture, Query, weighted_sum
+from server.search.relevance import NEAREST, BackgroundBaseline, Baseline, CalibratedBaseline
 from shared.embedders.base import ImageInput
 from shared.embedders.offline.embedder import OfflineEmbedder
 from shared.images.worker_pool import DecoderPool
@@ -105,11 +105,18 @@ async def main() -> None:
         rules(background, *sets["chosen by"], collection)
         print("  left alone, of sentences: best match | right photo where it is first | among the first three | always")
         for name, (sentences, meaningless) in sets.items():
-            marks(f"{name}, background", Background(background, n).level, sentences, meaningless, whole, collection)
-            measured = Measured(calibration(made, collection))
-            marks(f"{name}, calibrated", measured.level, sentences, meaningless, whole, collection)
-        neighbours(Background(background, n), "background", whole, parts)
-        neighbours(Measured(calibration(made, collection)), "calibrated", whole, parts)
+            marks(
+                f"{name}, background",
+                BackgroundBaseline(background, n).threshold,
+                sentences,
+                meaningless,
+                whole,
+                collection,
+            )
+            measured = CalibratedBaseline(calibration(made, collection))
+            marks(f"{name}, calibrated", measured.threshold, sentences, meaningless, whole, collection)
+        neighbours(BackgroundBaseline(background, n), "background", whole, parts)
+        neighbours(CalibratedBaseline(calibration(made, collection)), "calibrated", whole, parts)
     growth(background, sets)
     sums(sets["chosen by"][0], whole, parts)
 
@@ -147,7 +154,7 @@ def rules(background: Vectors, sentences: Texts, meaningless: Texts, collection:
         return (texts @ background.T).std(1)
 
     def known(texts: Vectors) -> Vectors:
-        return np.sort(texts @ background.T, 1)[:, -KNOWN:].mean(1)
+        return np.sort(texts @ background.T, 1)[:, -NEAREST:].mean(1)
 
     def best(texts: Vectors) -> Vectors:
         return (texts @ collection.vectors.T).max(1)
@@ -196,11 +203,11 @@ def marks(
     )
 
 
-def neighbours(chance: Background | Measured, name: str, whole: Pictures, parts: Pictures) -> None:
+def neighbours(chance: Baseline, name: str, whole: Pictures, parts: Pictures) -> None:
     """Print what is marked of the neighbours of photos: crops of themselves, and crops of others."""
     own, others = [], []
     for photo, vector in zip(whole.names, whole.vectors, strict=True):
-        good = parts.vectors @ vector >= chance.level(Query(vector, "", mixture=IMAGE))
+        good = parts.vectors @ vector >= chance.threshold(Query(vector, "", mixture=IMAGE))
         own.append(good[parts.names == photo].mean())
         others.append(good[parts.names != photo].mean())
     print(f"  a photo's neighbours, {name}: its own crops left alone {np.mean(own):.3f}, others' {np.mean(others):.3f}")
@@ -220,7 +227,9 @@ def growth(background: Vectors, sets: dict[str, tuple[Texts, Texts]]) -> None:
     for n in (100, 1000, 20_000):
         shares = []
         for _, meaningless in sets.values():
-            cuts = np.array([Background(background, n).level(Query(text, "")) for text in meaningless.vectors])
+            cuts = np.array(
+                [BackgroundBaseline(background, n).threshold(Query(text, "")) for text in meaningless.vectors]
+            )
             samples = [made[start : start + n] for start in range(0, min(len(made), 10 * n), n)]
             shares.append(np.mean([(meaningless.vectors @ sample.T).max(1) < cuts for sample in samples]))
         print(f"  {n:6} images: " + ", ".join(f"{s:.3f} ({name})" for s, name in zip(shares, sets, strict=True)))
@@ -263,7 +272,7 @@ def _pairs(sentences: Texts, whole: Pictures) -> Iterator[tuple[str, Vectors, st
 
 
 def _sum(*parts: tuple[float, Vectors]) -> Vectors:
-    made = summed(parts)
+    made = weighted_sum([weight for weight, _ in parts], [vector for _, vector in parts])
     assert made is not None
     return made[0]
 

@@ -45,7 +45,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from server.schemas import responses
-from server.search.query import normalised
+from server.search.terms import normalise
 from shared.db import embedded
 from shared.db.pool import Database
 from shared.sql import collections, query_vectors, vector_search
@@ -83,7 +83,7 @@ def bare() -> Starlette:
         vector = vectors[int(request.query_params["q"].rpartition(" ")[2])]
         async with database._pool.connection() as conn:
             found = await vector_search.exact(conn, request.app.state.collection, vector, limit=31)
-        images = [responses.hit(hit, store, None) for hit, _ in found[:30]]
+        images = [responses.hit_item(hit, store, None) for hit, _ in found[:30]]
         return JSONResponse({"images": images, "next_cursor": "x" * 220})
 
     @asynccontextmanager
@@ -183,7 +183,7 @@ async def prepare(url: str) -> None:
     now = datetime.now(UTC)
     for number, vector in enumerate(query_vectors_of(TEXTS)):
         text = urllib.parse.parse_qs(PATH.partition("?")[2] + str(number))["q"][0]
-        digest = hashlib.sha256(normalised(text).encode()).digest()
+        digest = hashlib.sha256(normalise(text).encode()).digest()
         await database.run(query_vectors.save, model=MODEL, digest=digest, vector=vector, now=now)
     await database.close()
 

@@ -13,7 +13,7 @@ from starlette.templating import Jinja2Templates
 
 from server import log_config
 from server.access import AccessTokens
-from server.context import opened
+from server.context import open_context
 from server.middleware.auth import AuthMiddleware
 from server.middleware.proxy_headers import ProxyHeaders
 from server.middleware.request_log import RequestLog
@@ -33,7 +33,6 @@ from server.routes import (
 )
 from server.routes.static_files import StaticAssets
 from server.schemas import errors
-from server.search.model_change import CHANGED, start_over
 from server.settings import ServerSettings
 from server.url_fetcher import UrlFetcher
 from shared import settings
@@ -46,10 +45,10 @@ def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> 
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with opened(loaded, fetcher or UrlFetcher()) as app.state.services:
+        async with open_context(loaded, fetcher or UrlFetcher()) as app.state.context:
             if loaded.database_url is None:
                 # The server may be the first process to use the embedded database.
-                await app.state.services.database.run(migrate.migrate)
+                await app.state.context.database.run(migrate.migrate)
             yield
 
     assets = StaticAssets()
@@ -90,7 +89,6 @@ def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> 
         ],
         exception_handlers={
             **dict.fromkeys((errors.Problem, ServiceError, SettingsError, HTTPException), errors.handle),
-            **dict.fromkeys(CHANGED, start_over),
         },
     )
     app.state.assets = assets

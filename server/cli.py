@@ -32,7 +32,7 @@ def main() -> NoReturn:
             asyncio.run(_migrate(loaded))
             sys.exit(0)
         if loaded.text_embedder:
-            asyncio.run(local_text_encoder.check_at_start(loaded))
+            asyncio.run(local_text_encoder.verify_at_start(loaded))
     except ImageBrowserError as exc:
         _fail(str(exc))
     _check_port(loaded.host, loaded.port)

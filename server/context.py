@@ -1,170 +1,156 @@
-"""What handlers work with: opened once per process, shared by all requests."""
+"""The parts that handlers work with: built once per process, shared by all requests."""
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator
+import copy
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from typing import Concatenate, ParamSpec, TypeVar
 
+from psycopg.errors import UndefinedTable
 from starlette.requests import Request
 
 from server import metrics
 from server.access import NO_ACCESS, Access
-from server.cache.collections import CollectionCache
-from server.cache.facets import FacetCache
-from server.cache.pages import KeptPages
-from server.cache.stats_feed import StatsFeed
+from server.adapters import Embedders, Stores
+from server.cache.collection_cache import CollectionCache
+from server.cache.facet_cache import FacetCache
 from server.rate_limits import PaidQueries
 from server.schemas.errors import Problem
-from server.search import local_text_encoder
 from server.search.cursor import Cursors
-from server.search.query import QueryVectors, free
-from server.search.relevance import RelevanceThresholds
+from server.search.local_text_encoder import LocalTextEncoder
+from server.search.query import QueryBuilder
+from server.search.query_images import QueryImages
+from server.search.relevance import Relevance
+from server.search.service import SearchService
+from server.search.text_vectors import TextVectors
+from server.secret_key import SecretKey
 from server.settings import ServerSettings
+from server.stats_feed import StatsFeed
 from server.url_fetcher import UrlFetcher
 from shared import factory
 from shared.db.pool import Database
-from shared.embedders.base import Embedder
-from shared.embedders.clip.embedder import ClipEmbedder
-from shared.errors import SettingsError
+from shared.errors import ModelChanged, ServiceError
 from shared.images.worker_pool import DecoderPool
 from shared.models import Collection
-from shared.sql import collections
-from shared.stores.base import ObjectStore
 
-PICTURES_AT_ONCE = 16  # that are searched for; each is held in memory while it is looked at
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Seconds before each retry with a collection that has changed. A read replica may lag behind for a moment.
+RETRY_PAUSES = (0.0, 0.1, 0.3, 1.0, 3.0)
 
 
-@dataclass
 class AppContext:
-    """One process's connections and caches. Nothing here is lost with the process that others would miss.
+    """One process's connections, caches and services.
 
-    Each request works with a copy that has its own ``access``, so what it caches goes into the containers that all
-    copies share.
+    Each request gets a copy with its own ``access``; the parts are shared by all copies.
     """
 
-    settings: ServerSettings
-    database: Database
-    decoder: DecoderPool
-    feed: StatsFeed
-    fetcher: UrlFetcher
-    known: CollectionCache
-    kept: KeptPages
     access: Access = NO_ACCESS
-    pictures_at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PICTURES_AT_ONCE))
-    chances: RelevanceThresholds = field(default_factory=RelevanceThresholds)
-    facets: FacetCache = field(default_factory=FacetCache)
-    background: set["asyncio.Task[None]"] = field(default_factory=set)
-    _secret: list[str] = field(default_factory=list)
-    _stores: dict[str, ObjectStore] = field(default_factory=dict)
-    _embedders: dict[str, Embedder] = field(default_factory=dict)
-    _local: dict[str, ClipEmbedder] = field(default_factory=dict)
-    _queries: dict[str, QueryVectors] = field(default_factory=dict)
+
+    def __init__(self, settings: ServerSettings, database: Database, fetcher: UrlFetcher) -> None:
+        self.settings = settings
+        self.database = database
+        self.decoder = DecoderPool()
+        self.stores = Stores(settings)
+        self.embedders = Embedders(settings, self.decoder)
+        self.secret_key = SecretKey(settings, database)
+        self.collection_cache = CollectionCache(database)
+        self.facets = FacetCache(database)
+        self.stats_feed = StatsFeed(database)
+        self.background_tasks: set[asyncio.Task[None]] = set()
+        self._local_encoder = (
+            LocalTextEncoder(settings, database, self.decoder, self.stores) if settings.text_embedder else None
+        )
+        paid_queries = PaidQueries(
+            database,
+            per_hour=settings.paid_queries_per_hour,
+            per_hour_and_client=settings.paid_queries_per_hour_and_client,
+        )
+        text_vectors = TextVectors(database, self.embedders, paid_queries, self._local_encoder)
+        self.query_images = QueryImages(database, self.embedders, paid_queries, fetcher)
+        self.search = SearchService(
+            database,
+            self.collection_cache,
+            QueryBuilder(database, text_vectors, self.query_images),
+            Relevance(database, self.collection_cache, self.embedders.find),
+            Cursors(self.secret_key),
+        )
+
+    def for_access(self, access: Access) -> "AppContext":
+        """Return the context of a request with this *access*."""
+        copied = copy.copy(self)
+        copied.access = access
+        return copied
 
     async def collections(self) -> list[Collection]:
-        """Return the collections that this server shows to whoever asks."""
-        return self._shown(await self.known.now())
+        """Return the collections that the request may see, at most a second old."""
+        shown = self.settings.buckets
+        return [
+            each
+            for each in await self.collection_cache.all()
+            if (not shown or each.bucket in shown) and self.access.sees(each.bucket)
+        ]
 
     async def collection(self, bucket: str | None, *, fresh: bool = False) -> Collection:
-        """Return the collection that a request names, or the default one; raise a 404 that names it.
+        """Return the collection of *bucket*, or the default one; raise a 404 that names it.
 
-        Unless *fresh*, it may have been switched to another model, or dropped, in the last second.
+        Unless *fresh*, it may be up to a second old: dropped meanwhile, or switched to another model.
         """
         default = self.settings.bucket
         wanted = bucket or (default if default and self.access.sees(default) else None)
-        for ask in (self.known.now,) if fresh else (self.known.lately, self.known.now):
-            for c in self._shown(await ask()):
-                if wanted is None or c.bucket == wanted:
-                    return c
+        # If it is missing, it may have been created within the last second.
+        for clear in (True,) if fresh else (False, True):
+            if clear:
+                self.collection_cache.clear()
+            for collection in await self.collections():
+                if wanted is None or collection.bucket == wanted:
+                    return collection
         if wanted is None:
-            raise Problem(404, "there is no collection yet: `syncer sync DIR --bucket NAME` makes one")
+            raise Problem(404, "there is no collection yet: create one with `syncer sync DIR --bucket NAME`")
         raise Problem(404, f"there is no collection {wanted[:100]!r}: /api/collections lists them")
 
-    def _shown(self, every: list[Collection]) -> list[Collection]:
-        shown = self.settings.buckets
-        return [c for c in every if (not shown or c.bucket in shown) and self.access.sees(c.bucket)]
+    async def with_collection(
+        self,
+        bucket: str | None,
+        work: Callable[Concatenate[Collection, P], Awaitable[T]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Return ``work(collection, *args, **kwargs)`` for the collection of *bucket*.
 
-    async def secret(self) -> str:
-        """Return the key that signs cursors and cookies, the same on all servers."""
-        if not self._secret:
-            if self.settings.secret_key:
-                secret = self.settings.secret_key.get_secret_value()
-            else:
-                secret = await self.database.run(
-                    collections.shared_value, name="secret_key", default=secrets.token_urlsafe(32)
-                )
-            self._secret.append(secret)
-        return self._secret[0]
-
-    async def cursors(self) -> Cursors:
-        """Return what signs cursors."""
-        return Cursors(await self.secret())
-
-    def store(self, bucket: str) -> ObjectStore:
-        """Return the store that holds *bucket*."""
-        if bucket not in self._stores:
-            self._stores[bucket] = factory.open_store(self.settings, bucket, concurrency=8)
-        return self._stores[bucket]
-
-    def embedder(self, collection: Collection) -> Embedder:
-        """Return the model that filled the collection."""
-        if collection.model not in self._embedders:
-            embedder = factory.embedder_for_model(
-                self.settings, collection.model, self.decoder, concurrency=8, interactive=True
-            )
-            factory.check_same_model(embedder, bucket=collection.bucket, model=collection.model)
-            self._embedders[collection.model] = embedder
-        return self._embedders[collection.model]
-
-    def queries(self, collection: Collection) -> QueryVectors:
-        """Return what makes query texts comparable with the collection's images."""
-        if collection.model not in self._queries:
-            self._queries[collection.model] = self._make_queries(collection)
-        return self._queries[collection.model]
-
-    def _make_queries(self, collection: Collection) -> QueryVectors:
-        if local_text_encoder.applies(self.settings, collection.model):
-            # One for all models whose place it takes.
-            local = local_text_encoder.local_embedder(self.settings, self.decoder)
-            local = self._local.setdefault(local.name, local)
-            agreement = local_text_encoder.Agreement(
-                self.settings, local, collection.model, database=self.database, decoder=self.decoder, store=self.store
-            )
-            return local_text_encoder.LocalTexts(local, self.database, agreement)
-        embedder = self.embedder(collection)
-        spend = self._budget().spend if embedder.price_per_image else free
-        return QueryVectors(embedder, self.database, spend)
-
-    async def spend(self, collection: Collection) -> None:
-        """Count one call of the collection's model; raise a 429 when whoever asks, or all, have had enough of them."""
-        if self.embedder(collection).price_per_image:
-            await self._budget().spend()
-
-    def notice(self, collection: Collection) -> str | None:
-        """Return what people should know of the collection's model; None when there is nothing, or no such model."""
+        If the cached collection turns out to be stale, dropped or switched to another model, *work* runs again with
+        the current one, up to five times. Raises a transient ServiceError when it keeps changing.
+        """
+        collection = await self.collection(bucket)
+        for pause in RETRY_PAUSES:
+            try:
+                return await work(collection, *args, **kwargs)
+            except (ModelChanged, UndefinedTable):
+                await asyncio.sleep(pause)
+                collection = await self.collection(bucket, fresh=True)
         try:
-            return self.embedder(collection).notice
-        except SettingsError:
-            return None
-
-    def _budget(self) -> PaidQueries:
-        per_client = self.settings.paid_queries_per_hour_and_client
-        return PaidQueries(self.database, per_hour=self.settings.paid_queries_per_hour, per_hour_and_client=per_client)
+            return await work(collection, *args, **kwargs)
+        except (ModelChanged, UndefinedTable) as exc:
+            message = f"the collection {collection.bucket!r} is being changed: try again"
+            raise ServiceError(message, transient=True) from exc
 
     async def close(self) -> None:
-        """Give everything back."""
-        for task in self.background:
+        """Release connections, files and processes."""
+        for task in self.background_tasks:
             task.cancel()
-        for embedder in (*self._embedders.values(), *self._local.values()):
-            await embedder.close()
-        for store in self._stores.values():
-            await store.close()
+        await self.stats_feed.close()
+        await self.embedders.close()
+        if self._local_encoder:
+            await self._local_encoder.close()
+        await self.stores.close()
         await self.decoder.close()
 
 
 @asynccontextmanager
-async def opened(settings: ServerSettings, fetcher: UrlFetcher) -> AsyncIterator[AppContext]:
-    """The services, as long as the block lasts. The database may come later: until then requests are told so."""
+async def open_context(settings: ServerSettings, fetcher: UrlFetcher) -> AsyncIterator[AppContext]:
+    """Open the context for the duration of the block. The database connects in the background."""
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(
             factory.open_database(
@@ -175,24 +161,14 @@ async def opened(settings: ServerSettings, fetcher: UrlFetcher) -> AsyncIterator
                 replicas=[url.get_secret_value() for url in settings.database_read_urls],
             )
         )
-        made = AppContext(
-            settings,
-            database,
-            DecoderPool(),
-            StatsFeed(database),
-            fetcher,
-            CollectionCache(database),
-            KeptPages(database),
-        )
-        stack.push_async_callback(made.close)
-        stack.push_async_callback(made.feed.close)
-        watching = asyncio.create_task(metrics.watch_pools(database))
-        stack.callback(watching.cancel)
-        yield made
+        context = AppContext(settings, database, fetcher)
+        stack.push_async_callback(context.close)
+        pool_metrics = asyncio.create_task(metrics.watch_pools(database))
+        stack.callback(pool_metrics.cancel)
+        yield context
 
 
 def app_context(request: Request) -> AppContext:
-    """Return the services of the process that serves *request*, as far as it may use them."""
-    found = request.app.state.services
-    assert isinstance(found, AppContext)
-    return replace(found, access=request.state.access)
+    """Return the context for *request*."""
+    context: AppContext = request.app.state.context
+    return context.for_access(request.state.access)

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from uuid import uuid4
@@ -58,6 +59,25 @@ class _DuplicateUpload(Exception):
     """A concurrent request has stored the same content first."""
 
 
+@dataclass(frozen=True)
+class AddedImage:
+    """An image that a request has added, or that holds the same content already."""
+
+    bucket: str
+    image: Image
+    is_new: bool
+
+
+async def add_image(
+    collection: Collection, context: AppContext, path: Path, examined: Examined, keys: Sequence[str]
+) -> AddedImage:
+    """Store an image under the first free of *keys*, and embed it at once where the model is local."""
+    image, is_new = await store_image(context, collection, path, examined, keys)
+    if image.status == "pending":
+        image = await embed_now(context, collection, image, path)
+    return AddedImage(collection.bucket, image, is_new)
+
+
 async def store_image(
     context: AppContext, collection: Collection, path: Path, examined: Examined, keys: Sequence[str]
 ) -> tuple[Image, bool]:
@@ -97,7 +117,7 @@ async def _ingest(
         try:
             image_id = await ingest(
                 context.database,
-                context.store(collection.bucket),
+                context.stores.get(collection.bucket),
                 collection,
                 NewImage(key=key, origin="api", **examined.columns()),
                 path,
@@ -116,18 +136,20 @@ async def _ingest(
 async def _delete_pending_objects(context: AppContext, collection: Collection) -> None:
     """Delete objects that interrupted uploads and deletions left; after a store error the next upload retries."""
     with suppress(StoreError):
-        await object_deletion.delete_pending_objects(context.database, context.store(collection.bucket), collection)
+        await object_deletion.delete_pending_objects(
+            context.database, context.stores.get(collection.bucket), collection
+        )
 
 
 async def embed_now(context: AppContext, collection: Collection, image: Image, path: Path) -> Image:
     """Return the image, embedded if the collection's model is local and answers in time; else it stays in the queue."""
     with suppress(SettingsError):
-        embedder = context.embedder(collection)
+        embedder = context.embedders.get(collection)
         if embedder.local:
             data = await asyncio.to_thread(path.read_bytes)
             task = asyncio.create_task(_embed(context, collection, embedder, image, data))
-            context.background.add(task)
-            task.add_done_callback(context.background.discard)
+            context.background_tasks.add(task)
+            task.add_done_callback(context.background_tasks.discard)
             await asyncio.wait({task}, timeout=EMBED_TIMEOUT)
     return await context.database.run(images.get, collection=collection, image_id=image.id) or image
 

@@ -46,11 +46,6 @@ model_seconds = Histogram(
 query_vectors = Counter(
     "image_browser_query_vectors", "Lookups of query vectors, by the cache that had them.", ["found_in"]
 )
-pages = Counter(
-    "image_browser_pages",
-    "Pages of lists asked for: kept from before, as nothing was written since, or looked for.",
-    ["outcome"],
-)
 listeners = Gauge(
     "image_browser_stats_listeners", "Clients connected to a progress stream.", multiprocess_mode="livesum"
 )

@@ -1,7 +1,4 @@
-"""Bounds on what strangers can spend.
-
-A text or picture that a model which charges has never seen costs money; a known one costs nothing.
-"""
+"""Limits on what clients can spend: the first search for a text or picture may cost a paid model call."""
 
 import ipaddress
 import math
@@ -11,14 +8,15 @@ from starlette.types import Scope
 
 from server.schemas.errors import Problem
 from shared.db.pool import Connection, Database
+from shared.embedders.base import Embedder
 from shared.sql import rate_limits
 
-# Who sent the request that is being served.
+# The client of the request being served.
 client: ContextVar[str] = ContextVar("client", default="unknown")
 
 
 def client_of(scope: Scope) -> str:
-    """Return who sent a request: its address, or of IPv6 the network of which one customer has all addresses."""
+    """Return the client of a request: its address, for IPv6 its /64 network, since a customer has a whole one."""
     host = scope["client"][0] if scope.get("client") else "unknown"
     if ":" not in host:
         return str(host)
@@ -29,9 +27,9 @@ def client_of(scope: Scope) -> str:
 
 
 class PaidQueries:
-    """The budget of model calls for queries: so many an hour in all, and so many for each client.
+    """The budget of paid model calls for queries: an hourly limit for all clients together and one per client.
 
-    It is kept in the database, or every copy and every process of the server would have one of its own.
+    The budget lives in the database, so that all servers and worker processes share it.
     """
 
     def __init__(self, database: Database, *, per_hour: int, per_hour_and_client: int) -> None:
@@ -39,25 +37,24 @@ class PaidQueries:
         self._per_hour = per_hour
         self._per_hour_and_client = per_hour_and_client
 
-    async def spend(self) -> None:
-        """Count one call for the client whose request is being served; raise a 429 when it, or all, have had enough."""
-        who = client.get()
+    async def spend(self, embedder: Embedder) -> None:
+        """Count a call of *embedder* for the current client, if it costs money; raise a 429 when a limit is reached."""
+        if embedder.price_per_image:
+            await self._database.run(self._take, client.get())
 
-        async def take(conn: Connection) -> None:
-            # Always in this order, so that no two wait for each other. What is raised also gives back the first.
-            for name, per_hour, words in (
-                (f"client {who}", self._per_hour_and_client, "you"),
-                ("all", self._per_hour, "all who use this server"),
-            ):
-                wait = await rate_limits.spend(conn, name, per_hour=per_hour)
-                if wait is not None:
-                    seconds = max(1, math.ceil(wait.total_seconds()))
-                    raise Problem(
-                        429,
-                        f"{words} may search for {per_hour} new texts or pictures an hour, since each costs money: try"
-                        f" again in {seconds} s; texts that were searched for before and similar images go on working",
-                        headers={"Retry-After": str(seconds)},
-                    )
-            await rate_limits.forget_full(conn)
-
-        await self._database.run(take)
+    async def _take(self, conn: Connection, client_name: str) -> None:
+        # Always in this order, so that two transactions cannot deadlock. An error rolls the first back.
+        for name, per_hour, who in (
+            (f"client {client_name}", self._per_hour_and_client, "you"),
+            ("all", self._per_hour, "all users of this server together"),
+        ):
+            wait = await rate_limits.spend(conn, name, per_hour=per_hour)
+            if wait is not None:
+                seconds = max(1, math.ceil(wait.total_seconds()))
+                raise Problem(
+                    429,
+                    f"{who} may search for {per_hour} new texts or pictures an hour, since each costs money: try again"
+                    f" in {seconds} s; known texts and similar images still work",
+                    headers={"Retry-After": str(seconds)},
+                )
+        await rate_limits.delete_full(conn)

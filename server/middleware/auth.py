@@ -84,7 +84,7 @@ class AuthMiddleware:
         if not self._tokens.needed_to_read:
             return READ_ACCESS
         if cookie := request.cookies.get(COOKIE):
-            return self._tokens.access_of_cookie(cookie, await request.app.state.services.secret())
+            return self._tokens.access_of_cookie(cookie, await request.app.state.context.secret_key.get())
         return None
 
 

@@ -7,7 +7,6 @@ from sse_starlette import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.cache import stats_feed
 from server.context import AppContext, app_context
 from server.schemas import requests
 from server.schemas.openapi import Operation
@@ -44,8 +43,7 @@ async def get_stats(request: Request) -> Response:
     """GET /api/stats: progress of a collection."""
     query = requests.parse(CollectionQuery, request)
     app = app_context(request)
-    collection = await app.collection(query.bucket)
-    return FastJSONResponse(await app.database.read(lambda conn: stats_feed.read(conn, collection)))
+    return FastJSONResponse(await app.with_collection(query.bucket, app.stats_feed.current))
 
 
 @Operation(query=CollectionQuery, response=str, media_type="text/event-stream")
@@ -61,4 +59,4 @@ async def stream_stats(request: Request) -> Response:
     if request.method == "HEAD":
         # A stream without a body would never end.
         return Response(headers=headers, media_type="text/event-stream")
-    return EventSourceResponse(app.feed.listen(collection), headers=headers)
+    return EventSourceResponse(app.stats_feed.listen(collection), headers=headers)

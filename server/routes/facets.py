@@ -15,6 +15,5 @@ async def get_facets(request: Request) -> Response:
     """GET /api/facets: values that filters can take in a collection, with counts, cached for some seconds."""
     query = requests.parse(FacetsQuery, request)
     app = app_context(request)
-    collection = await app.collection(query.bucket)
-    facets = await app.facets.of(app.database, collection, query.parent_folder)
+    facets = await app.with_collection(query.bucket, app.facets.get, query.parent_folder)
     return FastJSONResponse(responses.facet_values(facets))

@@ -11,16 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.access import COOKIE
-from server.cache import stats_feed
 from server.context import AppContext, app_context
 from server.request_body import QUERY_IMAGE
 from server.routes.collections import summaries
 from server.schemas import errors, requests, responses
-from server.search import query_builder, service
-from server.search.query import Term
-from server.search.service import Page
+from server.schemas.responses import HitPage, ImagePage
+from server.search.terms import Term
 from shared.models import Collection
-from shared.sql import images
 
 FILTERS = (*requests.FilterFields.model_fields, "strict")
 STATE = ("bucket", "q", "term", "similar", "view", *FILTERS)  # what a page's address can hold
@@ -53,8 +50,7 @@ async def show_gallery(request: Request) -> Response:
     try:
         context["collections"] = await summaries(app)
         if context["collections"]:
-            collection = await app.collection(query.get("bucket"))
-            await _fill(context, app, collection, request)
+            await app.with_collection(query.get("bucket"), _fill, context, app, request)
     except Exception as exc:
         problem = errors.problem_of(exc)
         if problem.status == 500:
@@ -66,34 +62,41 @@ async def show_gallery(request: Request) -> Response:
     return response
 
 
-async def _fill(context: dict[str, Any], app: AppContext, collection: Collection, request: Request) -> None:
+async def _fill(collection: Collection, context: dict[str, Any], app: AppContext, request: Request) -> None:
     query = request.query_params
     context["collection"] = next(c for c in context["collections"] if c["bucket"] == collection.bucket)
-    context["stats"] = await app.database.read(lambda conn: stats_feed.read(conn, collection))
+    context["stats"] = await app.stats_feed.current(collection)
     context["stream_url"] = "/api/stats/stream?" + urlencode({"bucket": collection.bucket})
-    context["notice"] = app.notice(collection)
+    embedder = app.embedders.find(collection)
+    context["notice"] = embedder.notice if embedder else None
     asked = requests.parse(requests.GalleryQuery, request)
     if "choices" in query:
-        context["facets"] = await app.facets.of(app.database, collection, asked.filters().folder)
+        context["facets"] = await app.facets.get(collection, asked.filters().folder)
     context["terms"] = await _chips(app, collection, asked.terms()[1 if asked.q else 0 :])
     page = await _page(context, app, collection, asked)
-    context["images"] = page.images
-    if page.next_cursor:
-        context["next_page"] = page_url(query, cursor=page.next_cursor)
+    context["images"] = page["images"]
+    if page["next_cursor"]:
+        context["next_page"] = page_url(query, cursor=page["next_cursor"])
 
 
-async def _page(context: dict[str, Any], app: AppContext, collection: Collection, asked: requests.GalleryQuery) -> Page:
+async def _page(
+    context: dict[str, Any], app: AppContext, collection: Collection, asked: requests.GalleryQuery
+) -> ImagePage | HitPage:
     """Return the first page of what the address asks for."""
     filters, limit, cursor = asked.filters(), asked.limit, asked.cursor
     if asked.similar:
-        image = await service.the_image(app, collection, requests.parse_image_id(asked.similar))
-        context["similar"] = responses.image_item(image, app.store(collection.bucket))
-        query = await service.similar_query(app, collection, image)
-    elif terms := asked.terms():
-        query = await query_builder.query_of(app, collection, terms, name="term")
-    else:
-        return await service.recent(app, collection, filters, limit=limit, cursor=cursor)
-    return await service.ranked(app, collection, query, filters, strict=asked.strict, limit=limit, cursor=cursor)
+        image_id = requests.parse_image_id(asked.similar)
+        image = await app.search.image(collection, image_id)
+        context["similar"] = responses.image_item(image, app.stores.get(collection.bucket))
+        similar = await app.search.similar(
+            collection, image_id, filters, strict=asked.strict, limit=limit, cursor=cursor
+        )
+        return responses.hit_page(similar, app.stores)
+    if terms := asked.terms():
+        found = await app.search.search(collection, terms, filters, strict=asked.strict, limit=limit, cursor=cursor)
+        return responses.hit_page(found, app.stores)
+    recent = await app.search.recent(collection, filters, limit=limit, cursor=cursor)
+    return responses.image_page(recent, app.stores)
 
 
 async def _chips(app: AppContext, collection: Collection, terms: Sequence[Term]) -> list[dict[str, Any]]:
@@ -101,9 +104,8 @@ async def _chips(app: AppContext, collection: Collection, terms: Sequence[Term])
     all terms when this one is turned to the other side, or removed.
     """
     ids = [int(term.value) for term in terms if term.kind == "image"]
-    found = await app.database.read(images.get_many, collection=collection, ids=ids) if ids else []
-    store = app.store(collection.bucket)
-    shown = {str(image.id): responses.image_item(image, store) for image in found}
+    found = responses.image_page(await app.search.by_ids(collection, ids), app.stores)
+    shown = {str(image["id"]): image for image in found["images"]}
     written = [str(term) for term in terms]
     return [
         asdict(term)

@@ -6,16 +6,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server import image_upload, request_body
-from server.context import app_context
+from server.context import AppContext, app_context
 from server.request_body import BodyLimit
 from server.schemas import errors, requests, responses
 from server.schemas.openapi import Operation, Schema
 from server.schemas.requests import AddImageQuery, CollectionQuery
 from server.schemas.responses import FastJSONResponse, ImageItem
-from server.search import service
 from shared import object_deletion
 from shared.errors import ImageRefused
 from shared.images import examine
+from shared.models import Collection
 
 # Seconds for a whole upload: 100 MB at 0.5 Mbit/s.
 UPLOAD_TIMEOUT = 1800.0
@@ -44,7 +44,7 @@ async def add_image(request: Request) -> Response:
     """
     query = requests.parse(AddImageQuery, request)
     context = app_context(request)
-    collection = await context.collection(query.bucket, fresh=True)
+    await context.collection(query.bucket, fresh=True)  # refuse an unknown bucket before the upload
     limit = BodyLimit("the file", context.settings.upload_max_bytes, UPLOAD_TIMEOUT)
     try:
         if query.key is not None:
@@ -53,15 +53,15 @@ async def add_image(request: Request) -> Response:
             examined = await context.decoder.run(examine, file.path)
             filename = query.filename or file.filename or ""
             keys = [query.key] if query.key else image_upload.keys_for(filename, examined.sha256)
-            image, is_new = await image_upload.store_image(context, collection, file.path, examined, keys)
-            if image.status == "pending":
-                image = await image_upload.embed_now(context, collection, image, file.path)
+            added = await context.with_collection(
+                query.bucket, image_upload.add_image, context, file.path, examined, keys
+            )
     except ImageRefused as refusal:
         raise errors.problem_of_upload(refusal) from refusal
     return FastJSONResponse(
-        responses.image_item(image, context.store(collection.bucket)),
-        status_code=201 if is_new else 200,
-        headers={"Location": f"/api/images/{image.id}?bucket={quote(collection.bucket, safe='')}"},
+        responses.image_item(added.image, context.stores.get(added.bucket)),
+        status_code=201 if added.is_new else 200,
+        headers={"Location": f"/api/images/{added.image.id}?bucket={quote(added.bucket, safe='')}"},
     )
 
 
@@ -75,8 +75,11 @@ async def delete_image(request: Request) -> Response:
     query = requests.parse(CollectionQuery, request)
     image_id = requests.parse_image_id(request.path_params["id"])
     context = app_context(request)
-    collection = await context.collection(query.bucket, fresh=True)
-    image = await service.the_image(context, collection, image_id)
-    store = context.store(collection.bucket)
-    await object_deletion.delete_images(context.database, store, collection, [image.id], tombstone=True)
+    await context.with_collection(query.bucket, _delete, context, image_id)
     return Response(status_code=204)
+
+
+async def _delete(collection: Collection, context: AppContext, image_id: int) -> None:
+    await context.search.image(collection, image_id)  # a 404 for an unknown one
+    store = context.stores.get(collection.bucket)
+    await object_deletion.delete_images(context.database, store, collection, [image_id], tombstone=True)

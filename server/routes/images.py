@@ -8,9 +8,6 @@ from server.schemas import requests, responses
 from server.schemas.openapi import Operation
 from server.schemas.requests import CollectionQuery, ListQuery, SimilarQuery
 from server.schemas.responses import FastJSONResponse, HitPage, ImageDetails, ImagePage
-from server.search import service
-from server.search.service import Page
-from shared.sql import images
 
 
 @Operation(query=ListQuery, response=ImagePage)
@@ -22,13 +19,13 @@ async def list_images(request: Request) -> Response:
     """
     query = requests.parse(ListQuery, request)
     app = app_context(request)
-    collection = await app.collection(query.bucket)
     if query.ids:
-        found = await app.database.read(images.get_many, collection=collection, ids=query.ids)
-        store = app.store(collection.bucket)
-        return FastJSONResponse(Page([responses.image_item(image, store) for image in found], None).as_json())
-    page = await service.recent(app, collection, query.filters(), limit=query.limit, cursor=query.cursor)
-    return FastJSONResponse(page.as_json())
+        found = await app.with_collection(query.bucket, app.search.by_ids, query.ids)
+    else:
+        found = await app.with_collection(
+            query.bucket, app.search.recent, query.filters(), limit=query.limit, cursor=query.cursor
+        )
+    return FastJSONResponse(responses.image_page(found, app.stores))
 
 
 @Operation(query=CollectionQuery, response=ImageDetails)
@@ -37,10 +34,8 @@ async def get_image(request: Request) -> Response:
     query = requests.parse(CollectionQuery, request)
     image_id = requests.parse_image_id(request.path_params["id"])
     app = app_context(request)
-    collection = await app.collection(query.bucket)
-    image = await service.the_image(app, collection, image_id)
-    details = await app.database.read(images.details, collection=collection, image_id=image.id)
-    return FastJSONResponse({**responses.image_item(image, app.store(collection.bucket)), **(details or {})})
+    found = await app.with_collection(query.bucket, app.search.record, image_id)
+    return FastJSONResponse({**responses.image_item(found.image, app.stores.get(found.bucket)), **found.metadata})
 
 
 @Operation(query=SimilarQuery, response=HitPage)
@@ -49,10 +44,13 @@ async def list_similar_images(request: Request) -> Response:
     query = requests.parse(SimilarQuery, request)
     image_id = requests.parse_image_id(request.path_params["id"])
     app = app_context(request)
-    collection = await app.collection(query.bucket)
-    image = await service.the_image(app, collection, image_id)
-    built = await service.similar_query(app, collection, image)
-    page = await service.ranked(
-        app, collection, built, query.filters(), strict=query.strict, limit=query.limit, cursor=query.cursor
+    found = await app.with_collection(
+        query.bucket,
+        app.search.similar,
+        image_id,
+        query.filters(),
+        strict=query.strict,
+        limit=query.limit,
+        cursor=query.cursor,
     )
-    return FastJSONResponse(page.as_json())
+    return FastJSONResponse(responses.hit_page(found, app.stores))

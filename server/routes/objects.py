@@ -13,7 +13,7 @@ async def get_object(request: Request) -> Response:
     """GET /files/{bucket}/{key}: an object, with ranges and conditional requests."""
     context = app_context(request)
     collection = await context.collection(request.path_params["bucket"])
-    store = context.store(collection.bucket)
+    store = context.stores.get(collection.bucket)
     if not isinstance(store, FolderStore):
         raise Problem(404, "this server does not serve objects: use the `url` of an image")
     key = request.path_params["key"]

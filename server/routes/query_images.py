@@ -13,7 +13,6 @@ from server.schemas.errors import Problem
 from server.schemas.openapi import Operation, Schema
 from server.schemas.requests import CollectionQuery, ImageUrlBody
 from server.schemas.responses import FastJSONResponse, QueryImageHandle
-from server.search import image_queries
 from shared.errors import ImageRefused
 from shared.images import glance
 
@@ -34,16 +33,14 @@ async def create_query_image(request: Request) -> Response:
     """
     query = requests.parse(CollectionQuery, request)
     app = app_context(request)
-    collection = await app.collection(query.bucket)
-    if app.pictures_at_once.locked():
-        raise Problem(503, "too many pictures are being processed: try again", headers={"Retry-After": "1"})
-    async with app.pictures_at_once:
+    await app.collection(query.bucket)  # refuse an unknown bucket before the upload
+    async with app.query_images.slot():
         name, url, content = await _picture(app, request)
         try:
             seen = await app.decoder.run(glance, content)
         except ImageRefused as exc:
             raise Problem(400, f"{name} cannot be used: {exc}") from exc
-        stored = await image_queries.of_content(app, collection, content, name=name, address=url)
+        stored = await app.with_collection(query.bucket, app.query_images.add, content, name=name, url=url)
     return FastJSONResponse(
         QueryImageHandle(
             query_image=stored.handle,
@@ -59,6 +56,6 @@ async def _picture(app: AppContext, request: Request) -> tuple[str, str, bytes]:
     """Return the picture's name in error messages, its URL or an empty string, and its content."""
     if request_body.media_type(request) == "application/json":
         url = (await requests.parse_body(ImageUrlBody, request)).url
-        return "url", url, await image_queries.fetched(app, url, name="url")
+        return "url", url, await app.query_images.fetch(url, name="url")
     async with request_body.received_file(request, QUERY_IMAGE) as file:
         return "the picture", "", await asyncio.to_thread(file.path.read_bytes)

@@ -4,12 +4,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.context import app_context
-from server.schemas import requests
+from server.schemas import requests, responses
 from server.schemas.errors import Problem
 from server.schemas.openapi import Operation
 from server.schemas.requests import ComposedSearchBody, SearchQuery
 from server.schemas.responses import FastJSONResponse, HitPage
-from server.search import query_builder, service
 from shared.models import Filters
 
 
@@ -26,12 +25,16 @@ async def search(request: Request) -> Response:
     if not terms:
         raise Problem(400, "q is missing: give the words to search for, or query_image, or term")
     app = app_context(request)
-    collection = await app.collection(query.bucket)
-    built = await query_builder.query_of(app, collection, terms, name="term")
-    page = await service.ranked(
-        app, collection, built, query.filters(), strict=query.strict, limit=query.limit, cursor=query.cursor
+    found = await app.with_collection(
+        query.bucket,
+        app.search.search,
+        terms,
+        query.filters(),
+        strict=query.strict,
+        limit=query.limit,
+        cursor=query.cursor,
     )
-    return FastJSONResponse(page.as_json())
+    return FastJSONResponse(responses.hit_page(found, app.stores))
 
 
 @Operation(body=ComposedSearchBody, response=HitPage, errors=(400, 404, 408, 409, 413, 415, 429, 503))
@@ -42,10 +45,14 @@ async def search_composed(request: Request) -> Response:
     """
     body = await requests.parse_body(ComposedSearchBody, request)
     app = app_context(request)
-    collection = await app.collection(body.bucket)
-    built = await query_builder.query_of(app, collection, [term.term() for term in body.terms])
-    filters = body.filters.filters() if body.filters else Filters()
-    page = await service.ranked(
-        app, collection, built, filters, strict=body.strict, limit=body.limit, cursor=body.cursor
+    found = await app.with_collection(
+        body.bucket,
+        app.search.search,
+        [term.term() for term in body.terms],
+        body.filters.filters() if body.filters else Filters(),
+        strict=body.strict,
+        limit=body.limit,
+        cursor=body.cursor,
+        name="terms",
     )
-    return FastJSONResponse(page.as_json())
+    return FastJSONResponse(responses.hit_page(found, app.stores))

@@ -41,7 +41,7 @@ async def sign_in(request: Request) -> Response:
     response = RedirectResponse(target, status_code=303)
     response.set_cookie(
         COOKIE,
-        _tokens(request).cookie(token, await app_context(request).secret()),
+        _tokens(request).cookie(token, await app_context(request).secret_key.get()),
         max_age=COOKIE_LIFETIME,
         secure=_is_https(request),
         httponly=True,

@@ -25,7 +25,7 @@ from starlette.requests import Request
 from server import request_body
 from server.request_body import BodyLimit
 from server.schemas.errors import Problem
-from server.search.query import MAX_TERMS, MAX_WEIGHT, Kind, Term
+from server.search.terms import MAX_TERMS, MAX_WEIGHT, Kind, Term
 from shared.models import Filters
 
 DEFAULT_LIMIT, MAX_LIMIT = 30, 200

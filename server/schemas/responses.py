@@ -6,6 +6,8 @@ from pydantic_core import to_json
 from starlette.responses import JSONResponse
 from typing_extensions import TypedDict
 
+from server.adapters import Stores
+from server.search.service import ImageList, SearchResults
 from shared.models import Facets, Hit, Image
 from shared.object_keys import preview_key, thumbnail_key
 from shared.stores.base import ObjectStore
@@ -166,6 +168,18 @@ def hit_item(hit: Hit, store: ObjectStore, threshold: float | None) -> HitItem:
     score = hit.score
     weak = score is not None and threshold is not None and score < threshold and not hit.named
     return {**image_item(hit.image, store), "score": None if score is None else round(score, 6), "weak": weak}
+
+
+def image_page(found: ImageList, stores: Stores) -> ImagePage:
+    """Return the public form of a page of images."""
+    store = stores.get(found.bucket)
+    return {"images": [image_item(each, store) for each in found.images], "next_cursor": found.next_cursor}
+
+
+def hit_page(found: SearchResults, stores: Stores) -> HitPage:
+    """Return the public form of a page of search results."""
+    store = stores.get(found.bucket)
+    return {"images": [hit_item(each, store, found.threshold) for each in found.hits], "next_cursor": found.next_cursor}
 
 
 def facet_values(facets: Facets) -> FacetValues:

@@ -1,4 +1,4 @@
-"""Cursors: where a list goes on, opaque to clients, understood by every server that shares the key."""
+"""Pagination cursors: opaque to clients, valid on every server that shares the secret key."""
 
 import hashlib
 from typing import Any
@@ -6,31 +6,37 @@ from typing import Any
 from itsdangerous import BadData, URLSafeSerializer
 
 from server.schemas.errors import Problem
+from server.secret_key import SecretKey
 
 
 class Cursors:
-    """Signs and reads cursors. A cursor is bound to its list: it means nothing anywhere else."""
+    """Signs and verifies cursors. Each is bound to its list, described by a *scope*, and rejected for any other."""
 
-    def __init__(self, secret: str) -> None:
-        self._serializer = URLSafeSerializer(secret, salt="cursor")
+    def __init__(self, key: SecretKey) -> None:
+        self._key = key
 
-    def write(self, scope: str, position: Any) -> str:
-        """Return the cursor that goes on at *position* of the list *scope*."""
-        return str(self._serializer.dumps([_digest(scope), position]))
+    async def sign(self, scope: str, position: Any) -> str | None:
+        """Return the cursor that continues the list *scope* at *position*; None for no position, the end."""
+        if position is None:
+            return None
+        return str((await self._serializer()).dumps([_digest(scope), position]))
 
-    def read(self, scope: str, cursor: str | None) -> Any:
-        """Return the position in the list *scope*; None for no cursor."""
+    async def verify(self, scope: str, cursor: str | None) -> Any:
+        """Return the position of the cursor in the list *scope*; None without a cursor."""
         if not cursor:
             return None
         try:
-            written, position = self._serializer.loads(cursor)
+            signed_scope, position = (await self._serializer()).loads(cursor)
         except (BadData, ValueError, TypeError) as exc:
-            raise Problem(400, "cursor is not one of ours: give next_cursor of a former answer, or none") from exc
-        if written != _digest(scope):
-            raise Problem(400, "cursor belongs to another list: use it with the parameters that gave it")
+            raise Problem(400, "cursor is invalid: give next_cursor of an earlier answer, or none") from exc
+        if signed_scope != _digest(scope):
+            raise Problem(400, "cursor belongs to another list: use it with the parameters of its request")
         return position
+
+    async def _serializer(self) -> URLSafeSerializer:
+        return URLSafeSerializer(await self._key.get(), salt="cursor")
 
 
 def _digest(scope: str) -> str:
-    # A list can be described by a long text, and a cursor has to fit into an address.
+    # A scope can be long, and a cursor has to fit into a URL.
     return hashlib.sha256(scope.encode()).hexdigest()[:32]

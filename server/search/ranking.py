@@ -1,52 +1,45 @@
-"""The order of what a search finds, and its pages: never short, and the same on every server.
+"""Pages of a ranked search: always full until the end, and the same on every server.
 
-A search begins in one of two ways. Where few images come into question, all are compared with the query, exactly. Where
-many do, the index ranks the nearest of them. How it goes on is up to the cursor:
+If few images pass the filters, an exact scan compares the query with all of them; otherwise the HNSW index ranks the
+nearest. The cursor's position says how the next page is found:
 
-- ``exact``, behind a distance and an id: all are compared again. That order is total, and needs no memory.
-- ``shown``, for what cannot be continued so: the ranking is made once more, without what the first page showed, and
-  kept in the database as a *walk*. Continuing by distance over the index would skip images, and an order that was mixed
-  from two shifts with every image that arrives.
-- ``walk``, behind a position of a kept ranking.
+- ``["exact", distance, id]``: repeat the exact scan behind this distance and id. Their order is total, so nothing has
+  to be stored.
+- ``["shown", ids]``: rank once more without these images of the first page, and store the result as a *saved ranking*.
+  Continuing by distance would skip images in the index, and new images would shift an order fused from two rankings.
+- ``["saved", ranking, position]``: read the saved ranking behind this position.
 """
 
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from server.cache.pages import KeptPages
 from server.schemas.errors import Problem
+from server.search.fusion import fuse
 from server.search.query import Query
-from shared.db.pool import Connection
-from shared.models import Collection, Filters, Hit, Ranking, TextMatch
-from shared.sql import next_embeddings, text_matches, vector_search
+from shared.db.pool import Connection, Database
+from shared.models import Collection, Filters, Hit, Ranking
+from shared.sql import next_embeddings, saved_rankings, text_matches, vector_search
 from shared.sql.filters import EVERYTHING
 
-# Up to here all vectors are compared with the query, and a walk goes to the end.
-EXACT_UP_TO = 40_000
-# Beyond it a walk is this long.
-DEPTH = 2_000
-# So long a walk is kept, and so many of a collection.
-LIFETIME = timedelta(hours=1)
-WALKS = 500
-
-# The constant of reciprocal rank fusion: Cormack, Clarke and Büttcher 2009 (SIGIR, "Reciprocal Rank Fusion outperforms
-# Condorcet and individual Rank Learning Methods").
-K = 60
-
-# What a folder's name counts where an image's own counts 1.
-FOLDER = 0.1
+# Up to this many images an exact scan is fast enough, and pages reach the end.
+EXACT_SCAN_LIMIT = 40_000
+# Beyond it, pages reach this many results.
+MAX_DEPTH = 2_000
+# TTL and maximum number of saved rankings per collection.
+RANKING_TTL = timedelta(hours=1)
+MAX_RANKINGS = 500
 
 Position = list[Any]
+HitsAndPosition = tuple[list[Hit], Position | None]
 
 
 @dataclass(frozen=True)
-class Search:
-    """One search in one collection. ``threshold`` is the score below which a match is weak, if that is known; with
-    ``strict`` there are none of these. ``embedded`` is about how many images have a vector.
+class RankedSearch:
+    """A query over one collection. ``embedded`` is the approximate number of images with a vector.
+
+    Matches that score below ``threshold`` are weak: ranked last, or left out with ``strict``.
     """
 
     collection: Collection
@@ -57,57 +50,32 @@ class Search:
     embedded: int
 
     async def page(
-        self, kept: KeptPages, position: Position | None, cursor: str | None, *, limit: int
-    ) -> tuple[list[Hit], Position | None]:
-        """Return the *limit* hits from *position* on, which *cursor* holds, and the position behind them, if any."""
+        self, database: Database, position: Position | None, cursor: str | None, *, limit: int
+    ) -> HitsAndPosition:
+        """Return the *limit* hits behind *position*, which *cursor* contains, and the next position if there is one."""
         match position:
             case None:
-                return await kept.read(self._asked(limit, None), lambda conn: self._first(conn, limit))
+                return await database.read(self._first_page, limit)
             case ["exact", distance, image_id]:
-                after = (float(distance), int(image_id))
-                asked = self._asked(limit, after)
-                return await kept.read(asked, lambda conn: self._compared(conn, limit, after))
+                return await database.read(self._exact_page, limit, (float(distance), int(image_id)))
             case ["shown", ids]:
-                walk = uuid5(NAMESPACE_URL, cursor or "")
-                return await kept.database.run(lambda conn: self._rest(conn, limit, walk, ids))
-            case ["walk", walk, last]:
-                return await kept.database.run(lambda conn: self._kept(conn, limit, UUID(walk), last))
+                # Named after the cursor, so that using a cursor twice continues the same ranking.
+                return await database.run(self._second_page, limit, uuid5(NAMESPACE_URL, cursor or ""), ids)
+            case ["saved", ranking_id, last]:
+                return await database.run(self._saved_page, limit, UUID(ranking_id), last)
         raise Problem(400, "cursor is from another version of Image Browser: search again")
 
-    def _asked(self, limit: int, after: tuple[float, int] | None) -> Hashable:
-        """Return what a page depends on."""
-        return self.collection, self.query.identity, self.filters, self.threshold, self.strict, limit, after
-
-    async def _first(self, conn: Connection, limit: int) -> tuple[list[Hit], Position | None]:
-        few, named = await self._begin(conn)
-        if few and not named:
-            return await self._compared(conn, limit, None)
-        depth = max(DEPTH, limit + 1) if named else min(DEPTH, limit + 1)
-        ranking = await self._ranked(conn, named, depth=depth, few=few)
+    async def _first_page(self, conn: Connection, limit: int) -> HitsAndPosition:
+        matches = await self._matching_ids(conn)
+        exact = await self._scans_exactly(conn)
+        if exact and not matches:
+            return await self._exact_page(conn, limit, None)
+        depth = max(MAX_DEPTH, limit + 1) if matches else min(MAX_DEPTH, limit + 1)
+        ranking = await self._rank(conn, matches, depth=depth, exact=exact)
         hits = await vector_search.hits(conn, self.collection, ranking, limit=limit)
         return hits, ["shown", [hit.image.id for hit in hits]] if len(ranking.ids) > limit else None
 
-    async def _rest(
-        self, conn: Connection, limit: int, walk: UUID, shown: list[int]
-    ) -> tuple[list[Hit], Position | None]:
-        if await vector_search.ranking_page(conn, self.collection, walk, after=0, limit=1) is None:
-            few, named = await self._begin(conn)
-            ranking = await self._ranked(conn, named, depth=EXACT_UP_TO if few else DEPTH, few=few)
-            now = datetime.now(UTC)
-            await vector_search.prune_rankings(conn, self.collection, before=now - LIFETIME, keep=WALKS)
-            await vector_search.save_ranking(conn, self.collection, walk, _without(ranking, shown), now=now)
-        return await self._kept(conn, limit, walk, 0)
-
-    async def _kept(self, conn: Connection, limit: int, walk: UUID, last: int) -> tuple[list[Hit], Position | None]:
-        found = await vector_search.ranking_page(conn, self.collection, walk, after=last, limit=limit)
-        if found is None:
-            raise Problem(400, "cursor is too old: its ranking is no longer kept; search again")
-        hits, position = found
-        return hits, ["walk", str(walk), position] if position else None
-
-    async def _compared(
-        self, conn: Connection, limit: int, after: tuple[float, int] | None
-    ) -> tuple[list[Hit], Position | None]:
+    async def _exact_page(self, conn: Connection, limit: int, after: tuple[float, int] | None) -> HitsAndPosition:
         found = await vector_search.exact(
             conn,
             self.collection,
@@ -115,83 +83,74 @@ class Search:
             self.filters,
             limit=limit + 1,
             after=after,
-            leave_out=self.query.leave_out,
-            lowest=self.threshold if self.strict else None,
+            exclude=self.query.exclude,
+            min_score=self.threshold if self.strict else None,
         )
         hits = [hit for hit, _ in found[:limit]]
         return hits, ["exact", found[limit - 1][1], hits[-1].image.id] if len(found) > limit else None
 
-    async def _begin(self, conn: Connection) -> tuple[bool, list[int]]:
-        """Return whether few images come into question, and the ids of those that are called like the query."""
-        named = []
-        if self.query.words:
-            named = await text_matches.find(
-                conn, self.collection, self.query.words, self.filters, leave_out=self.query.leave_out
-            )
-        few = self.embedded <= EXACT_UP_TO
-        if not few and self.filters != EVERYTHING:
-            few = await vector_search.are_few(conn, self.collection, self.filters, at_most=EXACT_UP_TO)
-        return few, named
+    async def _second_page(self, conn: Connection, limit: int, ranking_id: UUID, shown: list[int]) -> HitsAndPosition:
+        if not await saved_rankings.exists(conn, self.collection, ranking_id):
+            matches = await self._matching_ids(conn)
+            exact = await self._scans_exactly(conn)
+            depth = EXACT_SCAN_LIMIT if exact else MAX_DEPTH
+            ranking = await self._rank(conn, matches, depth=depth, exact=exact)
+            now = datetime.now(UTC)
+            await saved_rankings.prune(conn, self.collection, before=now - RANKING_TTL, keep=MAX_RANKINGS)
+            await saved_rankings.save(conn, self.collection, ranking_id, _without(ranking, shown), now=now)
+        return await self._saved_page(conn, limit, ranking_id, 0)
 
-    async def _ranked(self, conn: Connection, named: list[int], *, depth: int, few: bool) -> Ranking:
-        """Return the *depth* images nearest to the query, with those that are called like it in their places."""
+    async def _saved_page(self, conn: Connection, limit: int, ranking_id: UUID, after: int) -> HitsAndPosition:
+        found = await saved_rankings.page(conn, self.collection, ranking_id, after=after, limit=limit)
+        if found is None:
+            raise Problem(400, "cursor has expired: search again")
+        hits, position = found
+        return hits, ["saved", str(ranking_id), position] if position else None
+
+    async def _matching_ids(self, conn: Connection) -> list[int]:
+        """Return the ids of the images whose name or metadata match the query's words."""
+        if not self.query.words:
+            return []
+        return await text_matches.find(
+            conn, self.collection, self.query.words, self.filters, exclude=self.query.exclude
+        )
+
+    async def _scans_exactly(self, conn: Connection) -> bool:
+        """Return whether so few images pass the filters that all are compared with the query."""
+        if self.embedded <= EXACT_SCAN_LIMIT:
+            return True
+        if self.filters == EVERYTHING:
+            return False
+        return await vector_search.are_few(conn, self.collection, self.filters, at_most=EXACT_SCAN_LIMIT)
+
+    async def _rank(self, conn: Connection, matching_ids: list[int], *, depth: int, exact: bool) -> Ranking:
+        """Return the *depth* images nearest to the query, fused with the text matches."""
         vector = self.query.vector.tolist()
-        wanted = conn, self.collection, vector, self.filters
-        visual = None
+        matches = []
         async with conn.transaction():
             await next_embeddings.check_model(conn, self.collection)
-            if not few:
-                visual = await vector_search.nearest_by_hnsw(
-                    *wanted, candidates=DEPTH, limit=depth, leave_out=self.query.leave_out
-                )
-            if visual is None:
-                visual = await vector_search.nearest(*wanted, limit=depth, leave_out=self.query.leave_out)
-            called = (
-                await text_matches.weigh(conn, self.collection, self.query.words or "", vector, named) if named else []
+            visual = await self._nearest(conn, vector, depth=depth, exact=exact)
+            if matching_ids:
+                words = self.query.words or ""
+                matches = await text_matches.score(conn, self.collection, words, vector, matching_ids)
+        return fuse(visual, matches, depth=MAX_DEPTH, threshold=self.threshold, strict=self.strict)
+
+    async def _nearest(self, conn: Connection, vector: list[float], *, depth: int, exact: bool) -> Ranking:
+        exclude = self.query.exclude
+        if not exact:
+            ranking = await vector_search.nearest_by_hnsw(
+                conn, self.collection, vector, self.filters, candidates=MAX_DEPTH, limit=depth, exclude=exclude
             )
-        return fused(visual, called, threshold=self.threshold, strict=self.strict)
+            if ranking is not None:
+                return ranking
+        return await vector_search.nearest(conn, self.collection, vector, self.filters, limit=depth, exclude=exclude)
 
 
-def fused(visual: Ranking, named: Sequence[TextMatch], *, threshold: float | None, strict: bool) -> Ranking:
-    """Return one ranking of what looks like a query and what is called like it, by reciprocal rank fusion.
-
-    Images whose very name was asked for come first, weak ones last (or not at all, if *strict*); an image that only its
-    folder brings in comes behind those that look like the query. Images that are named equally well share the mean of
-    their ranks, so that a word which names one image moves it far, and one that names hundreds moves each but a little.
-    """
-    scores = dict(zip(visual.ids, visual.scores, strict=True)) | {image.id: image.score for image in named}
-    points = dict.fromkeys(scores, 0.0)
-    for rank, image_id in enumerate(visual.ids[:DEPTH], start=1):
-        points[image_id] += 1 / (K + rank)
-    better = 0
-    for (_, own), equals in groupby(sorted(named, key=_how_well, reverse=True), _how_well):
-        tied = [image.id for image in equals]
-        for image_id in tied:
-            points[image_id] += (1 if own else FOLDER) / (K + better + (len(tied) + 1) / 2)
-        better += len(tied)
-    tiers = dict.fromkeys(scores, LOOKS_LIKE_IT)
-    if threshold is not None:
-        tiers |= {image_id: WEAK for image_id, score in scores.items() if score is None or score < threshold}
-    for image in named:
-        tiers[image.id] = EXACT if image.exact else LOOKS_LIKE_IT if image.own else min(tiers[image.id], IN_FOLDER)
-    # Sorting is stable: images without points keep their order.
-    order = sorted(scores, key=lambda image_id: (tiers[image_id], -points[image_id]))
-    if strict:
-        order = [image_id for image_id in order if tiers[image_id] < WEAK]
-    return Ranking(order, [scores[image_id] for image_id in order], [image.id for image in named])
-
-
-# In which order a ranking has its images, whatever their points.
-EXACT, LOOKS_LIKE_IT, IN_FOLDER, WEAK = range(4)
-
-
-def _how_well(image: TextMatch) -> tuple[bool, bool]:
-    return image.exact, image.own or image.exact
-
-
-def _without(ranking: Ranking, shown: list[int]) -> Ranking:
-    gone = frozenset(shown)
-    kept = [
-        (image_id, score) for image_id, score in zip(ranking.ids, ranking.scores, strict=True) if image_id not in gone
+def _without(ranking: Ranking, excluded: list[int]) -> Ranking:
+    excluded_ids = frozenset(excluded)
+    rest = [
+        (image_id, score)
+        for image_id, score in zip(ranking.ids, ranking.scores, strict=True)
+        if image_id not in excluded_ids
     ]
-    return Ranking([image_id for image_id, _ in kept], [score for _, score in kept], ranking.named)
+    return Ranking([image_id for image_id, _ in rest], [score for _, score in rest], ranking.named)

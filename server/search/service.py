@@ -1,88 +1,141 @@
-"""The lists of images that pages and API show alike: recent ones, what a text finds, an image's neighbours."""
+"""The lists of images that the API and the gallery share: recent images, search results, similar images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from server.context import AppContext
-from server.schemas import responses
+from server.cache.collection_cache import CollectionCache
 from server.schemas.errors import Problem
-from server.schemas.responses import ImageItem
-from server.search import query_builder, relevance
-from server.search.query import Query, Term
-from server.search.ranking import Search
-from shared.db.pool import Connection
-from shared.models import Collection, Filters, Image
+from server.search.cursor import Cursors
+from server.search.query import QueryBuilder
+from server.search.ranking import RankedSearch
+from server.search.relevance import Relevance
+from server.search.terms import Term
+from shared.db.pool import Database
+from shared.models import Collection, Filters, Hit, Image
 from shared.sql import images
 from shared.sql.filters import EVERYTHING
 
 
 @dataclass(frozen=True)
-class Page:
-    """A page of a list, and the cursor of the next one; None at the end."""
+class ImageList:
+    """A page of a list of images. ``next_cursor`` is None at the end."""
 
-    images: Sequence[ImageItem]
+    bucket: str
+    images: Sequence[Image]
     next_cursor: str | None
 
-    def as_json(self) -> dict[str, Any]:
-        return {"images": self.images, "next_cursor": self.next_cursor}
+
+@dataclass(frozen=True)
+class SearchResults:
+    """A page of search results, best first. Hits that score below ``threshold`` are weak; None if it is unknown."""
+
+    bucket: str
+    hits: Sequence[Hit]
+    threshold: float | None
+    next_cursor: str | None
 
 
-async def recent(
-    app: AppContext, collection: Collection, filters: Filters = EVERYTHING, *, limit: int, cursor: str | None
-) -> Page:
-    """Return images, newest first, embedded or not."""
-    cursors = await app.cursors()
-    scope = f"recent {collection.bucket} {filters}"
-    position = cursors.read(scope, cursor)
-    before = (datetime.fromisoformat(position[0]), int(position[1])) if position else None
+@dataclass(frozen=True)
+class ImageRecord:
+    """An image with its metadata: EXIF, keywords, origin, failure."""
 
-    async def find(conn: Connection) -> tuple[list[Image], Any]:
-        found = await images.recent(conn, collection, filters, limit=limit + 1, before=before)
+    bucket: str
+    image: Image
+    metadata: dict[str, Any]
+
+
+class SearchService:
+    """Answers what a parsed request asks for, in plain values.
+
+    Every method raises ModelChanged or psycopg's UndefinedTable when its collection is stale.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        collections: CollectionCache,
+        query_builder: QueryBuilder,
+        relevance: Relevance,
+        cursors: Cursors,
+    ) -> None:
+        self._database = database
+        self._collections = collections
+        self._query_builder = query_builder
+        self._relevance = relevance
+        self._cursors = cursors
+
+    async def recent(
+        self, collection: Collection, filters: Filters = EVERYTHING, *, limit: int, cursor: str | None
+    ) -> ImageList:
+        """Return images, newest first, embedded or not."""
+        scope = f"recent {collection.bucket} {filters}"
+        position = await self._cursors.verify(scope, cursor)
+        before = (datetime.fromisoformat(position[0]), int(position[1])) if position else None
+        found = await self._database.read(images.recent, collection, filters, limit=limit + 1, before=before)
         page = found[:limit]
-        return page, [page[-1].created_at.isoformat(), page[-1].id] if len(found) > limit else None
+        following = [page[-1].created_at.isoformat(), page[-1].id] if len(found) > limit else None
+        return ImageList(collection.bucket, page, await self._cursors.sign(scope, following))
 
-    page, following = await app.kept.read(("recent", collection, filters, limit, before), find)
-    store = app.store(collection.bucket)
-    next_cursor = cursors.write(scope, following) if following else None
-    return Page([responses.image_item(each, store) for each in page], next_cursor)
+    async def search(
+        self,
+        collection: Collection,
+        terms: Sequence[Term],
+        filters: Filters = EVERYTHING,
+        *,
+        strict: bool,
+        limit: int,
+        cursor: str | None,
+        name: str = "term",
+    ) -> SearchResults:
+        """Return the images nearest to the sum of *terms*; with *strict* without weak matches.
 
+        Error messages call the terms *name*.
+        """
+        query = await self._query_builder.build(collection, terms, name=name)
+        scope = f"{collection.bucket} {collection.model} {query.scope} {filters} {strict}"
+        position = await self._cursors.verify(scope, cursor)
+        threshold = await self._relevance.threshold(collection, query)
+        embedded = await self._collections.embedded(collection)
+        ranked = RankedSearch(collection, query, filters, threshold, strict, embedded)
+        hits, following = await ranked.page(self._database, position, cursor, limit=limit)
+        return SearchResults(collection.bucket, hits, threshold, await self._cursors.sign(scope, following))
 
-async def similar_query(app: AppContext, collection: Collection, image: Image) -> Query | None:
-    """Return the query for the visual neighbours of *image*, itself left out; None before it has its vector."""
-    if image.status != "embedded":
-        return None
-    return await query_builder.query_of(app, collection, [Term("image", str(image.id))])
+    async def similar(
+        self,
+        collection: Collection,
+        image_id: int,
+        filters: Filters = EVERYTHING,
+        *,
+        strict: bool,
+        limit: int,
+        cursor: str | None,
+    ) -> SearchResults:
+        """Return the images that look like one, without itself; none before it is embedded.
 
+        Raises a 404 for an unknown image.
+        """
+        image = await self.image(collection, image_id)
+        if image.status != "embedded":
+            return SearchResults(collection.bucket, [], None, None)
+        term = Term("image", str(image_id))
+        return await self.search(collection, [term], filters, strict=strict, limit=limit, cursor=cursor)
 
-async def the_image(app: AppContext, collection: Collection, image_id: int) -> Image:
-    """Return one image; raise a 404 that names it."""
-    found = await app.database.run(images.get, collection=collection, image_id=image_id)
-    if found is None:
-        raise Problem(404, f"there is no image {image_id} in the collection {collection.bucket!r}")
-    return found
+    async def image(self, collection: Collection, image_id: int) -> Image:
+        """Return an image; raise a 404 that names it."""
+        found = await self._database.run(images.get, collection, image_id)
+        if found is None:
+            raise Problem(404, f"there is no image {image_id} in the collection {collection.bucket!r}")
+        return found
 
+    async def record(self, collection: Collection, image_id: int) -> ImageRecord:
+        """Return an image with its metadata; raise a 404 that names it."""
+        image = await self.image(collection, image_id)
+        metadata = await self._database.read(images.details, collection, image_id)
+        return ImageRecord(collection.bucket, image, metadata or {})
 
-async def ranked(
-    app: AppContext,
-    collection: Collection,
-    query: Query | None,
-    filters: Filters = EVERYTHING,
-    *,
-    strict: bool = False,
-    limit: int,
-    cursor: str | None,
-) -> Page:
-    """Return what *query* finds, best first; with *strict* without weak matches. No query finds nothing."""
-    if query is None:
-        return Page([], None)
-    cursors = await app.cursors()
-    scope = f"{collection.bucket} {collection.model} {query.scope} {filters} {strict}"
-    threshold = await relevance.threshold(app, collection, query)
-    embedded = await app.known.embedded(collection)
-    sought = Search(collection, query, filters, threshold, strict, embedded)
-    hits, following = await sought.page(app.kept, cursors.read(scope, cursor), cursor, limit=limit)
-    store = app.store(collection.bucket)
-    next_cursor = cursors.write(scope, following) if following else None
-    return Page([responses.hit_item(hit, store, threshold) for hit in hits], next_cursor)
+    async def by_ids(self, collection: Collection, ids: Sequence[int]) -> ImageList:
+        """Return the images with these ids, in this order; those that do not exist are left out."""
+        found = await self._database.read(images.get_many, collection, ids) if ids else []
+        return ImageList(collection.bucket, found, None)

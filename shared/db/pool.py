@@ -221,11 +221,6 @@ class Database:
             self._report(f"waiting for PostgreSQL: {first_line(error)}")
 
 
-def is_one_session(conn: Connection) -> bool:
-    """Return whether all statements on the connection reach the same session, with no pooler in between."""
-    return conn.prepare_threshold is not None
-
-
 def first_line(error: BaseException | None) -> str:
     """Return the first line of an error's message."""
     if isinstance(error, PoolTimeout):  # its message does not include the cause

@@ -32,7 +32,7 @@ async def spend(conn: AsyncConnection[Any], name: str, *, per_hour: int) -> time
     return max(row[0], timedelta()) if row else timedelta()
 
 
-async def forget_full(conn: AsyncConnection[Any]) -> None:
+async def delete_full(conn: AsyncConnection[Any]) -> None:
     """Remove the budgets that are full: one that is not kept is full too."""
     # Who is at one of them keeps it.
     await conn.execute(

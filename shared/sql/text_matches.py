@@ -25,7 +25,7 @@ async def find(
     words: str,
     filters: Filters = EVERYTHING,
     *,
-    leave_out: Iterable[int] = (),
+    exclude: Iterable[int] = (),
 ) -> list[int]:
     """Return the ids of the images whose name *words* is, and of those that hold all of the words.
 
@@ -37,16 +37,16 @@ async def find(
             f"""
             SELECT ARRAY(SELECT i.id FROM {{images}} AS i
                           WHERE image_stem(i.r2_key) IN (lower(normalize(%(words)s)), image_stem(%(words)s))
-                            AND {_IS_ITS_NAME} AND i.id <> ALL (%(leave_out)s::bigint[]) AND {text}
+                            AND {_IS_ITS_NAME} AND i.id <> ALL (%(exclude)s::bigint[]) AND {text}
                           LIMIT %(most)s),
                    ARRAY(SELECT i.id FROM {{images}} AS i
                           WHERE image_words(i.r2_key, i.keywords, i.caption) @@ words_query(%(words)s)
-                            AND i.id <> ALL (%(leave_out)s::bigint[]) AND {text}
+                            AND i.id <> ALL (%(exclude)s::bigint[]) AND {text}
                           LIMIT %(most)s + 1)
             """,  # noqa: S608 - constants
             collection,
         ),
-        values | {"words": words, "leave_out": list(leave_out), "most": MOST},
+        values | {"words": words, "exclude": list(exclude), "most": MOST},
     )
     row = await cur.fetchone()
     assert row is not None
@@ -54,7 +54,7 @@ async def find(
     return sorted({*called, *(holding if len(holding) <= MOST else ())})
 
 
-async def weigh(
+async def score(
     conn: AsyncConnection[Any], collection: Collection, words: str, query: Sequence[float], ids: Sequence[int]
 ) -> list[TextMatch]:
     """Return the images *ids* with how *words* name them and how near they are to *query*."""

@@ -5,9 +5,7 @@ nearest come first in ascending order.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
@@ -71,13 +69,13 @@ async def exact(
     *,
     limit: int,
     after: tuple[float, int] | None = None,
-    leave_out: Iterable[int] = (),
-    lowest: float | None = None,
+    exclude: Iterable[int] = (),
+    min_score: float | None = None,
 ) -> list[tuple[Hit, float]]:
-    """Return the *limit* images nearest to *query*, nearest first, each with its exact distance, compared with all.
+    """Return the *limit* images nearest to *query*, each with its distance, nearest first, by an exact scan.
 
-    *after* is the (distance, id) behind which to continue, *lowest* the score at which to end. The order is total, so
-    that pages neither repeat nor skip. Raises ModelChanged when the vectors are another model's by now.
+    *after* is the (distance, id) behind which to continue. Images that score below *min_score* are left out. The order
+    is total, so that pages neither repeat nor skip images. Raises ModelChanged when the vectors are another model's.
     """
     distance, image_id = after or (None, None)
     rows, values = with_vectors(filters)
@@ -93,8 +91,8 @@ async def exact(
                      WHERE EXISTS (SELECT FROM vector_tables AS v
                                     WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s)
                        AND (%(distance)s::float8 IS NULL OR (distance, id) > (%(distance)s, %(id)s))
-                       AND (%(lowest)s::float8 IS NULL OR distance <= -%(lowest)s::float8)
-                       AND id <> ALL (%(leave_out)s::bigint[])
+                       AND (%(min_score)s::float8 IS NULL OR distance <= -%(min_score)s::float8)
+                       AND id <> ALL (%(exclude)s::bigint[])
                      ORDER BY distance, id
                      LIMIT %(limit)s)
                 SELECT {IMAGE_COLUMNS}, nearest.distance, -nearest.distance AS score
@@ -108,8 +106,8 @@ async def exact(
                 "query": vector_text(query),
                 "distance": distance,
                 "id": image_id,
-                "lowest": lowest,
-                "leave_out": list(leave_out),
+                "min_score": min_score,
+                "exclude": list(exclude),
                 "limit": limit,
                 "bucket": collection.bucket,
                 "vectors": collection.vectors,
@@ -120,7 +118,7 @@ async def exact(
     if not found:
         await next_embeddings.check_model(conn, collection)
     distances = [row.pop("distance") for row in found]
-    return [(_hit(row), distance) for row, distance in zip(found, distances, strict=True)]
+    return [(to_hit(row), distance) for row, distance in zip(found, distances, strict=True)]
 
 
 async def nearest(
@@ -130,7 +128,7 @@ async def nearest(
     filters: Filters = EVERYTHING,
     *,
     limit: int,
-    leave_out: Iterable[int] = (),
+    exclude: Iterable[int] = (),
 ) -> Ranking:
     """Return the *limit* images nearest to *query*, nearest first, compared with all."""
     rows, values = with_vectors(filters)
@@ -139,12 +137,12 @@ async def nearest(
             f"""
             SELECT id, -distance
               FROM (SELECT e.id, (e.embedding <#> %(query)s::halfvec) + 0 AS distance
-                      FROM {rows} AND e.id <> ALL (%(leave_out)s::bigint[])) AS compared
+                      FROM {rows} AND e.id <> ALL (%(exclude)s::bigint[])) AS compared
              ORDER BY distance, id LIMIT %(limit)s
             """,  # noqa: S608 - constants
             collection,
         ),
-        values | {"query": vector_text(query), "leave_out": list(leave_out), "limit": limit},
+        values | {"query": vector_text(query), "exclude": list(exclude), "limit": limit},
     )
     return _ranking(await cur.fetchall())
 
@@ -157,7 +155,7 @@ async def nearest_by_hnsw(
     *,
     candidates: int,
     limit: int,
-    leave_out: Iterable[int] = (),
+    exclude: Iterable[int] = (),
 ) -> Ranking | None:
     """Return nearly the same: the nearest of so many *candidates* as the HNSW index finds; None where it finds fewer.
 
@@ -172,7 +170,7 @@ async def nearest_by_hnsw(
             WITH candidates AS MATERIALIZED (
                 SELECT e.id, e.embedding <#> %(query)s::halfvec AS distance
                   FROM {{embeddings}} AS e
-                 WHERE e.embedding IS NOT NULL AND e.id <> ALL (%(leave_out)s::bigint[]) AND {condition_text}
+                 WHERE e.embedding IS NOT NULL AND e.id <> ALL (%(exclude)s::bigint[]) AND {condition_text}
                  ORDER BY e.embedding <#> %(query)s::halfvec LIMIT %(candidates)s)
             SELECT id, -distance, (SELECT count(*) FROM candidates)
               FROM candidates
@@ -181,7 +179,7 @@ async def nearest_by_hnsw(
             """,  # noqa: S608 - constants
             collection,
         ),
-        values | {"query": vector_text(query), "leave_out": list(leave_out), "candidates": candidates, "limit": limit},
+        values | {"query": vector_text(query), "exclude": list(exclude), "candidates": candidates, "limit": limit},
     )
     rows = await cur.fetchall()
     await conn.execute("SET LOCAL enable_seqscan = on")
@@ -209,78 +207,7 @@ async def hits(conn: AsyncConnection[Any], collection: Collection, ranking: Rank
                 "model": collection.model,
             },
         )
-        return [_hit(row) for row in await cur.fetchall()]
-
-
-async def save_ranking(
-    conn: AsyncConnection[Any], collection: Collection, ranking_id: UUID, ranking: Ranking, *, now: datetime
-) -> None:
-    """Keep a ranking, so that every page of it, on any server, comes from the same list; a kept one stays as it is."""
-    await conn.execute(
-        """
-        INSERT INTO saved_rankings (id, bucket, ids, scores, named, created_at) VALUES (%s, %s, %s, %s, %s, %s)
-        ON CONFLICT (id) DO NOTHING
-        """,
-        [ranking_id, collection.bucket, ranking.ids, ranking.scores, ranking.named, now],
-    )
-
-
-async def prune_rankings(conn: AsyncConnection[Any], collection: Collection, *, before: datetime, keep: int) -> int:
-    """Remove the collection's rankings made before that time, and all but the last *keep*; return how many."""
-    cur = await conn.execute(
-        """
-        DELETE FROM saved_rankings WHERE id IN (
-            SELECT id FROM saved_rankings
-             WHERE bucket = %(bucket)s
-               AND (created_at < %(before)s
-                    OR created_at <= (SELECT created_at FROM saved_rankings WHERE bucket = %(bucket)s
-                                       ORDER BY created_at DESC OFFSET %(keep)s LIMIT 1))
-               FOR UPDATE SKIP LOCKED)
-        """,
-        {"bucket": collection.bucket, "before": before, "keep": keep},
-    )
-    return cur.rowcount
-
-
-async def ranking_page(
-    conn: AsyncConnection[Any], collection: Collection, ranking_id: UUID, *, after: int, limit: int
-) -> tuple[list[Hit], int | None] | None:
-    """Return the next *limit* hits of a kept ranking behind position *after*, and the position to continue from.
-
-    That position is None at the end. Images removed since are passed over, and the page is filled up behind them.
-    Returns None when there is no such ranking (any more).
-    """
-    async with conn.cursor(row_factory=dict_row) as cur:
-        await cur.execute(
-            for_collection(
-                f"""
-                SELECT {IMAGE_COLUMNS}, ranked.score, i.id = ANY (saved.named) AS named,
-                       ranked.position, cardinality(saved.ids) AS length
-                  FROM saved_rankings AS saved,
-                       unnest(saved.ids, saved.scores) WITH ORDINALITY AS ranked (id, score, position)
-                  JOIN ({IMAGE_TABLES}) ON i.id = ranked.id
-                 WHERE saved.id = %(ranking)s AND saved.bucket = %(bucket)s AND ranked.position > %(after)s
-                 ORDER BY ranked.position LIMIT %(limit)s
-                """,  # noqa: S608 - constants
-                collection,
-            ),
-            {
-                "ranking": ranking_id,
-                "bucket": collection.bucket,
-                "after": after,
-                "limit": limit,
-                "model": collection.model,
-            },
-        )
-        rows = await cur.fetchall()
-    if not rows:
-        known = await conn.execute(
-            "SELECT 1 FROM saved_rankings WHERE id = %s AND bucket = %s", [ranking_id, collection.bucket]
-        )
-        return ([], None) if await known.fetchone() else None
-    position, length = rows[-1]["position"], rows[-1]["length"]
-    page = [_hit({name: value for name, value in row.items() if name not in ("position", "length")}) for row in rows]
-    return page, (position if len(page) == limit and position < length else None)
+        return [to_hit(row) for row in await cur.fetchall()]
 
 
 async def vector_of(conn: AsyncConnection[Any], collection: Collection, image_id: int) -> list[float] | None:
@@ -296,7 +223,7 @@ def _ranking(rows: Sequence[Sequence[Any]]) -> Ranking:
     return Ranking([row[0] for row in rows], [_clamped(row[1]) for row in rows], [])
 
 
-def _hit(row: DictRow) -> Hit:
+def to_hit(row: DictRow) -> Hit:
     score, named = row.pop("score"), row.pop("named", False)
     return Hit(Image(**row), None if score is None else _clamped(score), named)
 

@@ -75,7 +75,7 @@ def test_new_texts_are_bounded_for_each_client_and_in_all_and_known_ones_are_not
         # What a client was refused was not taken from all; and now all have had enough.
         everyone = search(server, "text 8", "203.0.113.3")
         assert everyone.status_code == 429
-        assert "all who use this server" in everyone.json()["detail"]
+        assert "all users of this server" in everyone.json()["detail"]
     # Another server, or the same after a restart, has the same budget.
     with serving(environment | bounds, tmp_path / "log2") as server:
         assert search(server, "text 9", "203.0.113.4").status_code == 429

@@ -15,11 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from server.cache.pages import KeptPages
 from server.schemas.errors import Problem
 from server.search import ranking
 from server.search.query import Query
-from server.search.ranking import Search
+from server.search.ranking import RankedSearch
 from shared.db.pool import Database
 from shared.models import Collection, Filters, Hit
 from shared.sql import collections, images, vector_text
@@ -64,8 +63,8 @@ class Filled:
         return {image_id: scores[image_id - 1] for image_id in sorted(ids, key=lambda i: (-scores[i - 1], i))}
 
 
-def a_search(collection: Collection, filled: Filled, query: Query, filters: Filters = EVERYTHING) -> Search:
-    return Search(collection, query, filters, threshold=None, strict=False, embedded=filled.embedded)
+def a_search(collection: Collection, filled: Filled, query: Query, filters: Filters = EVERYTHING) -> RankedSearch:
+    return RankedSearch(collection, query, filters, threshold=None, strict=False, embedded=filled.embedded)
 
 
 def _passes(row: dict[str, Any], filters: Filters) -> bool:
@@ -150,7 +149,7 @@ def a_query(seed: int) -> NDArray[np.float32]:
 
 async def walk(
     database: Database,
-    sought: Search,
+    sought: RankedSearch,
     *,
     limit: int,
     between: Callable[[], None] = lambda: None,
@@ -161,7 +160,7 @@ async def walk(
     while True:
         # What stands in a cursor has been through JSON.
         cursor = json.dumps(position)
-        hits, position = await sought.page(KeptPages(database), json.loads(cursor), cursor, limit=limit)
+        hits, position = await sought.page(database, json.loads(cursor), cursor, limit=limit)
         pages.append(hits)
         if position is None:
             return pages
@@ -205,7 +204,7 @@ some_filters = st.builds(
     filters=st.just(Filters()) | some_filters,
     exact_up_to=st.sampled_from([20_000, 40, 0]),
     depth=st.sampled_from([2_000, 33]),
-    leave_out=st.frozensets(st.integers(1, 150), max_size=3),
+    exclude=st.frozensets(st.integers(1, 150), max_size=3),
 )
 async def test_a_walk_finds_all_that_there_is_each_once_and_nearest_first(
     database: Database,
@@ -217,17 +216,17 @@ async def test_a_walk_finds_all_that_there_is_each_once_and_nearest_first(
     filters: Filters,
     exact_up_to: int,
     depth: int,
-    leave_out: frozenset[int],
+    exclude: frozenset[int],
 ) -> None:
     filled = fill(database_url, collection, count, seed=seed)
     query = a_query(seed + 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "EXACT_UP_TO", exact_up_to)
-        patch.setattr(ranking, "DEPTH", depth)
-        sought = a_search(collection, filled, Query(query, "q", leave_out=leave_out), filters)
+        patch.setattr(ranking, "EXACT_SCAN_LIMIT", exact_up_to)
+        patch.setattr(ranking, "MAX_DEPTH", depth)
+        sought = a_search(collection, filled, Query(query, "q", exclude=exclude), filters)
         pages = await walk(database, sought, limit=limit)
     found = check_pages(pages, limit=limit)
-    truth = filled.ranked(query, filled.wanted(filters) - leave_out)
+    truth = filled.ranked(query, filled.wanted(filters) - exclude)
     to_the_end = filled.embedded <= exact_up_to or len(filled.wanted(filters)) <= exact_up_to
     assert len(found) == (len(truth) if to_the_end else min(len(truth), depth))
     best = list(truth.values())[: len(found)]
@@ -262,8 +261,8 @@ async def test_a_walk_with_images_that_are_named_finds_all_of_both_kinds_each_on
     filled = fill(database_url, collection, count, seed=seed)
     query = a_query(seed + 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "EXACT_UP_TO", exact_up_to)
-        patch.setattr(ranking, "DEPTH", depth)
+        patch.setattr(ranking, "EXACT_SCAN_LIMIT", exact_up_to)
+        patch.setattr(ranking, "MAX_DEPTH", depth)
         sought = a_search(collection, filled, Query(query, "q", words=words), filters)
         pages = await walk(database, sought, limit=limit)
     found = check_pages(pages, limit=limit)
@@ -332,7 +331,7 @@ async def test_images_that_vanish_or_arrive_during_a_walk_do_not_disturb_it(
                 _insert(conn, filled, range(late[-1], late.pop() + 1))
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ranking, "EXACT_UP_TO", exact_up_to)
+            patch.setattr(ranking, "EXACT_SCAN_LIMIT", exact_up_to)
             sought = a_search(collection, filled, Query(a_query(seed + 1), "q", words=words))
             pages = await walk(database, sought, limit=limit, between=change)
     assert all(len(page) == limit for page in pages[:-1])
@@ -371,8 +370,8 @@ async def test_a_large_collection_is_walked_by_its_index_to_the_full_depth_whate
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute("DELETE FROM b_images WHERE id % 7 = 0")
     there = {n for n in range(1, 2001) if n % 7}
-    monkeypatch.setattr(ranking, "EXACT_UP_TO", 100)
-    monkeypatch.setattr(ranking, "DEPTH", 500)
+    monkeypatch.setattr(ranking, "EXACT_SCAN_LIMIT", 100)
+    monkeypatch.setattr(ranking, "MAX_DEPTH", 500)
     for filters in (Filters(), Filters(camera="canon"), Filters(folder="a/b"), Filters(folder="a/b", max_size=2)):
         recalls = []
         for seed in range(3):
@@ -392,13 +391,13 @@ async def test_a_first_page_can_be_continued_on_any_server_and_again(
     database: Database, collection: Collection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled = fill(database_url, collection, 300, seed=8)
-    monkeypatch.setattr(ranking, "EXACT_UP_TO", 0)
+    monkeypatch.setattr(ranking, "EXACT_SCAN_LIMIT", 0)
     sought = a_search(collection, filled, Query(a_query(1), "q"))
-    _, shown = await sought.page(KeptPages(database), None, None, limit=10)
-    second = await sought.page(KeptPages(database), shown, "cursor", limit=10)
-    assert await sought.page(KeptPages(database), shown, "cursor", limit=10) == second
+    _, shown = await sought.page(database, None, None, limit=10)
+    second = await sought.page(database, shown, "cursor", limit=10)
+    assert await sought.page(database, shown, "cursor", limit=10) == second
     with psycopg.connect(database_url) as conn:
         assert conn.execute("SELECT count(*) FROM saved_rankings").fetchone() == (1,)
         conn.execute("DELETE FROM saved_rankings")
     with pytest.raises(Problem, match="search again"):
-        await sought.page(KeptPages(database), second[1], "another", limit=10)
+        await sought.page(database, second[1], "another", limit=10)

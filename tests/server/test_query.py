@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +15,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from server.search.query import MAX_WEIGHT, QueryVectors, Term, summed
+from server.rate_limits import PaidQueries
+from server.search.query import weighted_sum
+from server.search.terms import MAX_WEIGHT, Term
+from server.search.text_vectors import TextVectors
 from shared.db.pool import Connection, Database
 from shared.embedders.offline.embedder import OfflineEmbedder
 from shared.images.worker_pool import DecoderPool
+from shared.models import Collection
 from shared.sql import query_images, query_vectors
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+COLLECTION = Collection("b", "b", "offline-v1", 384, "b", NOW)
+
+
+def text_vectors(database: Database, model: OfflineEmbedder) -> TextVectors:
+    embedders: Any = SimpleNamespace(get=lambda _collection: model)
+    return TextVectors(database, embedders, PaidQueries(database, per_hour=1, per_hour_and_client=1), None)
 
 
 class Counting(OfflineEmbedder):
@@ -64,34 +78,36 @@ def test_what_is_no_term_is_told_so(written: str) -> None:
 
 def test_a_sum_has_unit_length_and_a_sum_of_nothing_is_none() -> None:
     one, other = np.eye(2, dtype=np.float32)
-    made = summed([(3, one), (-4, other)])
+    made = weighted_sum([3, -4], [one, other])
     assert made is not None
     vector, length = made
     assert length == pytest.approx(5)
     assert vector == pytest.approx([0.6, -0.8])
-    assert summed([(2, one), (-2, one)]) is None
+    assert weighted_sum([2, -2], [one, one]) is None
 
 
-async def test_a_text_costs_one_call_however_many_ask_for_it(database: Database, model: Counting) -> None:
-    one, other = QueryVectors(model, database), QueryVectors(model, database)
-    vectors = await asyncio.gather(*(one.of(text) for text in ("a cat", "A  Cat", "a cat ")))
+async def test_concurrent_and_later_searches_for_one_text_share_a_model_call(
+    database: Database, model: Counting
+) -> None:
+    one, other = text_vectors(database, model), text_vectors(database, model)
+    vectors = await asyncio.gather(*(one.get(COLLECTION, text) for text in ("a cat", "A  Cat", "a cat ")))
     assert model.asked == ["a cat"]
-    # Elsewhere it comes from the database, and is the very same.
-    vectors.append(await other.of("a cat"))
+    # Another server reads the very same vector from the database.
+    vectors.append(await other.get(COLLECTION, "a cat"))
     assert model.asked == ["a cat"]
     for vector in vectors:
         assert vector.tolist() == vectors[0].tolist()
         assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
 
 
-async def test_using_a_text_keeps_it(database: Database, model: Counting) -> None:
-    await QueryVectors(model, database).of("a cat")
+async def test_using_a_text_protects_it_from_pruning(database: Database, model: Counting) -> None:
+    await text_vectors(database, model).get(COLLECTION, "a cat")
 
     async def grow_old(conn: Connection) -> None:
         await conn.execute("UPDATE query_vectors SET used_at = now() - interval '89 days'")
 
     await database.run(grow_old)
-    await QueryVectors(model, database).of("a cat")
+    await text_vectors(database, model).get(COLLECTION, "a cat")
     unused_since = datetime.now(UTC) - timedelta(days=1)
     assert await database.run(query_vectors.prune, unused_since=unused_since, keep=10) == 0
 

@@ -6,16 +6,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from server.cache.pages import KeptPages
 from shared.db import embedded
-from shared.db.pool import Connection
-from shared.db.replicas import ReplicatedDatabase
 from tests.helpers.filled_collections import fill_database, unit_vectors
 from tests.helpers.processes import Server, make_environment, make_home, serving
 
@@ -116,43 +112,3 @@ def test_replicas_are_read_while_they_answer_and_the_primary_when_they_do_not(
         while images(server) != 39:
             assert time.monotonic() < deadline, "the replica is not asked again"
             time.sleep(0.2)
-
-
-async def test_pages_kept_from_a_replica_are_as_new_as_the_replica(primary: str, replica: Replica) -> None:
-    database = ReplicatedDatabase(primary, replicas=[replica.url], max_connections=2, retry_timeout=5)
-    await database.open()
-    pages, asked = KeptPages(database), 0
-
-    async def titles(conn: Connection) -> tuple[list[Any], None]:
-        nonlocal asked
-        asked += 1
-        return await (await conn.execute("SELECT title FROM collections")).fetchall(), None
-
-    async def title() -> str:
-        [(found,)], _ = await pages.read("titles", titles)
-        return str(found)
-
-    with psycopg.connect(primary) as oldest, psycopg.connect(primary) as later, psycopg.connect(primary) as last:
-        # On a replica what is under way is not to be seen from a snapshot, except that there is something.
-        oldest.execute("INSERT INTO shared_values VALUES ('one', '1')")
-        later.execute("UPDATE collections SET title = 'new'")
-        last.execute("INSERT INTO shared_values VALUES ('two', '2')")
-        last.commit()
-        replica.catch_up()
-        assert [await title(), await title()] == ["b", "b"]
-        later.commit()
-        replica.catch_up()
-        assert await title() == "new"
-    replica.catch_up()
-    deadline = time.monotonic() + 60
-    while True:
-        before = asked
-        assert [await title(), await title(), await title()] == ["new"] * 3
-        if asked <= before + 1:
-            break
-        assert time.monotonic() < deadline, "nothing is kept"
-    with psycopg.connect(primary) as conn:
-        conn.execute("UPDATE collections SET title = 'newer'")
-    replica.catch_up()
-    assert await title() == "newer"
-    await database.close()

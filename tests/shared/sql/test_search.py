@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shared.db.pool import Connection, Database
 from shared.models import Collection, Filters, Ranking
-from shared.sql import collections, vector_search, vector_text
+from shared.sql import collections, saved_rankings, vector_search, vector_text
 
 DIMENSIONS = 32
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -65,7 +65,7 @@ async def test_an_exact_walk_gives_every_image_once_in_the_true_order(
     after: Any = None
     while True:
         page = await database.run(
-            vector_search.exact, collection=collection, query=query, limit=37, after=after, leave_out=[7]
+            vector_search.exact, collection=collection, query=query, limit=37, after=after, exclude=[7]
         )
         found += [hit.image.id for hit, _ in page]
         if len(page) < 37:
@@ -116,7 +116,7 @@ async def test_large_collections_are_searched_by_the_index_and_not_otherwise(
         conn.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
         for filters in (Filters(), Filters(camera="canon"), Filters(folder="a", min_width=2)):
             await vector_search.nearest_by_hnsw(
-                conn, collection, query, filters, candidates=1000, limit=30, leave_out=[7]
+                conn, collection, query, filters, candidates=1000, limit=30, exclude=[7]
             )
 
     await database.run(explained)
@@ -135,8 +135,8 @@ async def test_a_walk_through_a_kept_ranking_passes_over_what_was_removed_and_fi
     query = unit(1, seed=5)[0].astype(np.float64).tolist()
     ranking = await database.run(vector_search.nearest, collection=collection, query=query, limit=120)
     ids, walk = ranking.ids, uuid4()
-    await database.run(vector_search.save_ranking, collection=collection, ranking_id=walk, ranking=ranking, now=NOW)
-    page = partial(vector_search.ranking_page, collection=collection, ranking_id=walk, limit=50)
+    await database.run(saved_rankings.save, collection=collection, ranking_id=walk, ranking=ranking, now=NOW)
+    page = partial(saved_rankings.page, collection=collection, ranking_id=walk, limit=50)
     first = await database.run(page, after=0)
     assert first is not None
     assert [hit.image.id for hit in first[0]] == ids[:50]
@@ -157,14 +157,14 @@ async def test_kept_rankings_are_forgotten_when_they_are_old_or_many(
     for age, walk in enumerate(walks):
         made = NOW - timedelta(minutes=age)
         await database.run(
-            vector_search.save_ranking, collection=collection, ranking_id=walk, ranking=Ranking([], [], []), now=made
+            saved_rankings.save, collection=collection, ranking_id=walk, ranking=Ranking([], [], []), now=made
         )
 
     async def kept() -> list[bool]:
-        page = partial(vector_search.ranking_page, collection=collection, after=0, limit=5)
+        page = partial(saved_rankings.page, collection=collection, after=0, limit=5)
         return [await database.run(page, ranking_id=walk) is not None for walk in walks]
 
-    forget = partial(vector_search.prune_rankings, collection=collection)
+    forget = partial(saved_rankings.prune, collection=collection)
     assert await database.run(forget, before=NOW - timedelta(minutes=4), keep=10) == 1
     assert await kept() == [True] * 5 + [False]
     assert await database.run(forget, before=NOW - timedelta(minutes=4), keep=3) == 2

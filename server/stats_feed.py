@@ -22,11 +22,6 @@ log = logging.getLogger(__name__)
 INTERVAL = 1.0  # seconds
 
 
-async def read(conn: Connection, collection: Collection) -> dict[str, Any]:
-    """Return the collection's figures as clients see them."""
-    return (await collection_status.read(conn, collection, factory.model_price(collection.model))).as_json()
-
-
 @dataclass
 class _Channel:
     """One collection that is watched. ``listeners`` get each new event; slow ones get the newest, not all."""
@@ -42,6 +37,10 @@ class StatsFeed:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._channels: dict[str, _Channel] = {}
+
+    async def current(self, collection: Collection) -> dict[str, Any]:
+        """Return the collection's figures as clients see them."""
+        return await self._database.read(_read, collection)
 
     async def listen(self, collection: Collection) -> AsyncIterator[bytes]:
         """Yield the figures as an event named ``stats``, at once and whenever they change."""
@@ -72,7 +71,7 @@ class StatsFeed:
         async def current(conn: Connection) -> dict[str, Any] | None:
             # While somebody watches, it can be switched to another model, or dropped.
             found = await collections.find(conn, collection.bucket)
-            return await read(conn, found) if found else None
+            return await _read(conn, found) if found else None
 
         while True:
             try:
@@ -94,3 +93,7 @@ class StatsFeed:
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(event)
+
+
+async def _read(conn: Connection, collection: Collection) -> dict[str, Any]:
+    return (await collection_status.read(conn, collection, factory.model_price(collection.model))).as_json()

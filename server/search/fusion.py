@@ -1,0 +1,66 @@
+"""Fusion of two rankings: images that look like a query and images whose name or metadata match its words."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from shared.models import Ranking, TextMatch
+
+# The constant of reciprocal rank fusion: Cormack, Clarke and Büttcher 2009 (SIGIR, "Reciprocal Rank Fusion outperforms
+# Condorcet and individual Rank Learning Methods").
+K = 60
+# Weight of a match that needs the names of folders, relative to one in the image's own name and metadata.
+FOLDER_WEIGHT = 0.1
+
+# Tiers order a ranking before its points do.
+EXACT_NAME, LOOKS_ALIKE, IN_FOLDER, WEAK = range(4)
+
+
+def fuse(
+    visual: Ranking, matches: Sequence[TextMatch], *, depth: int, threshold: float | None, strict: bool
+) -> Ranking:
+    """Return one ranking by reciprocal rank fusion; with *strict* without weak matches.
+
+    Only the first *depth* visual ranks earn points, so that the order does not depend on how far *visual* reaches.
+
+    Images whose exact name was searched for come first, weak ones last. A match that only its folder gives comes behind
+    images that look like the query. Equally good text matches share the mean of their ranks, so that a word that
+    matches one image moves it far, and a word that matches hundreds moves each only a little.
+    """
+    scores = dict(zip(visual.ids, visual.scores, strict=True)) | {match.id: match.score for match in matches}
+    points = _points(visual.ids[:depth], matches)
+    tiers = _tiers(scores, matches, threshold)
+    # Sorting is stable: images without points keep their visual order.
+    order = sorted(scores, key=lambda image_id: (tiers[image_id], -points.get(image_id, 0.0)))
+    if strict:
+        order = [image_id for image_id in order if tiers[image_id] < WEAK]
+    return Ranking(order, [scores[image_id] for image_id in order], [match.id for match in matches])
+
+
+def _points(visual: Sequence[int], matches: Sequence[TextMatch]) -> dict[int, float]:
+    points = {image_id: 1 / (K + rank) for rank, image_id in enumerate(visual, start=1)}
+    better = 0
+    for (_, own), group in groupby(sorted(matches, key=_quality, reverse=True), _quality):
+        tied = [match.id for match in group]
+        mean_rank = better + (len(tied) + 1) / 2
+        for image_id in tied:
+            points[image_id] = points.get(image_id, 0.0) + (1 if own else FOLDER_WEIGHT) / (K + mean_rank)
+        better += len(tied)
+    return points
+
+
+def _tiers(scores: dict[int, float | None], matches: Sequence[TextMatch], threshold: float | None) -> dict[int, int]:
+    tiers = dict.fromkeys(scores, LOOKS_ALIKE)
+    if threshold is not None:
+        tiers |= {image_id: WEAK for image_id, score in scores.items() if score is None or score < threshold}
+    for match in matches:
+        if match.exact:
+            tiers[match.id] = EXACT_NAME
+        elif match.own:
+            tiers[match.id] = LOOKS_ALIKE
+        else:
+            tiers[match.id] = min(tiers[match.id], IN_FOLDER)
+    return tiers
+
+
+def _quality(match: TextMatch) -> tuple[bool, bool]:
+    return match.exact, match.own or match.exact

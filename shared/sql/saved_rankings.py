@@ -1,0 +1,88 @@
+"""Saved rankings: ids and scores of a search's later pages, so that every server continues the same list."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row
+
+from shared.models import Collection, Hit, Ranking
+from shared.sql import for_collection
+from shared.sql.images import IMAGE_COLUMNS, IMAGE_TABLES
+from shared.sql.vector_search import to_hit
+
+
+async def save(
+    conn: AsyncConnection[Any], collection: Collection, ranking_id: UUID, ranking: Ranking, *, now: datetime
+) -> None:
+    """Save a ranking, unless one with this id exists."""
+    await conn.execute(
+        """
+        INSERT INTO saved_rankings (id, bucket, ids, scores, named, created_at) VALUES (%s, %s, %s, %s, %s, %s)
+        ON CONFLICT (id) DO NOTHING
+        """,
+        [ranking_id, collection.bucket, ranking.ids, ranking.scores, ranking.named, now],
+    )
+
+
+async def exists(conn: AsyncConnection[Any], collection: Collection, ranking_id: UUID) -> bool:
+    """Return whether the ranking is saved (still)."""
+    cur = await conn.execute(
+        "SELECT FROM saved_rankings WHERE id = %s AND bucket = %s", [ranking_id, collection.bucket]
+    )
+    return cur.rowcount > 0
+
+
+async def prune(conn: AsyncConnection[Any], collection: Collection, *, before: datetime, keep: int) -> int:
+    """Delete the collection's rankings older than *before* and all but the newest *keep*; return their number."""
+    cur = await conn.execute(
+        """
+        DELETE FROM saved_rankings WHERE id IN (
+            SELECT id FROM saved_rankings
+             WHERE bucket = %(bucket)s
+               AND (created_at < %(before)s
+                    OR created_at <= (SELECT created_at FROM saved_rankings WHERE bucket = %(bucket)s
+                                       ORDER BY created_at DESC OFFSET %(keep)s LIMIT 1))
+               FOR UPDATE SKIP LOCKED)
+        """,
+        {"bucket": collection.bucket, "before": before, "keep": keep},
+    )
+    return cur.rowcount
+
+
+async def page(
+    conn: AsyncConnection[Any], collection: Collection, ranking_id: UUID, *, after: int, limit: int
+) -> tuple[list[Hit], int | None] | None:
+    """Return the next *limit* hits behind position *after*, and the position to continue from, None at the end.
+
+    Images deleted since are skipped, and the page is filled from behind them. Returns None if the ranking is not saved.
+    """
+    async with conn.cursor(row_factory=dict_row) as cur:
+        await cur.execute(
+            for_collection(
+                f"""
+                SELECT {IMAGE_COLUMNS}, ranked.score, i.id = ANY (saved.named) AS named,
+                       ranked.position, cardinality(saved.ids) AS length
+                  FROM saved_rankings AS saved,
+                       unnest(saved.ids, saved.scores) WITH ORDINALITY AS ranked (id, score, position)
+                  JOIN ({IMAGE_TABLES}) ON i.id = ranked.id
+                 WHERE saved.id = %(ranking)s AND saved.bucket = %(bucket)s AND ranked.position > %(after)s
+                 ORDER BY ranked.position LIMIT %(limit)s
+                """,  # noqa: S608 - constants
+                collection,
+            ),
+            {
+                "ranking": ranking_id,
+                "bucket": collection.bucket,
+                "after": after,
+                "limit": limit,
+                "model": collection.model,
+            },
+        )
+        rows = await cur.fetchall()
+    if not rows:
+        return ([], None) if await exists(conn, collection, ranking_id) else None
+    position, length = rows[-1]["position"], rows[-1]["length"]
+    hits = [to_hit({name: value for name, value in row.items() if name not in ("position", "length")}) for row in rows]
+    return hits, (position if len(hits) == limit and position < length else None)
