@@ -1,37 +1,14 @@
-"""Documentation of the settings, and errors about wrong ones."""
+"""Errors about wrong settings."""
 
-import re
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from server.settings import ServerSettings
 from shared.errors import SettingsError
 from shared.settings import load
-from syncer.settings import SyncerSettings
-
-ROOT = Path(__file__).parents[1]
-SETTINGS = {name.upper() for kind in (SyncerSettings, ServerSettings) for name in kind.model_fields}
-
-
-def test_the_settings_page_documents_every_setting_and_no_other() -> None:
-    page = (ROOT / "docs" / "settings.md").read_text()
-    cells = [row.split("|") for row in page.splitlines() if row.startswith("| `")]
-    # The AWS_* variables are defaults of the R2_* credentials, so they stand in the third column.
-    documented = re.findall(r"`([A-Z][A-Z0-9_]+)`", " ".join(cell[1] + cell[3] for cell in cells))
-    assert set(documented) == SETTINGS
-
-
-def test_the_example_environment_file_lists_every_setting_and_no_other() -> None:
-    example = (ROOT / ".env.example").read_text()
-    assert set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", example, re.MULTILINE)) == SETTINGS
-
-
-def test_the_example_environment_file_sets_nothing() -> None:
-    assert not re.findall(r"^[^#\n]", (ROOT / ".env.example").read_text(), re.MULTILINE)
 
 
 def test_an_invalid_database_address_is_refused_without_showing_its_password() -> None:
