@@ -1,4 +1,4 @@
-"""What is to be stored, read in pieces and checked against its SHA-256 on the way."""
+"""Reading of the body of a new object, in pieces and with a check of its SHA-256."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from shared.errors import ImageRefused, Reason
 
 
 def read_pieces(body: bytes | Path, *, sha256: str, size: int) -> Iterator[bytes]:
-    """Yield *body* in pieces of *size* bytes, the last one shorter; nothing is yielded for an empty one.
+    """Yield *body* in pieces of *size* bytes, the last one shorter; yield nothing for an empty one.
 
-    For a Path, raises ImageRefused: UNREADABLE when it cannot be read, and after the last piece CHANGED when what was
-    read is not what *sha256* (hex) speaks of. Its bytes may have changed since they were looked at first.
+    For a Path, raises ImageRefused: UNREADABLE when the file cannot be read, and CHANGED after the last piece when the
+    bytes do not have the hash *sha256* (hex), because the file changed since it was hashed.
     """
     if isinstance(body, bytes):
         yield from (body[start : start + size] for start in range(0, len(body), size))
@@ -26,4 +26,4 @@ def read_pieces(body: bytes | Path, *, sha256: str, size: int) -> Iterator[bytes
         detail = f"cannot read {body}: {exc.strerror}"
         raise ImageRefused(Reason.UNREADABLE, detail, final=False) from exc
     if digest.hexdigest() != sha256:
-        raise ImageRefused(Reason.CHANGED, f"{body} changed while it was being stored", final=False)
+        raise ImageRefused(Reason.CHANGED, f"{body} changed during the upload", final=False)

@@ -1,4 +1,4 @@
-"""What is the folders' alone: what lies on the disk, kills in between, names that disks cannot hold, addresses."""
+"""Behaviour of folders alone: files on disk, killed processes, names that file systems refuse, addresses."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ async def put(store: FolderStore, key: str, body: bytes = b"pixels", *, overwrit
     )
 
 
-async def keys(store: FolderStore, prefix: str = "") -> list[str]:
+async def list_keys(store: FolderStore, prefix: str = "") -> list[str]:
     return [stored.key async for stored in store.list(prefix)]
 
 
@@ -49,7 +49,7 @@ def partial_files(folder: Path) -> list[Path]:
     return list((folder / ".image-browser/folder-store/partial").iterdir())
 
 
-# --- what lies on the disk ---
+# --- files on disk ---
 
 
 async def test_objects_are_plain_files_in_folders(store: FolderStore, folder: Path) -> None:
@@ -60,7 +60,7 @@ async def test_objects_are_plain_files_in_folders(store: FolderStore, folder: Pa
     assert partial_files(folder) == []
 
 
-async def test_files_have_the_rights_that_the_user_gives_to_new_files(store: FolderStore, folder: Path) -> None:
+async def test_files_get_the_permissions_of_the_umask(store: FolderStore, folder: Path) -> None:
     before = os.umask(0o027)
     try:
         await put(store, "a.jpg")
@@ -69,19 +69,19 @@ async def test_files_have_the_rights_that_the_user_gives_to_new_files(store: Fol
     assert (folder / "a.jpg").stat().st_mode & 0o777 == 0o640
 
 
-async def test_files_that_a_person_put_there_are_objects(store: FolderStore, folder: Path) -> None:
+async def test_files_added_by_hand_are_objects(store: FolderStore, folder: Path) -> None:
     (folder / "by hand").mkdir()
     (folder / "by hand" / "a.webp").write_bytes(b"pixels")
     (folder / "by hand" / "b.thing").write_bytes(b"things")
-    assert await keys(store) == ["by hand/a.webp", "by hand/b.thing"]
+    assert await list_keys(store) == ["by hand/a.webp", "by hand/b.thing"]
     stored = await store.head("by hand/a.webp")
     assert (stored.size, stored.sha256, stored.content_type, stored.cache_control) == (6, None, "image/webp", None)
     assert (await store.head("by hand/b.thing")).content_type is None
     await store.delete(["by hand/a.webp"])
-    assert await keys(store) == ["by hand/b.thing"]
+    assert await list_keys(store) == ["by hand/b.thing"]
 
 
-async def test_a_file_that_a_person_changed_has_no_metadata_any_more(store: FolderStore, folder: Path) -> None:
+async def test_a_file_changed_by_hand_loses_its_metadata(store: FolderStore, folder: Path) -> None:
     await put(store, "a.jpg", b"pixels")
     (folder / "a.jpg").write_bytes(b"PIXELS")
     stored = await store.head("a.jpg")
@@ -99,25 +99,25 @@ async def test_deleting_the_last_object_of_a_folder_deletes_the_folder(store: Fo
     assert folder.exists()
 
 
-async def test_copies_share_their_bytes_on_disk(store: FolderStore, folder: Path) -> None:
+async def test_a_copy_is_a_hard_link(store: FolderStore, folder: Path) -> None:
     await put(store, "a.jpg")
     await store.copy("a.jpg", "b.jpg")
     assert os.path.samefile(folder / "a.jpg", folder / "b.jpg")
     assert partial_files(folder) == []
 
 
-async def test_puts_and_deletes_in_one_folder_at_once_do_not_disturb_each_other(store: FolderStore) -> None:
-    async def come_and_go(name: str) -> None:
+async def test_concurrent_puts_and_deletes_in_one_folder_succeed(store: FolderStore) -> None:
+    async def put_and_delete(name: str) -> None:
         for _ in range(30):
             await put(store, f"deep/folder/{name}")
             await store.delete([f"deep/folder/{name}"])
         await put(store, f"deep/folder/{name}")
 
-    await asyncio.gather(*(come_and_go(name) for name in "abcdefgh"))
-    assert await keys(store) == [f"deep/folder/{name}" for name in "abcdefgh"]
+    await asyncio.gather(*(put_and_delete(name) for name in "abcdefgh"))
+    assert await list_keys(store) == [f"deep/folder/{name}" for name in "abcdefgh"]
 
 
-async def test_disks_without_hard_links_work_too(
+async def test_file_systems_without_hard_links_are_supported(
     store: FolderStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
@@ -135,7 +135,7 @@ async def test_disks_without_hard_links_work_too(
     assert partial_files(folder) == []
 
 
-# --- kills ---
+# --- killed processes ---
 
 WRITER = """
 import asyncio, hashlib, sys
@@ -147,7 +147,7 @@ async def main():
     await store.prepare()
     print("ready", flush=True)
     for number in range(10**9):
-        # All of one length, so that only their time of modification tells them apart.
+        # All of one length, so that only modification times differ.
         body = f"{number:012}".encode() * 5000
         await store.put(f"{number % 3}.jpg", body, content_type=f"image/{number}", cache_control="",
                         sha256=hashlib.sha256(body).hexdigest())
@@ -156,17 +156,17 @@ asyncio.run(main())
 """
 
 
-async def test_after_any_kill_metadata_speaks_of_the_bytes_that_are_there(store: FolderStore, tmp_path: Path) -> None:
-    chance = random.Random(1)
+async def test_metadata_never_describe_other_bytes_after_a_kill(store: FolderStore, tmp_path: Path) -> None:
+    rng = random.Random(1)
     for _ in range(8):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
         assert writer.stdout is not None
         writer.stdout.readline()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            writer.wait(chance.uniform(0.02, 0.1))
+            writer.wait(rng.uniform(0.02, 0.1))
         writer.send_signal(signal.SIGKILL)
         writer.communicate()
-        for key in await keys(store):
+        for key in await list_keys(store):
             body = await store.get(key)
             stored = await store.head(key)
             assert len(body) == 60_000
@@ -176,21 +176,21 @@ async def test_after_any_kill_metadata_speaks_of_the_bytes_that_are_there(store:
 
 
 @pytest.mark.parametrize("step", ["replace", "unlink", "link", "rename", "fsync"])
-async def test_a_put_that_ends_at_any_step_leaves_the_old_object_or_the_new_one(
+async def test_a_put_that_fails_at_any_step_leaves_the_old_object_or_the_new_one(
     store: FolderStore, folder: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     original = getattr(os, step)
-    for fatal in range(4):
+    for failing_call in range(4):
         monkeypatch.undo()
         await put(store, "a.jpg", b"before")
         calls = itertools.count()
 
-        def die(*args: object, calls: Iterator[int] = calls, fatal: int = fatal, **kwargs: object) -> object:
-            if next(calls) == fatal:
+        def fail(*args: object, calls: Iterator[int] = calls, at: int = failing_call, **kwargs: object) -> object:
+            if next(calls) == at:
                 raise OSError(errno.EIO, "killed")
             return original(*args, **kwargs)
 
-        monkeypatch.setattr(os, step, die)
+        monkeypatch.setattr(os, step, fail)
         with contextlib.suppress(StoreError):
             await put(store, "a.jpg", b"after!")
         monkeypatch.undo()
@@ -199,19 +199,17 @@ async def test_a_put_that_ends_at_any_step_leaves_the_old_object_or_the_new_one(
         assert (await store.head("a.jpg")).sha256 in {None, hashlib.sha256(body).hexdigest()}
 
 
-async def test_what_killed_processes_left_is_no_object_and_is_removed_some_day(
-    store: FolderStore, folder: Path
-) -> None:
+async def test_temporary_files_of_killed_processes_are_no_objects_and_expire(store: FolderStore, folder: Path) -> None:
     partial = folder / ".image-browser/folder-store/partial"
     (partial / "fresh").write_bytes(b"half")
     (partial / "abandoned").write_bytes(b"half")
     os.utime(partial / "abandoned", (0, 0))
-    assert await keys(store) == []
+    assert await list_keys(store) == []
     await store.prepare()
     assert [path.name for path in partial_files(folder)] == ["fresh"]
 
 
-async def test_metadata_that_a_power_cut_garbled_is_none(store: FolderStore, folder: Path) -> None:
+async def test_corrupt_metadata_are_ignored(store: FolderStore, folder: Path) -> None:
     await put(store, "a.jpg")
     for metadata in (folder / ".image-browser/folder-store/metadata").glob("*/*.json"):
         for garbled in (b"", b"\0\0\0", b'{"key": "a.jpg"}', b"[]", b"\xff"):
@@ -230,14 +228,14 @@ async def test_metadata_that_a_power_cut_garbled_is_none(store: FolderStore, fol
         ("a//b.jpg", "has an empty part"),
         ("/a.jpg", "has an empty part"),
         ("a/", "has an empty part"),
-        ("../a.jpg", "has the part '.' or '..'"),
-        ("a/../../b.jpg", "has the part '.' or '..'"),
-        ("a\0.jpg", "holds a zero character"),
-        ("ä" * 128 + ".jpg", "has a part of 260 bytes in UTF-8, and a file name may have 255"),
-        (".image-browser/folder-store/metadata/x", "where the store keeps its own files"),
+        ("../a.jpg", "contains the part '.' or '..'"),
+        ("a/../../b.jpg", "contains the part '.' or '..'"),
+        ("a\0.jpg", "contains a NUL character"),
+        ("ä" * 128 + ".jpg", "has a part of 260 bytes in UTF-8 (at most 255)"),
+        (".image-browser/folder-store/metadata/x", "which is reserved"),
     ],
 )
-async def test_a_key_that_is_no_path_is_refused_with_the_reason(store: FolderStore, key: str, reason: str) -> None:
+async def test_a_key_that_cannot_be_a_path_is_refused(store: FolderStore, key: str, reason: str) -> None:
     with pytest.raises(ImageRefused) as refused:
         await put(store, key)
     assert refused.value.reason is Reason.KEY_INVALID
@@ -249,40 +247,41 @@ async def test_a_key_that_is_no_path_is_refused_with_the_reason(store: FolderSto
         store.path(key)
 
 
-async def test_a_key_may_hold_a_line_break(store: FolderStore) -> None:
+async def test_a_key_may_contain_a_line_break(store: FolderStore) -> None:
     await put(store, "new\nline.jpg")
-    assert await keys(store) == ["new\nline.jpg"]
+    assert await list_keys(store) == ["new\nline.jpg"]
 
 
 @pytest.mark.parametrize("overwrite", [True, False])
 async def test_a_key_cannot_be_a_file_and_a_folder(store: FolderStore, overwrite: bool) -> None:
     await put(store, "a/b")
-    for key, reason in [("a", "a folder that holds other objects"), ("a/b/c", "needs a folder where an object lies")]:
+    for key, reason in [
+        ("a", "a folder that contains other objects"),
+        ("a/b/c", "needs a folder with the name of an existing object"),
+    ]:
         with pytest.raises(ImageRefused, match=reason) as refused:
             await put(store, key, overwrite=overwrite)
         assert refused.value.reason is Reason.KEY_INVALID
         assert not refused.value.final
         with pytest.raises(ObjectMissing):
             await store.get(key)
-    assert await keys(store) == ["a/b"]
+    assert await list_keys(store) == ["a/b"]
 
 
-async def test_a_folder_that_a_killed_process_left_empty_is_in_nobodys_way(store: FolderStore, folder: Path) -> None:
+async def test_an_empty_folder_left_by_a_killed_process_is_replaced(store: FolderStore, folder: Path) -> None:
     (folder / "a").mkdir()
     await put(store, "a")
-    assert await keys(store) == ["a"]
+    assert await list_keys(store) == ["a"]
 
 
-async def test_nothing_behind_a_symbolic_link_is_in_the_bucket(
-    store: FolderStore, folder: Path, tmp_path: Path
-) -> None:
+async def test_symbolic_links_are_not_followed(store: FolderStore, folder: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret.jpg").write_bytes(b"secret")
     (folder / "folder").symlink_to(outside)
     (folder / "file.jpg").symlink_to(outside / "secret.jpg")
     (folder / "loop").symlink_to(folder)
-    assert await keys(store) == []
+    assert await list_keys(store) == []
     for key in ["folder/secret.jpg", "file.jpg", "loop/file.jpg"]:
         for read in (store.get, store.head, lambda key: store.copy(key, "copy.jpg")):
             with pytest.raises(ObjectMissing):
@@ -298,33 +297,33 @@ async def test_nothing_behind_a_symbolic_link_is_in_the_bucket(
     assert [path.name for path in outside.iterdir()] == ["secret.jpg"]
 
 
-async def test_the_buckets_folder_itself_may_be_a_link_to_another_disk(tmp_path: Path) -> None:
+async def test_the_folder_of_the_bucket_may_be_a_symbolic_link(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "photos").symlink_to(tmp_path / "disk")
     store = FolderStore(tmp_path, "photos")
     await store.prepare()
     await put(store, "folder/a.jpg")
     assert (tmp_path / "disk" / "folder" / "a.jpg").exists()
-    assert await keys(store) == ["folder/a.jpg"]
+    assert await list_keys(store) == ["folder/a.jpg"]
     await store.close()
 
 
-async def test_pipes_and_names_that_are_no_text_are_no_objects(store: FolderStore, folder: Path) -> None:
+async def test_pipes_and_names_outside_utf8_are_no_objects(store: FolderStore, folder: Path) -> None:
     os.mkfifo(folder / "pipe.jpg")
     (folder / os.fsdecode(b"not-utf8-\xff.jpg")).write_bytes(b"pixels")
     await put(store, "a.jpg")
-    assert await keys(store) == ["a.jpg"]
+    assert await list_keys(store) == ["a.jpg"]
     with pytest.raises(ObjectMissing):
         await store.get("pipe.jpg")
 
 
-async def test_where_case_is_folded_a_key_that_differs_only_in_case_is_refused(
+async def test_a_key_that_differs_only_in_case_is_refused_where_case_is_folded(
     store: FolderStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on macOS; here lower-case names stand for what such a disk would find under any spelling."""
+    """Simulates the default file system of macOS by mapping each key to a lower-case path."""
     find = store._path
     monkeypatch.setattr(store, "_path", lambda key: find(key).with_name(find(key).name.lower()))
-    monkeypatch.setattr(store, "_folds_names", True)
+    monkeypatch.setattr(store, "_folds_case", True)
     await put(store, "a.jpg", b"lower")
     await put(store, "a.jpg", b"lower again")
     for overwrite in (True, False):
@@ -340,7 +339,7 @@ async def test_where_case_is_folded_a_key_that_differs_only_in_case_is_refused(
     assert await store.get("a.jpg") == b"lower again"
 
 
-def test_buckets_of_any_name_have_folders_of_their_own() -> None:
+def test_each_bucket_name_gets_its_own_folder() -> None:
     names = [
         "photos",
         "Photos",
@@ -379,16 +378,16 @@ def test_buckets_of_any_name_have_folders_of_their_own() -> None:
     assert folder_name("Fotos für Oma").startswith("fotos-für-oma~")
 
 
-def test_a_bucket_without_a_name_is_refused() -> None:
+def test_an_empty_or_undecodable_bucket_name_is_refused() -> None:
     for bucket in ("", "\ud800"):
-        with pytest.raises(SettingsError, match="bucket's name"):
+        with pytest.raises(SettingsError, match="bucket name"):
             folder_name(bucket)
 
 
 # --- listing ---
 
 
-async def test_listing_does_not_hold_the_objects(store: FolderStore, folder: Path) -> None:
+async def test_a_listing_needs_little_memory(store: FolderStore, folder: Path) -> None:
     for number in range(20):
         (folder / f"{number:02}").mkdir()
         for name in range(200):
@@ -403,36 +402,38 @@ async def test_listing_does_not_hold_the_objects(store: FolderStore, folder: Pat
     assert peak < 1_000_000
 
 
-async def test_a_folder_that_cannot_be_read_is_not_an_empty_one(
-    store: FolderStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unreadable_folder_is_an_error(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     await put(store, "closed/a.jpg")
     scandir = os.scandir
 
-    def refuse(path: bytes) -> object:  # root, whom tests may run as, can read everything
+    def refuse(path: bytes) -> object:  # root, as which tests may run, can read everything
         if path.endswith(b"/closed"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(StoreError, match="closed.*: give this user the right"):
-        await keys(store)
+    with pytest.raises(StoreError, match="closed.*: allow this user to read"):
+        await list_keys(store)
 
 
-async def test_a_disk_that_was_unmounted_is_an_error_and_not_an_empty_bucket(
-    store: FolderStore, folder: Path, tmp_path: Path
-) -> None:
+async def test_an_unmounted_disk_is_an_error(store: FolderStore, folder: Path, tmp_path: Path) -> None:
     await put(store, "a.jpg")
     folder.rename(tmp_path / "elsewhere")
-    folder.mkdir()  # as a mount point is when nothing is mounted
-    for attempt in (keys(store), store.get("a.jpg"), store.head("a.jpg"), put(store, "b.jpg"), store.delete(["a.jpg"])):
+    folder.mkdir()  # an empty mount point
+    for attempt in (
+        list_keys(store),
+        store.get("a.jpg"),
+        store.head("a.jpg"),
+        put(store, "b.jpg"),
+        store.delete(["a.jpg"]),
+    ):
         with pytest.raises(StoreError, match="is the disk mounted") as error:
             await attempt
         assert not isinstance(error.value, ObjectMissing)
     assert list(folder.iterdir()) == []
 
 
-async def test_a_folder_that_cannot_be_made_is_told_with_the_setting(tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_created_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     store = FolderStore(tmp_path / "file", "photos")
     with pytest.raises(StoreError, match=r"file/photos for bucket 'photos': Not a directory: set IMAGE_BROWSER_HOME"):
@@ -440,17 +441,17 @@ async def test_a_folder_that_cannot_be_made_is_told_with_the_setting(tmp_path: P
     await store.close()
 
 
-async def test_a_full_disk_is_told_with_what_to_do_and_leaves_nothing(
+async def test_a_full_disk_is_reported_with_a_remedy_and_leaves_no_files(
     store: FolderStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StoreError, match="No space left on device: make room on the disk") as error:
+    with pytest.raises(StoreError, match="No space left on device: free some disk space") as error:
         await put(store, "a.jpg")
     assert not error.value.transient
-    assert await keys(store) == []
+    assert await list_keys(store) == []
     assert partial_files(folder) == []
 
 
@@ -466,13 +467,11 @@ async def test_a_full_disk_is_told_with_what_to_do_and_leaves_nothing(
         ("my / photos", "a.jpg", "", "/files/my%20%2F%20photos/a.jpg"),
     ],
 )
-def test_addresses_are_those_of_our_own_server(
-    tmp_path: Path, bucket: str, key: str, version: str, address: str
-) -> None:
+def test_addresses_are_paths_on_our_server(tmp_path: Path, bucket: str, key: str, version: str, address: str) -> None:
     assert FolderStore(tmp_path, bucket).address(key, version=version) == address
 
 
-async def test_cache_headers_differ_by_object(store: FolderStore) -> None:
+async def test_each_object_has_its_own_cache_header(store: FolderStore) -> None:
     digest = hashlib.sha256(b"pixels").hexdigest()
     await store.put("a.jpg", b"pixels", content_type="image/jpeg", cache_control=CACHE_IMAGE, sha256=digest)
     await put(store, "b.jpg")
