@@ -1,4 +1,4 @@
-"""Images added and removed while the server is killed or its bucket refuses: nothing stays half-done."""
+"""Adding and deleting images while the server is killed or the bucket refuses: nothing stays half done."""
 
 import re
 import threading
@@ -23,7 +23,7 @@ BEARER = {"Authorization": "Bearer api-token-of-tests"}
 
 @dataclass
 class Cloud:
-    """A bucket ``sent`` in S3 behind a proxy that can fail, and pictures to send."""
+    """A bucket ``sent`` in S3 behind a proxy that injects faults, and pictures to upload."""
 
     environment: dict[str, str]
     proxy: FaultyProxy
@@ -61,14 +61,14 @@ def add(server: Server, picture: bytes, key: str) -> httpx2.Response:
     return server.http.post("/api/images", params={"bucket": "sent", "key": key}, content=picture, headers=BEARER)
 
 
-def remove(server: Server, image_id: int) -> httpx2.Response:
+def delete(server: Server, image_id: int) -> httpx2.Response:
     return server.http.delete(f"/api/images/{image_id}?bucket=sent", headers=BEARER)
 
 
-def killed_at(
+def kill_during(
     server: Server, proxy: FaultyProxy, kind: str, key: str, write: Callable[[], object], *, done: bool = False
 ) -> None:
-    """Kill the server in the middle of *write*, when it asks the bucket for this; *done*: the bucket did it."""
+    """Kill the server during *write*, at a request of this *kind* for *key*; with *done* the store has executed it."""
     reached = threading.Event()
     answers = iter([Fault("lost")] if done else [])
 
@@ -76,7 +76,7 @@ def killed_at(
         if (request.kind, request.key) != (kind, key):
             return None
         if fault := next(answers, None):
-            return fault  # the server asks again, and that is when it is killed
+            return fault  # the server retries, and is killed then
         reached.set()
         return Fault("hang", seconds=1)
 
@@ -93,32 +93,32 @@ def killed_at(
     proxy.rule = lambda request: None
 
 
-def test_what_a_killed_server_began_is_finished_or_taken_back(cloud: Cloud) -> None:
+def test_an_interrupted_write_is_completed_or_undone(cloud: Cloud) -> None:
     one, two, three, *_ = cloud.pictures
     before = cloud.objects()
     with cloud.serving() as server:
-        killed_at(server, cloud.proxy, "put", "one.jpg", lambda: add(server, one, "one.jpg"), done=True)
+        kill_during(server, cloud.proxy, "put", "one.jpg", lambda: add(server, one, "one.jpg"), done=True)
     with cloud.serving() as server:
         assert server.keys("/api/images", bucket="sent") == ["set 0/picture-0000.jpg"]
-        # Asked again, it finds its own object, and all is well.
+        # A repeated upload finds the object of the first one.
         again = add(server, one, "one.jpg")
         assert again.status_code == 201
         assert len(cloud.objects() - before) == 3
-        killed_at(server, cloud.proxy, "put", "two.jpg", lambda: add(server, two, "two.jpg"), done=True)
+        kill_during(server, cloud.proxy, "put", "two.jpg", lambda: add(server, two, "two.jpg"), done=True)
     assert "two.jpg" in cloud.objects()
-    with psycopg.connect(cloud.environment["DATABASE_URL"]) as conn:  # an hour later
+    with psycopg.connect(cloud.environment["DATABASE_URL"]) as conn:  # as an hour later
         conn.execute("UPDATE sent_pending SET due_at = now()")
     with cloud.serving() as server:
-        killed_at(server, cloud.proxy, "delete", "", lambda: remove(server, again.json()["id"]))
+        kill_during(server, cloud.proxy, "delete", "", lambda: delete(server, again.json()["id"]))
     with cloud.serving() as server:
         assert server.keys("/api/images", bucket="sent") == ["set 0/picture-0000.jpg"]
-        # Nobody asks again for what was cut off: the next write cleans up behind both.
+        # Neither request is repeated: the next write cleans up after both.
         assert add(server, three, "three.jpg").status_code == 201
         assert {key for key in cloud.objects() - before if not key.startswith(".")} == {"three.jpg"}
         assert len(cloud.objects() - before) == 3
 
 
-def test_a_bucket_that_refuses_costs_an_answer_and_nothing_else(cloud: Cloud) -> None:
+def test_a_write_that_the_bucket_refuses_leaves_the_collection_consistent(cloud: Cloud) -> None:
     *_, one, two = cloud.pictures
     before = cloud.objects()
     refused = Fault("status", 403, "AccessDenied")
@@ -134,21 +134,21 @@ def test_a_bucket_that_refuses_costs_an_answer_and_nothing_else(cloud: Cloud) ->
         assert image["key"] == "one.jpg"
 
         cloud.proxy.rule = lambda request: refused if request.kind == "delete" else None
-        assert remove(server, image["id"]).status_code == 204
+        assert delete(server, image["id"]).status_code == 204
         assert server.keys("/api/images", bucket="sent") == kept
         assert "one.jpg" in cloud.objects()
         cloud.proxy.rule = lambda request: None
         assert add(server, two, "two.jpg").status_code == 201
         assert len(cloud.objects() - before) == 3
         assert "one.jpg" not in cloud.objects()
-        look_at_private_addresses(server)
+        check_presigned_urls(server)
 
 
-def look_at_private_addresses(server: Server) -> None:
-    """They stay the same, so that browsers keep what they got, and need no key of the bucket."""
+def check_presigned_urls(server: Server) -> None:
+    """They stay the same for an hour, so that browsers can cache images, and work without credentials."""
     first, second, third = (server.get("/api/images", bucket="sent")["images"][0] for _ in range(3))
     for name in ("url", "thumbnail_url", "preview_url"):
-        # Once an hour they change.
+        # They may change once between the requests, at the full hour.
         assert first[name] == second[name] or second[name] == third[name]
         found = httpx2.get(third[name])
         assert (found.status_code, found.headers["content-type"][:6]) == (200, "image/")

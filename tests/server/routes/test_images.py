@@ -1,0 +1,56 @@
+"""Lists of images and single images, over real HTTP."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.helpers.processes import Server
+
+pytestmark = pytest.mark.xdist_group("filled")
+
+
+def pages_of(server: Server, path: str, **parameters: Any) -> Iterator[list[dict[str, Any]]]:
+    """Yield the pages of a list to its end."""
+    cursor = None
+    while True:
+        answer = server.get(path, **parameters, **({"cursor": cursor} if cursor else {}))
+        yield answer["images"]
+        cursor = answer["next_cursor"]
+        if cursor is None:
+            return
+
+
+def test_pages_cover_a_list_without_repeating_or_skipping(filled_server: Server) -> None:
+    image = filled_server.get("/api/images", bucket="b", limit=1)["images"][0]
+    for path, parameters, total in (
+        ("/api/images", {}, 23),
+        ("/api/search", {"q": "some colours"}, 23),
+        (f"/api/images/{image['id']}/similar", {}, 22),
+    ):
+        pages = list(pages_of(filled_server, path, bucket="b", limit=5, **parameters))
+        assert [len(page) for page in pages] == [5] * (total // 5) + [total % 5]
+        ids = [image["id"] for page in pages for image in page]
+        assert len(set(ids)) == total
+        if path != "/api/images":
+            scores = [image["score"] for page in pages for image in page]
+            assert scores == sorted(scores, reverse=True)
+
+
+def test_recent_images_come_newest_first(filled_server: Server) -> None:
+    created = [image["created_at"] for image in filled_server.get("/api/images", bucket="b")["images"]]
+    assert created == sorted(created, reverse=True)
+
+
+def test_images_are_found_by_their_ids_in_the_order_of_the_request(filled_server: Server) -> None:
+    ids = [image["id"] for image in filled_server.get("/api/images", bucket="b", limit=3)["images"]][::-1]
+    listed = filled_server.get("/api/images", bucket="b", ids=",".join(map(str, [*ids, 999_999])))
+    assert [image["id"] for image in listed["images"]] == ids
+
+
+def test_a_single_image_has_its_metadata(filled_server: Server) -> None:
+    image = filled_server.get("/api/images", bucket="b", limit=1)["images"][0]
+    assert (image["width"], image["height"], image["bucket"]) == (48, 32, "b")
+    details = filled_server.get(f"/api/images/{image['id']}", bucket="b")
+    assert details["key"] == image["key"]
+    assert "exif" in details

@@ -1,0 +1,88 @@
+"""Limits for request bodies."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from server import request_body
+from server.request_body import BodyLimit
+from server.schemas import errors
+from server.schemas.errors import Problem
+
+LIMIT = BodyLimit("the file", max_bytes=1000, timeout=0.2)
+
+
+async def post(content: bytes | AsyncIterator[bytes], *, path: str = "/file", **headers: str) -> httpx2.Response:
+    """Send a body to a handler that returns it."""
+
+    async def read(request: Request) -> Response:
+        return Response(await request_body.read(request, LIMIT))
+
+    async def receive_file(request: Request) -> Response:
+        async with request_body.received_file(request, LIMIT) as file:
+            return PlainTextResponse(f"{file.filename} {file.path.read_bytes().decode()}")
+
+    routes = [Route("/body", read, methods=["POST"]), Route("/file", receive_file, methods=["POST"])]
+    app = Starlette(routes=routes, exception_handlers={Problem: errors.handle})
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://here") as http:
+        return await http.post(path, content=content, headers=headers)
+
+
+async def chunks(*, count: int, pause: float = 0) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        await asyncio.sleep(pause)
+        yield b"x" * 100
+
+
+def form(*parts: str) -> bytes:
+    return "".join(f"--x\r\nContent-Disposition: form-data; {part}\r\n" for part in parts).encode() + b"--x--\r\n"
+
+
+FILE = 'name="file"; filename="a.jpg"\r\n\r\ncontent'
+MULTIPART = "multipart/form-data; boundary=x"
+
+
+@pytest.mark.parametrize("path", ["/body", "/file"])
+async def test_a_body_within_the_limits_is_read(path: str) -> None:
+    assert (await post(chunks(count=10), path=path)).text.endswith("x" * 1000)
+
+
+@pytest.mark.parametrize("path", ["/body", "/file"])
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_body_that_is_too_large_is_refused(path: str, declared: bool) -> None:
+    answer = await post(b"x" * 1001 if declared else chunks(count=11), path=path)
+    assert answer.status_code == 413
+    assert answer.json()["detail"] == "the file is too large: send at most 1,000 bytes"
+
+
+@pytest.mark.parametrize("path", ["/body", "/file"])
+async def test_a_body_that_takes_too_long_is_refused(path: str) -> None:
+    answer = await post(chunks(count=2, pause=1), path=path)
+    assert answer.status_code == 408
+    assert answer.json()["detail"] == "the file did not arrive within 0.2 seconds"
+
+
+async def test_a_form_gives_its_file_and_its_name() -> None:
+    answer = await post(form('name="note"\r\n\r\nhello', FILE), **{"Content-Type": MULTIPART})
+    assert answer.text == "a.jpg content"
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "detail"),
+    [
+        (form('name="note"\r\n\r\nhello'), 400, "the form has no file"),
+        (form(FILE, FILE), 400, "invalid form"),
+        (b"no boundary", 400, "invalid form"),
+        (form('name="file"; filename="a.jpg"\r\n\r\n' + "x" * 1001), 413, "too large"),
+    ],
+)
+async def test_a_form_without_exactly_one_small_file_is_refused(content: bytes, status: int, detail: str) -> None:
+    answer = await post(content, **{"Content-Type": MULTIPART})
+    assert answer.status_code == status
+    assert detail in answer.json()["detail"]
