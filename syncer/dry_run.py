@@ -1,7 +1,8 @@
 """Steps of a dry run, for folders and buckets alike."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from shared.db import migrate
 from shared.db.pool import Connection
@@ -19,6 +20,15 @@ class Step:
     kind: Kind
     path: str
     detail: str = ""
+
+
+class DryRun(Protocol):
+    """A dry run of one folder or bucket; ``withheld`` is set after the last step."""
+
+    bucket: str
+    withheld: str
+
+    def steps(self) -> AsyncIterator[Step]: ...
 
 
 async def find_source(conn: Connection, bucket: str, source_name: str) -> tuple[Collection | None, int | None]:

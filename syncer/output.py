@@ -10,10 +10,8 @@ from typing import Any, get_args
 from shared.collection_status import Status, format_status
 from shared.models import Collection, Failure, NextEmbeddings
 from shared.sql.calibrations import Calibration
-from syncer.bucket.dry_run import BucketPreview
 from syncer.doctor import Finding
-from syncer.dry_run import Kind
-from syncer.folder.dry_run import Preview
+from syncer.dry_run import DryRun, Kind
 
 
 def print_json(result: Any) -> None:
@@ -39,11 +37,11 @@ def print_sync_summary(status: Status, done: Counter[str], *, gone: int | None, 
         print(f"syncer: {withheld}", file=sys.stderr)
 
 
-async def print_dry_run(preview: Preview | BucketPreview, *, as_one_object: bool) -> None:
+async def print_dry_run(run: DryRun, *, as_one_object: bool) -> None:
     """Print what a run would do: a line for each file that is not unchanged, and the number of files of each kind."""
     counts: Counter[str] = Counter()
     steps = []
-    async for step in preview.steps():
+    async for step in run.steps():
         counts[step.kind] += 1
         if as_one_object and step.kind != "unchanged":
             steps.append({"action": step.kind, "path": step.path, **({"detail": step.detail} if step.detail else {})})
@@ -54,12 +52,12 @@ async def print_dry_run(preview: Preview | BucketPreview, *, as_one_object: bool
             print(f"{step.kind:<11}{_printable(step.path + detail)}")
     totals = {kind: counts[kind] for kind in get_args(Kind)}
     if as_one_object:
-        withheld = preview.withheld or None
-        print_json({"bucket": preview.bucket, "dry_run": True, **totals, "withheld": withheld, "files": steps})
+        withheld = run.withheld or None
+        print_json({"bucket": run.bucket, "dry_run": True, **totals, "withheld": withheld, "files": steps})
         return
-    print(f"{preview.bucket}: {', '.join(f'{n} {kind}' for kind, n in totals.items())}; nothing was changed")
-    if preview.withheld:
-        print(preview.withheld)
+    print(f"{run.bucket}: {', '.join(f'{n} {kind}' for kind, n in totals.items())}; nothing was changed")
+    if run.withheld:
+        print(run.withheld)
 
 
 def _printable(text: str) -> str:

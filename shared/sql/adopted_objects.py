@@ -35,13 +35,16 @@ class ObjectState:
 class MissingObject:
     """A recorded object that the bucket no longer lists.
 
-    It was ``adopted`` as an image, or is a tombstone (``removed``) of one deleted through the API, or neither: then it
-    was rejected.
+    It was ``adopted`` as an image or rejected, or is the tombstone (``removed``) of an image deleted through the API.
     """
 
     key: str
     adopted: bool
     removed: bool
+
+    @property
+    def rejected(self) -> bool:
+        return not (self.adopted or self.removed)
 
 
 async def states(

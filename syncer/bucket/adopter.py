@@ -1,7 +1,7 @@
-"""Indexes what already lies in a bucket, without uploading it again.
+"""Index the objects of a bucket without uploading them again.
 
-The bucket itself is one more source beside the folders: what became of each of its objects is remembered as for a
-folder's files, so that a run can be stopped anywhere, and the next one reads only what is new or changed.
+The outcome for each object is recorded under a source of its own, as for the files of a folder. So a run may stop at
+any point, and the next one reads only new and changed objects.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from collections.abc import Collection as Names
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,17 @@ from shared.sql import adopted_objects, collections, files, pending_objects
 from shared.sql.adopted_objects import ObjectState
 from shared.stores.base import RESERVED_PREFIX, ObjectStore, StoredObject
 from syncer.batches import batches
-from syncer.bucket.scan import SOURCE, Inventory, check_object, is_settled, stat_of
+from syncer.bucket.planner import (
+    AdoptObject,
+    BucketPlanner,
+    DeleteAdopted,
+    ForgetObject,
+    KeepAdopted,
+    ObjectAction,
+    RejectObject,
+    SkipObject,
+)
+from syncer.bucket.scan import SOURCE, BucketScan, object_stat
 from syncer.deletion_policy import NO_DELETION, DeletionPolicy
 from syncer.process_locks import forget, has_ended, holder
 from syncer.progress import Progress
@@ -40,120 +50,118 @@ log = logging.getLogger(__name__)
 _SCRATCH = "image-browser-scratch-"
 
 
-class Adoption:
-    """Indexes one bucket, or what lies under *prefix* in it, each object committed by itself.
+def _ignore() -> None:
+    pass
 
-    With *reclaim*, objects that carry the hash that we put with each of ours become the collection's own again;
-    without it what was found stays somebody else's, and is never deleted by us.
+
+@dataclass(frozen=True)
+class AdoptionOptions:
+    """Selection and treatment of a bucket's objects.
+
+    Only keys that begin with ``prefix`` are adopted. With ``reclaim``, objects that carry the hash this program stores
+    with its uploads become the collection's own; otherwise an adopted object is never deleted. ``on_adopted`` is called
+    when there is something to embed.
     """
+
+    prefix: str = ""
+    reclaim: bool = False
+    concurrency: int = 8
+    derivatives: bool = True
+    deletion: DeletionPolicy = NO_DELETION
+    on_adopted: Callable[[], None] = _ignore
+
+
+class BucketAdopter:
+    """Indexes one bucket, committing object by object."""
 
     def __init__(
         self,
         collection: Collection,
-        *,
-        prefix: str,
-        suffixes: Names[str],
-        reclaim: bool,
-        database: Database,
         store: ObjectStore,
+        database: Database,
+        *,
         decoder: DecoderPool,
         retry: RetryPolicy,
         progress: Progress,
-        arrived: Callable[[], None],
-        concurrency: int,
-        derivatives: bool = True,
-        deletion: DeletionPolicy = NO_DELETION,
+        options: AdoptionOptions,
     ) -> None:
-        """*suffixes* are those of images, in lower case; *arrived* is called when there is something to embed."""
         self._collection = collection
-        self._prefix = prefix
-        self._suffixes = suffixes
-        self._reclaim = reclaim
-        self._source = 0
-        self._database = database
         self._store = store
+        self._database = database
         self._decoder = decoder
         self._retry = retry
         self._progress = progress
-        self._arrived = arrived
-        self._concurrency = concurrency
-        self._derivatives = derivatives
-        self._deletion = deletion
-        self.gone = 0
-        self.withheld = ""
+        self._options = options
+        self._source = 0
+        self.gone = 0  # adopted images that stay although their objects are gone
+        self.withheld = ""  # why requested deletions were not made
 
     async def run(self) -> bool:
-        """Return True when each image of the bucket has its row, or is reported with its reason.
+        """Adopt the bucket, after any adoption that is running; return whether it was done.
 
-        While another process indexes the bucket, this one waits. Where a further one waits already, False is returned
-        at once; not with a prefix, which may be another one's.
-
-        Afterwards ``gone`` is how many adopted images stay whose objects are gone, and ``withheld`` why some stay that
-        should have been removed. Raises ServiceError when the store or the database refuses, or stays away for too
-        long.
+        Returns False at once if another process is queued already, as that one will do the same work, unless there is a
+        prefix, which may differ. Raises ServiceError if a service refuses or an outage outlasts the retry policy.
         """
-        self._source = await self._database.run(collections.ensure_source, collection=self._collection, name=SOURCE)
-        async with turn(self._database, self._source, patient=bool(self._prefix)) as ours:
+        self._source = await self._database.run(collections.ensure_source, self._collection, SOURCE)
+        async with turn(self._database, self._source, patient=bool(self._options.prefix)) as ours:
             if ours:
-                await self._run()
+                await self._adopt_all()
         return ours
 
-    async def _run(self) -> None:
-        # Whoever noted something for this source has ended: it is our turn.
-        await self._database.run(pending_objects.abandon_uploads, collection=self._collection, source=self._source)
-        inventory = Inventory(
+    async def _adopt_all(self) -> None:
+        # We hold the source lock, so remaining upload intents are stale.
+        await self._database.run(pending_objects.abandon_uploads, self._collection, source=self._source)
+        scan = BucketScan(
             self._store,
-            self._prefix,
-            suffixes=self._suffixes,
+            self._options.prefix,
             database=self._database,
             collection=self._collection,
             source=self._source,
             retry=self._retry,
         )
-        found: asyncio.Queue[StoredObject | None] = asyncio.Queue(maxsize=4 * self._concurrency)
-        with _scratch() as scratch:
+        planner = BucketPlanner(scan, self._options.deletion)
+        await self._adopt_listed(planner)
+        await self._delete_missing(planner)
+        await self._delete_pending_objects()
+
+    async def _adopt_listed(self, planner: BucketPlanner) -> None:
+        to_adopt: asyncio.Queue[StoredObject | None] = asyncio.Queue(maxsize=4 * self._options.concurrency)
+        with _scratch_folder() as scratch:
             async with asyncio.TaskGroup() as tasks:
-                for number in range(self._concurrency):
-                    tasks.create_task(self._work(found, scratch / str(number)))
-                async for page in inventory.pages():
-                    for stored, known in page:
-                        if await self._is_wanted(stored, known):
-                            await found.put(stored)
-                for _ in range(self._concurrency):
-                    await found.put(None)
-        await self._settle_gone(inventory)
-        await self._empty_trash()
+                for number in range(self._options.concurrency):
+                    tasks.create_task(self._work(to_adopt, scratch / str(number)))
+                async for action in planner.listed():
+                    await self._execute(action, to_adopt)
+                for _ in range(self._options.concurrency):
+                    await to_adopt.put(None)
 
-    async def _is_wanted(self, stored: StoredObject, known: ObjectState) -> bool:
-        """Whether the object is to be read, since it is new or changed; count it if not.
+    async def _execute(self, action: ObjectAction, to_adopt: "asyncio.Queue[StoredObject | None]") -> None:
+        match action:
+            case RejectObject(stored, refusal):
+                await self._reject(stored, refusal)
+            case AdoptObject(stored, state):
+                await self._reclaim_adopted(stored, state)
+                await to_adopt.put(stored)
+            case SkipObject(stored, state):
+                await self._reclaim_adopted(stored, state)
+                if state.reason:
+                    self._progress.rejected_before()
+                else:
+                    self._progress.kept()
 
-        What a sync brings or removes at this moment is left to it.
-        """
-        if known.origin == "adopted" and self._reclaim:
-            await self._retry.run(self._reclaim_known, stored)
-        if known.busy:
-            return False
-        if not is_settled(stored, known):
-            return True
-        if known.reason:
-            self._progress.rejected_before()
-        else:
-            self._progress.kept()
-        return False
+    async def _work(self, to_adopt: "asyncio.Queue[StoredObject | None]", scratch: Path) -> None:
+        while stored := await to_adopt.get():
+            await self._adopt_or_reject(stored, scratch)
 
-    async def _work(self, found: asyncio.Queue[StoredObject | None], scratch: Path) -> None:
-        while (stored := await found.get()) is not None:
-            await self._settle(stored, scratch)
-
-    async def _settle(self, stored: StoredObject, scratch: Path) -> None:
-        """Index the object, or record why it cannot be; only a service's fault stops the run."""
+    async def _adopt_or_reject(self, stored: StoredObject, scratch: Path) -> None:
+        """Index the object, or record why that is impossible; only errors of services escape."""
         try:
             await self._retry.run(self._adopt, stored, scratch)
         except ObjectMissing as exc:
-            if isinstance(exc.__cause__, ImageRefused):  # the store cannot even ask for such a key
+            if isinstance(exc.__cause__, ImageRefused):  # a key that the store cannot request
                 await self._reject(stored, exc.__cause__)
             else:
-                log.info("%s is gone since it was listed", stored.key)
+                log.info("%s was deleted since it was listed", stored.key)
         except ObjectLocked as exc:
             await self._reject(stored, ImageRefused(Reason.UNREADABLE, str(exc), final=False))
         except ServiceError:
@@ -161,129 +169,127 @@ class Adoption:
         except ImageRefused as refusal:
             await self._reject(stored, refusal)
         except OSError as exc:
-            raise SettingsError(f"cannot write to {scratch.parent}: {exc.strerror}: make room, or set TMPDIR") from exc
+            raise SettingsError(f"cannot write to {scratch.parent}: {exc.strerror}; free space or set TMPDIR") from exc
         except Exception as exc:
             log.exception("%s could not be adopted", stored.key)
-            await self._reject(stored, ImageRefused(Reason.UNREADABLE, f"it could not be adopted: {exc}", final=False))
+            await self._reject(stored, ImageRefused(Reason.UNREADABLE, f"adopting failed: {exc}", final=False))
 
-    async def _adopt(self, stored: StoredObject, scratch: Path) -> None:
-        check_object(stored)
-        found = await self._store.download(stored.key, scratch)
-        claimed = _claimed_digest(found)
-        derived = claimed is not None and self._derivatives and await self._has_derivatives(claimed)
-        examined = await self._decoder.run(examine, scratch, derivatives=self._derivatives and not derived)
-        if derived and examined.sha256 != claimed:
-            derived = False
-            examined = await self._decoder.run(examine, scratch)
-        columns = examined.columns() | ({"derivatives": True} if derived else {})
-        # A listing tells milliseconds, an S3 object seconds.
-        modified = stored.modified if stored.etag == found.etag else found.modified
+    async def _adopt(self, listed: StoredObject, scratch: Path) -> None:
+        stored = await self._store.download(listed.key, scratch)
+        image, thumbnail, preview = await self._examine(stored, scratch)
+        # A listing has milliseconds, an S3 object only seconds.
+        modified = listed.modified if listed.etag == stored.etag else stored.modified
         try:
             await ingest(
                 self._database,
                 self._store,
                 self._collection,
-                NewImage(key=found.key, origin="adopted", **columns),
+                image,
                 scratch,
-                thumbnail=examined.thumbnail,
-                preview=examined.preview,
+                thumbnail=thumbnail,
+                preview=preview,
                 source=self._source,
-                # Recent images come first in lists, and these are as old as their objects.
+                # Lists show recent images first, and an adopted image is as old as its object.
                 created_at=min(modified, datetime.now(UTC)),
-                recorded=partial(self._record, found, examined.sha256),
+                recorded=partial(self._record, stored, image.sha256),
             )
         except StoreError as exc:
             if exc.transient:
                 raise
-            remedy = "or add --no-derivatives, which leaves the bucket as it is"
             raise StoreError(
-                f"cannot store thumbnails and previews under {RESERVED_PREFIX}: {exc}; {remedy}", transient=False
+                f"cannot store thumbnails and previews under {RESERVED_PREFIX}: {exc}; or pass --no-derivatives, which"
+                " writes nothing to the bucket",
+                transient=False,
             ) from exc
         self._progress.adopted()
-        self._arrived()
+        self._options.on_adopted()
+
+    async def _examine(self, stored: StoredObject, scratch: Path) -> tuple[NewImage, bytes | None, bytes | None]:
+        """Return the image in *scratch* with thumbnail and preview, which are None if the bucket has them already."""
+        claimed = _claimed_sha256(stored)
+        wanted = self._options.derivatives
+        existing = wanted and claimed is not None and await self._has_derivatives(claimed)
+        examined = await self._decoder.run(examine, scratch, derivatives=wanted and not existing)
+        if existing and examined.sha256 != claimed:
+            existing = False
+            examined = await self._decoder.run(examine, scratch)
+        columns = examined.columns() | ({"derivatives": True} if existing else {})
+        return NewImage(key=stored.key, origin="adopted", **columns), examined.thumbnail, examined.preview
 
     async def _has_derivatives(self, sha256: bytes) -> bool:
-        """Whether the derivatives of this content lie in the bucket: of the two, the preview is put last."""
+        """Return whether the bucket has thumbnail and preview of this content; the preview is stored last."""
         try:
             await self._store.head(preview_key(sha256))
         except ObjectMissing:
             return False
         return True
 
-    async def _record(self, found: StoredObject, sha256: bytes, conn: Connection, image_id: int) -> None:
+    async def _record(self, stored: StoredObject, sha256: bytes, conn: Connection, image_id: int) -> None:
         await files.record(
             conn,
             self._collection,
             self._source,
-            found.key,
-            stat=stat_of(found),
+            stored.key,
+            stat=object_stat(stored),
             sha256=sha256,
             image_id=image_id,
             now=datetime.now(UTC),
         )
-        if self._reclaim and _claimed_digest(found) == sha256:
-            await adopted_objects.reclaim(conn, self._collection, self._source, found.key, sha256)
+        if self._options.reclaim and _claimed_sha256(stored) == sha256:
+            await adopted_objects.reclaim(conn, self._collection, self._source, stored.key, sha256)
 
-    async def _reclaim_known(self, stored: StoredObject) -> None:
-        """Make an object that was adopted before the collection's own again, where it carries our mark."""
+    async def _reclaim_adopted(self, stored: StoredObject, state: ObjectState) -> None:
+        """With ``reclaim``, check whether this program uploaded an object that an earlier run adopted."""
+        if not self._options.reclaim or state.origin != "adopted":
+            return
         try:
-            sha256 = _claimed_digest(await self._store.head(stored.key))
+            sha256 = _claimed_sha256(await self._retry.run(self._store.head, stored.key))
         except ObjectMissing:
             return
         if sha256:
-            await self._database.run(
-                adopted_objects.reclaim, collection=self._collection, source=self._source, key=stored.key, sha256=sha256
-            )
+            await self._database.run(adopted_objects.reclaim, self._collection, self._source, stored.key, sha256)
 
     async def _reject(self, stored: StoredObject, refusal: ImageRefused) -> None:
-        async def record(conn: Connection) -> None:
-            await files.record(
-                conn,
-                self._collection,
-                self._source,
-                stored.key,
-                stat=stat_of(stored),
-                sha256=None,
-                image_id=None,
-                now=datetime.now(UTC),
-                refusal=refusal,
-            )
-
-        await self._database.run(record)
+        await self._database.run(
+            files.record,
+            self._collection,
+            self._source,
+            stored.key,
+            stat=object_stat(stored),
+            sha256=None,
+            image_id=None,
+            now=datetime.now(UTC),
+            refusal=refusal,
+        )
         self._progress.failed(stored.key, refusal)
 
-    # --- objects that are gone ------------------------------------------------------------------------------------
+    async def _delete_missing(self, planner: BucketPlanner) -> None:
+        actions = await planner.missing()
+        self.withheld = planner.withheld
+        self.gone = sum(isinstance(action, KeepAdopted) for action in actions)
+        for keys in batches([action.key for action in actions if isinstance(action, ForgetObject)]):
+            await self._database.run(files.forget, self._collection, self._source, keys)
+        for keys in batches([action.key for action in actions if isinstance(action, DeleteAdopted)]):
+            deleted = await self._database.run(adopted_objects.delete_images, self._collection, self._source, keys)
+            self._progress.deleted(deleted)
 
-    async def _settle_gone(self, inventory: Inventory) -> None:
-        verdict = await inventory.verdict(self._deletion)
-        self.withheld = verdict.withheld
-        for keys in batches(verdict.rejected + verdict.marks):
-            await self._database.run(files.forget, collection=self._collection, source=self._source, paths=keys)
-        removed = 0
-        for keys in batches(verdict.images):
-            removed += await self._database.run(
-                adopted_objects.delete_images, collection=self._collection, source=self._source, keys=keys
-            )
-        self._progress.deleted(removed)
-        self.gone = len(inventory.gone) - len(verdict.images)
-
-    async def _empty_trash(self) -> None:
-        if not self._derivatives:  # then nothing of ours in the bucket is touched
+    async def _delete_pending_objects(self) -> None:
+        if not self._options.derivatives:  # such a run does not write to the bucket
             return
         try:
             await self._retry.run(delete_pending_objects, self._database, self._store, self._collection)
         except StoreError as exc:
-            log.warning("thumbnails that nobody needs any more stay in the bucket for now: %s", exc)
+            log.warning("unused thumbnails could not be deleted from the bucket yet: %s", exc)
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    """Give a folder for objects on their way into the decoder; those of processes that were killed are removed."""
-    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+def _scratch_folder() -> Iterator[Path]:
+    """Create a folder for objects to decode; remove those of killed processes."""
+    for leftover in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
         with contextlib.suppress(ValueError):  # not one of ours
-            owner = UUID(left.name.removeprefix(_SCRATCH))
+            owner = UUID(leftover.name.removeprefix(_SCRATCH))
             if has_ended(owner):
-                shutil.rmtree(left, ignore_errors=True)
+                shutil.rmtree(leftover, ignore_errors=True)
                 forget(owner)
     with holder() as owner:
         folder = Path(tempfile.gettempdir(), f"{_SCRATCH}{owner}")
@@ -294,8 +300,8 @@ def _scratch() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _claimed_digest(stored: StoredObject) -> bytes | None:
-    """Return the SHA-256 that was put with the object, as we do with each of ours; None where there is none."""
+def _claimed_sha256(stored: StoredObject) -> bytes | None:
+    """Return the SHA-256 in the object's metadata, which every upload of this program has."""
     try:
         return bytes.fromhex(stored.sha256 or "") or None
     except ValueError:

@@ -1,74 +1,66 @@
-"""Dry run of adopting a bucket."""
+"""Dry run of an adoption."""
 
 from collections.abc import AsyncIterator
-from collections.abc import Collection as Names
 
 from shared.db.pool import Database
-from shared.errors import ImageRefused
 from shared.retry import RetryPolicy
-from shared.sql.adopted_objects import ObjectState
-from shared.stores.base import ObjectStore, StoredObject
-from syncer.bucket.scan import SOURCE, Inventory, check_object, is_settled
+from shared.stores.base import ObjectStore
+from syncer.bucket.planner import (
+    AdoptObject,
+    BucketPlanner,
+    DeleteAdopted,
+    KeepAdopted,
+    ObjectAction,
+    RejectObject,
+    SkipObject,
+)
+from syncer.bucket.scan import SOURCE, BucketScan
 from syncer.deletion_policy import DeletionPolicy
 from syncer.dry_run import Step, find_source
 
 
-class BucketPreview:
-    """What adopting would do with what lies under *prefix* in a bucket. No object is read, so images that no decoder
-    can read are not told apart.
-    """
+class BucketDryRun:
+    """Steps of adopting a bucket. Objects are not read, so undecodable images are not detected."""
 
     def __init__(
-        self,
-        store: ObjectStore,
-        prefix: str,
-        *,
-        suffixes: Names[str],
-        database: Database,
-        retry: RetryPolicy,
-        deletion: DeletionPolicy,
+        self, store: ObjectStore, prefix: str, *, database: Database, retry: RetryPolicy, deletion: DeletionPolicy
     ) -> None:
-        """*suffixes* are those of images, in lower case."""
         self.bucket = store.bucket
+        self.withheld = ""  # why requested deletions would not be made; set after the last step
         self._store = store
         self._prefix = prefix
-        self._suffixes = suffixes
         self._database = database
         self._retry = retry
         self._deletion = deletion
-        self.withheld = ""
 
     async def steps(self) -> AsyncIterator[Step]:
-        """Yield what would be done, object by object; afterwards ``withheld`` says why something would not be removed.
-
-        The paths are keys.
-        """
+        """Yield a step per object; paths are keys."""
         collection, source = await self._database.run(find_source, self.bucket, SOURCE)
-        inventory = Inventory(
+        scan = BucketScan(
             self._store,
             self._prefix,
-            suffixes=self._suffixes,
             database=self._database,
             collection=collection,
             source=source,
             retry=self._retry,
         )
-        async for page in inventory.pages():
-            for stored, known in page:
-                if not known.busy:
-                    yield _step(stored, known)
-        verdict = await inventory.verdict(self._deletion)
-        self.withheld = verdict.withheld
-        for key in inventory.gone:
-            yield Step("deleted" if verdict.images else "gone", key)
+        planner = BucketPlanner(scan, self._deletion)
+        async for action in planner.listed():
+            yield _step(action)
+        for missing in await planner.missing():
+            match missing:
+                case DeleteAdopted(key):
+                    yield Step("deleted", key)
+                case KeepAdopted(key):
+                    yield Step("gone", key)
+        self.withheld = planner.withheld
 
 
-def _step(stored: StoredObject, known: ObjectState) -> Step:
-    """Return what adopting would do with an object."""
-    if is_settled(stored, known):
-        return Step("unreadable" if known.reason else "unchanged", stored.key, known.reason or "")
-    try:
-        check_object(stored)
-    except ImageRefused as refusal:
-        return Step("unreadable", stored.key, str(refusal))
-    return Step("edited" if known.origin else "new", stored.key)
+def _step(action: ObjectAction) -> Step:
+    match action:
+        case SkipObject(stored, state):
+            return Step("unreadable" if state.reason else "unchanged", stored.key, state.reason or "")
+        case RejectObject(stored, refusal):
+            return Step("unreadable", stored.key, str(refusal))
+        case AdoptObject(stored, state):
+            return Step("edited" if state.origin else "new", stored.key)

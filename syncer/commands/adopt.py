@@ -3,12 +3,12 @@
 import argparse
 import contextlib
 
-from shared import factory, images
+from shared import factory
 from shared.errors import SettingsError
 from shared.retry import outage_policy
 from syncer import output
-from syncer.bucket.adopter import Adoption
-from syncer.bucket.dry_run import BucketPreview
+from syncer.bucket.adopter import AdoptionOptions, BucketAdopter
+from syncer.bucket.dry_run import BucketDryRun
 from syncer.commands.arguments import (
     add_bucket,
     add_deletion,
@@ -54,52 +54,48 @@ async def run(arguments: argparse.Namespace) -> int:
 
 
 async def _adopt(run: SyncRun) -> None:
-    arguments = run.arguments
-    adoption = Adoption(
-        run.collection,
+    arguments, context = run.arguments, run.context
+    options = AdoptionOptions(
         prefix=arguments.prefix,
-        suffixes=images.EXTENSIONS,
         reclaim=arguments.reclaim,
-        database=run.context.database,
-        store=run.store,
-        decoder=run.decoder,
-        retry=run.context.retry,
-        progress=run.context.progress,
-        arrived=run.arrived,
-        concurrency=run.context.settings.upload_concurrency,
+        concurrency=context.settings.upload_concurrency,
         derivatives=not arguments.no_derivatives,
         deletion=deletion_policy(arguments),
+        on_adopted=run.arrived,
     )
-    if not await adoption.run():
-        run.context.progress.say("another adoption of this bucket is running and a second one is queued")
+    adopter = BucketAdopter(
+        run.collection,
+        run.store,
+        context.database,
+        decoder=run.decoder,
+        retry=context.retry,
+        progress=context.progress,
+        options=options,
+    )
+    if not await adopter.run():
+        context.progress.say("another adoption of this bucket is running and a second one is queued")
         return
-    run.gone, run.withheld = adoption.gone, adoption.withheld
-    if adoption.gone and not arguments.delete:
-        run.context.progress.say(
-            f"the objects of {adoption.gone} adopted images are gone; pass --delete to delete the images"
+    run.gone, run.withheld = adopter.gone, adopter.withheld
+    if adopter.gone and not arguments.delete:
+        context.progress.say(
+            f"the objects of {adopter.gone} adopted images are gone; pass --delete to delete the images"
         )
 
 
 async def _print_dry_run(arguments: argparse.Namespace) -> int:
     """Print what adopting would do; change neither the bucket nor the database."""
-    loaded = load_settings(arguments)
-    bucket = require_bucket(loaded)
-    retry_timeout, waiting = loaded.outage_patience_seconds, Progress(quiet=arguments.json).waiting
+    settings = load_settings(arguments)
+    bucket = require_bucket(settings)
+    retry_timeout, report = settings.outage_patience_seconds, Progress(quiet=arguments.json).waiting
     async with (
-        factory.open_database(loaded, max_connections=2, retry_timeout=retry_timeout, report=waiting) as database,
-        contextlib.AsyncExitStack() as stack,
+        factory.open_database(settings, max_connections=2, retry_timeout=retry_timeout, report=report) as database,
+        contextlib.AsyncExitStack() as resources,
     ):
-        store = factory.open_store(loaded, bucket, concurrency=1)
-        stack.push_async_callback(store.close)
-        retry = outage_policy(retry_timeout, waiting)
+        store = factory.open_store(settings, bucket, concurrency=1)
+        resources.push_async_callback(store.close)
+        retry = outage_policy(retry_timeout, report)
         await retry.run(store.prepare)
-        preview = BucketPreview(
-            store,
-            arguments.prefix,
-            suffixes=images.EXTENSIONS,
-            database=database,
-            retry=retry,
-            deletion=deletion_policy(arguments),
-        )
-        await output.print_dry_run(preview, as_one_object=arguments.json)
+        deletion = deletion_policy(arguments)
+        run = BucketDryRun(store, arguments.prefix, database=database, retry=retry, deletion=deletion)
+        await output.print_dry_run(run, as_one_object=arguments.json)
     return DONE

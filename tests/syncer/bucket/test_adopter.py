@@ -1,4 +1,4 @@
-"""What adopting makes of a bucket that changes, of objects that it cannot have, and what it costs in requests."""
+"""Adopting buckets that change, unusable objects, and the number of requests."""
 
 import asyncio
 import random
@@ -16,16 +16,15 @@ import pytest_asyncio
 
 from shared.db.pool import Connection, Database
 from shared.errors import StoreError
-from shared.images import EXTENSIONS
 from shared.object_deletion import delete_images
 from shared.retry import outage_policy
 from shared.sql import queue
 from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from shared.stores.folder import FolderStore
 from shared.stores.s3 import S3Store
-from syncer.bucket.adopter import Adoption
-from syncer.bucket.dry_run import BucketPreview
-from syncer.deletion_policy import NO_DELETION
+from syncer.bucket.adopter import AdoptionOptions, BucketAdopter
+from syncer.bucket.dry_run import BucketDryRun
+from syncer.deletion_policy import NO_DELETION, DeletionPolicy
 from syncer.progress import Progress
 from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_store
 from tests.helpers.processes import new_database
@@ -61,8 +60,8 @@ def proxy(server: S3Server) -> Iterator[FaultyProxy]:
         yield running
 
 
-class Kept:
-    """A store that its owner closes."""
+class BorrowedStore:
+    """A store that stays open when its user closes it."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -76,77 +75,72 @@ class Kept:
 
 @dataclass
 class Bucket:
-    """A bucket of somebody's that is adopted; ``theirs`` is that one's own access to it."""
+    """A bucket to adopt; ``external`` is the access of the program that fills it."""
 
     world: World
     store: ObjectStore
-    theirs: ObjectStore
+    external: ObjectStore
 
     async def put(self, key: str, body: bytes) -> None:
-        """Put an object as another program does, without our marks."""
-        if isinstance(self.theirs, FolderStore):
-            path = self.theirs._folder / key
+        """Put an object as another program does, without our metadata."""
+        if isinstance(self.external, FolderStore):
+            path = self.external._folder / key
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(body)
         else:
-            assert isinstance(self.theirs, S3Store)
-            self.theirs._client.put_object(Bucket=self.theirs.bucket, Key=key, Body=body)
+            assert isinstance(self.external, S3Store)
+            self.external._client.put_object(Bucket=self.external.bucket, Key=key, Body=body)
 
-    async def fill(self, count: int, at: str = "") -> list[str]:
-        keys = [f"{at}{number:03}.bmp" for number in range(count)]
+    async def fill(self, count: int, prefix: str = "") -> list[str]:
+        keys = [f"{prefix}{number:03}.bmp" for number in range(count)]
         for number, key in enumerate(keys):
             await self.put(key, picture(number))
         return keys
 
-    def adoption(self, progress: Progress, **more: Any) -> Adoption:
-        return Adoption(
+    def adopter(self, progress: Progress, **options: Any) -> BucketAdopter:
+        return BucketAdopter(
             self.world.collection,
-            database=self.world.database,
-            store=self.store,
+            self.store,
+            self.world.database,
             decoder=Here(),  # type: ignore[arg-type]
-            retry=outage_policy(20, lambda why: None),
+            retry=outage_policy(20, lambda reason: None),
             progress=progress,
-            arrived=lambda: None,
-            concurrency=4,
-            suffixes=EXTENSIONS,
-            **{"prefix": "", "reclaim": False, "derivatives": False, "deletion": NO_DELETION, **more},
+            options=AdoptionOptions(**{"concurrency": 4, "derivatives": False, **options}),
         )
 
-    async def adopt(self, **more: Any) -> Counter[str]:
-        """Adopt the bucket and embed; return what was counted. ``gone`` and ``withheld`` are as the adoption says."""
+    async def adopt(self, **options: Any) -> Counter[str]:
+        """Adopt the bucket and embed; return the counts and set ``gone`` and ``withheld``."""
         progress = Progress(quiet=True)
-        adoption = self.adoption(progress, **more)
-        assert await adoption.run()
-        self.gone, self.withheld = adoption.gone, adoption.withheld
+        adopter = self.adopter(progress, **options)
+        assert await adopter.run()
+        self.gone, self.withheld = adopter.gone, adopter.withheld
         await self.world.embed()
         return +progress.counts
 
-    async def preview(self, **more: Any) -> dict[str, str]:
-        """Return what a dry run says of each key that is not unchanged."""
-        preview = BucketPreview(
+    async def dry_run(self, prefix: str = "", deletion: DeletionPolicy = NO_DELETION) -> dict[str, str]:
+        """Return the step for each key that is not unchanged."""
+        run = BucketDryRun(
             self.store,
-            more.pop("prefix", ""),
-            suffixes=EXTENSIONS,
+            prefix,
             database=self.world.database,
-            retry=outage_policy(20, lambda why: None),
-            deletion=more.get("deletion", NO_DELETION),
+            retry=outage_policy(20, lambda reason: None),
+            deletion=deletion,
         )
-        steps = {step.path: step.kind async for step in preview.steps()}
-        self.withheld = preview.withheld
+        steps = {step.path: step.kind async for step in run.steps()}
+        self.withheld = run.withheld
         return {key: kind for key, kind in steps.items() if kind != "unchanged"}
 
     async def keys(self) -> list[str]:
-        """Return what the table holds."""
+        """Return the keys of the collection's images."""
         return sorted(await self.world.rows())
 
-    async def failed(self) -> dict[str, str]:
-        """Return why what is no image is none."""
-        rows = await self.world.database.run(lambda conn: queue.failures(conn, self.world.collection, MODEL))
+    async def failures(self) -> dict[str, str]:
+        """Return the reasons of rejected objects by key."""
+        rows = await self.world.database.run(queue.failures, self.world.collection, MODEL)
         return {row.key: row.reason for row in rows}
 
-    async def ours(self) -> list[str]:
-        """Return what is ours beside the images."""
-        return [found.key async for found in self.theirs.list(RESERVED_PREFIX)]
+    async def derivatives(self) -> list[str]:
+        return [stored.key async for stored in self.external.list(RESERVED_PREFIX)]
 
 
 @pytest_asyncio.fixture(params=["folder", "s3"])
@@ -154,43 +148,43 @@ async def bucket(request: pytest.FixtureRequest, tmp_path: Path, database: Datab
     name = f"old-{uuid4().hex[:8]}"
     async with AsyncExitStack() as stack:
         store: ObjectStore
-        theirs: ObjectStore
+        external: ObjectStore
         if request.param == "folder":
-            store = theirs = FolderStore(tmp_path / "buckets", name)
+            store = external = FolderStore(tmp_path / "buckets", name)
         else:
             server: S3Server = request.getfixturevalue("server")
             server.make_bucket(name)
             store = s3_store(request.getfixturevalue("proxy").url, name, retry_timeout=3.0)
-            theirs = s3_store(server.url, name)
-            stack.push_async_callback(theirs.close)
-        yield Bucket(await World.make(stack, tmp_path / "folder", database, store), store, theirs)
+            external = s3_store(server.url, name)
+            stack.push_async_callback(external.close)
+        yield Bucket(await World.make(stack, tmp_path / "folder", database, store), store, external)
 
 
 ON_S3 = pytest.mark.parametrize("bucket", ["s3"], indirect=True)
 
 
-# --- objects that are gone --------------------------------------------------------------------------------------------
+# --- missing objects --------------------------------------------------------------------------------------------------
 
 
-async def test_images_whose_objects_are_gone_are_counted_and_removed_when_that_is_asked_for(bucket: Bucket) -> None:
+async def test_images_whose_objects_are_gone_are_counted_and_deleted_on_request(bucket: Bucket) -> None:
     keys = await bucket.fill(30)
     await bucket.put("elsewhere/a.bmp", picture(100))
     assert await bucket.adopt(derivatives=True) == {"adopted": 31}
-    derived = await bucket.ours()
-    await bucket.theirs.delete([keys[0], keys[29]])
+    derived = await bucket.derivatives()
+    await bucket.external.delete([keys[0], keys[29]])
 
     assert await bucket.adopt() == {"unchanged": 29}
     assert (bucket.gone, bucket.withheld, len(await bucket.keys())) == (2, "", 31)
     assert await bucket.adopt(deletion=DELETE, derivatives=True) == {"unchanged": 29, "deleted": 2}
     assert (bucket.gone, await bucket.keys()) == (0, [*keys[1:29], "elsewhere/a.bmp"])
-    # Their thumbnails and previews, and no others, have gone with them.
-    assert len(await bucket.ours()) == len(derived) - 4
+    # Exactly their thumbnails and previews are deleted as well.
+    assert len(await bucket.derivatives()) == len(derived) - 4
 
 
-async def test_more_than_a_tenth_stays_without_a_further_word(bucket: Bucket) -> None:
+async def test_deleting_more_than_a_tenth_needs_confirmation(bucket: Bucket) -> None:
     keys = await bucket.fill(20)
     await bucket.adopt()
-    await bucket.theirs.delete(keys[:3])
+    await bucket.external.delete(keys[:3])
     assert await bucket.adopt(deletion=DELETE) == {"unchanged": 17}
     assert bucket.gone == 3
     assert "3 of 20" in bucket.withheld
@@ -198,33 +192,33 @@ async def test_more_than_a_tenth_stays_without_a_further_word(bucket: Bucket) ->
     assert await bucket.keys() == keys[3:]
 
 
-async def test_a_bucket_or_prefix_without_any_image_removes_nothing(bucket: Bucket) -> None:
+async def test_a_bucket_or_prefix_without_any_image_deletes_nothing(bucket: Bucket) -> None:
     keys = [*await bucket.fill(3, "years/"), *await bucket.fill(3, "zoo/")]
     await bucket.adopt()
     await bucket.adopt(prefix="year's/", deletion=DELETE_ANY)
     assert (bucket.gone, bucket.withheld) == (0, "")
-    await bucket.theirs.delete(keys[:3])
+    await bucket.external.delete(keys[:3])
     await bucket.adopt(prefix="years/", deletion=DELETE_ANY)
     assert "right prefix" in bucket.withheld
-    await bucket.theirs.delete(keys)
-    await bucket.put("notes.txt", b"what is left")
+    await bucket.external.delete(keys)
+    await bucket.put("notes.txt", b"no image")
     await bucket.adopt(deletion=DELETE_ANY)
     assert "right bucket" in bucket.withheld
     assert (bucket.gone, await bucket.keys()) == (6, keys)
 
 
-async def test_only_what_lies_under_the_prefix_can_be_gone(bucket: Bucket) -> None:
+async def test_only_objects_under_the_prefix_can_be_missing(bucket: Bucket) -> None:
     for number, key in enumerate(["a.bmp", "b/1.bmp", "b/2.bmp", "b0.bmp", "b/.hidden/3.bmp"]):
         await bucket.put(key, picture(number))
     assert await bucket.adopt() == {"adopted": 4}
     assert await bucket.adopt(prefix="b/.hidden/") == {"adopted": 1}
-    await bucket.theirs.delete(["a.bmp", "b/1.bmp", "b0.bmp"])
-    # What was adopted under another prefix lies there still, though this run does not look at it.
+    await bucket.external.delete(["a.bmp", "b/1.bmp", "b0.bmp"])
+    # The hidden object adopted under its own prefix is not missing, though this run does not look at it.
     assert await bucket.adopt(prefix="b/", deletion=DELETE_ANY) == {"unchanged": 1, "deleted": 1}
     assert await bucket.keys() == ["a.bmp", "b/.hidden/3.bmp", "b/2.bmp", "b0.bmp"]
 
 
-async def test_what_was_refused_or_removed_and_is_gone_is_forgotten(bucket: Bucket) -> None:
+async def test_rejections_and_tombstones_of_missing_objects_are_forgotten(bucket: Bucket) -> None:
     await bucket.fill(3)
     await bucket.put("text.bmp", b"no picture")
     await bucket.adopt()
@@ -232,46 +226,46 @@ async def test_what_was_refused_or_removed_and_is_gone_is_forgotten(bucket: Buck
     await delete_images(
         bucket.world.database, bucket.store, bucket.world.collection, [rows["001.bmp"].id], tombstone=True
     )
-    assert await bucket.failed() == {"text.bmp": "not_an_image"}
-    await bucket.theirs.delete(["text.bmp", "001.bmp"])
+    assert await bucket.failures() == {"text.bmp": "not_an_image"}
+    await bucket.external.delete(["text.bmp", "001.bmp"])
     assert await bucket.adopt() == {"unchanged": 2}
-    assert (bucket.gone, await bucket.failed()) == (0, {})
-    # What was removed here stays so as long as nobody says that what is gone is forgotten.
+    assert (bucket.gone, await bucket.failures()) == (0, {})
+    # The tombstone of a missing object stays until a run with --delete.
     await bucket.put("001.bmp", picture(1))
-    if isinstance(bucket.store, S3Store):  # a folder takes a file of another time for another one
+    if isinstance(bucket.store, S3Store):  # in a folder, another time is another version
         assert await bucket.adopt() == {"unchanged": 3}
-    await bucket.theirs.delete(["001.bmp"])
+    await bucket.external.delete(["001.bmp"])
     await bucket.adopt(deletion=DELETE)
     await bucket.put("001.bmp", picture(1))
     assert await bucket.adopt() == {"unchanged": 2, "adopted": 1}
 
 
-async def test_what_came_by_other_ways_is_never_gone(bucket: Bucket) -> None:
+async def test_images_from_folders_are_never_missing_from_an_adoption(bucket: Bucket) -> None:
     await bucket.fill(3)
     await bucket.adopt()
     bucket.world.write("from a folder.bmp", 50)
     await bucket.world.sync()
-    await bucket.theirs.delete(["from a folder.bmp"])
+    await bucket.external.delete(["from a folder.bmp"])
     assert await bucket.adopt(deletion=DELETE_ANY) == {"unchanged": 3}
     assert (bucket.gone, len(await bucket.keys())) == (0, 4)
 
 
-async def test_a_folder_brings_again_what_it_holds_too(bucket: Bucket) -> None:
+async def test_a_folder_uploads_its_copy_of_a_deleted_image(bucket: Bucket) -> None:
     await bucket.fill(2)
     await bucket.adopt()
     bucket.world.write("000.bmp", 0)
     await bucket.world.sync()
-    await bucket.theirs.delete(["000.bmp"])
+    await bucket.external.delete(["000.bmp"])
     assert await bucket.adopt(deletion=DELETE_ANY) == {"unchanged": 1, "deleted": 1}
     await bucket.world.sync()
     assert await bucket.world.objects() == {"000.bmp": picture(0), "001.bmp": picture(1)}
     assert await bucket.keys() == ["000.bmp", "001.bmp"]
 
 
-async def test_what_a_folder_has_put_under_an_adopted_key_since_is_not_taken_for_gone(bucket: Bucket) -> None:
+async def test_an_object_uploaded_under_an_adopted_key_after_the_listing_is_not_missing(bucket: Bucket) -> None:
     await bucket.fill(2)
     await bucket.adopt()
-    await bucket.theirs.delete(["000.bmp"])
+    await bucket.external.delete(["000.bmp"])
     real = bucket.store.list
 
     async def late(prefix: str = "", *, start_after: str = "") -> AsyncIterator[Any]:
@@ -287,10 +281,10 @@ async def test_what_a_folder_has_put_under_an_adopted_key_since_is_not_taken_for
 
 
 @ON_S3
-async def test_a_listing_that_is_not_whole_removes_nothing(bucket: Bucket, proxy: FaultyProxy) -> None:
+async def test_an_incomplete_listing_deletes_nothing(bucket: Bucket, proxy: FaultyProxy) -> None:
     keys = await bucket.fill(30)
     await bucket.adopt()
-    await bucket.theirs.delete([keys[0]])
+    await bucket.external.delete([keys[0]])
     pages = 0
 
     def second_page(fault: Fault) -> Callable[[Request], Fault | None]:
@@ -317,7 +311,7 @@ async def test_a_listing_that_is_not_whole_removes_nothing(bucket: Bucket, proxy
     assert await bucket.adopt(deletion=DELETE_ANY) == {"unchanged": 29, "deleted": 1}
 
 
-async def test_a_store_that_lists_in_no_order_removes_nothing(bucket: Bucket) -> None:
+async def test_a_listing_out_of_order_deletes_nothing(bucket: Bucket) -> None:
     keys = await bucket.fill(3)
     await bucket.adopt()
     real = bucket.store.list
@@ -329,40 +323,40 @@ async def test_a_store_that_lists_in_no_order_removes_nothing(bucket: Bucket) ->
     bucket.store.list = shuffled  # type: ignore[method-assign]
     await bucket.adopt(deletion=DELETE_ANY)
     assert await bucket.keys() == keys
-    await bucket.theirs.delete(keys[:1])
+    await bucket.external.delete(keys[:1])
     await bucket.adopt(deletion=DELETE_ANY)
     assert "in order" in bucket.withheld
     assert await bucket.keys() == keys
 
 
-# --- a dry run --------------------------------------------------------------------------------------------------------
+# --- dry run ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_dry_run_says_what_a_run_does(bucket: Bucket) -> None:
-    assert await bucket.preview() == {}
+async def test_a_dry_run_predicts_what_an_adoption_does(bucket: Bucket) -> None:
+    assert await bucket.dry_run() == {}
     keys = await bucket.fill(12)
-    assert await bucket.preview() == dict.fromkeys(keys, "new")
+    assert await bucket.dry_run() == dict.fromkeys(keys, "new")
     await bucket.adopt()
-    assert await bucket.preview() == {}
-    await bucket.theirs.delete(keys[:1])
+    assert await bucket.dry_run() == {}
+    await bucket.external.delete(keys[:1])
     await bucket.put(keys[1], picture(100))
     await bucket.put("new.bmp", picture(101))
     await bucket.put("text.bmp", b"no picture")
-    said = {keys[1]: "edited", "new.bmp": "new", "text.bmp": "new"}
-    assert await bucket.preview() == said | {keys[0]: "gone"}
-    assert await bucket.preview(deletion=DELETE) == said | {keys[0]: "deleted"}
-    assert await bucket.preview(prefix="n") == {"new.bmp": "new"}
+    predicted = {keys[1]: "edited", "new.bmp": "new", "text.bmp": "new"}
+    assert await bucket.dry_run() == predicted | {keys[0]: "gone"}
+    assert await bucket.dry_run(deletion=DELETE) == predicted | {keys[0]: "deleted"}
+    assert await bucket.dry_run(prefix="n") == {"new.bmp": "new"}
     assert await bucket.adopt(deletion=DELETE) == {"unchanged": 10, "adopted": 2, "failed": 1, "deleted": 1}
-    assert await bucket.preview() == {"text.bmp": "unreadable"}
-    await bucket.theirs.delete(keys[2:6])
-    assert set((await bucket.preview(deletion=DELETE)).values()) == {"unreadable", "gone"}
+    assert await bucket.dry_run() == {"text.bmp": "unreadable"}
+    await bucket.external.delete(keys[2:6])
+    assert set((await bucket.dry_run(deletion=DELETE)).values()) == {"unreadable", "gone"}
     assert "4 of 12" in bucket.withheld
 
 
-# --- objects of all kinds ---------------------------------------------------------------------------------------------
+# --- objects ----------------------------------------------------------------------------------------------------------
 
 
-async def test_keys_of_all_kinds_are_adopted_and_found_again(bucket: Bucket) -> None:
+async def test_unusual_keys_are_adopted_and_recognised_again(bucket: Bucket) -> None:
     keys = [*STRANGE, "line\nbreak.bmp"] if isinstance(bucket.store, FolderStore) else STRANGE  # moto cannot
     for number, key in enumerate(keys):
         await bucket.put(key, picture(number))
@@ -370,21 +364,21 @@ async def test_keys_of_all_kinds_are_adopted_and_found_again(bucket: Bucket) -> 
     assert await bucket.keys() == sorted(keys)
     assert await bucket.adopt() == {"unchanged": len(keys)}
     assert bucket.gone == 0
-    await bucket.theirs.delete(keys[1:])
+    await bucket.external.delete(keys[1:])
     assert await bucket.adopt(deletion=DELETE_ANY) == {"unchanged": 1, "deleted": len(keys) - 1}
     assert await bucket.keys() == keys[:1]
 
 
 @ON_S3
-async def test_keys_that_only_s3_can_have_are_adopted_or_reported(bucket: Bucket) -> None:
+async def test_keys_that_only_s3_allows_are_adopted_or_rejected(bucket: Bucket) -> None:
     for key in ("/at the root.bmp", "double//slash.bmp", "ends with dot..bmp", "folder.bmp/"):
         await bucket.put(key, picture(len(key)))
     await bucket.put("bell\x07.bmp", picture(50))
     assert await bucket.adopt() == {"adopted": 3, "failed": 1}
-    assert await bucket.failed() == {"bell\x07.bmp": "key_invalid"}
+    assert await bucket.failures() == {"bell\x07.bmp": "key_invalid"}
 
 
-async def test_a_prefix_is_the_beginning_of_keys(bucket: Bucket) -> None:
+async def test_a_prefix_matches_the_beginning_of_keys(bucket: Bucket) -> None:
     for number, key in enumerate(["2019.bmp", "2019/a.bmp", "2019/.b.bmp", "2019-old/c.bmp", ".cache/d.bmp"]):
         await bucket.put(key, picture(number))
     assert await bucket.adopt(prefix="2019/") == {"adopted": 1}
@@ -393,15 +387,15 @@ async def test_a_prefix_is_the_beginning_of_keys(bucket: Bucket) -> None:
     assert await bucket.adopt(prefix=RESERVED_PREFIX) == {}
 
 
-async def test_empty_objects_that_stand_for_folders_are_no_failures(bucket: Bucket) -> None:
+async def test_empty_objects_that_represent_folders_are_ignored(bucket: Bucket) -> None:
     await bucket.put("album_$folder$", b"")
     await bucket.put("album/photo", picture(1))
     await bucket.put("album/empty.bmp", b"")
     assert await bucket.adopt() == {"adopted": 1, "failed": 1}
-    assert await bucket.failed() == {"album/empty.bmp": "empty_file"}
+    assert await bucket.failures() == {"album/empty.bmp": "empty_file"}
 
 
-async def test_an_object_that_changed_is_taken_anew_and_one_that_was_only_written_again_is_not(bucket: Bucket) -> None:
+async def test_a_changed_object_is_adopted_again_and_a_rewritten_one_is_not(bucket: Bucket) -> None:
     await bucket.fill(3)
     await bucket.adopt()
     before = await bucket.world.rows()
@@ -415,28 +409,28 @@ async def test_an_object_that_changed_is_taken_anew_and_one_that_was_only_writte
         assert await bucket.adopt() == {"unchanged": 3}
 
 
-async def test_objects_that_vanish_while_they_are_adopted_are_left_out(bucket: Bucket) -> None:
+async def test_objects_deleted_during_the_adoption_are_skipped(bucket: Bucket) -> None:
     keys = await bucket.fill(12)
     real = bucket.store.download
 
     async def download(key: str, target: Path) -> Any:
         if key in keys[3:9]:
-            await bucket.theirs.delete([key])
+            await bucket.external.delete([key])
         return await real(key, target)
 
     bucket.store.download = download  # type: ignore[method-assign]
     assert await bucket.adopt() == {"adopted": 6}
-    assert (bucket.gone, await bucket.failed(), await bucket.keys()) == (0, {}, [*keys[:3], *keys[9:]])
+    assert (bucket.gone, await bucket.failures(), await bucket.keys()) == (0, {}, [*keys[:3], *keys[9:]])
 
 
-async def test_what_is_no_image_is_reported_and_read_again_only_when_it_changed(bucket: Bucket) -> None:
+async def test_a_rejected_object_is_read_again_only_after_a_change(bucket: Bucket) -> None:
     whole = picture(1)
     bodies = {"good.bmp": whole, "text.bmp": b"I am no picture", "empty.png": b"", "cut.bmp": whole[:40]}
     for key, body in {**bodies, "wrong suffix.png": picture(2), "notes.txt": b"left alone"}.items():
         await bucket.put(key, body)
     assert await bucket.adopt() == {"adopted": 2, "failed": 3}
     refused = {"text.bmp": "not_an_image", "empty.png": "empty_file", "cut.bmp": "corrupt"}
-    assert await bucket.failed() == refused
+    assert await bucket.failures() == refused
     real = bucket.store.download
     bucket.store.download = None  # type: ignore[method-assign, assignment]
     assert await bucket.adopt() == {"unchanged": 2, "failed": 3}
@@ -444,10 +438,10 @@ async def test_what_is_no_image_is_reported_and_read_again_only_when_it_changed(
     await bucket.put("text.bmp", picture(5))
     assert await bucket.adopt() == {"adopted": 1, "unchanged": 2, "failed": 2}
     del refused["text.bmp"]
-    assert await bucket.failed() == refused
+    assert await bucket.failures() == refused
 
 
-async def test_equal_content_under_two_keys_is_two_images_with_one_vector(bucket: Bucket) -> None:
+async def test_two_keys_with_equal_content_share_one_vector(bucket: Bucket) -> None:
     await bucket.put("a.bmp", picture(1))
     await bucket.put("copies/b.bmp", picture(1))
     assert await bucket.adopt() == {"adopted": 2}
@@ -456,10 +450,10 @@ async def test_equal_content_under_two_keys_is_two_images_with_one_vector(bucket
     assert bucket.world.paid == {one.sha256: 1}
 
 
-async def test_an_image_is_as_old_as_its_object(bucket: Bucket) -> None:
+async def test_an_image_has_the_age_of_its_object(bucket: Bucket) -> None:
     await bucket.fill(3)
     await bucket.adopt()
-    listed = {found.key: found.modified async for found in bucket.theirs.list()}
+    listed = {found.key: found.modified async for found in bucket.external.list()}
     assert await created(bucket.world) == listed
 
 
@@ -474,12 +468,12 @@ async def created(world: World) -> dict[str, datetime]:
 # --- a lost database --------------------------------------------------------------------------------------------------
 
 
-async def test_a_rebuilt_collection_is_the_folders_own_again(bucket: Bucket, postgres: str, template: str) -> None:
+async def test_a_rebuilt_collection_belongs_to_its_folder_again(bucket: Bucket, postgres: str, template: str) -> None:
     world = bucket.world
     for number in range(12):
         world.write(f"{number % 3}/{number}.bmp", number)
     await world.sync(derivatives=True)
-    objects = {(found.key, found.etag, found.modified) async for found in bucket.theirs.list()}
+    objects = {(found.key, found.etag, found.modified) async for found in bucket.external.list()}
     await bucket.put("theirs.bmp", picture(50))
     await bucket.adopt(derivatives=True)
     with new_database(postgres, template) as url:
@@ -487,15 +481,15 @@ async def test_a_rebuilt_collection_is_the_folders_own_again(bucket: Bucket, pos
         await database.open()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(database.close)
-            bucket.world = rebuilt = await World.make(stack, world.folder, database, Kept(bucket.store))
+            bucket.world = rebuilt = await World.make(stack, world.folder, database, BorrowedStore(bucket.store))
             assert await bucket.adopt(reclaim=True, derivatives=True) == {"adopted": 13}
-            assert await known(rebuilt) == await known(world)
+            assert await image_columns(rebuilt) == await image_columns(world)
             assert await rebuilt.sync(derivatives=True) == {"uploaded": 12}
-            # Nothing was sent, nothing paid for again.
-            assert objects <= {(found.key, found.etag, found.modified) async for found in bucket.theirs.list()}
+            # Nothing was uploaded or embedded again.
+            assert objects <= {(found.key, found.etag, found.modified) async for found in bucket.external.list()}
             assert rebuilt.paid == dict.fromkeys(rebuilt.paid, 1)
             assert await rebuilt.sync(derivatives=True) == {"unchanged": 12}
-            # It is followed as before: moved, edited, deleted.
+            # Moves, edits and deletions are synced as before.
             (world.folder / "0/0.bmp").rename(world.folder / "moved.bmp")
             world.write("1/1.bmp", 60)
             (world.folder / "2/2.bmp").unlink()
@@ -505,8 +499,8 @@ async def test_a_rebuilt_collection_is_the_folders_own_again(bucket: Bucket, pos
             await rebuilt.check(rebuilt.contents() | {"theirs.bmp": picture(50)})
 
 
-async def known(world: World) -> list[Any]:
-    """Return all that the table says of each image, but ids and when it was made."""
+async def image_columns(world: World) -> list[Any]:
+    """Return every column of the images but id and creation time."""
 
     async def read(conn: Connection) -> list[Any]:
         cur = await conn.execute(
@@ -519,7 +513,7 @@ async def known(world: World) -> list[Any]:
     return await world.database.run(read)
 
 
-async def test_a_rebuilding_that_is_broken_off_goes_on(bucket: Bucket, postgres: str, template: str) -> None:
+async def test_an_interrupted_rebuild_resumes(bucket: Bucket, postgres: str, template: str) -> None:
     for number in range(12):
         bucket.world.write(f"{number}.bmp", number)
     await bucket.world.sync()
@@ -528,7 +522,7 @@ async def test_a_rebuilding_that_is_broken_off_goes_on(bucket: Bucket, postgres:
         await database.open()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(database.close)
-            bucket.world = await World.make(stack, bucket.world.folder, database, Kept(bucket.store))
+            bucket.world = await World.make(stack, bucket.world.folder, database, BorrowedStore(bucket.store))
             await bucket.adopt(prefix="1")  # without --reclaim, at first
             real, left = bucket.store.download, 5
 
@@ -536,7 +530,7 @@ async def test_a_rebuilding_that_is_broken_off_goes_on(bucket: Bucket, postgres:
                 nonlocal left
                 left -= 1
                 if left < 0:
-                    raise StoreError("that is enough", transient=False)
+                    raise StoreError("interrupted", transient=False)
                 return await real(key, target)
 
             bucket.store.download = download  # type: ignore[method-assign]
@@ -544,41 +538,39 @@ async def test_a_rebuilding_that_is_broken_off_goes_on(bucket: Bucket, postgres:
                 await bucket.adopt(reclaim=True)
             bucket.store.download = real  # type: ignore[method-assign]
             await bucket.adopt(reclaim=True)
-            assert {row[1] for row in await known(bucket.world)} == {"folder"}
+            assert {row[1] for row in await image_columns(bucket.world)} == {"folder"}
 
 
-# --- two at once ------------------------------------------------------------------------------------------------------
+# --- concurrent adoptions ---------------------------------------------------------------------------------------------
 
 
 @ON_S3
-async def test_two_at_once_read_no_object_twice(bucket: Bucket, proxy: FaultyProxy) -> None:
+async def test_concurrent_adoptions_read_no_object_twice(bucket: Bucket, proxy: FaultyProxy) -> None:
     await bucket.fill(30)
     proxy.clear()
     both = Progress(quiet=True)
-    assert await asyncio.gather(bucket.adoption(both).run(), bucket.adoption(both).run()) == [True, True]
-    assert both.counts == {"adopted": 30, "unchanged": 30, "deleted": 0}
+    assert await asyncio.gather(bucket.adopter(both).run(), bucket.adopter(both).run()) == [True, True]
+    assert both.counts == {"adopted": 30, "unchanged": 30}
     assert proxy.counts["get"] == 30
 
 
-# --- buckets that do not allow everything -----------------------------------------------------------------------------
+# --- restricted buckets -----------------------------------------------------------------------------------------------
 
 
 @ON_S3
-async def test_an_archived_object_is_reported_and_taken_once_it_is_restored(bucket: Bucket, proxy: FaultyProxy) -> None:
+async def test_an_archived_object_is_rejected_until_it_is_restored(bucket: Bucket, proxy: FaultyProxy) -> None:
     await bucket.fill(3)
     archived = Fault("status", 403, "InvalidObjectState")
     proxy.rule = lambda request: archived if (request.kind, request.key) == ("get", "001.bmp") else None
     assert await bucket.adopt() == {"adopted": 2, "failed": 1}
-    assert await bucket.failed() == {"001.bmp": "unreadable"}
+    assert await bucket.failures() == {"001.bmp": "unreadable"}
     proxy.rule = lambda request: None
     assert await bucket.adopt() == {"adopted": 1, "unchanged": 2}
-    assert await bucket.failed() == {}
+    assert await bucket.failures() == {}
 
 
 @ON_S3
-async def test_a_bucket_that_may_not_be_written_to_is_adopted_without_derivatives(
-    bucket: Bucket, proxy: FaultyProxy
-) -> None:
+async def test_a_read_only_bucket_is_adopted_without_derivatives(bucket: Bucket, proxy: FaultyProxy) -> None:
     keys = await bucket.fill(3)
     denied = Fault("status", 403, "AccessDenied")
     proxy.rule = lambda request: denied if request.kind in {"put", "delete"} else None
@@ -588,26 +580,26 @@ async def test_a_bucket_that_may_not_be_written_to_is_adopted_without_derivative
     proxy.clear()
     assert await bucket.adopt() == {"adopted": 3}
     assert await bucket.adopt() == {"unchanged": 3}
-    await bucket.theirs.delete(keys[:1])
+    await bucket.external.delete(keys[:1])
     assert await bucket.adopt(deletion=DELETE_ANY) == {"unchanged": 2, "deleted": 1}
     assert proxy.counts.keys() == {"list", "get"}
 
 
 @ON_S3
-async def test_faults_of_the_store_lose_nothing(bucket: Bucket, proxy: FaultyProxy) -> None:
+async def test_store_faults_lose_no_object(bucket: Bucket, proxy: FaultyProxy) -> None:
     await bucket.fill(60)
     rng = random.Random(7)
     faults = [Fault("status", 503, "SlowDown"), Fault("status", 500), Fault("reset"), Fault("lost"), Fault("half")]
     proxy.rule = lambda request: rng.choice(faults) if rng.random() < 0.2 else None
     assert await bucket.adopt(derivatives=True) == {"adopted": 60}
-    assert len(await bucket.ours()) == 120
+    assert len(await bucket.derivatives()) == 120
 
 
-# --- what it costs ----------------------------------------------------------------------------------------------------
+# --- requests ---------------------------------------------------------------------------------------------------------
 
 
 @ON_S3
-async def test_each_object_is_read_once_and_nothing_is_asked_twice(bucket: Bucket, proxy: FaultyProxy) -> None:
+async def test_an_adoption_makes_no_superfluous_requests(bucket: Bucket, proxy: FaultyProxy) -> None:
     keys = await bucket.fill(25)
     for number in range(5):
         await bucket.put(f"{number}.txt", b"left alone")
@@ -618,10 +610,10 @@ async def test_each_object_is_read_once_and_nothing_is_asked_twice(bucket: Bucke
     await bucket.adopt(deletion=DELETE)
     assert proxy.counts == {"list": 3}
     await bucket.put("more.bmp", picture(60))
-    await bucket.theirs.delete(keys[:1])
+    await bucket.external.delete(keys[:1])
     proxy.clear()
     await bucket.adopt(deletion=DELETE, derivatives=True)
-    # A page ends where our own things begin, and another one begins behind them.
+    # The listing skips the reserved prefix, which costs one more request.
     assert proxy.counts == {"list": 3, "get": 1, "put": 2}
     proxy.clear()
     await bucket.adopt()
