@@ -1,6 +1,6 @@
 CREATE EXTENSION IF NOT EXISTS vector;
 
--- One row per bucket. table_name is the table that users know; the side tables' names derive from it.
+-- One row per bucket. table_name is the public table of vectors; the names of the other tables derive from it.
 CREATE TABLE collections (
     bucket     text PRIMARY KEY,
     table_name text NOT NULL UNIQUE,
@@ -10,7 +10,7 @@ CREATE TABLE collections (
     created_at timestamptz NOT NULL
 );
 
--- Which version of the per-collection template (migrations/collection) a collection's tables have.
+-- Migrations from migrations/collection that were applied to a collection's tables.
 CREATE TABLE collection_migrations (
     bucket     text NOT NULL REFERENCES collections ON DELETE CASCADE,
     version    integer NOT NULL,
@@ -19,7 +19,7 @@ CREATE TABLE collection_migrations (
     PRIMARY KEY (bucket, version)
 );
 
--- A folder that was synced. A sync touches only what its own source brought.
+-- Synced folders. A sync changes only images of its own source.
 CREATE TABLE sources (
     id     integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     bucket text NOT NULL REFERENCES collections ON DELETE CASCADE,
@@ -27,14 +27,14 @@ CREATE TABLE sources (
     UNIQUE (bucket, name)
 );
 
--- What was embedded and how many model calls it took, by the minute: rate, ETA and cost come from here. Writers spread
--- over slots, so that they do not wait for each other's rows.
+-- Embedded images and model calls per minute, for rate, ETA and cost. Writers use different slots, so that they do not
+-- wait for each other's row locks.
 CREATE TABLE activity (
     bucket   text NOT NULL REFERENCES collections ON DELETE CASCADE,
     model    text NOT NULL,
     minute   timestamptz NOT NULL,
     slot     smallint NOT NULL,
-    since    timestamptz NOT NULL, -- when work began within this minute
+    since    timestamptz NOT NULL, -- start of work within this minute
     embedded bigint NOT NULL,
     calls    bigint NOT NULL,
     PRIMARY KEY (bucket, model, minute, slot)
@@ -49,14 +49,14 @@ CREATE TABLE source_locks (
     PRIMARY KEY (source_id, position)
 );
 
--- Values that all servers share, made once: the key that signs cursors and cookies.
+-- Values shared by all servers and generated once, such as the key that signs cursors and cookies.
 CREATE TABLE shared_values (
     name  text PRIMARY KEY,
     value text NOT NULL
 );
 
--- Counts are kept, not counted: a million rows cannot be counted each second for a progress widget. Statement triggers
--- add what a statement changed to one of sixteen slots, chosen by connection, so that uploads do not queue for one row.
+-- Image counts are maintained, because counting a million rows each second for a progress widget is too slow. Statement
+-- triggers add each change to one of sixteen slots, chosen by connection, so that uploads do not wait for one row lock.
 CREATE FUNCTION count_images() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     difference bigint;
@@ -68,8 +68,8 @@ BEGIN
     END IF;
     IF difference <> 0 THEN
         EXECUTE format(
-            'INSERT INTO %I AS kept (slot, model, images) VALUES (pg_backend_pid() %% 16, '''', $1)
-             ON CONFLICT (slot, model) DO UPDATE SET images = kept.images + excluded.images', TG_ARGV[0]) USING difference;
+            'INSERT INTO %I AS counts (slot, model, images) VALUES (pg_backend_pid() %% 16, '''', $1)
+             ON CONFLICT (slot, model) DO UPDATE SET images = counts.images + excluded.images', TG_ARGV[0]) USING difference;
     END IF;
     RETURN NULL;
 END $$;
@@ -84,15 +84,15 @@ BEGIN
         ELSE 'SELECT model, state, 1 AS n FROM new_rows UNION ALL SELECT model, state, -1 FROM old_rows'
     END;
     EXECUTE format(
-        'INSERT INTO %I AS kept (slot, model, pending, failed)
-         SELECT pg_backend_pid() %% 16, model, 
+        'INSERT INTO %I AS counts (slot, model, pending, failed)
+         SELECT pg_backend_pid() %% 16, model,
                 coalesce(sum(n) FILTER (WHERE state = ''pending''), 0), coalesce(sum(n) FILTER (WHERE state = ''failed''), 0)
-           FROM (SELECT model, state, sum(n) AS n FROM (%s) AS every_row GROUP BY model, state) AS by_state
+           FROM (SELECT model, state, sum(n) AS n FROM (%s) AS changes GROUP BY model, state) AS by_state
           WHERE n <> 0
           GROUP BY model
           ORDER BY model
          ON CONFLICT (slot, model)
-         DO UPDATE SET pending = kept.pending + excluded.pending, failed = kept.failed + excluded.failed',
+         DO UPDATE SET pending = counts.pending + excluded.pending, failed = counts.failed + excluded.failed',
         TG_ARGV[0], changes);
     RETURN NULL;
 END $$;

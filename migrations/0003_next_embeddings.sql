@@ -20,7 +20,7 @@ CREATE VIEW vector_tables AS
 -- if there is one, else with a queue entry. A trigger covers every writer, also one that started before the re-embedding.
 CREATE FUNCTION add_to_next_embeddings() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    following   text := TG_ARGV[1];
+    next_table  text := TG_ARGV[1];
     images      text := TG_ARGV[2];
     queue       text := TG_ARGV[3];
     other_model text;
@@ -28,15 +28,15 @@ DECLARE
 BEGIN
     EXECUTE format(
         'INSERT INTO %I AS existing (id, r2_key, created_at) VALUES ($1, $2, $3)
-         ON CONFLICT (id) DO UPDATE SET embedding = NULL WHERE existing.embedding IS NOT NULL', following)
+         ON CONFLICT (id) DO UPDATE SET embedding = NULL WHERE existing.embedding IS NOT NULL', next_table)
         USING NEW.id, NEW.r2_key, NEW.created_at;
     -- Only now: the statement above waited for a switch in progress and blocks the next one.
     SELECT model INTO STRICT other_model FROM next_embeddings WHERE bucket = TG_ARGV[0];
     EXECUTE format(
-        'UPDATE %1$I AS mine SET embedding = twin.embedding
+        'UPDATE %1$I AS target SET embedding = twin.embedding
            FROM (SELECT s.embedding FROM %2$I AS i JOIN %1$I AS s USING (id)
                   WHERE i.sha256 = $2 AND i.id <> $1 AND s.embedding IS NOT NULL LIMIT 1) AS twin
-          WHERE mine.id = $1', following, images)
+          WHERE target.id = $1', next_table, images)
         USING NEW.id, NEW.sha256;
     GET DIAGNOSTICS copied = ROW_COUNT;
     IF copied > 0 THEN

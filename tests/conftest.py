@@ -1,4 +1,4 @@
-"""What all tests share: a real PostgreSQL, a database of its own for each test, the sample photos, the commands."""
+"""Fixtures for all tests: a real PostgreSQL, a database per test, the sample photos, the commands."""
 
 import asyncio
 import os
@@ -16,21 +16,21 @@ from shared.db.pool import Database
 from shared.sample_photos import sample_photos
 from tests.helpers.processes import Server, Syncer, make_environment, make_home, new_database, serving
 
-# Assertions in helpers get pytest's detailed messages, too.
+# For detailed messages of assertions in helpers.
 pytest.register_assert_rewrite("tests.helpers.synced_folder")
 
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all workers of this run share."""
+    """Return a folder that all workers of this run share."""
     folder = tmp_path_factory.getbasetemp()
     return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
 
 @pytest.fixture(scope="session")
 def postgres(shared_folder: Path) -> Iterator[str]:
-    """The address of a real PostgreSQL with pgvector, one for all workers, gone when the last of them ends."""
-    # What is lost with the machine's power is of no interest here, and syncing takes most of the time.
+    """Yield the address of a PostgreSQL with pgvector, shared by all workers of this run."""
+    # Durability does not matter here, and would take most of the time.
     unsafe = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
     server = asyncio.run(embedded.start(shared_folder / "postgres", settings=unsafe))
     yield server.url
@@ -39,7 +39,7 @@ def postgres(shared_folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def template(postgres: str) -> str:
-    """The name of a migrated database that tests are cloned from."""
+    """Return the name of a migrated database, from which the databases of tests are cloned."""
     name = f"template_{uuid4().hex[:12]}"
     with psycopg.connect(postgres, autocommit=True) as conn:
         conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -54,14 +54,14 @@ def template(postgres: str) -> str:
 
 @pytest.fixture
 def database_url(postgres: str, template: str) -> Iterator[str]:
-    """The address of a database of this test's own."""
+    """Yield the address of this test's own database, with all migrations applied."""
     with new_database(postgres, template) as url:
         yield url
 
 
 @pytest_asyncio.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """This test's database, opened."""
+    """Yield an open Database on this test's database."""
     opened = Database(database_url, max_connections=5, retry_timeout=5)
     await opened.open()
     yield opened
@@ -70,7 +70,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the real sample photos."""
+    """Return a folder with the sample photos. Tests must not change it."""
     folder = tmp_path_factory.mktemp("photos")
     sample_photos(folder)
     return folder
@@ -78,24 +78,24 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path, shared_folder: Path) -> Path:
-    """An IMAGE_BROWSER_HOME of this test's own."""
+    """Return this test's own IMAGE_BROWSER_HOME."""
     return make_home(tmp_path / "home", shared_folder)
 
 
 @pytest.fixture
 def environment(home: Path, database_url: str) -> dict[str, str]:
-    """The environment of a command of this test."""
+    """Return the environment for commands of this test: its database and home, the offline model."""
     return make_environment(home, database_url)
 
 
 @pytest.fixture
 def syncer(environment: dict[str, str]) -> Syncer:
-    """The command ``syncer``."""
+    """Return a function that runs the command ``syncer``."""
     return Syncer(environment)
 
 
 @pytest.fixture
 def server(environment: Mapping[str, str], tmp_path: Path) -> Iterator[Server]:
-    """A server on this test's database and home."""
+    """Yield a running server with this test's database and home."""
     with serving(environment, tmp_path / "server.log") as running:
         yield running

@@ -1,4 +1,4 @@
--- What is known of each image beside its vector. It owns the identity: vectors, files and queue rows hang on it.
+-- Images without their vectors. Vectors, files and queue entries refer to this table.
 CREATE TABLE {images} (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     r2_key       text COLLATE "C" NOT NULL UNIQUE,
@@ -25,9 +25,9 @@ CREATE TABLE {images} (
 CREATE INDEX {recent} ON {images} (created_at DESC, id DESC);
 CREATE INDEX {content} ON {images} (sha256);
 
--- The table that searches scan: narrow, with the vector inline. An exact scan of 10,000 rows takes 6 ms so, and 24 ms
--- with half a kilobyte more in the row. The column must stay nullable: declared NOT NULL, PostgreSQL drops the
--- predicate from queries and the partial index is never used.
+-- Searches scan this table, so it is narrow, with the vector inline: an exact scan of 10,000 rows takes 6 ms, but 24 ms
+-- with half a kilobyte more per row. embedding must stay nullable: if it is NOT NULL, PostgreSQL drops the predicate from
+-- queries and never uses the partial index.
 CREATE TABLE {embeddings} (
     id         bigint PRIMARY KEY,
     r2_key     text COLLATE "C" NOT NULL UNIQUE,
@@ -37,12 +37,12 @@ CREATE TABLE {embeddings} (
 );
 ALTER TABLE {embeddings} ALTER COLUMN embedding SET STORAGE PLAIN;
 -- With pgvector's default ef_construction of 64, queries far from all clusters, as texts are from images, miss whole
--- clusters. Computing a vector costs far more than this.
+-- clusters. Building the index is cheap compared with computing vectors.
 CREATE INDEX {hnsw} ON {embeddings} USING hnsw (embedding halfvec_ip_ops) WITH (ef_construction = 200)
  WHERE embedding IS NOT NULL;
 
--- Work to do, and work given up: one row per image and model, gone when the vector is stored. A leased row is pending
--- with its due time set to the end of the lease, so that one index serves new work, retries and expired leases.
+-- Queue of pending and quarantined work: one row per image and model, deleted when the vector is stored. A leased row is
+-- pending and due at the end of its lease, so that one index serves new work, retries and expired leases.
 CREATE TABLE {queue} (
     id       bigint NOT NULL REFERENCES {images} ON DELETE CASCADE,
     model    text NOT NULL,
@@ -113,12 +113,12 @@ CREATE TABLE {pending_objects} (
 -- By content, because a file whose image was removed through the API may be renamed.
 CREATE INDEX {removed} ON {files} (sha256) WHERE removed;
 
--- What filters narrow by. {shape} answers those of type and size, and how many images they leave, without the table.
+-- Indexes for filters. {shape} covers filters by type and size, and their counts, without access to the table.
 CREATE INDEX {taken} ON {images} (taken_at) WHERE taken_at IS NOT NULL;
 CREATE INDEX {camera} ON {images} (lower(camera), camera) WHERE camera IS NOT NULL;
 CREATE INDEX {shape} ON {images} (content_type, width, height, size);
 
--- What names and words are found by. An index of an expression needs no column, no trigger, and no rewrite of the table,
--- and covers every writer. Entries are made at once: a search would have to read through those that wait.
+-- Indexes for text search. An index on an expression needs no column and no trigger, and covers every writer. Without
+-- fastupdate, searches need not scan a list of pending entries.
 CREATE INDEX {stem} ON {images} (image_stem(r2_key));
 CREATE INDEX {words} ON {images} USING gin (image_words(r2_key, keywords, caption)) WITH (fastupdate = off);

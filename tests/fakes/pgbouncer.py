@@ -1,4 +1,4 @@
-"""A real PgBouncer in transaction mode, in front of the tests' PostgreSQL, as Supabase and others put one."""
+"""A real PgBouncer in transaction mode in front of the tests' PostgreSQL, as at Supabase."""
 
 import os
 import shutil
@@ -20,13 +20,13 @@ PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin
 
 @contextmanager
 def pooled(database_url: str, *, connections: int = 4) -> Iterator[str]:
-    """The address of the same database through PgBouncer, which keeps no more than *connections* to it.
+    """Yield the address of the database through PgBouncer, which opens at most *connections* to it.
 
-    Skips the test where PgBouncer is not installed, unless REQUIRE_PGBOUNCER is set.
+    If PgBouncer is not installed, the test is skipped, or fails if REQUIRE_PGBOUNCER is set.
     """
     if PROGRAM is None:
         if os.environ.get("REQUIRE_PGBOUNCER"):
-            pytest.fail("PgBouncer is required and not installed: apt-get install pgbouncer")
+            pytest.fail("REQUIRE_PGBOUNCER is set, but PgBouncer is not installed: apt-get install pgbouncer")
         pytest.skip("PgBouncer is not installed: apt-get install pgbouncer")
     target = conninfo_to_dict(database_url)
     user, database = target["user"], target["dbname"]
@@ -51,7 +51,7 @@ max_client_conn = 200
         command = [*_as_nobody(), PROGRAM, "--quiet", str(configuration)]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
-            _await_port(port, process)
+            _wait_for_port(port, process)
             yield f"postgresql://{user}@127.0.0.1:{port}/{database}"
         finally:
             process.terminate()
@@ -59,21 +59,21 @@ max_client_conn = 200
 
 
 def _as_nobody() -> list[str]:
-    """PgBouncer refuses to run as root, and the socket of root's PostgreSQL is closed to all others but root."""
+    """Return the command prefix for root: PgBouncer refuses to run as root, but must reach a socket of root."""
     if os.geteuid() != 0:
         return []
     capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
     return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *capability, "--"]
 
 
-def _await_port(port: int, process: "subprocess.Popen[bytes]") -> None:
+def _wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        assert process.poll() is None, "PgBouncer has ended: see its messages"
+        assert process.poll() is None, "PgBouncer exited: see its output"
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
             time.sleep(0.05)
         else:
             return
-    raise TimeoutError("PgBouncer does not listen")
+    raise TimeoutError("PgBouncer is not listening")

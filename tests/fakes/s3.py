@@ -1,7 +1,7 @@
-"""An S3 service on this machine: moto's server in a process of its own, and a proxy that misbehaves on demand.
+"""A local S3 service: ``S3Server`` runs moto in its own process, ``FaultyProxy`` records requests and injects faults.
 
-``S3Server`` behaves, ``FaultyProxy`` counts what it is asked and fails as it is told. Both speak plain HTTP on
-loopback. ``python -m tests.fakes.s3`` is the server's process; it ends when its standard input does.
+Both speak plain HTTP on loopback. ``python -m tests.fakes.s3`` is the server's process; it exits when its standard
+input is closed.
 """
 
 import contextlib
@@ -32,15 +32,16 @@ Kind = Literal[
 
 
 class S3Server:
-    """moto's S3, started on a free port; use it as a context manager or call start and stop.
+    """moto on a free port, as a context manager or with ``start`` and ``stop``.
 
-    *page_size* is how many objects a listing gives at once.
+    *page_size* is the number of objects per page of a listing; each response is delayed by *latency* seconds.
     """
 
     url: str
 
-    def __init__(self, *, page_size: int = 1000) -> None:
+    def __init__(self, *, page_size: int = 1000, latency: float = 0.0) -> None:
         self._page_size = page_size
+        self._latency = latency
 
     def start(self) -> Self:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
@@ -48,7 +49,7 @@ class S3Server:
         environment |= {"AWS_SHARED_CREDENTIALS_FILE": os.devnull}
         environment |= {"MOTO_S3_DEFAULT_MAX_KEYS": str(self._page_size)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fakes.s3"],
+            [sys.executable, "-m", "tests.fakes.s3", str(self._latency)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -65,11 +66,6 @@ class S3Server:
         self._process.terminate()
         self._process.communicate()
 
-    @property
-    def pid(self) -> int:
-        """The server's process."""
-        return self._process.pid
-
     def __enter__(self) -> Self:
         return self.start()
 
@@ -79,8 +75,8 @@ class S3Server:
     def make_bucket(self, bucket: str) -> None:
         with contextlib.closing(http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=30)) as connection:
             connection.request("PUT", f"/{bucket}")
-            answer = connection.getresponse()
-            assert answer.status in {200, 409}, answer.read()
+            response = connection.getresponse()
+            assert response.status in {200, 409}, response.read()
 
 
 def s3_store(url: str, bucket: str, **options: Any) -> S3Store:
@@ -90,7 +86,7 @@ def s3_store(url: str, bucket: str, **options: Any) -> S3Store:
 
 @dataclass(frozen=True)
 class Request:
-    """What the proxy was asked. *faulted* says that the client was not given the server's whole answer."""
+    """A request to the proxy; *faulted* if the client did not get the complete response of the server."""
 
     kind: Kind
     method: str
@@ -103,11 +99,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with one request.
+    """A fault of one request.
 
-    ``status`` answers with that status and an S3 error of *code* (or with *body*); ``reset`` cuts the connection in
-    the middle of the request's body; ``lost`` has the server do what was asked and cuts the connection instead of
-    answering; ``half`` cuts it in the middle of the answer's body; ``hang`` answers nothing for *seconds*.
+    ``status`` responds with *status* and an S3 error with *code*, or with *body*; ``reset`` closes the connection in
+    the middle of the request's body; ``lost`` executes the request and closes the connection without a response;
+    ``half`` closes it in the middle of the response's body; ``hang`` sends nothing for *seconds*.
     """
 
     action: Literal["status", "reset", "lost", "half", "hang"]
@@ -122,7 +118,7 @@ Rule = Callable[[Request], Fault | None]
 
 
 class FaultyProxy:
-    """Hands requests on to *upstream*, an address; remembers each in ``requests`` and asks ``rule`` what goes wrong."""
+    """Forwards requests to the address *upstream*, records them in ``requests``, and injects the faults of ``rule``."""
 
     def __init__(self, upstream: str) -> None:
         self.requests: list[Request] = []
@@ -133,28 +129,28 @@ class FaultyProxy:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many requests of each kind arrived since the start, or since ``clear``."""
+        """Number of requests by kind, since the start or the last ``clear``."""
         return Counter(request.kind for request in list(self.requests))
 
     def clear(self) -> None:
         self.requests.clear()
 
     def fail_next(self, fault: Fault, *kinds: Kind, times: int = 1) -> None:
-        """Let the next *times* requests of these kinds (of any, if none is named) meet the fault."""
-        left = times
+        """Inject the fault into the next *times* requests of these kinds, or of any kind by default."""
+        remaining = times
 
         def rule(request: Request) -> Fault | None:
-            nonlocal left
+            nonlocal remaining
             with self._lock:
-                if left and (not kinds or request.kind in kinds):
-                    left -= 1
+                if remaining and (not kinds or request.kind in kinds):
+                    remaining -= 1
                     return fault
                 return None
 
         self.rule = rule
 
     def fail_for(self, seconds: float, fault: Fault) -> None:
-        """An outage: every request of the next *seconds* meets the fault."""
+        """Inject the fault into every request of the next *seconds*."""
         end = time.monotonic() + seconds
         self.rule = lambda request: fault if time.monotonic() < end else None
 
@@ -171,7 +167,7 @@ class FaultyProxy:
             upstream = self._upstream
 
         self._server = _ProxyServer(("127.0.0.1", self._port), Handler)
-        self._port = self._server.server_port  # the same one when it is started again
+        self._port = self._server.server_port  # reused after a restart
         self.url = f"http://127.0.0.1:{self._port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
@@ -207,14 +203,14 @@ class _ProxyServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def server_close(self) -> None:
-        """Stop listening, and hang up on clients that keep their connections."""
+        """Stop listening and close all connections."""
         super().server_close()
         for connection in list(self._connections):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that hang up are part of the play."""
+        """Ignore clients that close their connections, which faults provoke."""
 
 
 class _ProxyHandler(BaseHTTPRequestHandler):
@@ -241,35 +237,35 @@ class _ProxyHandler(BaseHTTPRequestHandler):
             self._reset()
             return
         if fault and fault.action == "status":
-            text = f"<Error><Code>{fault.code}</Code><Message>drawn by the test</Message></Error>"
+            text = f"<Error><Code>{fault.code}</Code><Message>injected fault</Message></Error>"
             content = (text if fault.body is None else fault.body).encode()
-            self._answer(fault.status, {"Content-Type": "application/xml", **fault.headers}, content)
+            self._respond(fault.status, {"Content-Type": "application/xml", **fault.headers}, content)
             return
         status, headers, content = self._forward(body)
         if fault and fault.action == "lost":
             self._reset()
         elif fault and fault.action == "half":
-            self._answer(status, headers, content, sent=len(content) // 2)
+            self._respond(status, headers, content, sent=len(content) // 2)
             self._reset()
         else:
-            self._answer(status, headers, content)
+            self._respond(status, headers, content)
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _serve
 
     def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         with contextlib.closing(http.client.HTTPConnection(self.upstream, timeout=60)) as connection:
-            # The host is part of what a client signs, so it stays the proxy's.
+            # The client's signature covers the Host header, which must stay the proxy's.
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
                 if name.lower() not in {"connection", "expect"}:
                     connection.putheader(name, value)
             connection.endheaders(body)
-            answer = connection.getresponse()
-            content = answer.read()
-            kept = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP_BY_HOP}
-            return answer.status, kept, content
+            response = connection.getresponse()
+            content = response.read()
+            headers = {name: value for name, value in response.getheaders() if name.lower() not in _HOP_BY_HOP}
+            return response.status, headers, content
 
-    def _answer(self, status: int, headers: dict[str, str], content: bytes, *, sent: int | None = None) -> None:
+    def _respond(self, status: int, headers: dict[str, str], content: bytes, *, sent: int | None = None) -> None:
         self.send_response_only(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -322,14 +318,18 @@ def _kind(method: str, key: str, query: dict[str, list[str]], headers: dict[str,
     return "other"
 
 
-def _main() -> None:
+def _main(latency: float) -> None:
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Handler(WSGIRequestHandler):
-        # Otherwise headers and body, sent apart, wait 40 ms for an acknowledgement.
+        # Otherwise the body would wait 40 ms for the acknowledgement of the headers.
         disable_nagle_algorithm = True
         protocol_version = "HTTP/1.1"
+
+        def run_wsgi(self) -> None:
+            time.sleep(latency)
+            super().run_wsgi()
 
         def log(self, *args: Any) -> None:
             pass
@@ -343,4 +343,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    _main(float(sys.argv[1]))

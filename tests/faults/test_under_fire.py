@@ -73,7 +73,7 @@ class Server:
         self._uses = [self._start()]
         self.url = self._uses[0].url
 
-    def _start(self) -> embedded.Embedded:
+    def _start(self) -> embedded.EmbeddedPostgres:
         # What the machine's crash would lose is safe from that of a process.
         return asyncio.run(embedded.start(self._home, settings={"fsync": "off"}))
 

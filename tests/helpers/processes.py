@@ -1,4 +1,4 @@
-"""Commands and servers as users run them: real processes with a database and a home of their own."""
+"""Run ``syncer`` and ``server`` as real processes, each test with its own database and home folder."""
 
 import json
 import os
@@ -19,10 +19,10 @@ from psycopg import sql
 
 from tests.helpers.ports import free_port
 
-# What a test's outcome must not depend on.
-_OURS = ("AWS_", "R2_", "S3_", "REPLICATE_", "DATABASE_", "IMAGE_BROWSER_", "EMBEDDER", "BUCKET", "API_", "READ_")
+# Variables that would change the outcome of tests.
+_SETTINGS = ("AWS_", "R2_", "S3_", "REPLICATE_", "DATABASE_", "IMAGE_BROWSER_", "EMBEDDER", "BUCKET", "API_", "READ_")
 
-CLEAN_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)} | {
+CLEAN_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)} | {
     "AWS_EC2_METADATA_DISABLED": "true",
     "PYTHONWARNINGS": "default",
 }
@@ -30,7 +30,7 @@ CLEAN_ENVIRONMENT = {name: value for name, value in os.environ.items() if not na
 
 @contextmanager
 def new_database(postgres: str, template: str) -> Iterator[str]:
-    """The address of a new database, migrated, until the block ends."""
+    """Yield the address of a clone of *template*, which is dropped afterwards."""
     name = f"test_{uuid4().hex[:12]}"
     with psycopg.connect(postgres, autocommit=True) as conn:
         conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
@@ -40,7 +40,7 @@ def new_database(postgres: str, template: str) -> Iterator[str]:
 
 @dataclass
 class Command:
-    """What a command did."""
+    """Result of a finished command."""
 
     status: int
     stdout: str
@@ -53,12 +53,12 @@ class Command:
 
 @dataclass
 class Syncer:
-    """The command ``syncer``, as users run it, with a database and a home of this test's own."""
+    """The command ``syncer`` in a given environment."""
 
     environment: dict[str, str]
 
     def __call__(self, *arguments: str | Path, timeout: float = 120, **environment: str) -> Command:
-        """Run it to its end."""
+        """Run the command and return its result; *environment* overrides variables."""
         with self.start(*arguments, **environment) as process:
             try:
                 stdout, stderr = process.communicate(timeout=timeout)
@@ -68,7 +68,7 @@ class Syncer:
         return Command(process.returncode, stdout, stderr)
 
     def start(self, *arguments: str | Path, **environment: str) -> "subprocess.Popen[str]":
-        """Start it, in a process group of its own."""
+        """Start the command in its own process group."""
         return subprocess.Popen(
             [sys.executable, "-m", "syncer", *map(str, arguments)],
             env=self.environment | environment,
@@ -81,7 +81,7 @@ class Syncer:
 
 
 def make_home(folder: Path, shared_folder: Path) -> Path:
-    """Make an IMAGE_BROWSER_HOME; the offline model is built once for all of them."""
+    """Create an IMAGE_BROWSER_HOME. All of a run share the offline model, which is built only once."""
     folder.mkdir()
     models = shared_folder / "models"
     models.mkdir(exist_ok=True)
@@ -90,33 +90,33 @@ def make_home(folder: Path, shared_folder: Path) -> Path:
 
 
 def make_environment(home: Path, database_url: str) -> dict[str, str]:
-    """Return the environment of a command that works with these."""
-    own = {"DATABASE_URL": database_url, "IMAGE_BROWSER_HOME": str(home), "EMBEDDER": "offline"}
-    return CLEAN_ENVIRONMENT | own
+    """Return a clean environment for commands with this home, this database and the offline model."""
+    settings = {"DATABASE_URL": database_url, "IMAGE_BROWSER_HOME": str(home), "EMBEDDER": "offline"}
+    return CLEAN_ENVIRONMENT | settings
 
 
 @dataclass
 class Server:
-    """A running ``server``."""
+    """A running ``server`` with an HTTP client."""
 
     url: str
     process: "subprocess.Popen[str]"
     http: httpx2.Client
 
     def get(self, path: str, **parameters: Any) -> Any:
-        """Return the JSON answer of a request that succeeds."""
-        answer = self.http.get(path, params=parameters)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        """Return the JSON response; fail unless the status is 200."""
+        response = self.http.get(path, params=parameters)
+        assert response.status_code == 200, response.text
+        return response.json()
 
     def keys(self, path: str, **parameters: Any) -> list[str]:
-        """Return the keys of the images that a list answers."""
+        """Return the keys of the images in the response."""
         return [image["key"] for image in self.get(path, **parameters)["images"]]
 
 
 @contextmanager
 def serving(environment: Mapping[str, str], log: Path) -> Iterator[Server]:
-    """A server on a free port, ready, until the block ends."""
+    """Yield a server that is ready on a free port, and stop it afterwards."""
     port = free_port()
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -131,14 +131,14 @@ def serving(environment: Mapping[str, str], log: Path) -> Iterator[Server]:
     url = f"http://127.0.0.1:{port}"
     try:
         with httpx2.Client(base_url=url, timeout=30) as http:
-            _wait_until_it_answers(http, process, log)
+            _wait_until_healthy(http, process, log)
             yield Server(url, process, http)
     finally:
         process.terminate()
         process.wait(timeout=20)
 
 
-def _wait_until_it_answers(http: httpx2.Client, process: "subprocess.Popen[str]", log: Path) -> None:
+def _wait_until_healthy(http: httpx2.Client, process: "subprocess.Popen[str]", log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()

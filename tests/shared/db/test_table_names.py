@@ -1,4 +1,4 @@
-"""Tables of buckets."""
+"""Names of a bucket's tables."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,18 +6,18 @@ from hypothesis import strategies as st
 from shared.db.table_names import SUFFIXES, base_name
 
 
-def test_a_plain_bucket_gives_the_table_name_that_users_know() -> None:
+def test_a_plain_bucket_name_only_replaces_dashes() -> None:
     assert base_name("product-photos") == "product_photos"
 
 
 @given(st.sets(st.text("ab-_.A'", min_size=1, max_size=70), min_size=2, max_size=30))
-def test_no_two_buckets_share_a_name_and_none_is_too_long(buckets: set[str]) -> None:
+def test_names_of_different_buckets_never_collide_and_fit_postgresql(buckets: set[str]) -> None:
     names = [f"{base_name(bucket)}_{suffix}" for bucket in buckets for suffix in SUFFIXES]
     assert len(names) == len(set(names))
     assert max(len(name.encode()) for name in names) <= 63
 
 
-def test_a_long_name_keeps_its_beginning() -> None:
+def test_a_long_name_keeps_its_beginning_and_gets_a_hash() -> None:
     assert base_name("p" * 52) == "p" * 52
     assert base_name("p" * 53).startswith("p" * 40)
     assert base_name("p" * 53) != base_name("p" * 54)
