@@ -24,7 +24,7 @@ async def show_docs(request: Request) -> Response:
         for method, operation in methods.items()
     ]
     context = {"document": document, "operations": operations, "static": request.app.state.assets.address}
-    response: Response = request.app.state.templates.TemplateResponse(request, "docs.html", context)
+    response: Response = request.app.state.templates.TemplateResponse(request, "api_docs.html", context)
     return response
 
 

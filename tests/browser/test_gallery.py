@@ -15,14 +15,12 @@ from tests.helpers.processes import serving
 # One worker drives the browser: the site is built once.
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
-END = re.compile("That is all")
-
 
 def scroll_to_the_end(page: Page) -> None:
     page.wait_for_function(
         """() => {
           scrollTo(0, document.documentElement.scrollHeight);
-          const end = document.querySelector("#more.is-end");
+          const end = document.querySelector("#end-of-list.is-end");
           return end && end.getBoundingClientRect().top < innerHeight;
         }"""
     )
@@ -107,11 +105,11 @@ def test_a_failed_page_of_the_wall_can_be_asked_for_again(open_tab: OpenTab) -> 
     tab.page.goto(tab.page.url.replace("bucket=photos", "bucket=many"))
     ready(tab.page)
     tab.page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
-    expect(tab.page.locator("#more")).to_contain_text("Could not load more")
+    expect(tab.page.locator("#end-of-list")).to_contain_text("Could not load more images")
     tab.page.unroute("**/api/images?*cursor=*")
     tab.page.get_by_role("button", name="Try again").click()
     scroll_to_the_end(tab.page)
-    expect(tab.page.locator("#more")).to_have_text(f"That is all: {MANY} images")
+    expect(tab.page.locator("#end-of-list")).to_have_text(f"{MANY} images")
 
 
 def test_a_search_finds_the_cat_in_place_and_has_an_address(open_tab: OpenTab, site: Site) -> None:
@@ -146,10 +144,10 @@ def test_an_older_search_never_replaces_a_newer_one(open_tab: OpenTab) -> None:
     tab.page.keyboard.press("/")
     tab.page.keyboard.type("slow")
     tab.page.keyboard.press("Enter")
-    expect(tab.page.locator("#busy")).to_be_visible()
+    expect(tab.page.locator("#loading-bar")).to_be_visible()
     search(tab.page, "a rocket")
     names = tab.names()
-    expect(tab.page.locator("#busy")).to_be_hidden()
+    expect(tab.page.locator("#loading-bar")).to_be_hidden()
     assert held
     assert parameters(tab.page)["q"] == "a rocket"
     assert tab.names() == names
@@ -208,7 +206,7 @@ def test_the_large_view_steps_through_the_results(open_tab: OpenTab, site: Site)
     ready(tab.page)
     images = site.server.get("/api/images", bucket="photos")["images"]
     tab.page.locator(".tile").nth(1).hover()
-    tab.page.get_by_role("button", name="View large").nth(1).click()
+    tab.page.get_by_role("button", name="Enlarge").nth(1).click()
     box = tab.page.locator("#lightbox")
     expect(box).to_be_visible()
     assert parameters(tab.page)["view"] == str(images[1]["id"])
@@ -217,7 +215,7 @@ def test_the_large_view_steps_through_the_results(open_tab: OpenTab, site: Site)
     tab.page.keyboard.press("ArrowLeft")
     expect(box.locator(".lightbox-image")).to_have_attribute("src", images[2]["preview_url"])
     tab.page.keyboard.press("i")
-    expect(box.locator(".lightbox-side")).to_contain_text("Size")
+    expect(box.locator(".lightbox-details")).to_contain_text("Size")
     assert parameters(tab.page)["view"] == str(images[2]["id"])
 
     tab.page.reload()
@@ -257,9 +255,9 @@ def test_everything_can_be_reached_with_the_keyboard(open_tab: OpenTab) -> None:
     keyboard.press("Escape")
     expect(tab.page.locator(".detail")).to_have_count(0)
     keyboard.press("?")
-    expect(tab.page.locator("#help")).to_be_visible()
+    expect(tab.page.locator("#keyboard-help")).to_be_visible()
     keyboard.press("Escape")
-    expect(tab.page.locator("#help")).to_be_hidden()
+    expect(tab.page.locator("#keyboard-help")).to_be_hidden()
     keyboard.press("/")
     expect(tab.page.locator("#q")).to_be_focused()
 
@@ -315,7 +313,7 @@ def test_weak_matches_stand_below_a_divider(open_tab: OpenTab) -> None:
     tab.page.route("**/api/search?*", weaken)
     search(tab.page, "a cat")
     divider = tab.page.locator(".divider")
-    expect(divider).to_contain_text("Weaker matches")
+    expect(divider).to_contain_text("Less relevant")
     box = divider.bounding_box()
     assert box is not None
     tiles = tab.tiles()
@@ -344,7 +342,7 @@ def test_a_search_that_fails_says_why_and_can_be_tried_again(open_tab: OpenTab) 
 def test_a_bucket_that_does_not_exist_is_said_kindly(open_tab: OpenTab) -> None:
     for script in (True, False):
         tab = open_tab("/?bucket=nowhere", complaints=True, java_script_enabled=script)
-        expect(tab.page.get_by_role("alert")).to_contain_text("There is no collection nowhere here")
+        expect(tab.page.get_by_role("alert")).to_contain_text("Collection nowhere not found")
         tab.page.get_by_role("alert").get_by_role("link", name="photos").click()
         expect(tab.page.locator(".tile").first).to_be_visible()
 
@@ -356,7 +354,7 @@ def test_the_first_collection_appears_by_itself(chromium: Browser, site: Site, p
     with serving({**site.environment, "BUCKETS": "first"}, tmp_path / "server.log") as server:
         page = chromium.new_page()
         page.goto(server.url)
-        expect(page.locator("#empty")).to_contain_text("Nothing here yet")
+        expect(page.locator("#empty")).to_contain_text("No images yet")
         assert site.syncer("upload", folder, "--bucket", "first").status == 0
         expect(page.locator(".tile")).to_have_count(1)
         page.close()
@@ -439,8 +437,8 @@ def test_images_appear_as_they_are_uploaded_and_lose_their_mark_as_they_become_s
 
     search(tab.page, "a cat")
     assert site.syncer("embed", "--bucket", "live").status == 0
-    tab.page.get_by_role("button", name="5 more images are searchable now").click()
-    expect(tab.page.locator("#pill")).to_be_hidden()
+    tab.page.get_by_role("button", name="5 newly indexed images").click()
+    expect(tab.page.locator("#new-images")).to_be_hidden()
     tab.page.go_back()
     expect(tab.page.locator("#title")).to_have_text("Recent")
     expect(tab.page.locator(".tile.is-pending")).to_have_count(0)

@@ -26,7 +26,7 @@ def test_a_visitor_signs_in_sees_what_was_asked_for_and_signs_out(
         page.get_by_label("Token").fill(TOKEN)
         page.get_by_role("button", name="Sign in").click()
         ready(page)
-        expect(page.locator("#title")).to_have_text("Closest to a cat")
+        expect(page.locator("#title")).to_have_text("Results for a cat")
         assert page.evaluate("window.violations") == []
 
         # Signed out in another window, this one says so and leads back to where it was.

@@ -1,4 +1,12 @@
-/** JSON from the server. Every failure becomes an ApiError with a sentence that people can read. */
+/** The JSON API: its URLs, and requests that fail with an ApiError whose message is fit for display. */
+
+import { termParams } from "./page_state.js";
+
+/** Images per page of a list; longer lists are fetched in the larger pages. */
+export const PAGE_SIZE = 60;
+export const MAX_PAGE_SIZE = 200;
+
+const UNREACHABLE = "Can’t reach the server. Check your connection.";
 
 export class ApiError extends Error {
   constructor(message, status = 0) {
@@ -7,56 +15,76 @@ export class ApiError extends Error {
   }
 }
 
-const UNREACHABLE = "The server cannot be reached. Check the connection.";
+/** The URL of the list that a page state shows, from its start or from a cursor. */
+export function listUrl({ bucket, q, terms, similar, filters }, { limit = PAGE_SIZE, cursor } = {}) {
+  const params = new URLSearchParams({ bucket, limit });
+  for (const [name, value] of filters) params.append(name, value);
+  if (cursor) params.set("cursor", cursor);
+  if (similar) return `/api/images/${encodeURIComponent(similar)}/similar?${params}`;
+  if (!q && !terms.length) return `/api/images?${params}`;
+  for (const [name, value] of termParams(q, terms)) params.append(name, value);
+  return `/api/search?${params}`;
+}
 
-/** Fetch JSON; rejects with ApiError, or with AbortError when `signal` was aborted. */
-export async function getJson(address, { signal } = {}) {
+export const imageUrl = (bucket, id) => `/api/images/${encodeURIComponent(id)}?${new URLSearchParams({ bucket })}`;
+
+/** The URL of the images with these ids. */
+export const imagesUrl = (bucket, ids) =>
+  `/api/images?${new URLSearchParams({ bucket, ids: ids.join(","), limit: MAX_PAGE_SIZE })}`;
+
+/** The URL of the filter options; of folders, the direct children of `folder`. */
+export const facetsUrl = (bucket, folder) => `/api/facets?${new URLSearchParams({ bucket, folder })}`;
+
+export const queryImagesUrl = (bucket) => `/api/query-images?${new URLSearchParams({ bucket })}`;
+
+/** Fetch JSON. Rejects with an ApiError, or with an AbortError once `signal` is aborted. */
+export async function getJson(url, { signal } = {}) {
   let response;
   try {
-    response = await fetch(address, { signal, headers: { accept: "application/json" } });
+    response = await fetch(url, { signal, headers: { accept: "application/json" } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(UNREACHABLE);
   }
-  const answer = await response.json().catch((error) => {
+  const body = await response.json().catch((error) => {
     if (error.name === "AbortError") throw error;
     return null;
   });
-  return checked(answer, response.status);
+  return checkResponse(response.status, body);
 }
 
 /**
- * Send a file, or an object as JSON, and answer what the server says of it; `progress(share)` is told how much has gone,
- * from 0 to 1. Rejects as `getJson` does.
+ * POST a file, or an object as JSON, and return the JSON response. `onProgress(share)` is called with the share sent so
+ * far, from 0 to 1. Rejects like `getJson`.
  */
-export function send(address, what, { signal, progress }) {
+export function postJson(url, content, { signal, onProgress }) {
   return new Promise((resolve, reject) => {
-    // Of the two ways to send, only this one tells how far it is.
+    // fetch() does not report upload progress.
     const request = new XMLHttpRequest();
-    request.open("POST", address);
+    request.open("POST", url);
     request.responseType = "json";
     request.setRequestHeader("accept", "application/json");
-    const isFile = what instanceof Blob;
-    request.setRequestHeader("content-type", isFile ? what.type || "application/octet-stream" : "application/json");
-    request.upload.addEventListener("progress", (event) => progress(event.total ? event.loaded / event.total : 0));
+    const isFile = content instanceof Blob;
+    request.setRequestHeader("content-type", isFile ? content.type || "application/octet-stream" : "application/json");
+    request.upload.addEventListener("progress", (event) => onProgress(event.total ? event.loaded / event.total : 0));
     request.addEventListener("error", () => reject(new ApiError(UNREACHABLE)));
     request.addEventListener("abort", () => reject(new DOMException("Aborted", "AbortError")));
     request.addEventListener("load", () => {
       try {
-        resolve(checked(request.response, request.status));
+        resolve(checkResponse(request.status, request.response));
       } catch (error) {
         reject(error);
       }
     });
     signal.addEventListener("abort", () => request.abort(), { once: true });
-    request.send(isFile ? what : JSON.stringify(what));
+    request.send(isFile ? content : JSON.stringify(content));
   });
 }
 
-function checked(answer, status) {
+function checkResponse(status, body) {
   if (status < 200 || status > 299) {
-    throw new ApiError(answer?.detail ?? answer?.title ?? `The server answered ${status}.`, status);
+    throw new ApiError(body?.detail ?? body?.title ?? `The server responded with status ${status}.`, status);
   }
-  if (answer === null) throw new ApiError("The server's answer could not be read.", status);
-  return answer;
+  if (body === null) throw new ApiError("The server’s response is not JSON.", status);
+  return body;
 }

@@ -1,22 +1,26 @@
-/** The filters of a list: the panel that sets them, and those that are set, each with a way to be rid of it. */
+/** The filter panel, and the chips of the active filters: templates/_filter_panel.html and _active_filters.html. */
 
-import * as address from "./address.js";
-import { getJson } from "./api.js";
+import { facetsUrl, getJson } from "./api.js";
 import { number } from "./format.js";
+import { FILTERS, isSearch, pageUrl, withoutFilter } from "./page_state.js";
 
 const $ = (id) => document.getElementById(id);
 
+/** The text of each filter, with `{}` for its value. */
+const LABELS = JSON.parse($("active-filters").dataset.labels);
+
 export class Filters {
   #state;
-  #change;
+  #onChange;
   #form = $("filters-form");
-  #choicesFor = null;
+  #chips = $("active-filters");
+  #optionsUrl = null;
 
-  /** `change(filters)` is called with pairs of name and value. */
-  constructor({ state, change }) {
+  /** `onChange(filters)` is called with pairs of name and value. */
+  constructor({ state, onChange }) {
     this.#state = state;
-    this.#change = change;
-    $("filters").addEventListener("toggle", () => this.#loadChoices());
+    this.#onChange = onChange;
+    $("filters").addEventListener("toggle", () => this.#loadOptions());
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       $("filters").open = false;
@@ -26,114 +30,111 @@ export class Filters {
     this.#form.addEventListener("change", () => this.#apply());
     $("filters-clear").addEventListener("click", (event) => {
       event.preventDefault();
-      this.#change([]);
+      this.#onChange([]);
     });
   }
 
   draw(state) {
     this.#state = state;
-    const set = Object.fromEntries(state.filters);
-    for (const field of this.#form.elements) {
-      if (!address.FILTERS.includes(field.name) || field === document.activeElement) continue;
-      const value = set[field.name] ?? "";
-      if (field.type === "radio" || field.type === "checkbox") field.checked = field.value === value;
-      else {
-        if (field.tagName === "SELECT") allow(field, value);
-        field.value = value;
-      }
-    }
-    $("filters").classList.toggle("is-set", state.filters.length > 0);
-    $("filters-strict").hidden = !address.asks(state) && !state.similar;
-    const hadFocus = $("active").contains(document.activeElement);
-    $("active").replaceChildren(...state.filters.map((filter) => this.#active(filter)));
-    if (hadFocus) ($("active").querySelector("a") ?? $("filters").querySelector("summary")).focus();
-    if (state.filters.length > 1) $("active").append(this.#clearAll());
-    this.#loadChoices();
+    this.#fillForm();
+    $("filters").classList.toggle("has-active", state.filters.length > 0);
+    $("filters-strict").hidden = !isSearch(state) && !state.similar;
+    this.#drawChips();
+    this.#loadOptions();
   }
 
-  #active([name, value]) {
-    const item = $("active-template").content.firstElementChild.cloneNode(true);
-    const others = this.#state.filters.filter(([other]) => other !== name);
-    item.querySelector("a").href = address.page({ ...this.#state, view: "", filters: others });
-    item.querySelector("bdi").textContent = words(name, value);
-    return item;
+  #fillForm() {
+    const values = Object.fromEntries(this.#state.filters);
+    for (const field of this.#form.elements) {
+      if (!FILTERS.includes(field.name) || field === document.activeElement) continue;
+      const value = values[field.name] ?? "";
+      if (field.type === "radio" || field.type === "checkbox") field.checked = field.value === value;
+      else if (field.tagName === "SELECT") select(field, value);
+      else field.value = value;
+    }
+  }
+
+  #drawChips() {
+    const { filters } = this.#state;
+    const hadFocus = this.#chips.contains(document.activeElement);
+    this.#chips.replaceChildren(...filters.map((filter) => this.#chip(filter)));
+    if (hadFocus) (this.#chips.querySelector("a") ?? $("filters").querySelector("summary")).focus();
+    if (filters.length > 1) this.#chips.append(this.#clearAll());
+  }
+
+  #chip([name, value]) {
+    const chip = $("filter-chip-template").content.firstElementChild.cloneNode(true);
+    chip.querySelector("a").href = pageUrl(withoutFilter(this.#state, name));
+    chip.querySelector("bdi").textContent = filterLabel(name, value);
+    return chip;
   }
 
   #clearAll() {
-    const item = $("clear-all-template").content.firstElementChild.cloneNode(true);
-    item.querySelector("a").href = address.page({ ...this.#state, view: "", filters: [] });
+    const item = $("clear-filters-template").content.firstElementChild.cloneNode(true);
+    item.querySelector("a").href = pageUrl({ ...this.#state, view: "", filters: [] });
     return item;
   }
 
   #apply() {
-    const set = new FormData(this.#form);
-    const filters = address.FILTERS.map((name) => [name, String(set.get(name) ?? "").trim()]).filter(([, value]) => value);
-    if (this.#form.reportValidity()) this.#change(filters);
+    const values = new FormData(this.#form);
+    const filters = FILTERS.map((name) => [name, String(values.get(name) ?? "").trim()]).filter(([, value]) => value);
+    if (this.#form.reportValidity()) this.#onChange(filters);
   }
 
-  /** Fill the choices with what there is in the collection: of folders, the next ones below the one that is chosen. */
-  async #loadChoices() {
+  /** Load the options that the collection has: of folders, the direct children of the selected one. */
+  async #loadOptions() {
     const { bucket, filters } = this.#state;
     const folder = filters.find(([name]) => name === "folder")?.[1] ?? "";
-    const wanted = address.facets(bucket, folder);
-    if (!$("filters").open || this.#choicesFor === wanted) return;
-    this.#choicesFor = wanted;
-    const facets = await getJson(wanted).catch(() => null);
-    if (this.#choicesFor !== wanted) return;
+    const url = facetsUrl(bucket, folder);
+    if (!$("filters").open || this.#optionsUrl === url) return;
+    this.#optionsUrl = url;
+    const facets = await getJson(url).catch(() => null);
+    if (this.#optionsUrl !== url) return;
     if (!facets) {
-      this.#choicesFor = null;
+      this.#optionsUrl = null;
       return;
     }
-    const above = folder.split("/").map((_, at, parts) => ({ folder: parts.slice(0, at + 1).join("/") }));
-    this.#offer("camera", facets.cameras);
-    this.#offer("type", facets.types);
-    this.#offer("folder", folder ? [...above, ...facets.folders] : facets.folders);
+    const parts = folder.split("/");
+    const ancestors = parts.map((_, index) => ({ folder: parts.slice(0, index + 1).join("/") }));
+    this.#fillOptions("camera", facets.cameras);
+    this.#fillOptions("type", facets.types);
+    this.#fillOptions("folder", folder ? [...ancestors, ...facets.folders] : facets.folders);
   }
 
-  /** Put `choices` in place of those that the field has, but for "Any"; what is chosen stays so. */
-  #offer(name, choices) {
-    const select = this.#form.elements[name];
-    const { value } = select;
+  /** Replace the options of a field except "Any", and keep its value. */
+  #fillOptions(name, choices) {
+    const field = this.#form.elements[name];
+    const { value } = field;
     const options = choices.map(({ [name]: choice, count }) => {
-      const counted = count === undefined ? "" : ` (${number(count)})`;
-      return new Option(`${name === "folder" ? choice : words(name, choice)}${counted}`, choice);
+      const suffix = count === undefined ? "" : ` (${number(count)})`;
+      return new Option(`${displayValue(name, choice)}${suffix}`, choice);
     });
-    select.replaceChildren(select.options[0], ...options);
-    allow(select, value);
-    select.value = value;
+    field.replaceChildren(field.options[0], ...options);
+    select(field, value);
   }
 }
 
-/** Make sure that `value` can be chosen in `select`. */
-function allow(select, value) {
-  if ([...select.options].some((option) => option.value === value)) return;
-  select.add(new Option(words(select.name, value), value));
+/** Select a value, adding it as an option if necessary. */
+function select(field, value) {
+  if (![...field.options].some((option) => option.value === value)) {
+    field.add(new Option(displayValue(field.name, value), value));
+  }
+  field.value = value;
 }
 
-/** A filter in words; the server's template writes the same ones. */
-function words(name, value) {
-  const pixels = () => `${value} px ${name.endsWith("width") ? "wide" : "high"}`;
-  const size = () => `${Math.round(value / 1e5) / 10} MB`;
+const filterLabel = (name, value) => LABELS[name].replace("{}", () => displayValue(name, value));
+
+/** The value of a filter for display, as in templates/_active_filters.html. */
+function displayValue(name, value) {
   switch (name) {
-    case "taken_after":
-      return `From ${value}`;
-    case "taken_before":
-      return `Before ${value}`;
-    case "folder":
-      return `In ${value}`;
     case "orientation":
       return value.charAt(0).toUpperCase() + value.slice(1);
     case "type":
       return value.replace("image/", "").toUpperCase();
     case "min_size":
-      return `At least ${size()}`;
     case "max_size":
-      return `At most ${size()}`;
-    case "strict":
-      return "Without weaker matches";
-    case "camera":
-      return value;
+      return String(Math.round(value / 1e5) / 10);
     default:
-      return `${name.startsWith("min") ? "At least" : "At most"} ${pixels()}`;
+      return value;
   }
 }

@@ -1,10 +1,10 @@
-/** Numbers, dates and names as the reader's own language writes them. */
+/** Numbers, dates and file names for display, in the reader's locale. */
 
 const whole = new Intl.NumberFormat();
 const oneDigit = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
 const money = new Intl.NumberFormat(undefined, { style: "currency", currency: "USD" });
 const dateOnly = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
-// A camera's clock has no time zone: what it showed is what is written.
+// A camera's clock has no time zone: show its time unconverted.
 const cameraTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short", timeZone: "UTC" });
 
 export const number = (value) => whole.format(value);
@@ -18,25 +18,25 @@ export const fileName = (key) => key.slice(key.lastIndexOf("/") + 1);
 export const folder = (key) => key.slice(0, Math.max(0, key.lastIndexOf("/")));
 
 export function date(text) {
-  const at = new Date(text);
-  return Number.isNaN(at.valueOf()) ? text : dateOnly.format(at);
+  const value = new Date(text);
+  return Number.isNaN(value.valueOf()) ? text : dateOnly.format(value);
 }
 
-/** When a photo was taken, by the camera's clock; an offset in the text is left out of account. */
-export function taken(text) {
-  const at = new Date(`${text.replace(" ", "T").slice(0, 19)}Z`);
-  return Number.isNaN(at.valueOf()) ? text : cameraTime.format(at);
+/** The date and time a photo was taken, by the camera's clock; ignores a time zone offset. */
+export function takenDate(text) {
+  const value = new Date(`${text.replace(" ", "T").slice(0, 19)}Z`);
+  return Number.isNaN(value.valueOf()) ? text : cameraTime.format(value);
 }
 
 export function bytes(count) {
   const units = ["byte", "kilobyte", "megabyte", "gigabyte"];
-  const step = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, count)) / 3));
-  return new Intl.NumberFormat(undefined, { style: "unit", unit: units[step], maximumFractionDigits: 1 }).format(
-    count / 1000 ** step,
+  const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, count)) / 3));
+  return new Intl.NumberFormat(undefined, { style: "unit", unit: units[power], maximumFractionDigits: 1 }).format(
+    count / 1000 ** power,
   );
 }
 
-/** A rough span: "40 sec", "12 min", "3.5 hr". */
+/** A rough duration: "40 sec", "12 min", "3.5 hr". */
 export function duration(seconds) {
   const [value, unit] =
     seconds < 90 ? [Math.ceil(seconds), "second"] : seconds < 5400 ? [seconds / 60, "minute"] : [seconds / 3600, "hour"];

@@ -1,383 +1,325 @@
-/** The page: which list it shows, how one gets from one to the next, and the address of each. */
+/** The gallery page: loads the list that its URL names, and navigates from one list to the next. */
 
-import { getJson } from "./api.js";
-import * as address from "./address.js";
-import { Arrivals } from "./arrivals.js";
-import { Composer } from "./composer.js";
-import { detailElement, withDetails, writeFacts } from "./detail.js";
-import { End } from "./end.js";
+import { MAX_PAGE_SIZE, getJson, imageUrl } from "./api.js";
+import { EndOfList } from "./end_of_list.js";
 import { Filters } from "./filters.js";
-import { images as countImages, number } from "./format.js";
+import { images as imageCount, number } from "./format.js";
 import { Grid } from "./grid.js";
-import { inWords, title } from "./heading.js";
-import { closingMenus, listen } from "./keyboard.js";
-import { Lightbox } from "./lightbox.js";
-import { dividerNotice, emptyNotice, errorNotice } from "./notices.js";
-import { Progress } from "./progress.js";
-import { Results } from "./results.js";
-import { Subjects } from "./subjects.js";
-import { Zoom } from "./zoom.js";
+import { imageDetail } from "./image_detail.js";
+import { ImageViewer } from "./image_viewer.js";
+import { IndexingProgress } from "./indexing_progress.js";
+import { listenForKeys } from "./keyboard.js";
+import { closeMenusOnLeave } from "./menus.js";
+import { dividerContent, emptyListMessage, errorContent } from "./messages.js";
+import { NewImages } from "./new_images.js";
+import { isRecent, isSameList, isSearch, pageUrl, parseState, recentState } from "./page_state.js";
+import { PagedList } from "./paged_list.js";
+import { headingContent, queryText } from "./results_heading.js";
+import { SearchField } from "./search_field.js";
+import { TermLabels } from "./term_labels.js";
+import { TileSize } from "./tile_size.js";
+import { VisitedPages } from "./visited_pages.js";
 
-/** How many lists stay in memory for going back and forward. */
-const REMEMBERED = 20;
-/** How far a reload goes to find the place where the reader was, in images. */
-const FAR_ENOUGH = 5000;
-/** How often a server that has no collection yet is asked for one, in milliseconds. */
-const NEXT_LOOK = 3000;
+/** Maximum number of images that are loaded to restore a scroll position. */
+const MAX_RESTORED = 5000;
+/** Delay after the last scroll event before the position is saved, in milliseconds. */
+const SAVE_DELAY = 300;
+/** How often a server without collections is asked for one, in milliseconds. */
+const COLLECTION_INTERVAL = 3000;
 
 const $ = (id) => document.getElementById(id);
-const plainClick = (event) => event.button === 0 && !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
+const isPlainClick = (event) =>
+  event.button === 0 && !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
 
 class Gallery {
-  #name = document.querySelector(".collection-name")?.textContent ?? document.title;
-  #pages = new Map();
-  #key = "";
+  #title = document.querySelector(".collection-name")?.textContent ?? document.title;
+  #visited = new VisitedPages();
+  #labels;
+  #searchField;
+  #filters;
+  #newImages;
+  #tileSize;
   #request = null;
-  #chosen = null;
+  #saveTimer = 0;
+  #stats = null;
 
   constructor() {
     const main = $("gallery");
     this.bucket = main.dataset.bucket;
-    this.state = address.parse(location.href, this.bucket);
-    this.grid = new Grid({
-      wall: $("wall"),
-      list: $("grid"),
-      more: $("more"),
-      bar: $("bar"),
-      addressOf: (image) => this.#neighboursAddress(image),
-    });
-    this.end = new End($("more"), {
-      grown: ({ done }) => this.grid.grown({ done }),
-      announce: (text) => this.#announce(text),
-    });
-    this.lightbox = new Lightbox($("lightbox"), {
-      bucket: this.bucket,
-      on: {
-        step: (image) => this.#viewed(image),
-        close: () => this.#closeLarge(),
-        similar: (image) => this.#showNeighbours(image),
-        weigh: (image, weight) => this.#weigh(image, weight),
-        addressOf: (image) => this.#neighboursAddress(image),
-      },
-    });
-    this.arrivals = new Arrivals(this, { pill: $("pill"), text: $("pill-text"), wall: $("wall") });
-    this.zoom = new Zoom({ smaller: $("smaller"), larger: $("larger") }, (factor) => (this.grid.zoom = factor));
-    this.subjects = new Subjects(this.bucket);
-    this.composer = new Composer({
-      state: this.state,
-      subjects: this.subjects,
-      search: (query) => this.#search(query),
-    });
-    this.filters = new Filters({ state: this.state, change: (filters) => this.#visit({ ...this.state, view: "", filters }) });
-    this.#begin(main);
+    this.state = parseState(location.href, this.bucket);
+    this.selected = null;
+    this.#createParts();
+    this.#adoptServerPage(main);
     this.#listen();
-    if ($("progress")) new Progress($("progress"), (stats) => this.#stats(stats));
-    if (!this.bucket && !main.dataset.error) this.#awaitCollection();
+    if ($("progress")) new IndexingProgress($("progress"), (stats) => this.#updateStats(stats));
+    if (!this.bucket && !main.dataset.error) this.#waitForCollection();
   }
 
-  /** Nothing is open above the wall, so that tiles may move. */
-  get atRest() {
+  /** Whether tiles may move: nothing is open above the grid. */
+  get canShift() {
     return !document.querySelector("dialog[open]") && !document.hidden;
   }
 
-  /** Put newly arrived images at the top of the recent ones. */
+  /** Insert new images at the start of the recent images. */
   insert(images) {
-    const fresh = this.results.prepend(images);
-    if (!fresh.length) return;
+    const added = this.list.prepend(images);
+    if (!added.length) return;
     scrollTo({ top: 0, behavior: "instant" });
-    this.#drawMessage(null);
+    this.#drawError(null);
     $("empty")?.remove();
-    this.grid.grownAtTop(fresh.length);
-    this.#announce(`${countImages(fresh.length)} arrived`);
+    this.grid.onPrepend(added.length);
+    this.#announce(`${number(added.length)} new image${added.length === 1 ? "" : "s"}`);
   }
 
-  /** Ask for the same list again and show it from the top. */
+  /** Fetch the current list again and show it from the start. */
   reload() {
-    return this.#open(this.state, { place: { y: 0 } });
+    return this.#load(this.state);
   }
 
-  // Beginning, from what the server wrote
-
-  #begin(main) {
-    history.scrollRestoration = "manual";
-    this.#key = history.state?.key ?? crypto.randomUUID?.() ?? String(Math.random());
-    const place = history.state?.place;
-    history.replaceState({ ...history.state, key: this.#key }, "");
-    const images = this.grid.adopt();
-    const more = $("more").querySelector("a");
-    const cursor = more && new URL(more.href).searchParams.get("cursor");
-    this.results = new Results(this.state, { images, next_cursor: cursor });
-    for (const known of document.querySelectorAll("#chips [data-image]")) this.subjects.know([JSON.parse(known.dataset.image)]);
-    const detail = document.querySelector(".detail");
-    if (detail?.dataset.image) {
-      this.#chosen = JSON.parse(detail.dataset.image);
-      this.#drawDetail(detail);
-    }
-    for (const figure of document.querySelectorAll("data.number")) figure.textContent = number(Number(figure.value));
-    // Without a collection there is nothing but what the server wrote.
-    if (main.dataset.error && this.bucket) this.#drawMessage({ message: main.dataset.error }, () => this.reload());
-    this.#drawQuery();
-    this.#drawList();
-    main.classList.add("is-ready");
-    this.#remember();
-    if (place) this.#findPlace(place);
-    if (this.state.view) this.#openLarge();
+  similarUrl(image) {
+    return pageUrl(this.#similarState(image));
   }
 
-  // Going from one state to another
+  showSimilar(image) {
+    this.selected = image;
+    this.#visit(this.#similarState(image));
+  }
 
-  #listen() {
-    $("lightbox").addEventListener("close", () => this.grid.resized());
-    addEventListener("popstate", () => this.#popped());
-    addEventListener("scroll", () => this.#notePlace(), { passive: true });
-    addEventListener("pagehide", () => this.#savePlace());
-    document.addEventListener("click", (event) => this.#clicked(event));
-    $("help-open").addEventListener("click", () => $("help").showModal());
-    $("help").addEventListener("click", (event) => event.target === $("help") && $("help").close());
-    closingMenus();
-    listen({
-      "/": () => $("q").select(),
-      "?": () => $("help").showModal(),
-      "+": () => this.zoom.by(1),
-      "=": () => this.zoom.by(1),
-      "-": () => this.zoom.by(-1),
-      m: (event) => this.#weighFocused(event, 1),
-      l: (event) => this.#weighFocused(event, -1),
-      " ": (event) => this.#viewFocused(event),
-      Escape: (event) => this.#escape(event),
-      ArrowDown: (event) => this.#enterGrid(event),
-      ArrowRight: (event) => this.#enterGrid(event),
+  /** Search for more (`weight` 1) or less (-1) like an image, in addition to the current query. */
+  addTerm(image, weight) {
+    const { similar, terms } = this.state;
+    this.#labels.cache([image, ...(this.selected ? [this.selected] : [])]);
+    const current = similar ? [{ kind: "image", value: similar, weight: 1 }] : terms;
+    this.#searchField.addTerm({ kind: "image", value: String(image.id), weight }, current);
+  }
+
+  savePosition() {
+    clearTimeout(this.#saveTimer);
+    this.#visited.savePosition({ ...this.grid.position, count: this.list.images.length });
+  }
+
+  // Setup
+
+  #createParts() {
+    this.grid = new Grid({
+      container: $("results"),
+      grid: $("grid"),
+      end: $("end-of-list"),
+      topBar: $("top-bar"),
+      tileUrl: (image) => this.similarUrl(image),
+    });
+    this.end = new EndOfList($("end-of-list"), {
+      onLoaded: (list) => this.grid.onAppend(list),
+      announce: (text) => this.#announce(text),
+    });
+    this.viewer = new ImageViewer(this, $("lightbox"));
+    this.#newImages = new NewImages(this, { button: $("new-images"), text: $("new-images-text"), area: $("results") });
+    const sizeButtons = { smaller: $("smaller"), larger: $("larger") };
+    this.#tileSize = new TileSize(sizeButtons, (factor) => (this.grid.tileSize = factor));
+    this.#labels = new TermLabels(this.bucket);
+    this.#searchField = new SearchField({
+      state: this.state,
+      labels: this.#labels,
+      onSearch: ({ q, terms }) => this.#visit({ ...this.#recentWithFilters(), q, terms }),
+    });
+    this.#filters = new Filters({
+      state: this.state,
+      onChange: (filters) => this.#visit({ ...this.state, view: "", filters }),
     });
   }
 
-  #clicked(event) {
-    if (!plainClick(event) || event.defaultPrevented) return;
+  #adoptServerPage(main) {
+    const position = this.#visited.storedPosition;
+    const images = this.grid.adopt();
+    const more = $("end-of-list").querySelector("a");
+    const cursor = more && new URL(more.href).searchParams.get("cursor");
+    this.list = new PagedList(this.state, { images, next_cursor: cursor });
+    for (const chip of document.querySelectorAll("#chips [data-image]")) {
+      this.#labels.cache([JSON.parse(chip.dataset.image)]);
+    }
+    const detail = document.querySelector(".detail");
+    if (detail?.dataset.image) {
+      this.selected = JSON.parse(detail.dataset.image);
+      this.#drawDetail(detail);
+    }
+    for (const figure of document.querySelectorAll("data.number")) figure.textContent = number(Number(figure.value));
+    // Without a collection there is nothing to retry.
+    if (main.dataset.error && this.bucket) this.#drawError({ message: main.dataset.error }, () => this.reload());
+    this.#drawQuery();
+    this.#drawList();
+    main.classList.add("is-ready");
+    this.#visited.store(this.list, this.selected);
+    if (position) this.#restorePosition(position);
+    if (this.state.view) this.viewer.openFromState();
+  }
+
+  #listen() {
+    addEventListener("popstate", () => this.#onPopState());
+    addEventListener("scroll", () => this.#savePositionLater(), { passive: true });
+    addEventListener("pagehide", () => this.savePosition());
+    document.addEventListener("click", (event) => this.#onClick(event));
+    const help = $("keyboard-help");
+    $("open-keyboard-help").addEventListener("click", () => help.showModal());
+    help.addEventListener("click", (event) => event.target === help && help.close());
+    closeMenusOnLeave();
+    listenForKeys({
+      "/": () => $("q").select(),
+      "?": () => help.showModal(),
+      "+": () => this.#tileSize.changeBy(1),
+      "=": () => this.#tileSize.changeBy(1),
+      "-": () => this.#tileSize.changeBy(-1),
+      m: (event) => this.#withFocusedImage(event, (image) => this.addTerm(image, 1)),
+      l: (event) => this.#withFocusedImage(event, (image) => this.addTerm(image, -1)),
+      " ": (event) => this.#withFocusedImage(event, (image) => this.viewer.open(image)),
+      Escape: (event) => this.#onEscape(event),
+      ArrowDown: (event) => this.#focusGrid(event),
+      ArrowRight: (event) => this.#focusGrid(event),
+    });
+  }
+
+  /** Reload the page as soon as the server has a collection. */
+  async #waitForCollection() {
+    const answer = document.hidden ? null : await getJson("/api/collections").catch(() => null);
+    if (answer?.collections.length) return location.reload();
+    setTimeout(() => this.#waitForCollection(), COLLECTION_INTERVAL);
+  }
+
+  // Input
+
+  #onClick(event) {
+    if (!isPlainClick(event) || event.defaultPrevented) return;
     const { target } = event;
-    const image = this.results.images[this.grid.indexOf(target)] ?? this.#chosen;
-    if (target.closest(".tile-view, .detail-view, .detail-stage")) this.#viewLarge(image);
-    else if (target.closest(".tile-more, .detail-more")) this.#weigh(image, 1);
-    else if (target.closest(".tile-less, .detail-less")) this.#weigh(image, -1);
-    else if (target.closest(".tile-link")) this.#showNeighbours(image);
-    else if (target.closest(".detail-close")) this.#leaveNeighbours();
-    else if (target.closest("[data-nav]")) this.#visit(address.parse(target.closest("a").href, this.bucket));
+    const image = this.list.images[this.grid.indexOf(target)] ?? this.selected;
+    if (target.closest(".tile-view, .detail-view, .detail-stage")) this.viewer.open(image);
+    else if (target.closest(".tile-more, .detail-more")) this.addTerm(image, 1);
+    else if (target.closest(".tile-less, .detail-less")) this.addTerm(image, -1);
+    else if (target.closest(".tile-link")) this.showSimilar(image);
+    else if (target.closest(".detail-close")) this.#leaveSimilar();
+    else if (target.closest("[data-nav]")) this.#visit(parseState(target.closest("a").href, this.bucket));
     else return;
     event.preventDefault();
   }
 
-  #search({ q, terms }) {
-    this.#visit({ ...address.recent(this.state), filters: this.state.filters, q, terms });
-  }
-
-  /** More like an image, or less like it, beside what is asked for already. */
-  #weigh(image, weight) {
-    const { similar, terms } = this.state;
-    this.subjects.know([image, ...(this.#chosen ? [this.#chosen] : [])]);
-    const asked = similar ? [{ kind: "image", value: similar, weight: 1 }] : terms;
-    this.composer.add({ kind: "image", value: String(image.id), weight }, asked);
-  }
-
-  #weighFocused(event, weight) {
-    const image = this.results.images[this.grid.indexOf(event.target)];
+  #withFocusedImage(event, action) {
+    const image = this.list.images[this.grid.indexOf(event.target)];
     if (!image) return false;
-    this.#weigh(image, weight);
+    action(image);
+    return true;
   }
 
-  #neighboursAddress(image) {
-    return address.page({ ...address.recent(this.state), filters: this.state.filters, similar: String(image.id) });
+  #onEscape(event) {
+    if (event.target.closest("input")) event.target.blur();
+    else if (this.state.similar) this.#leaveSimilar();
+    else if (isSearch(this.state)) this.#visit(recentState(this.state));
+    else return false;
+    return true;
   }
 
-  #showNeighbours(image) {
-    this.#chosen = image;
-    this.#visit({ ...address.recent(this.state), filters: this.state.filters, similar: String(image.id) });
+  #focusGrid(event) {
+    if (event.target !== document.body && event.target !== $("grid")) return false;
+    if (this.grid.firstInView < 0) return false;
+    this.grid.focus(this.grid.firstInView);
+    return true;
   }
 
-  /** Back to where the reader came from; a page entered by its address has only the recent images above it. */
-  #leaveNeighbours() {
-    if (history.state?.from) history.back();
-    else this.#visit(address.recent(this.state));
+  // Navigation
+
+  #recentWithFilters() {
+    return { ...recentState(this.state), filters: this.state.filters };
+  }
+
+  #similarState(image) {
+    return { ...this.#recentWithFilters(), similar: String(image.id) };
+  }
+
+  /** Go back to the previous list, or to the recent images if the page was opened by its URL. */
+  #leaveSimilar() {
+    if (this.#visited.hasPrevious) history.back();
+    else this.#visit(recentState(this.state));
   }
 
   #visit(state) {
-    this.composer.stopSending();
-    this.lightbox.close();
-    this.#savePlace();
-    const from = this.#key;
-    this.#key = crypto.randomUUID?.() ?? String(Math.random());
-    history.pushState({ key: this.#key, from }, "", address.page(state));
-    return this.#open(state, { place: { y: 0 } });
+    this.#searchField.cancelUploads();
+    this.viewer.close();
+    this.savePosition();
+    this.#visited.push(pageUrl(state));
+    return this.#load(state);
   }
 
-  #popped() {
-    // The window still stands where the reader left it: only now can the place be noted.
-    const page = this.#pages.get(this.#key);
-    if (page) page.place = this.grid.place();
-    this.#key = history.state?.key ?? "";
-    const state = address.parse(location.href, this.bucket);
-    if (address.sameList(state, this.state)) return this.#overlay(state);
-    this.lightbox.close();
-    const known = this.#pages.get(this.#key);
-    if (!known) return this.#open(state, { place: history.state?.place ?? { y: 0 } });
+  #onPopState() {
+    const page = this.#visited.pop(this.grid.position);
+    const state = parseState(location.href, this.bucket);
+    if (isSameList(state, this.state)) return this.viewer.follow(state);
+    this.viewer.close();
+    if (!page) return this.#load(state, this.#visited.storedPosition);
     this.#request?.abort();
     this.state = state;
-    this.results = known.results;
-    this.#chosen = known.chosen;
-    this.#drawMessage(null);
+    this.list = page.list;
+    this.selected = page.selected;
+    this.#drawError(null);
     this.#drawAll();
-    this.grid.goTo(known.place);
-    this.#refocus();
-    this.arrivals.look();
+    this.grid.scrollToPosition(page.position);
+    this.#moveFocus();
+    this.#newImages.check();
   }
 
-  /** Load a list and show it; what is shown already stays until the answer comes. */
-  async #open(state, { place }) {
+  /** Load a list and show it at a scroll position. The current list stays visible until the response arrives. */
+  async #load(state, position = { y: 0 }) {
     this.#request?.abort();
     const request = (this.#request = new AbortController());
     this.state = state;
     this.#drawQuery();
-    this.#busy(true);
-    const results = new Results(state);
+    this.#showLoading(true);
+    const list = new PagedList(state);
     try {
-      if (state.similar && String(this.#chosen?.id) !== state.similar) {
-        this.#chosen = await getJson(address.image(state.bucket, state.similar), { signal: request.signal });
-      }
-      await results.more({ signal: request.signal });
+      await this.#fetch(state, list, request.signal);
     } catch (error) {
       if (error.name === "AbortError") return;
-      results.end();
-      this.results = results;
-      this.#drawMessage(error, () => this.#open(state, { place }));
+      list.end();
+      this.list = list;
+      this.#drawError(error, () => this.#load(state, position));
       this.#drawAll();
       return;
     } finally {
-      if (request === this.#request) this.#busy(false);
+      if (request === this.#request) this.#showLoading(false);
     }
-    this.results = results;
-    this.#drawMessage(null);
+    this.list = list;
+    this.#drawError(null);
     this.#drawAll();
-    this.#remember();
-    await this.#findPlace(place);
-    this.#refocus();
+    this.#visited.store(list, this.selected);
+    await this.#restorePosition(position);
+    this.#moveFocus();
     this.#announce(this.#summary());
-    if (state.view) this.#openLarge();
+    if (state.view) this.viewer.openFromState();
   }
 
-  #refocus() {
-    // Whoever uses the keys goes on from the wall; nothing is scrolled by it.
+  async #fetch(state, list, signal) {
+    if (state.similar && String(this.selected?.id) !== state.similar) {
+      this.selected = await getJson(imageUrl(state.bucket, state.similar), { signal });
+    }
+    await list.loadMore({ signal });
+  }
+
+  /** Let the keyboard continue from the grid, without scrolling, if nothing else has the focus. */
+  #moveFocus() {
     if (document.activeElement === document.body) $("grid").focus({ preventScroll: true });
   }
 
-  // The large view, above any list
-
-  get #viewable() {
-    const gallery = this;
-    return {
-      get images() {
-        return gallery.state.similar && gallery.#chosen ? [gallery.#chosen, ...gallery.results.images] : gallery.results.images;
-      },
-      get done() {
-        return gallery.results.done;
-      },
-      more: () => gallery.end.load(),
-    };
+  #savePositionLater() {
+    clearTimeout(this.#saveTimer);
+    this.#saveTimer = setTimeout(() => this.savePosition(), SAVE_DELAY);
   }
 
-  #viewLarge(image) {
-    this.#savePlace();
-    this.state = { ...this.state, view: String(image.id) };
-    history.pushState({ ...history.state, large: true }, "", address.page(this.state));
-    this.lightbox.show(image, this.#viewable);
-  }
-
-  #viewFocused(event) {
-    const image = this.results.images[this.grid.indexOf(event.target)];
-    if (!image) return false;
-    this.#viewLarge(image);
-  }
-
-  #viewed(image) {
-    this.state = { ...this.state, view: String(image.id) };
-    history.replaceState(history.state, "", address.page(this.state));
-  }
-
-  #closeLarge() {
-    if (history.state?.large) history.back();
-    else {
-      const state = { ...this.state, view: "" };
-      history.replaceState(history.state, "", address.page(state));
-      this.#overlay(state);
+  /** Scroll to a saved position, after loading as many images as were loaded then. */
+  async #restorePosition(position) {
+    const { list } = this;
+    const wanted = Math.min(position.count ?? 0, MAX_RESTORED);
+    while (position.id && !list.byId.has(position.id) && list.images.length < wanted && !list.done) {
+      const added = await list.loadMore({ limit: MAX_PAGE_SIZE }).catch(() => []);
+      if (!added.length || list !== this.list) break;
+      this.grid.onAppend(list);
     }
-  }
-
-  /** The list stays as it is; only the large view opens or closes. */
-  #overlay(state) {
-    const viewed = this.state.view;
-    this.state = state;
-    if (state.view) return this.#openLarge();
-    this.lightbox.close();
-    this.grid.focus(this.results.images.findIndex((image) => String(image.id) === viewed));
-  }
-
-  async #openLarge() {
-    const { view } = this.state;
-    const image =
-      this.#viewable.images.find((known) => String(known.id) === view) ??
-      (await getJson(address.image(this.bucket, view)).catch(() => null));
-    if (image && this.state.view === view) this.lightbox.show(image, this.#viewable);
-  }
-
-  /** Show the first collection as soon as there is one. */
-  async #awaitCollection() {
-    const known = document.hidden ? null : await getJson("/api/collections").catch(() => null);
-    if (known?.collections.length) return location.reload();
-    setTimeout(() => this.#awaitCollection(), NEXT_LOOK);
-  }
-
-  // Keys
-
-  #escape(event) {
-    if (event.target.closest("input")) event.target.blur();
-    else if (this.state.similar) this.#leaveNeighbours();
-    else if (address.asks(this.state)) this.#visit(address.recent(this.state));
-    else return false;
-  }
-
-  #enterGrid(event) {
-    if (event.target !== document.body && event.target !== $("grid")) return false;
-    if (this.grid.firstInView < 0) return false;
-    this.grid.focus(this.grid.firstInView);
-  }
-
-  // Places
-
-  #notePlace() {
-    clearTimeout(this.placeTimer);
-    this.placeTimer = setTimeout(() => this.#savePlace(), 300);
-  }
-
-  #savePlace() {
-    clearTimeout(this.placeTimer);
-    const place = { ...this.grid.place(), count: this.results.images.length };
-    const page = this.#pages.get(this.#key);
-    if (page) page.place = place;
-    history.replaceState({ ...history.state, place }, "");
-  }
-
-  #remember() {
-    this.#pages.delete(this.#key);
-    this.#pages.set(this.#key, { results: this.results, chosen: this.#chosen, place: { y: 0 } });
-    if (this.#pages.size > REMEMBERED) this.#pages.delete(this.#pages.keys().next().value);
-  }
-
-  /** Scroll to where the reader was, loading as much as was loaded then. */
-  async #findPlace(place) {
-    const { results } = this;
-    const enough = Math.min(place.count ?? 0, FAR_ENOUGH);
-    while (place.id && !results.byId.has(place.id) && results.images.length < enough && !results.done) {
-      const grown = await results.more({ limit: address.LARGEST_PAGE }).catch(() => []);
-      if (!grown.length || results !== this.results) break;
-      this.grid.grown({ done: results.done });
-    }
-    if (results === this.results) this.grid.goTo(place);
+    if (list === this.list) this.grid.scrollToPosition(position);
   }
 
   // Drawing
@@ -388,80 +330,73 @@ class Gallery {
     this.#drawList();
   }
 
-  /** The field, the chips and the filters. */
   #drawQuery() {
-    this.composer.draw(this.state);
-    this.filters.draw(this.state);
-    $("gallery").classList.toggle("is-asking", address.asks(this.state) || this.state.similar !== "");
+    this.#searchField.draw(this.state);
+    this.#filters.draw(this.state);
+    $("gallery").classList.toggle("is-search", isSearch(this.state) || this.state.similar !== "");
   }
 
   #drawList() {
-    const { state, results } = this;
-    const about = inWords(state, this.subjects, this.#chosen);
-    $("title").replaceChildren(...title(state, this.subjects));
-    document.title = about ? `${about} · ${this.#name}` : this.#name;
-    this.grid.show(results.images, {
-      done: results.done,
-      divider: dividerNotice(state, { all: Boolean(results.images[0]?.weak) }),
+    const { state, list } = this;
+    const query = queryText(state, this.#labels, this.selected);
+    $("title").replaceChildren(...headingContent(state, this.#labels));
+    document.title = query ? `${query} · ${this.#title}` : this.#title;
+    this.grid.show(list.images, {
+      done: list.done,
+      dividerContent: dividerContent(state, { onlyWeak: Boolean(list.images[0]?.weak) }),
     });
-    this.end.show(results);
+    this.end.show(list);
     this.#drawCount();
-    this.#drawEmpty();
-    this.arrivals.reset();
+    this.#drawEmptyMessage();
+    this.#newImages.reset();
   }
 
+  /** Show the selected image; `element` is the one that the server rendered. */
   #drawDetail(element) {
-    const holder = $("detail");
-    if (!this.state.similar || String(this.#chosen?.id) !== this.state.similar) return holder.replaceChildren();
-    const close = address.page(address.recent(this.state));
-    const detail = detailElement(this.#chosen, close, element);
-    if (!element) holder.replaceChildren(detail);
-    this.#completeDetail(detail, this.#chosen);
-  }
-
-  async #completeDetail(detail, image) {
-    await withDetails(image, this.bucket);
-    writeFacts(detail.querySelector(".detail-facts"), image);
+    const { state, selected } = this;
+    if (!state.similar || String(selected?.id) !== state.similar) return $("detail").replaceChildren();
+    const detail = imageDetail(selected, { bucket: this.bucket, closeUrl: pageUrl(recentState(state)), element });
+    if (!element) $("detail").replaceChildren(detail);
   }
 
   #drawCount() {
-    const { state, stats } = this;
-    $("count").textContent = address.browsing(state) && stats?.total ? countImages(stats.total) : "";
+    const total = isRecent(this.state) ? this.#stats?.total : 0;
+    $("count").textContent = total ? imageCount(total) : "";
   }
 
-  #drawEmpty() {
+  #drawEmptyMessage() {
     $("empty")?.remove();
-    if (this.results.images.length || !$("message").hidden) return;
-    const { state, stats, bucket } = this;
-    $("wall").before(emptyNotice({ state, stats, bucket, chosen: this.#chosen }));
+    if (this.list.images.length || !$("message").hidden) return;
+    const { state, selected } = this;
+    $("results").before(emptyListMessage({ state, stats: this.#stats, selected }));
   }
 
-  /** Show what went wrong, in place of what it kept from coming; null takes it away. */
-  #drawMessage(error, again) {
+  /** Show an error in place of the images; null hides it. */
+  #drawError(error, onRetry) {
     $("message").hidden = error === null;
     if (error === null) return;
     $("empty")?.remove();
-    $("message").replaceChildren(...errorNotice(error, { state: this.state, again }));
+    $("message").replaceChildren(...errorContent(error, { state: this.state, onRetry }));
   }
 
-  #busy(busy) {
-    $("busy").hidden = !busy;
-    $("wall").classList.toggle("is-busy", busy);
-    $("grid").setAttribute("aria-busy", String(busy));
+  #showLoading(loading) {
+    $("loading-bar").hidden = !loading;
+    $("results").classList.toggle("is-loading", loading);
+    $("grid").setAttribute("aria-busy", String(loading));
   }
 
-  #stats(stats) {
-    this.stats = stats;
+  #updateStats(stats) {
+    this.#stats = stats;
     this.#drawCount();
-    this.arrivals.stats(stats);
+    this.#newImages.update(stats);
   }
 
+  /** What was loaded, for screen readers. */
   #summary() {
-    const count = this.results.images.length;
-    const { state } = this;
-    const asked = address.asks(state) ? ` closest to ${inWords(state, this.subjects)}` : "";
-    const what = state.similar ? " that look like this" : asked;
-    return `${countImages(count)}${this.results.done ? "" : " and more"}${what}`;
+    const { state, list } = this;
+    const count = `${imageCount(list.images.length)}${list.done ? "" : " and more"}`;
+    if (state.similar) return `${count} similar to the selected image`;
+    return isSearch(state) ? `${count} for ${queryText(state, this.#labels)}` : count;
   }
 
   #announce(text) {

@@ -1,207 +1,211 @@
 /**
- * The wall of images. Every image has a box from the start, but only those near the viewport have elements: the page
- * costs the same after ten images and after fifty thousand. Elements move by `transform` alone, which shifts nothing.
+ * The virtualised grid of images: every image has a box, but only those near the viewport have elements, so the page
+ * costs the same with ten images as with fifty thousand. Elements move by `transform`, which causes no layout shifts.
  */
 
-import { Masonry, columnCount } from "./layout.js";
+import { Masonry, columnCount } from "./masonry.js";
 import { adoptTile, createTile, updateTile } from "./tile.js";
 
 const DIVIDER_HEIGHT = 72;
-/** Room below the last tile, where the wall says what comes next. */
-const MORE_HEIGHT = 140;
+/** Space below the last tile for the end of the list. */
+const END_HEIGHT = 140;
 const ARROWS = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down" };
 
 const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Grid {
-  #wall;
-  #list;
-  #more;
-  #bar;
-  #addressOf;
+  #container;
+  #grid;
+  #end;
+  #topBar;
+  #tileUrl;
   #images = [];
   #done = true;
   #layout = null;
-  #elements = new Map();
-  #placed = new WeakMap();
+  #tiles = new Map();
+  #boxes = new WeakMap();
   #divider = null;
-  #dividerNotice = [];
-  #weakFrom = -1;
+  #dividerContent = [];
+  #firstWeak = -1;
   #current = 0;
   #frame = 0;
-  #zoom = 1;
+  #tileSize = 1;
 
-  /** `addressOf(image)` is where a click on a tile leads. */
-  constructor({ wall, list, more, bar, addressOf }) {
-    this.#wall = wall;
-    this.#list = list;
-    this.#more = more;
-    this.#bar = bar;
-    this.#addressOf = addressOf;
-    addEventListener("scroll", () => this.#soon(), { passive: true });
-    addEventListener("resize", () => this.#soon(), { passive: true });
-    new ResizeObserver(() => this.resized()).observe(wall);
-    list.addEventListener("keydown", (event) => this.#key(event));
-    list.addEventListener("focusin", (event) => {
+  /** `tileUrl(image)` is the target of a tile's link. */
+  constructor({ container, grid, end, topBar, tileUrl }) {
+    this.#container = container;
+    this.#grid = grid;
+    this.#end = end;
+    this.#topBar = topBar;
+    this.#tileUrl = tileUrl;
+    addEventListener("scroll", () => this.#scheduleRender(), { passive: true });
+    addEventListener("resize", () => this.#scheduleRender(), { passive: true });
+    new ResizeObserver(() => this.onResize()).observe(container);
+    grid.addEventListener("keydown", (event) => this.#onKey(event));
+    grid.addEventListener("focusin", (event) => {
       const index = this.indexOf(event.target);
-      if (index >= 0) this.#makeCurrent(index);
+      if (index >= 0) this.#setCurrent(index);
     });
   }
 
-  /** The images that the server wrote into the page; their elements stay in use. */
+  /** Take over the tiles that the server rendered, and return their images. */
   adopt() {
     const images = [];
-    for (const element of this.#list.querySelectorAll(".tile[data-image]")) {
-      const image = JSON.parse(element.dataset.image);
-      adoptTile(element, image);
-      this.#elements.set(image.id, element);
+    for (const tile of this.#grid.querySelectorAll(".tile[data-image]")) {
+      const image = JSON.parse(tile.dataset.image);
+      adoptTile(tile, image);
+      this.#tiles.set(image.id, tile);
       images.push(image);
     }
-    for (const divider of this.#list.querySelectorAll(".divider")) divider.remove();
+    for (const divider of this.#grid.querySelectorAll(".divider")) divider.remove();
     return images;
   }
 
-  /** Show a list from its beginning; `divider` are the nodes that stand above the weak matches. The wall keeps reading `images`: tell it of changes by the methods below. */
-  show(images, { done, divider = [] }) {
+  /**
+   * Show another list from its start, with `dividerContent` above the less relevant images. The grid keeps reading
+   * `images`: report its changes with `onAppend`, `onPrepend` and `update`.
+   */
+  show(images, { done, dividerContent = [] }) {
     this.#images = images;
     this.#done = done;
-    this.#dividerNotice = divider;
+    this.#dividerContent = dividerContent;
     this.#current = 0;
-    const kept = new Set(images.map((image) => image.id));
-    for (const [id, element] of this.#elements) {
-      // Another list means other scores and other addresses, unless this is the page that the server wrote.
-      if (!kept.has(id) || this.#layout) this.#drop(id, element);
+    const shown = new Set(images.map((image) => image.id));
+    for (const [id, tile] of this.#tiles) {
+      // Tiles of another list have other scores and links. Before the first layout they are those of the server.
+      if (!shown.has(id) || this.#layout) this.#removeTile(id, tile);
     }
-    this.relayout();
-    this.#list.classList.add("is-ready");
+    this.#relayout();
+    this.#grid.classList.add("is-ready");
   }
 
-  /** The list has grown at its end. */
-  grown({ done }) {
+  /** Show images that were appended to the list. */
+  onAppend({ done }) {
     this.#done = done;
-    this.#place(this.#layout.boxes.length);
+    this.#placeFrom(this.#layout.boxes.length);
     this.#render();
   }
 
-  /** The list has grown at its top by `count`; what was there moves out of the way, visibly. */
-  grownAtTop(count) {
+  /** Show `count` images that were inserted at the start of the list, and animate the others. */
+  onPrepend(count) {
     this.#current += count;
     if (!reducedMotion.matches) {
-      this.#list.classList.add("is-moving");
-      setTimeout(() => this.#list.classList.remove("is-moving"), 400);
+      this.#grid.classList.add("is-moving");
+      setTimeout(() => this.#grid.classList.remove("is-moving"), 400);
     }
-    this.relayout();
+    this.#relayout();
   }
 
-  /** An image of the list has changed its state. */
+  /** Show the changed status of an image. */
   update(image) {
-    const element = this.#elements.get(image.id);
-    if (element) updateTile(element, image);
+    const tile = this.#tiles.get(image.id);
+    if (tile) updateTile(tile, image);
   }
 
-  /** Larger or smaller tiles: 1 is what the style sheet says. */
-  set zoom(factor) {
-    this.#zoom = factor;
-    if (this.#layout) this.keepingPlace(() => this.relayout());
+  /** The size of the tiles, as a factor of the size in the style sheet. */
+  set tileSize(factor) {
+    this.#tileSize = factor;
+    if (this.#layout) this.#relayoutInPlace();
   }
 
-  relayout() {
-    const style = getComputedStyle(this.#wall);
-    const gap = parseFloat(style.getPropertyValue("--tile-gap"));
-    const narrowest = parseFloat(style.getPropertyValue("--tile-min")) * this.#zoom;
-    const width = this.#wall.clientWidth;
-    const fewest = this.#zoom > 1.4 ? 1 : 2;
-    this.#layout = new Masonry({ width, gap, columns: columnCount(width, narrowest, gap, fewest) });
-    this.#weakFrom = -1;
-    this.#divider?.remove();
-    this.#divider = null;
-    this.#place(0);
-    this.#render();
-  }
-
-  /** Do something that moves tiles, and put what was at the top of the window back there. */
-  keepingPlace(action) {
-    const place = this.place();
-    action();
-    this.goTo(place);
-  }
-
-  /** What the reader looks at: the first whole image in the window and how far down it stands. */
-  place() {
-    const eye = this.#bar.getBoundingClientRect().bottom;
-    const wallTop = this.#wall.getBoundingClientRect().top;
-    if (!this.#layout || scrollY === 0 || wallTop > eye) return { y: scrollY };
+  /** The scroll position: the first image that is entirely in view, and its distance from the top of the window. */
+  get position() {
+    const visibleTop = this.#topBar.getBoundingClientRect().bottom;
+    const gridTop = this.#gridTop;
+    if (!this.#layout || scrollY === 0 || gridTop > visibleTop) return { y: scrollY };
     const index = this.firstInView;
     if (index < 0) return { y: scrollY };
-    return { y: scrollY, id: this.#images[index].id, offset: this.#layout.boxes[index].top + wallTop };
+    return { y: scrollY, id: this.#images[index].id, offset: this.#layout.boxes[index].top + gridTop };
   }
 
-  /** Scroll to a place; answers whether its image is in the list. */
-  goTo(place) {
-    const index = place.id === undefined ? -1 : this.#images.findIndex((image) => image.id === place.id);
-    const wallTop = this.#wall.getBoundingClientRect().top + scrollY;
-    scrollTo({ top: index < 0 ? place.y : wallTop + this.#layout.boxes[index].top - place.offset, behavior: "instant" });
+  scrollToPosition({ y, id, offset }) {
+    const index = id === undefined ? -1 : this.#images.findIndex((image) => image.id === id);
+    const top = index < 0 ? y : this.#gridTop + scrollY + this.#layout.boxes[index].top - offset;
+    scrollTo({ top, behavior: "instant" });
     this.#render();
-    return place.id === undefined || index >= 0;
   }
 
-  /** The index of the image whose tile holds an element, or -1. */
+  /** The index of the image whose tile contains an element, or -1. */
   indexOf(node) {
-    const element = node.closest?.(".tile");
-    return element ? this.#images.findIndex((image) => this.#elements.get(image.id) === element) : -1;
+    const tile = node.closest?.(".tile");
+    return tile ? this.#images.findIndex((image) => this.#tiles.get(image.id) === tile) : -1;
   }
 
-  /** Give the keyboard to an image, scrolling it into view. */
+  /** Scroll an image into view and focus it. */
   focus(index) {
     if (!this.#images[index]) return;
-    this.#makeCurrent(index);
+    this.#setCurrent(index);
     this.#render();
-    const element = this.#elements.get(this.#images[index].id);
-    element.scrollIntoView({ block: "nearest", behavior: "instant" });
-    element.querySelector(".tile-link").focus({ preventScroll: true });
+    const tile = this.#tiles.get(this.#images[index].id);
+    tile.scrollIntoView({ block: "nearest", behavior: "instant" });
+    tile.querySelector(".tile-link").focus({ preventScroll: true });
   }
 
   get hasFocus() {
-    return this.#list.contains(document.activeElement) && document.activeElement !== this.#list;
+    return this.#grid.contains(document.activeElement) && document.activeElement !== this.#grid;
   }
 
-  /** The images that have elements now. */
-  get nearby() {
-    return this.#images.filter((image) => this.#elements.has(image.id));
+  /** The images that have elements. */
+  get renderedImages() {
+    return this.#images.filter((image) => this.#tiles.has(image.id));
   }
 
-  /** The index of the first image that begins within the window, or -1. */
+  /** The index of the first image whose top is in view, or -1. */
   get firstInView() {
-    const wallTop = this.#wall.getBoundingClientRect().top;
-    const eye = this.#bar.getBoundingClientRect().bottom;
-    const seen = this.#layout.within(eye - wallTop, innerHeight - wallTop);
-    return seen.find((at) => this.#layout.boxes[at].top + wallTop >= eye) ?? seen[0] ?? -1;
+    const gridTop = this.#gridTop;
+    const visibleTop = this.#topBar.getBoundingClientRect().bottom;
+    const indices = this.#layout.between(visibleTop - gridTop, innerHeight - gridTop);
+    return indices.find((index) => this.#layout.boxes[index].top + gridTop >= visibleTop) ?? indices[0] ?? -1;
   }
 
-  /** The wall may have another width now. Behind an open dialog it waits: the scroll bar is only away for a while. */
-  resized() {
-    if (!this.#layout || this.#wall.clientWidth === this.#layout.width) return;
-    if (!document.querySelector("dialog[open]")) this.keepingPlace(() => this.relayout());
+  /** Adapt to another width. Not while a dialog is open: it hides the scroll bar only temporarily. */
+  onResize() {
+    if (!this.#layout || this.#container.clientWidth === this.#layout.width) return;
+    if (!document.querySelector("dialog[open]")) this.#relayoutInPlace();
   }
 
-  #place(from) {
-    for (let at = from; at < this.#images.length; at += 1) {
-      if (this.#images[at].weak && this.#weakFrom < 0) this.#divide(at);
-      this.#layout.add(this.#images[at]);
+  get #gridTop() {
+    return this.#container.getBoundingClientRect().top;
+  }
+
+  #relayoutInPlace() {
+    const { position } = this;
+    this.#relayout();
+    this.scrollToPosition(position);
+  }
+
+  #relayout() {
+    const style = getComputedStyle(this.#container);
+    const gap = parseFloat(style.getPropertyValue("--tile-gap"));
+    const minWidth = parseFloat(style.getPropertyValue("--tile-min")) * this.#tileSize;
+    const width = this.#container.clientWidth;
+    const minColumns = this.#tileSize > 1.4 ? 1 : 2;
+    this.#layout = new Masonry({ width, gap, columns: columnCount(width, minWidth, gap, minColumns) });
+    this.#firstWeak = -1;
+    this.#divider?.remove();
+    this.#divider = null;
+    this.#placeFrom(0);
+    this.#render();
+  }
+
+  #placeFrom(start) {
+    for (let index = start; index < this.#images.length; index += 1) {
+      if (this.#images[index].weak && this.#firstWeak < 0) this.#placeDivider(index);
+      this.#layout.add(this.#images[index]);
     }
-    this.#wall.style.height = `${this.#layout.height + MORE_HEIGHT}px`;
-    this.#more.style.transform = `translateY(${this.#layout.height}px)`;
+    this.#container.style.height = `${this.#layout.height + END_HEIGHT}px`;
+    this.#end.style.transform = `translateY(${this.#layout.height}px)`;
   }
 
-  #divide(at) {
-    this.#weakFrom = at;
+  #placeDivider(index) {
+    this.#firstWeak = index;
     this.#divider = document.createElement("li");
     this.#divider.className = "divider";
-    this.#divider.append(...this.#dividerNotice);
-    this.#put(this.#divider, this.#layout.divide(DIVIDER_HEIGHT));
+    this.#divider.append(...this.#dividerContent);
+    this.#moveTo(this.#divider, this.#layout.addDivider(DIVIDER_HEIGHT));
   }
 
-  #soon() {
+  #scheduleRender() {
     this.#frame ||= requestAnimationFrame(() => this.#render());
   }
 
@@ -209,73 +213,83 @@ export class Grid {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
     if (!this.#layout) return;
-    const top = -this.#wall.getBoundingClientRect().top;
-    const wanted = this.#layout.within(top - innerHeight, top + 2 * innerHeight);
-    // The tile that has the keyboard stays, however far away: losing it would lose the reader's place.
-    if (this.hasFocus && !wanted.includes(this.#current)) wanted.push(this.#current);
-    wanted.sort((a, b) => a - b);
+    const top = -this.#gridTop;
+    const indices = this.#layout.between(top - innerHeight, top + 2 * innerHeight);
+    // Removing the focused tile would lose the reader's place, however far away it is.
+    if (this.hasFocus && !indices.includes(this.#current)) indices.push(this.#current);
+    indices.sort((a, b) => a - b);
+    this.#removeTilesExcept(indices);
+    if (indices.length && !indices.includes(this.#current)) {
+      this.#current = indices.find((index) => this.#layout.boxes[index].top >= top) ?? indices[0];
+    }
+    this.#insertTiles(indices);
+  }
 
-    const keep = new Set(wanted.map((at) => this.#images[at].id));
-    for (const [id, element] of this.#elements) {
-      if (!keep.has(id)) this.#drop(id, element);
+  #removeTilesExcept(indices) {
+    const ids = new Set(indices.map((index) => this.#images[index].id));
+    for (const [id, tile] of this.#tiles) {
+      if (!ids.has(id)) this.#removeTile(id, tile);
     }
-    if (wanted.length && !wanted.includes(this.#current)) {
-      this.#current = wanted.find((at) => this.#layout.boxes[at].top >= top) ?? wanted[0];
-    }
-    const elements = wanted.flatMap((at) => (at === this.#weakFrom ? [this.#divider, this.#tile(at)] : [this.#tile(at)]));
+  }
+
+  /** Put the elements in reading order, for screen readers and the Tab key, and leave those in place untouched. */
+  #insertTiles(indices) {
+    const elements = indices.flatMap((index) =>
+      index === this.#firstWeak ? [this.#divider, this.#tile(index)] : [this.#tile(index)],
+    );
     if (!elements.includes(this.#divider)) this.#divider?.remove();
-    // Elements stand in reading order, for screen readers and the Tab key; those in their place are not touched.
-    let next = this.#list.firstElementChild;
+    let next = this.#grid.firstElementChild;
     for (const element of elements) {
       if (element === next) next = next.nextElementSibling;
-      else this.#list.insertBefore(element, next);
+      else this.#grid.insertBefore(element, next);
     }
   }
 
-  /** The element of an image, made if need be, where it belongs. */
-  #tile(at) {
-    const image = this.#images[at];
-    let element = this.#elements.get(image.id);
-    if (!element) {
-      element = createTile(image, this.#addressOf(image));
-      this.#elements.set(image.id, element);
+  /** The tile of an image at its position; created if necessary. */
+  #tile(index) {
+    const image = this.#images[index];
+    let tile = this.#tiles.get(image.id);
+    if (!tile) {
+      tile = createTile(image, this.#tileUrl(image));
+      this.#tiles.set(image.id, tile);
     }
-    const tabIndex = at === this.#current ? 0 : -1;
-    const link = element.querySelector(".tile-link");
+    const tabIndex = index === this.#current ? 0 : -1;
+    const link = tile.querySelector(".tile-link");
     if (link.tabIndex !== tabIndex) link.tabIndex = tabIndex;
-    // While the reader scrolls, most tiles stand where they stood.
-    const box = this.#layout.boxes[at];
-    if (this.#placed.get(element) === box) return element;
-    this.#placed.set(element, box);
-    this.#put(element, box);
-    element.setAttribute("aria-posinset", at + 1);
-    element.setAttribute("aria-setsize", this.#done ? this.#images.length : -1);
-    return element;
+    // Scrolling leaves most tiles where they are.
+    const box = this.#layout.boxes[index];
+    if (this.#boxes.get(tile) === box) return tile;
+    this.#boxes.set(tile, box);
+    this.#moveTo(tile, box);
+    tile.setAttribute("aria-posinset", index + 1);
+    tile.setAttribute("aria-setsize", this.#done ? this.#images.length : -1);
+    return tile;
   }
 
-  #drop(id, element) {
-    // A picture that is still being fetched would hold up those that have come into view.
-    const picture = element.querySelector(".tile-image");
+  #removeTile(id, tile) {
+    // Stop an unfinished download: it would delay the images that are in view.
+    const picture = tile.querySelector(".tile-image");
     if (!picture.complete) picture.removeAttribute("src");
-    element.remove();
-    this.#elements.delete(id);
+    tile.remove();
+    this.#tiles.delete(id);
   }
 
-  #put(element, box) {
+  #moveTo(element, box) {
     element.style.width = `${box.width}px`;
     element.style.height = `${box.height}px`;
     element.style.transform = `translate(${box.left}px, ${box.top}px)`;
   }
 
-  #makeCurrent(index) {
-    const previous = this.#elements.get(this.#images[this.#current]?.id);
+  /** Make an image the one that the Tab key reaches. */
+  #setCurrent(index) {
+    const previous = this.#tiles.get(this.#images[this.#current]?.id);
     if (previous) previous.querySelector(".tile-link").tabIndex = -1;
     this.#current = index;
-    const element = this.#elements.get(this.#images[index].id);
-    if (element) element.querySelector(".tile-link").tabIndex = 0;
+    const tile = this.#tiles.get(this.#images[index].id);
+    if (tile) tile.querySelector(".tile-link").tabIndex = 0;
   }
 
-  #key(event) {
+  #onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || this.indexOf(event.target) < 0) return;
     let target;
     if (event.key in ARROWS) target = this.#layout.next(this.#current, ARROWS[event.key]);

@@ -1,9 +1,11 @@
-/** One image as large as the window, stepping through the list that it belongs to. */
+/** The image viewer that fills the window, and steps through the list of its image. */
 
-import { fit, withDetails, writeFacts } from "./detail.js";
 import { fileName, number } from "./format.js";
+import { reserveSpace } from "./image_detail.js";
+import { showFacts } from "./image_facts.js";
 
-const SWIPE = 48;
+/** Minimum distance of a swipe, in pixels. */
+const MIN_SWIPE = 48;
 
 export class Lightbox {
   #dialog;
@@ -12,38 +14,20 @@ export class Lightbox {
   #list = null;
   #index = -1;
   #image = null;
-  #touch = null;
+  #touchStart = null;
 
-  /** `on` has `step(image)`, `close()`, `similar(image)`, `weigh(image, weight)`, and `addressOf(image)`. */
+  /** `on` has `step(image)`, `close()`, `similar(image)`, `addTerm(image, weight)`, and `similarUrl(image)`. */
   constructor(dialog, { bucket, on }) {
     this.#dialog = dialog;
     this.#bucket = bucket;
     this.#on = on;
-    const click = (name, action) => this.#part(name).addEventListener("click", action);
-    click("close", () => on.close());
-    click("prev", () => this.step(-1));
-    click("next", () => this.step(1));
-    click("info", () => this.#toggleInfo());
-    click("more", () => on.weigh(this.#image, 1));
-    click("less", () => on.weigh(this.#image, -1));
-    click("similar", (event) => {
-      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-      event.preventDefault();
-      on.similar(this.#image);
-    });
-    click("stage", (event) => {
-      if (event.target === event.currentTarget) on.close();
-    });
+    this.#listenToButtons();
+    this.#listenToStage();
     dialog.addEventListener("cancel", (event) => {
       event.preventDefault();
       on.close();
     });
-    dialog.addEventListener("keydown", (event) => this.#key(event));
-    const stage = this.#part("stage");
-    stage.addEventListener("pointerdown", (event) => {
-      this.#touch = event.pointerType === "mouse" ? null : { x: event.clientX, y: event.clientY };
-    });
-    stage.addEventListener("pointerup", (event) => this.#swiped(event));
+    dialog.addEventListener("keydown", (event) => this.#onKey(event));
     this.#part("image").addEventListener("load", (event) => (event.target.style.backgroundImage = ""));
     this.#part("image").addEventListener("error", () => (this.#part("error").hidden = false));
   }
@@ -52,29 +36,29 @@ export class Lightbox {
     return this.#dialog.open;
   }
 
-  /** Show an image of `list` (`{images, total?, more()}`), opening the dialog if need be. */
+  /** Show an image of `list` (`{images, done, loadMore()}`), opening the dialog if it is closed. */
   show(image, list) {
     this.#list = list;
     this.#index = list.images.findIndex((other) => other.id === image.id);
     this.#image = image;
-    this.#render();
+    this.#draw();
     if (this.#dialog.open) return;
-    document.documentElement.classList.add("is-viewing-large");
+    document.documentElement.classList.add("has-lightbox");
     this.#dialog.showModal();
     this.#dialog.focus();
   }
 
   close() {
-    document.documentElement.classList.remove("is-viewing-large");
+    document.documentElement.classList.remove("has-lightbox");
     if (this.#dialog.open) this.#dialog.close();
     this.#part("image").removeAttribute("src");
   }
 
-  /** Go on by one image; at the end of what is loaded, load more first. */
+  /** Show the next image (`by` 1) or the previous one (-1). At the end of the loaded images, load more first. */
   async step(by) {
     if (this.#index < 0) return;
     const target = this.#index + by;
-    if (target >= this.#list.images.length) await this.#list.more().catch(() => {});
+    if (target >= this.#list.images.length) await this.#list.loadMore().catch(() => {});
     if (!this.open || !this.#list.images[target]) return;
     this.show(this.#list.images[target], this.#list);
     this.#on.step(this.#image);
@@ -84,64 +68,94 @@ export class Lightbox {
     return this.#dialog.querySelector(`.lightbox-${name}`);
   }
 
-  #render() {
+  #listenToButtons() {
+    const onClick = (name, action) => this.#part(name).addEventListener("click", action);
+    onClick("close", () => this.#on.close());
+    onClick("previous", () => this.step(-1));
+    onClick("next", () => this.step(1));
+    onClick("info", () => this.#toggleDetails());
+    onClick("more", () => this.#on.addTerm(this.#image, 1));
+    onClick("less", () => this.#on.addTerm(this.#image, -1));
+    onClick("similar", (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      this.#on.similar(this.#image);
+    });
+  }
+
+  #listenToStage() {
+    const stage = this.#part("stage");
+    stage.addEventListener("click", (event) => {
+      if (event.target === event.currentTarget) this.#on.close();
+    });
+    stage.addEventListener("pointerdown", (event) => {
+      this.#touchStart = event.pointerType === "mouse" ? null : { x: event.clientX, y: event.clientY };
+    });
+    stage.addEventListener("pointerup", (event) => this.#onSwipe(event));
+  }
+
+  #draw() {
     const image = this.#image;
     const picture = this.#part("image");
     const { images, done } = this.#list;
     this.#part("error").hidden = true;
     this.#part("name").textContent = fileName(image.key);
-    this.#part("place").textContent =
+    this.#part("position").textContent =
       this.#index < 0 ? "" : `${number(this.#index + 1)} of ${number(images.length)}${done ? "" : "+"}`;
     this.#part("original").href = image.url;
-    this.#part("similar").href = this.#on.addressOf(image);
-    this.#part("prev").disabled = this.#index <= 0;
+    this.#part("similar").href = this.#on.similarUrl(image);
+    this.#part("previous").disabled = this.#index <= 0;
     this.#part("next").disabled = this.#index < 0 || (this.#index === images.length - 1 && done);
     picture.removeAttribute("src");
     picture.alt = fileName(image.key);
-    fit(picture, image);
+    reserveSpace(picture, image);
     picture.style.backgroundImage = `url(${JSON.stringify(image.thumbnail_url)})`;
     picture.src = image.preview_url || image.url;
-    this.#writeSide();
-    for (const next of [images[this.#index + 1], images[this.#index - 1]]) {
-      if (this.#index >= 0 && next) new Image().src = next.preview_url || next.url;
+    this.#drawDetails();
+    this.#preloadNeighbours();
+  }
+
+  #preloadNeighbours() {
+    if (this.#index < 0) return;
+    const { images } = this.#list;
+    for (const neighbour of [images[this.#index + 1], images[this.#index - 1]]) {
+      if (neighbour) new Image().src = neighbour.preview_url || neighbour.url;
     }
   }
 
-  #toggleInfo() {
-    const side = this.#part("side");
-    side.hidden = !side.hidden;
-    this.#part("info").setAttribute("aria-pressed", String(!side.hidden));
-    this.#writeSide();
+  #toggleDetails() {
+    const details = this.#part("details");
+    details.hidden = !details.hidden;
+    this.#part("info").setAttribute("aria-pressed", String(!details.hidden));
+    this.#drawDetails();
   }
 
-  async #writeSide() {
-    const side = this.#part("side");
-    if (side.hidden) return;
-    const image = this.#image;
-    writeFacts(side.querySelector("dl"), image);
-    await withDetails(image, this.#bucket);
-    if (image === this.#image) writeFacts(side.querySelector("dl"), image);
+  #drawDetails() {
+    const details = this.#part("details");
+    if (!details.hidden) showFacts(details.querySelector("dl"), this.#image, this.#bucket);
   }
 
-  #key(event) {
+  #onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const onControl = event.target.closest("button, a");
     if (event.key === "ArrowLeft") this.step(-1);
     else if (event.key === "ArrowRight") this.step(1);
-    else if (event.key === "i") this.#toggleInfo();
-    else if (event.key === "m") this.#on.weigh(this.#image, 1);
-    else if (event.key === "l") this.#on.weigh(this.#image, -1);
-    else if (event.key === " " && !event.target.closest("button, a")) this.#on.close();
-    else if (event.key === "Enter" && !event.target.closest("button, a")) this.#on.similar(this.#image);
+    else if (event.key === "i") this.#toggleDetails();
+    else if (event.key === "m") this.#on.addTerm(this.#image, 1);
+    else if (event.key === "l") this.#on.addTerm(this.#image, -1);
+    else if (event.key === " " && !onControl) this.#on.close();
+    else if (event.key === "Enter" && !onControl) this.#on.similar(this.#image);
     else return;
     event.preventDefault();
   }
 
-  #swiped(event) {
-    if (!this.#touch) return;
-    const across = event.clientX - this.#touch.x;
-    const down = event.clientY - this.#touch.y;
-    this.#touch = null;
-    if (Math.abs(across) > SWIPE && Math.abs(across) > Math.abs(down)) this.step(across < 0 ? 1 : -1);
-    else if (down > 2 * SWIPE) this.#on.close();
+  /** Swipe sideways to step, down to close. */
+  #onSwipe(event) {
+    if (!this.#touchStart) return;
+    const across = event.clientX - this.#touchStart.x;
+    const down = event.clientY - this.#touchStart.y;
+    this.#touchStart = null;
+    if (Math.abs(across) > MIN_SWIPE && Math.abs(across) > Math.abs(down)) this.step(across < 0 ? 1 : -1);
+    else if (down > 2 * MIN_SWIPE) this.#on.close();
   }
 }

@@ -1,54 +1,54 @@
-/** One tile of the grid: the same elements that the server's `tile` macro writes. */
+/** One image of the grid: the elements of templates/_tile.html. */
 
 import { fileName, score } from "./format.js";
 
 const template = document.getElementById("tile-template");
 
-/** A new tile for `image`, leading to `address`. */
-export function createTile(image, address) {
-  const element = template.content.firstElementChild.cloneNode(true);
-  const picture = element.querySelector(".tile-image");
+/** Create the tile of an image; `url` is the target of its link. */
+export function createTile(image, url) {
+  const tile = template.content.firstElementChild.cloneNode(true);
+  const picture = tile.querySelector(".tile-image");
   const name = fileName(image.key);
-  element.querySelector(".tile-link").href = address;
-  element.querySelector(".tile-name").textContent = name;
+  tile.dataset.id = image.id;
+  tile.querySelector(".tile-link").href = url;
+  tile.querySelector(".tile-name").textContent = name;
   picture.alt = name;
   if (image.width && image.height) {
     picture.width = image.width;
     picture.height = image.height;
   }
-  // Before the address: a picture out of the cache is loaded in the same breath.
-  dressTile(element, image);
+  // Before setting the source: an image from the cache may load synchronously.
+  prepareTile(tile, image);
   picture.src = image.thumbnail_url;
-  return element;
+  return tile;
 }
 
-/** Make a tile that the server wrote one of ours. */
-export function adoptTile(element, image) {
-  element.removeAttribute("data-image");
-  dressTile(element, image);
-  const picture = element.querySelector(".tile-image");
+/** Take over a tile that the server rendered. */
+export function adoptTile(tile, image) {
+  tile.removeAttribute("data-image");
+  prepareTile(tile, image);
+  const picture = tile.querySelector(".tile-image");
   if (picture.complete && picture.naturalWidth) picture.dispatchEvent(new Event("load"));
 }
 
-/** Show what may change in the life of a tile: whether it is searchable, and its score. */
-export function updateTile(element, image) {
-  element.classList.toggle("is-pending", image.status === "pending");
-  element.classList.toggle("is-failed", image.status === "failed");
-  element.querySelector(".tile-mark").title =
-    image.status === "failed" ? "Could not be made searchable" : "Not searchable yet";
-  element.querySelector(".tile-score").textContent = typeof image.score === "number" ? score(image.score) : "";
+/** Show the status and score of an image, which may change. */
+export function updateTile(tile, image) {
+  tile.classList.toggle("is-pending", image.status === "pending");
+  tile.classList.toggle("is-failed", image.status === "failed");
+  tile.querySelector(".tile-status").title = image.status === "failed" ? "Indexing failed" : "Not indexed yet";
+  tile.querySelector(".tile-score").textContent = typeof image.score === "number" ? score(image.score) : "";
 }
 
-/** Put the placeholder behind the picture until that has loaded; with transparency it would show through for ever. */
-function dressTile(element, image) {
-  const link = element.querySelector(".tile-link");
-  const picture = element.querySelector(".tile-image");
+/** Show the placeholder until the image is loaded, and then remove it: it would show through transparent images. */
+function prepareTile(tile, image) {
+  const link = tile.querySelector(".tile-link");
+  const picture = tile.querySelector(".tile-image");
   if (image.placeholder) link.style.backgroundImage = `url(${JSON.stringify(image.placeholder)})`;
   picture.addEventListener("load", async () => {
-    // A picture that is not decoded yet is not painted.
+    // The image is not painted until it is decoded.
     await picture.decode().catch(() => {});
     link.style.backgroundImage = "";
   });
-  picture.addEventListener("error", () => element.classList.add("is-broken"));
-  updateTile(element, image);
+  picture.addEventListener("error", () => tile.classList.add("is-broken"));
+  updateTile(tile, image);
 }

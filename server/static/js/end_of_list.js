@@ -1,0 +1,65 @@
+/** The end of the grid: loads the next page of the list before the reader reaches it, and shows its progress. */
+
+import { endOfListContent } from "./messages.js";
+
+/** Distance below the viewport at which the next page is loaded, in pixels. */
+const PREFETCH_DISTANCE = 2500;
+
+export class EndOfList {
+  #element;
+  #onLoaded;
+  #announce;
+  #list;
+  #failed = false;
+  #observer = new IntersectionObserver((entries) => entries.at(-1).isIntersecting && this.load(), {
+    rootMargin: `0px 0px ${PREFETCH_DISTANCE}px 0px`,
+  });
+
+  /** `onLoaded(list)` is called when the list has grown, `announce(text)` when loading failed. */
+  constructor(element, { onLoaded, announce }) {
+    this.#element = element;
+    this.#onLoaded = onLoaded;
+    this.#announce = announce;
+  }
+
+  /** Follow another list. */
+  show(list) {
+    this.#list = list;
+    this.#failed = false;
+    this.#wait();
+  }
+
+  /** Load the next page, if there is one. After a failure only with `retry`. */
+  async load({ retry = false } = {}) {
+    const list = this.#list;
+    if (list.done || (this.#failed && !retry)) return;
+    this.#failed = false;
+    this.#draw("loading");
+    try {
+      await list.loadMore();
+    } catch (error) {
+      if (list !== this.#list) return;
+      this.#failed = true;
+      this.#draw("failed");
+      this.#announce(`Could not load more images. ${error.message}`);
+      return;
+    }
+    if (list !== this.#list) return;
+    this.#onLoaded(list);
+    this.#wait();
+  }
+
+  #wait() {
+    this.#draw(this.#list.done ? "end" : "idle");
+    // An observer reports changes only; observing again reports the current intersection.
+    this.#observer.unobserve(this.#element);
+    this.#observer.observe(this.#element);
+  }
+
+  #draw(phase) {
+    const { state, images } = this.#list;
+    const onRetry = () => this.load({ retry: true });
+    this.#element.className = `end-of-list is-${phase}`;
+    this.#element.replaceChildren(...endOfListContent(phase, { state, count: images.length, onRetry }));
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * The state of the page and its URL, in both directions: `{bucket, q, terms, similar, view, filters}`. Absent texts are
+ * "". `terms` are those of query_terms.js, `filters` pairs of name and value, and `view` the id of the enlarged image.
+ */
+
+import { formatTerm, parseTerm } from "./query_terms.js";
+
+/** Filters narrow any list, and carry over from one list to the next. */
+export const FILTERS = [
+  "taken_after",
+  "taken_before",
+  "camera",
+  "folder",
+  "orientation",
+  "type",
+  "min_width",
+  "max_width",
+  "min_height",
+  "max_height",
+  "min_size",
+  "max_size",
+  "strict",
+];
+
+/** Parse the URL of a page. */
+export function parseState(href, defaultBucket) {
+  const params = new URL(href, location.href).searchParams;
+  const text = (name) => (params.get(name) ?? "").trim();
+  // The short form of a search by one uploaded image.
+  const queryImage = text("query_image");
+  const terms = [...(queryImage ? [`query_image:${queryImage}`] : []), ...params.getAll("term")];
+  return {
+    bucket: params.get("bucket") || defaultBucket,
+    q: text("q"),
+    terms: terms.map(parseTerm).filter(Boolean),
+    similar: text("similar"),
+    view: text("view"),
+    filters: [...params].filter(([name, value]) => FILTERS.includes(name) && value),
+  };
+}
+
+/** The recent images of the bucket, with the filters of `state`. */
+export const recentState = ({ bucket, filters }) => ({
+  bucket,
+  q: "",
+  terms: [],
+  similar: "",
+  view: "",
+  // Only matches have a relevance.
+  filters: filters.filter(([name]) => name !== "strict"),
+});
+
+/** `state` without the filter `name`. */
+export const withoutFilter = (state, name) => ({
+  ...state,
+  view: "",
+  filters: state.filters.filter(([other]) => other !== name),
+});
+
+/** Whether the state is a search by words, images, or both. */
+export const isSearch = (state) => Boolean(state.q || state.terms.length);
+
+/** Whether the state shows the recent images without filters. */
+export const isRecent = (state) => !state.similar && !isSearch(state) && !state.filters.length;
+
+/** The URL parameters of a query. */
+export const termParams = (q, terms) => [...(q ? [["q", q]] : []), ...terms.map((term) => ["term", formatTerm(term)])];
+
+/** The URL of a state, for links and the address bar. */
+export function pageUrl({ bucket, q, terms, similar, view, filters }) {
+  const params = new URLSearchParams([["bucket", bucket], ...termParams(q, terms)]);
+  if (similar) params.set("similar", similar);
+  for (const [name, value] of filters) params.append(name, value);
+  if (view) params.set("view", view);
+  return `/?${params}`;
+}
+
+/** Whether two states list the same images: they may differ in the enlarged image. */
+export const isSameList = (a, b) => pageUrl({ ...a, view: "" }) === pageUrl({ ...b, view: "" });

@@ -1,0 +1,59 @@
+/** One list of images, as far as its pages are loaded: search results, similar images, or recent images. */
+
+import { MAX_PAGE_SIZE, PAGE_SIZE, getJson, listUrl } from "./api.js";
+
+export class PagedList {
+  #cursor;
+  #loading = null;
+
+  /** `firstPage` is the first page in the format of the API, if it is already loaded. */
+  constructor(state, firstPage = null) {
+    this.state = state;
+    this.images = [];
+    this.byId = new Map();
+    this.done = false;
+    if (firstPage) this.#append(firstPage);
+  }
+
+  /** Load the next page and return its images; concurrent calls share one request. */
+  loadMore({ signal, limit } = {}) {
+    this.#loading ??= this.#load(signal, limit).finally(() => {
+      this.#loading = null;
+    });
+    return this.#loading;
+  }
+
+  /** Stop loading: there are no further pages. */
+  end() {
+    this.done = true;
+  }
+
+  /** Insert images at the start, and return those that the list did not contain. */
+  prepend(images) {
+    const added = this.#index(images);
+    this.images.unshift(...added);
+    return added;
+  }
+
+  async #load(signal, limit) {
+    if (this.done) return [];
+    // Larger pages stay ahead of a reader who scrolls fast.
+    limit ??= this.images.length < 3 * PAGE_SIZE ? PAGE_SIZE : MAX_PAGE_SIZE;
+    return this.#append(await getJson(listUrl(this.state, { limit, cursor: this.#cursor }), { signal }));
+  }
+
+  #append({ images, next_cursor: cursor }) {
+    // An image that is inserted meanwhile may appear on two pages of the recent images.
+    const added = this.#index(images);
+    this.images.push(...added);
+    this.#cursor = cursor;
+    this.done = !cursor;
+    return added;
+  }
+
+  #index(images) {
+    const added = images.filter((image) => !this.byId.has(image.id));
+    for (const image of added) this.byId.set(image.id, image);
+    return added;
+  }
+}

@@ -1,0 +1,30 @@
+/** The title of the list: words and thumbnails, as in “a dog” + [image] − “people”. */
+
+import { fileName } from "./format.js";
+import { quoted } from "./messages.js";
+import { isSearch } from "./page_state.js";
+import { fillThumbnail } from "./query_chips.js";
+
+/** The nodes of the heading of a state. */
+export function headingContent(state, labels) {
+  if (state.similar) return ["Similar images"];
+  if (!isSearch(state)) return ["Recent"];
+  const words = state.q ? [{ kind: "text", value: state.q, weight: 1 }] : [];
+  return ["Results for ", ...[...words, ...state.terms].flatMap((term, index) => summand(term, index, labels.of(term)))];
+}
+
+/** The query as text, for the window title and announcements; "" without a query. */
+export function queryText(state, labels, selected) {
+  if (state.similar) return selected ? fileName(selected.key) : "";
+  const terms = state.terms.map((term) => `${term.weight < 0 ? "−" : "+"} ${labels.of(term).name}`);
+  return [state.q, ...terms].filter(Boolean).join(" ").replace(/^\+ /, "");
+}
+
+function summand(term, index, label) {
+  const sign = term.weight < 0 ? "− " : index ? "+ " : "";
+  const operator = index ? ` ${sign}` : sign;
+  if (label.thumbnail === null) return [operator, quoted(label.name)];
+  const thumbnail = document.getElementById("heading-thumbnail-template").content.firstElementChild.cloneNode(true);
+  fillThumbnail(thumbnail, label);
+  return [operator, thumbnail];
+}
