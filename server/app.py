@@ -18,6 +18,7 @@ from server.middleware.auth import AuthMiddleware
 from server.middleware.proxy_headers import ProxyHeaders
 from server.middleware.request_log import RequestLog
 from server.middleware.security_headers import SecurityHeaders
+from server.problem import Problem
 from server.routes import (
     api_docs,
     collections,
@@ -87,9 +88,7 @@ def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> 
             Middleware(AuthMiddleware, tokens=tokens),
             Middleware(GZipMiddleware, minimum_size=1024),
         ],
-        exception_handlers={
-            **dict.fromkeys((errors.Problem, ServiceError, SettingsError, HTTPException), errors.handle),
-        },
+        exception_handlers=dict.fromkeys((Problem, ServiceError, SettingsError, HTTPException), errors.handle),
     )
     app.state.assets = assets
     app.state.tokens = tokens

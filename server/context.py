@@ -14,8 +14,8 @@ from server.access import NO_ACCESS, Access
 from server.adapters import Embedders, Stores
 from server.cache.collection_cache import CollectionCache
 from server.cache.facet_cache import FacetCache
+from server.problem import Problem
 from server.rate_limits import PaidQueries
-from server.schemas.errors import Problem
 from server.search.cursor import Cursors
 from server.search.local_text_encoder import LocalTextEncoder
 from server.search.query import QueryBuilder

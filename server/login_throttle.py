@@ -4,7 +4,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from server.schemas.errors import Problem
+from server.problem import Problem
 
 MAX_WRONG_TOKENS = 20  # different ones, in each window
 WINDOW = 60.0  # seconds

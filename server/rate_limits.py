@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 from starlette.types import Scope
 
-from server.schemas.errors import Problem
+from server.problem import Problem
 from shared.db.pool import Connection, Database
 from shared.embedders.base import Embedder
 from shared.sql import rate_limits

@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from server.schemas.errors import Problem
+from server.problem import Problem
 
 # Bytes that a multipart form may have beside its file.
 _FORM_OVERHEAD = 64 << 10

@@ -13,9 +13,9 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.access import COOKIE, NO_ACCESS, READ_ACCESS, Access, AccessTokens
+from server.problem import Problem
 from server.rate_limits import client_of
 from server.schemas import errors
-from server.schemas.errors import Problem
 from shared.errors import ServiceError
 
 # Open to all: nothing here reveals anything about an image.

@@ -14,6 +14,6 @@ from server.schemas.responses import FacetValues, FastJSONResponse
 async def get_facets(request: Request) -> Response:
     """GET /api/facets: values that filters can take in a collection, with counts, cached for some seconds."""
     query = requests.parse(FacetsQuery, request)
-    app = app_context(request)
-    facets = await app.with_collection(query.bucket, app.facets.get, query.parent_folder)
+    context = app_context(request)
+    facets = await context.with_collection(query.bucket, context.facets.get, query.parent_folder)
     return FastJSONResponse(responses.facet_values(facets))

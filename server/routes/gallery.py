@@ -1,8 +1,7 @@
-"""The gallery: one page, whose state is all in its address."""
+"""The gallery: one page, whose state is all in its URL."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -11,23 +10,45 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.access import COOKIE
+from server.collection_counts import collection_counts
 from server.context import AppContext, app_context
+from server.problem import Problem
 from server.request_body import QUERY_IMAGE
-from server.routes.collections import summaries
 from server.schemas import errors, requests, responses
+from server.schemas.requests import FilterFields, GalleryQuery
 from server.schemas.responses import HitPage, ImagePage
 from server.search.terms import Term
+from shared.errors import ServiceError, SettingsError
 from shared.models import Collection
 
-FILTERS = (*requests.FilterFields.model_fields, "strict")
-STATE = ("bucket", "q", "term", "similar", "view", *FILTERS)  # what a page's address can hold
+FILTERS = (*FilterFields.model_fields, "strict")
+STATE = ("bucket", "q", "term", "similar", "view", *FILTERS)  # parameters of the page's URL
+
+TemplateVariables = dict[str, Any]
 
 
 async def show_gallery(request: Request) -> Response:
-    """GET /: recent images, what a text finds (``q``), or an image's neighbours (``similar``)."""
-    app = app_context(request)
+    """GET /: recent images, search results (``q``, ``term``), or the neighbours of an image (``similar``)."""
+    context = app_context(request)
+    page = _empty_page(request)
+    try:
+        counts = await collection_counts(context)
+        page |= responses.collection_list(counts)
+        if counts:
+            await context.with_collection(request.query_params.get("bucket"), _fill, page, context, request)
+    except (Problem, ServiceError, SettingsError) as exc:
+        problem = errors.problem_of(exc)
+        page |= {"status": problem.status, "error": problem.detail}
+    response: Response = request.app.state.templates.TemplateResponse(
+        request, "gallery.html", page, status_code=page["status"]
+    )
+    return response
+
+
+def _empty_page(request: Request) -> TemplateVariables:
+    """Return the variables of a page without a collection."""
     query = request.query_params
-    context: dict[str, Any] = {
+    return {
         "collections": [],
         "collection": None,
         "q": query.get("q", "").strip()[: requests.MAX_QUERY_LENGTH],
@@ -43,75 +64,63 @@ async def show_gallery(request: Request) -> Response:
         "error": None,
         "status": 200,
         "static": request.app.state.assets.address,
-        "page_url": partial(page_url, query),
+        "page_url": lambda **changes: page_url(query, **changes),
         "signed_in": COOKIE in request.cookies,
         "largest_picture": QUERY_IMAGE.max_bytes,
     }
-    try:
-        context["collections"] = await summaries(app)
-        if context["collections"]:
-            await app.with_collection(query.get("bucket"), _fill, context, app, request)
-    except Exception as exc:
-        problem = errors.problem_of(exc)
-        if problem.status == 500:
-            raise
-        context |= {"status": problem.status, "error": problem.detail}
-    response: Response = request.app.state.templates.TemplateResponse(
-        request, "gallery.html", context, status_code=context["status"]
-    )
-    return response
 
 
-async def _fill(collection: Collection, context: dict[str, Any], app: AppContext, request: Request) -> None:
-    query = request.query_params
-    context["collection"] = next(c for c in context["collections"] if c["bucket"] == collection.bucket)
-    context["stats"] = await app.stats_feed.current(collection)
-    context["stream_url"] = "/api/stats/stream?" + urlencode({"bucket": collection.bucket})
-    embedder = app.embedders.find(collection)
-    context["notice"] = embedder.notice if embedder else None
-    asked = requests.parse(requests.GalleryQuery, request)
-    if "choices" in query:
-        context["facets"] = await app.facets.get(collection, asked.filters().folder)
-    context["terms"] = await _chips(app, collection, asked.terms()[1 if asked.q else 0 :])
-    page = await _page(context, app, collection, asked)
-    context["images"] = page["images"]
-    if page["next_cursor"]:
-        context["next_page"] = page_url(query, cursor=page["next_cursor"])
+async def _fill(collection: Collection, page: TemplateVariables, context: AppContext, request: Request) -> None:
+    """Set the variables that depend on the collection. Those of the header come first: an error page shows them too."""
+    page["collection"] = collection
+    page["stats"] = await context.stats_feed.current(collection)
+    page["stream_url"] = "/api/stats/stream?" + urlencode({"bucket": collection.bucket})
+    embedder = context.embedders.find(collection)
+    page["notice"] = embedder.notice if embedder else None
+    query = requests.parse(GalleryQuery, request)
+    if "choices" in request.query_params:
+        page["facets"] = await context.facets.get(collection, query.filters().folder)
+    terms_beside_q = query.terms()[1 if query.q else 0 :]
+    page["terms"] = await _term_variables(context, collection, terms_beside_q)
+    if query.similar:
+        image = await context.search.image(collection, requests.parse_image_id(query.similar))
+        page["similar"] = responses.image_item(image, context.stores.get(collection.bucket))
+    results = await _results(context, collection, query)
+    page["images"] = results["images"]
+    if results["next_cursor"]:
+        page["next_page"] = page_url(request.query_params, cursor=results["next_cursor"])
 
 
-async def _page(
-    context: dict[str, Any], app: AppContext, collection: Collection, asked: requests.GalleryQuery
-) -> ImagePage | HitPage:
-    """Return the first page of what the address asks for."""
-    filters, limit, cursor = asked.filters(), asked.limit, asked.cursor
-    if asked.similar:
-        image_id = requests.parse_image_id(asked.similar)
-        image = await app.search.image(collection, image_id)
-        context["similar"] = responses.image_item(image, app.stores.get(collection.bucket))
-        similar = await app.search.similar(
-            collection, image_id, filters, strict=asked.strict, limit=limit, cursor=cursor
+async def _results(context: AppContext, collection: Collection, query: GalleryQuery) -> ImagePage | HitPage:
+    filters, limit, cursor = query.filters(), query.limit, query.cursor
+    if query.similar:
+        image_id = requests.parse_image_id(query.similar)
+        similar = await context.search.similar(
+            collection, image_id, filters, strict=query.strict, limit=limit, cursor=cursor
         )
-        return responses.hit_page(similar, app.stores)
-    if terms := asked.terms():
-        found = await app.search.search(collection, terms, filters, strict=asked.strict, limit=limit, cursor=cursor)
-        return responses.hit_page(found, app.stores)
-    recent = await app.search.recent(collection, filters, limit=limit, cursor=cursor)
-    return responses.image_page(recent, app.stores)
+        return responses.hit_page(similar, context.stores)
+    if terms := query.terms():
+        found = await context.search.search(collection, terms, filters, strict=query.strict, limit=limit, cursor=cursor)
+        return responses.hit_page(found, context.stores)
+    recent = await context.search.recent(collection, filters, limit=limit, cursor=cursor)
+    return responses.image_page(recent, context.stores)
 
 
-async def _chips(app: AppContext, collection: Collection, terms: Sequence[Term]) -> list[dict[str, Any]]:
-    """Return what the page shows of each term: the term, its image if it is one of the collection, and what remains of
-    all terms when this one is turned to the other side, or removed.
+async def _term_variables(
+    context: AppContext, collection: Collection, terms: Sequence[Term]
+) -> list[TemplateVariables]:
+    """Return the variables of each term: its image if it is one of the collection, and the terms of the page after
+    this one is ``turned`` from more to less like, or ``removed``.
     """
     ids = [int(term.value) for term in terms if term.kind == "image"]
-    found = responses.image_page(await app.search.by_ids(collection, ids), app.stores)
-    shown = {str(image["id"]): image for image in found["images"]}
+    found = responses.image_page(await context.search.by_ids(collection, ids), context.stores)
+    images = {str(image["id"]): image for image in found["images"]}
     written = [str(term) for term in terms]
     return [
         asdict(term)
         | {
             "written": written[at],
-            "image": shown.get(term.value) if term.kind == "image" else None,
+            "image": images.get(term.value) if term.kind == "image" else None,
             "turned": [*written[:at], str(replace(term, weight=-term.weight)), *written[at + 1 :]],
             "removed": [*written[:at], *written[at + 1 :]],
         }
@@ -120,9 +129,10 @@ async def _chips(app: AppContext, collection: Collection, terms: Sequence[Term])
 
 
 def page_url(current: QueryParams, /, **changes: str | Sequence[str] | None) -> str:
-    """Return the address of the page with *changes*; None removes a part of it, a sequence writes it several times."""
-    kept = {name: [value for value in current.getlist(name) if value] for name in STATE}
-    # The short form of a search for one picture.
-    kept["term"] = [*(f"query_image:{handle}" for handle in current.getlist("query_image") if handle), *kept["term"]]
-    query = urlencode({name: value for name, value in (kept | changes).items() if value}, doseq=True)
+    """Return the URL of the page with *changes*: None removes a parameter, a sequence repeats it."""
+    parameters = {name: [value for value in current.getlist(name) if value] for name in STATE}
+    # ``query_image`` is short for a term.
+    handles = [f"query_image:{handle}" for handle in current.getlist("query_image") if handle]
+    parameters["term"] = [*handles, *parameters["term"]]
+    query = urlencode({name: value for name, value in (parameters | changes).items() if value}, doseq=True)
     return f"/?{query}" if query else "/"

@@ -5,12 +5,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from server import metrics
+from server.collection_counts import collection_counts
 from server.context import app_context
 from server.schemas.openapi import Operation
-from shared.db.pool import Connection
 from shared.errors import ServiceError
-from shared.models import Counts
-from shared.sql import collections, stats
 
 
 @Operation(response=dict[str, str], errors=())
@@ -21,9 +19,11 @@ async def get_liveness(_request: Request) -> Response:
 
 @Operation(response=dict[str, str], errors=())
 async def get_readiness(request: Request) -> Response:
-    """GET /readyz: the database can be reached; a 503 with the reason if not."""
+    """GET /readyz: the database can be reached and has its tables; a 503 with the reason if not."""
+    cache = app_context(request).collection_cache
+    cache.clear()
     try:
-        await app_context(request).database.run(collections.list_all)
+        await cache.all()
     except ServiceError as exc:
         return JSONResponse({"status": "unavailable", "database": str(exc)}, status_code=503)
     return JSONResponse({"status": "ok", "database": "ok"})
@@ -36,14 +36,9 @@ async def get_metrics(request: Request) -> Response:
     Requests by route and status, their latency, model calls, hits of the query vector cache, connection pools, and
     images by bucket and state.
     """
-    app = app_context(request)
-
-    async def counts(conn: Connection) -> dict[str, Counts]:
-        return {c.bucket: await stats.counts(conn, c) for c in shown}
-
     try:
-        shown = await app.collections()
-        found = await app.database.read(counts)
+        counts = await collection_counts(app_context(request))
     except ServiceError:
-        found = {}  # the other metrics show the outage
-    return Response(metrics.exposition(found), media_type=CONTENT_TYPE_LATEST)
+        counts = {}  # the other metrics show the outage
+    by_bucket = {collection.bucket: each for collection, each in counts.items()}
+    return Response(metrics.exposition(by_bucket), media_type=CONTENT_TYPE_LATEST)

@@ -18,14 +18,14 @@ async def list_images(request: Request) -> Response:
     order and as far as they exist: a page polls them this way.
     """
     query = requests.parse(ListQuery, request)
-    app = app_context(request)
+    context = app_context(request)
     if query.ids:
-        found = await app.with_collection(query.bucket, app.search.by_ids, query.ids)
+        found = await context.with_collection(query.bucket, context.search.by_ids, query.ids)
     else:
-        found = await app.with_collection(
-            query.bucket, app.search.recent, query.filters(), limit=query.limit, cursor=query.cursor
+        found = await context.with_collection(
+            query.bucket, context.search.recent, query.filters(), limit=query.limit, cursor=query.cursor
         )
-    return FastJSONResponse(responses.image_page(found, app.stores))
+    return FastJSONResponse(responses.image_page(found, context.stores))
 
 
 @Operation(query=CollectionQuery, response=ImageDetails)
@@ -33,9 +33,9 @@ async def get_image(request: Request) -> Response:
     """GET /api/images/{id}: one image with its EXIF."""
     query = requests.parse(CollectionQuery, request)
     image_id = requests.parse_image_id(request.path_params["id"])
-    app = app_context(request)
-    found = await app.with_collection(query.bucket, app.search.record, image_id)
-    return FastJSONResponse({**responses.image_item(found.image, app.stores.get(found.bucket)), **found.metadata})
+    context = app_context(request)
+    found = await context.with_collection(query.bucket, context.search.record, image_id)
+    return FastJSONResponse({**responses.image_item(found.image, context.stores.get(found.bucket)), **found.metadata})
 
 
 @Operation(query=SimilarQuery, response=HitPage)
@@ -43,14 +43,14 @@ async def list_similar_images(request: Request) -> Response:
     """GET /api/images/{id}/similar: visual neighbours of an image, without the image itself."""
     query = requests.parse(SimilarQuery, request)
     image_id = requests.parse_image_id(request.path_params["id"])
-    app = app_context(request)
-    found = await app.with_collection(
+    context = app_context(request)
+    found = await context.with_collection(
         query.bucket,
-        app.search.similar,
+        context.search.similar,
         image_id,
         query.filters(),
         strict=query.strict,
         limit=query.limit,
         cursor=query.cursor,
     )
-    return FastJSONResponse(responses.hit_page(found, app.stores))
+    return FastJSONResponse(responses.hit_page(found, context.stores))

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from server.context import app_context
-from server.schemas.errors import Problem
+from server.problem import Problem
 from shared.errors import ImageRefused, ObjectMissing
 from shared.stores.folder import FolderStore
 

@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from server import request_body
 from server.context import AppContext, app_context
+from server.problem import Problem
 from server.request_body import QUERY_IMAGE
 from server.schemas import requests
-from server.schemas.errors import Problem
 from server.schemas.openapi import Operation, Schema
 from server.schemas.requests import CollectionQuery, ImageUrlBody
 from server.schemas.responses import FastJSONResponse, QueryImageHandle
@@ -32,15 +32,15 @@ async def create_query_image(request: Request) -> Response:
     never the picture. The same picture gets the same handle.
     """
     query = requests.parse(CollectionQuery, request)
-    app = app_context(request)
-    await app.collection(query.bucket)  # refuse an unknown bucket before the upload
-    async with app.query_images.slot():
-        name, url, content = await _picture(app, request)
+    context = app_context(request)
+    await context.collection(query.bucket)  # refuse an unknown bucket before the upload
+    async with context.query_images.slot():
+        name, url, content = await _picture(context, request)
         try:
-            seen = await app.decoder.run(glance, content)
+            seen = await context.decoder.run(glance, content)
         except ImageRefused as exc:
             raise Problem(400, f"{name} cannot be used: {exc}") from exc
-        stored = await app.with_collection(query.bucket, app.query_images.add, content, name=name, url=url)
+        stored = await context.with_collection(query.bucket, context.query_images.add, content, name=name, url=url)
     return FastJSONResponse(
         QueryImageHandle(
             query_image=stored.handle,
@@ -52,10 +52,10 @@ async def create_query_image(request: Request) -> Response:
     )
 
 
-async def _picture(app: AppContext, request: Request) -> tuple[str, str, bytes]:
+async def _picture(context: AppContext, request: Request) -> tuple[str, str, bytes]:
     """Return the picture's name in error messages, its URL or an empty string, and its content."""
     if request_body.media_type(request) == "application/json":
         url = (await requests.parse_body(ImageUrlBody, request)).url
-        return "url", url, await app.query_images.fetch(url, name="url")
+        return "url", url, await context.query_images.fetch(url, name="url")
     async with request_body.received_file(request, QUERY_IMAGE) as file:
         return "the picture", "", await asyncio.to_thread(file.path.read_bytes)

@@ -4,8 +4,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.context import app_context
+from server.problem import Problem
 from server.schemas import requests, responses
-from server.schemas.errors import Problem
 from server.schemas.openapi import Operation
 from server.schemas.requests import ComposedSearchBody, SearchQuery
 from server.schemas.responses import FastJSONResponse, HitPage
@@ -24,17 +24,17 @@ async def search(request: Request) -> Response:
     terms = query.terms()
     if not terms:
         raise Problem(400, "q is missing: give the words to search for, or query_image, or term")
-    app = app_context(request)
-    found = await app.with_collection(
+    context = app_context(request)
+    found = await context.with_collection(
         query.bucket,
-        app.search.search,
+        context.search.search,
         terms,
         query.filters(),
         strict=query.strict,
         limit=query.limit,
         cursor=query.cursor,
     )
-    return FastJSONResponse(responses.hit_page(found, app.stores))
+    return FastJSONResponse(responses.hit_page(found, context.stores))
 
 
 @Operation(body=ComposedSearchBody, response=HitPage, errors=(400, 404, 408, 409, 413, 415, 429, 503))
@@ -44,10 +44,10 @@ async def search_composed(request: Request) -> Response:
     A term with a negative weight counts against: "this photo + at night - people". Images that are terms are left out.
     """
     body = await requests.parse_body(ComposedSearchBody, request)
-    app = app_context(request)
-    found = await app.with_collection(
+    context = app_context(request)
+    found = await context.with_collection(
         body.bucket,
-        app.search.search,
+        context.search.search,
         [term.term() for term in body.terms],
         body.filters.filters() if body.filters else Filters(),
         strict=body.strict,
@@ -55,4 +55,4 @@ async def search_composed(request: Request) -> Response:
         cursor=body.cursor,
         name="terms",
     )
-    return FastJSONResponse(responses.hit_page(found, app.stores))
+    return FastJSONResponse(responses.hit_page(found, context.stores))

@@ -9,9 +9,9 @@ from starlette.responses import RedirectResponse, Response
 from server import request_body
 from server.access import COOKIE, COOKIE_LIFETIME, AccessTokens
 from server.context import app_context
+from server.problem import Problem
 from server.rate_limits import client_of
 from server.request_body import BodyLimit
-from server.schemas.errors import Problem
 
 FORM = BodyLimit("the form", max_bytes=8192, timeout=60.0)
 # A path of this server. A second slash or a backslash after the first would lead to another host.

@@ -9,6 +9,7 @@ from starlette.routing import Match, Route
 from typing_extensions import TypedDict
 
 from server.log_config import request_id
+from server.problem import Problem
 from shared.errors import ImageRefused, Reason, ServiceError, SettingsError
 
 _STATUS_OF_REFUSAL = {
@@ -32,16 +33,6 @@ class ProblemDocument(TypedDict):
     status: int
     detail: str
     request_id: str
-
-
-class Problem(Exception):
-    """An error response. *detail* names the parameter, its value and the allowed values."""
-
-    def __init__(self, status: int, detail: str, *, headers: dict[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.headers = headers
 
 
 def response(problem: Problem) -> Response:

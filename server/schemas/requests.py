@@ -23,8 +23,8 @@ from pydantic_core import CoreSchema, core_schema
 from starlette.requests import Request
 
 from server import request_body
+from server.problem import Problem
 from server.request_body import BodyLimit
-from server.schemas.errors import Problem
 from server.search.terms import MAX_TERMS, MAX_WEIGHT, Kind, Term
 from shared.models import Filters
 

@@ -1,5 +1,6 @@
 """JSON bodies of successful responses: their types, and how they are made from what the search package returns."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import to_json
@@ -8,7 +9,7 @@ from typing_extensions import TypedDict
 
 from server.adapters import Stores
 from server.search.service import ImageList, SearchResults
-from shared.models import Facets, Hit, Image
+from shared.models import Collection, Counts, Facets, Hit, Image
 from shared.object_keys import preview_key, thumbnail_key
 from shared.stores.base import ObjectStore
 
@@ -180,6 +181,24 @@ def hit_page(found: SearchResults, stores: Stores) -> HitPage:
     """Return the public form of a page of search results."""
     store = stores.get(found.bucket)
     return {"images": [hit_item(each, store, found.threshold) for each in found.hits], "next_cursor": found.next_cursor}
+
+
+def collection_list(counts: Mapping[Collection, Counts]) -> CollectionList:
+    """Return the public form of collections and their counts."""
+    return {"collections": [_collection_summary(collection, each) for collection, each in counts.items()]}
+
+
+def _collection_summary(collection: Collection, counts: Counts) -> CollectionSummary:
+    return {
+        "bucket": collection.bucket,
+        "total": counts.total,
+        "embedded": counts.embedded,
+        "pending": counts.pending,
+        "failed": counts.failed,
+        "model": collection.model,
+        "dimensions": collection.dimensions,
+        "title": collection.title,
+    }
 
 
 def facet_values(facets: Facets) -> FacetValues:

@@ -5,7 +5,7 @@ from typing import Any
 
 from itsdangerous import BadData, URLSafeSerializer
 
-from server.schemas.errors import Problem
+from server.problem import Problem
 from server.secret_key import SecretKey
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from server.schemas.errors import Problem
+from server.problem import Problem
 from server.search.query_images import QueryImages
 from server.search.terms import Term, normalise
 from server.search.text_vectors import TextVectors, from_stored

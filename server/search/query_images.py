@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 
 from server import metrics
 from server.adapters import Embedders
+from server.problem import Problem
 from server.rate_limits import PaidQueries
-from server.schemas.errors import Problem
 from server.search.text_vectors import from_stored
 from server.url_fetcher import FetchRefused, UrlFetcher
 from shared.db.pool import Connection, Database

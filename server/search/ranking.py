@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from server.schemas.errors import Problem
+from server.problem import Problem
 from server.search.fusion import fuse
 from server.search.query import Query
 from shared.db.pool import Connection, Database

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from server.cache.collection_cache import CollectionCache
-from server.schemas.errors import Problem
+from server.problem import Problem
 from server.search.cursor import Cursors
 from server.search.query import QueryBuilder
 from server.search.ranking import RankedSearch

@@ -3,7 +3,7 @@
 import pytest
 
 from server.login_throttle import MAX_WRONG_TOKENS, WINDOW, LoginThrottle
-from server.schemas.errors import Problem
+from server.problem import Problem
 
 
 def test_a_locked_out_client_may_try_again_later_and_others_at_any_time() -> None:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from server.schemas.errors import Problem
+from server.problem import Problem
 from server.search import ranking
 from server.search.query import Query
 from server.search.ranking import RankedSearch

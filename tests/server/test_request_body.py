@@ -11,9 +11,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from server import request_body
+from server.problem import Problem
 from server.request_body import BodyLimit
 from server.schemas import errors
-from server.schemas.errors import Problem
 
 LIMIT = BodyLimit("the file", max_bytes=1000, timeout=0.2)
 
