@@ -1,55 +1,45 @@
-"""Measures uploading and looking again against `aws s3 sync`, in turn and on the same S3 server (moto) on this machine.
+"""Compare `syncer upload` with `aws s3 sync`, and measure the memory of a sync.
 
-    python -m bench.sync [--files 2000] [--rescan 20000] [--rounds 5] [--memory 200000]
+    python -m bench.sync [--short] [--files 2000] [--rescan 20000] [--rounds 5] [--memory 200000]
 
-Each figure is a whole process, from its start to its end, with the embedded PostgreSQL that ours starts and stops.
-Figures are medians, and ratios medians of each round's ratio. In each round two ceilings are measured too: how fast the
-server takes the same objects from a client that does nothing else, and how fast the decoding workers examine the same
-files on all cores. Server, decoders and client share the cores, so that beside its own rate each has its processor
-time, and what is allowed is the least of: the server's rate, the decoders' rate, and the cores divided by the processor
-time that both take for one image together.
+Both programs upload to the same S3 server (moto on this machine), which delays each response by 30 ms, as R2 does, with
+the same number of concurrent requests. Each figure covers a whole process from start to exit, including the embedded
+PostgreSQL that ours starts and stops. Figures are medians of the rounds; ratios are medians of the ratio per round.
+`--short` takes less than two minutes.
 """
 
 import argparse
 import asyncio
-import http.client
 import os
-import queue
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
-import psutil
 from PIL import Image
 
 from shared.db import embedded
-from shared.images import examine
-from shared.images.worker_pool import DecoderPool
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server
 from tests.helpers.many_files import link_many, make_known, run_and_measure
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Syncer
 
-CORES = os.cpu_count() or 1
-CLIENTS = 8
-AWS, PLAIN = "aws s3 sync", "syncer upload --no-derivatives"
+LATENCY = 0.03  # seconds
+CONCURRENCY = 8
+SHORT = {"files": 400, "rescan": 2000, "rounds": 2, "memory": 0}
+AWS, PLAIN, FULL = "aws s3 sync", "syncer upload --no-derivatives", "syncer upload"
 TOOLS = Path(sys.executable).parent
 
 
-def make_photos(folder: Path, count: int) -> list[Path]:
-    """Write JPEGs of 640 x 480 pixels and about 32 kB, a hundred to a folder, and return their paths."""
-    paths = []
+def make_photos(folder: Path, count: int) -> None:
+    """Write JPEGs of 640 x 480 pixels and about 32 kB, a hundred per folder."""
     for number in range(count):
         random = np.random.default_rng(number)
         coarse = Image.fromarray(random.integers(0, 256, (30, 40, 3), dtype=np.uint8))
@@ -58,12 +48,10 @@ def make_photos(folder: Path, count: int) -> list[Path]:
         path = folder / f"{number // 100:03}" / f"{number:06}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8)).save(path, quality=57)
-        paths.append(path)
-    return paths
 
 
 def make_tiny(folder: Path, count: int) -> None:
-    """Write JPEGs of a few hundred bytes, each different, a thousand to a folder."""
+    """Write different JPEGs of a few hundred bytes, a thousand per folder."""
     for number in range(count):
         path = folder / f"{number // 1000:03}" / f"{number:06}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,183 +59,116 @@ def make_tiny(folder: Path, count: int) -> None:
 
 
 @dataclass(frozen=True)
-class Rate:
-    """What was done: images per second, and processor seconds per image."""
+class Environment:
+    """Environment variables for both programs, and their S3 server."""
 
-    rate: float
-    cost: float
-
-
-@dataclass(frozen=True)
-class Round:
-    """The environment of one round's commands, and its server."""
-
-    environment: dict[str, str]
+    variables: dict[str, str]
     server: S3Server
 
-    def run(self, *command: str | Path) -> float:
-        """Run a command to its end, and return the seconds that it took."""
+    def make_bucket(self, name: str) -> str:
+        self.server.make_bucket(name)
+        return name
+
+    def aws(self, folder: Path, bucket: str) -> float:
+        """Return the seconds that `aws s3 sync` takes."""
+        return self._run(TOOLS / "aws", "s3", "sync", "--only-show-errors", folder, f"s3://{bucket}")
+
+    def syncer(self, folder: Path, bucket: str, *flags: str) -> float:
+        """Return the seconds that `syncer upload` takes."""
+        concurrency = ("--upload-concurrency", str(CONCURRENCY))
+        return self._run(TOOLS / "syncer", "upload", folder, "--bucket", bucket, *concurrency, *flags)
+
+    def _run(self, *command: str | Path) -> float:
         began = time.perf_counter()
-        done = subprocess.run(list(map(str, command)), env=self.environment, capture_output=True, text=True)
+        done = subprocess.run(list(map(str, command)), env=self.variables, capture_output=True, text=True)
         seconds = time.perf_counter() - began
         if done.returncode:
             raise SystemExit(f"{command}: exit status {done.returncode}\n{done.stderr}")
         return seconds
 
-    def aws(self, folder: Path, bucket: str) -> float:
-        """Run `aws s3 sync`."""
-        return self.run(TOOLS / "aws", "s3", "sync", "--only-show-errors", folder, f"s3://{bucket}")
-
-    def ours(self, folder: Path, bucket: str, *flags: str) -> float:
-        """Run `syncer upload`."""
-        return self.run(TOOLS / "syncer", "upload", folder, "--bucket", bucket, *flags)
-
-    def bucket(self, name: str) -> str:
-        self.server.make_bucket(name)
-        return name
-
-
-def put_rate(server: S3Server, bucket: str, bodies: Sequence[list[bytes]]) -> Rate:
-    """Return how fast the server takes the objects of each image, and how much of its processor time one image is."""
-    waiting: queue.SimpleQueue[tuple[int, list[bytes]]] = queue.SimpleQueue()
-    for numbered in enumerate(bodies):
-        waiting.put(numbered)
-
-    def work() -> None:
-        with closing(http.client.HTTPConnection(urlsplit(server.url).netloc)) as connection:
-            while True:
-                try:
-                    number, objects = waiting.get_nowait()
-                except queue.Empty:
-                    return
-                for part, body in enumerate(objects):
-                    connection.request("PUT", f"/{bucket}/{part}/{number:06}.jpg", body)
-                    answer = connection.getresponse()
-                    answer.read()
-                    assert answer.status == 200
-
-    process = psutil.Process(server.pid)
-    before = sum(process.cpu_times()[:2])
-    began = time.perf_counter()
-    threads = [threading.Thread(target=work) for _ in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seconds = time.perf_counter() - began
-    return Rate(len(bodies) / seconds, (sum(process.cpu_times()[:2]) - before) / len(bodies))
-
-
-async def decode_rate(paths: Sequence[Path]) -> Rate:
-    """Return how fast the decoding workers examine the files, derivatives included."""
-    decoder = DecoderPool()
-    await asyncio.gather(*(decoder.run(examine, path) for path in paths[: 2 * CORES]))  # which starts them
-    workers = psutil.Process().children()
-    before = sum(sum(worker.cpu_times()[:2]) for worker in workers)
-    began = time.perf_counter()
-    await asyncio.gather(*(decoder.run(examine, path) for path in paths))
-    seconds = time.perf_counter() - began
-    cost = sum(sum(worker.cpu_times()[:2]) for worker in workers) - before
-    await decoder.close()
-    return Rate(len(paths) / seconds, cost / len(paths))
-
 
 @contextmanager
-def one_round(home: Path) -> Iterator[Round]:
-    """A server that is empty, and the environment of commands that use it."""
-    unwanted = ("AWS_", "R2_", "S3_", "DATABASE_", "PYTHON")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
-    # Neither program is to compile its modules in every run.
-    kept["PYTHONPYCACHEPREFIX"] = str(home.with_name("compiled"))
-    with S3Server() as server:
-        keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY}
-        aws = {"AWS_ENDPOINT_URL": server.url, "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
-        files = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-        ours = {"S3_ENDPOINT_URL": server.url, "IMAGE_BROWSER_HOME": str(home), "EMBEDDER": "offline"}
-        yield Round(kept | keys | aws | files | ours, server)
+def new_environment(scratch: Path) -> Iterator[Environment]:
+    """Yield an environment with an empty S3 server."""
+    prefixes = ("AWS_", "R2_", "S3_", "DATABASE_", "PYTHON")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+    config = scratch / "aws-config"
+    config.write_text(f"[default]\ns3 =\n    max_concurrent_requests = {CONCURRENCY}\n")
+    with S3Server(latency=LATENCY) as server:
+        yield Environment(
+            {
+                **inherited,
+                "PYTHONPYCACHEPREFIX": str(scratch / "compiled"),  # so that modules are compiled only once
+                "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
+                "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+                "AWS_ENDPOINT_URL": server.url,
+                "AWS_DEFAULT_REGION": "us-east-1",
+                "AWS_EC2_METADATA_DISABLED": "true",
+                "AWS_CONFIG_FILE": str(config),
+                "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+                "S3_ENDPOINT_URL": server.url,
+                "IMAGE_BROWSER_HOME": str(scratch / "home"),
+                "EMBEDDER": "offline",
+            },
+            server,
+        )
 
 
 def measure_uploads(scratch: Path, count: int, rounds: int) -> None:
-    folder, home = scratch / "photos", scratch / "home"
-    paths = make_photos(folder, count)
-    size = sum(path.stat().st_size for path in paths) / count / 1000
-    print(f"{count} JPEGs of {size:.0f} kB, {CORES} cores, load {os.getloadavg()[0]:.1f}; images a second", flush=True)
-    plain = [[path.read_bytes()] for path in paths]
-    derived = [[body, *derivatives(body)] for [body] in plain[:: max(1, count // 200)]]
-
+    """Print how many new images per second both programs upload."""
+    folder = scratch / "photos"
+    make_photos(folder, count)
+    print(f"\n{count} JPEGs, {describe_machine()}; images per second", flush=True)
     figures: dict[str, list[float]] = {}
     for number in range(rounds):
-        with one_round(home) as this:
+        with new_environment(scratch) as environment:
             if number == 0:
-                # What only a first run does: compiled modules, and the embedded PostgreSQL.
-                this.aws(folder / "000", this.bucket("first"))
-                this.ours(folder / "000", this.bucket("first-of-ours"))
-            commands = {
-                AWS: partial(this.aws, folder, this.bucket("aws")),
-                PLAIN: partial(this.ours, folder, this.bucket(f"plain-{number}"), "--no-derivatives"),
-            }
-            # Each goes first in turn: the server is slower the more it holds.
-            order = list(commands) if number % 2 == 0 else list(reversed(commands))
-            rates = {name: count / commands[name]() for name in order}
-            server = put_rate(this.server, this.bucket("ceiling"), plain)
-            full = count / this.ours(folder, this.bucket(f"full-{number}"))
-            server_full = put_rate(this.server, this.bucket("ceiling-full"), derived)
-            decoder = asyncio.run(decode_rate(paths[: max(1, count // 4)]))
-        together = CORES / (server_full.cost + decoder.cost)
-        allowed = min(server_full.rate, decoder.rate, together)
-        for name, value in {
-            AWS: rates[AWS],
-            PLAIN: rates[PLAIN],
-            "  of aws s3 sync": rates[PLAIN] / rates[AWS],
-            "  server's ceiling": server.rate,
-            "syncer upload": full,
-            "  server's ceiling, three objects each": server_full.rate,
-            "  decoders' ceiling": decoder.rate,
-            "  ceiling of both on these cores": together,
-            "  of what they allow": full / allowed,
-        }.items():
-            figures.setdefault(name, []).append(value)
-    report(figures)
+                warm_up(environment, folder / "000")
+            aws_bucket = environment.make_bucket("aws")
+            plain_bucket = environment.make_bucket(f"plain-{number}")
+            # Each goes first in turn, because the server gets slower the more it stores.
+            if number % 2 == 0:
+                aws = environment.aws(folder, aws_bucket)
+            plain = environment.syncer(folder, plain_bucket, "--no-derivatives")
+            if number % 2 == 1:
+                aws = environment.aws(folder, aws_bucket)
+            full = environment.syncer(folder, environment.make_bucket(f"full-{number}"))
+        record(figures, {AWS: count / aws, PLAIN: count / plain, f"  / {AWS}": aws / plain, FULL: count / full})
+    print_medians(figures)
 
 
-def derivatives(body: bytes) -> list[bytes]:
-    """Return the thumbnail and the preview of an image."""
-    examined = examine(body)
-    assert examined.thumbnail is not None
-    assert examined.preview is not None
-    return [examined.thumbnail, examined.preview]
+def warm_up(environment: Environment, folder: Path) -> None:
+    """Compile modules and create the embedded database, which only first runs do."""
+    environment.aws(folder, environment.make_bucket("warm-up-aws"))
+    environment.syncer(folder, environment.make_bucket("warm-up-syncer"))
 
 
 def measure_rescans(scratch: Path, count: int, rounds: int) -> None:
-    folder, home = scratch / "tiny", scratch / "home"
+    """Print how many seconds both programs need for a folder without changes."""
+    folder = scratch / "tiny"
     make_tiny(folder, count)
     figures: dict[str, list[float]] = {}
-    with one_round(home) as this:
-        this.aws(folder, this.bucket("aws"))
-        this.ours(folder, this.bucket("rescanned"), "--no-derivatives")
-        print(f"{count} unchanged files, load {os.getloadavg()[0]:.1f}; seconds", flush=True)
+    with new_environment(scratch) as environment:
+        environment.aws(folder, environment.make_bucket("aws"))
+        environment.syncer(folder, environment.make_bucket("rescanned"), "--no-derivatives")
+        print(f"\n{count} unchanged files, {describe_machine()}; seconds", flush=True)
         for _ in range(rounds):
-            aws = this.aws(folder, "aws")
-            ours = this.ours(folder, "rescanned", "--no-derivatives")
-            for name, value in {AWS: aws, "syncer upload": ours, "  of aws s3 sync": ours / aws}.items():
-                figures.setdefault(name, []).append(value)
-    report(figures)
+            aws = environment.aws(folder, "aws")
+            syncer = environment.syncer(folder, "rescanned", "--no-derivatives")
+            record(figures, {AWS: aws, FULL: syncer, f"  / {AWS}": syncer / aws})
+    print_medians(figures)
 
 
 def measure_memory(scratch: Path, count: int) -> None:
-    """Print the most memory that a run over very many files had: all unchanged, and as many rows of files gone."""
+    """Print the peak memory of a sync of *count* unchanged files, with as many rows of missing files."""
     folder, output = scratch / "many", scratch / "output"
     folder.mkdir()
     [picture] = make_pictures(scratch / "one", 1)
     shutil.copy(picture, folder)
     server = asyncio.run(embedded.start(scratch / "memory"))
     try:
-        environment = os.environ | {
-            "DATABASE_URL": server.url,
-            "IMAGE_BROWSER_HOME": str(scratch),
-            "EMBEDDER": "offline",
-        }
-        syncer = Syncer(environment)
+        variables = {"DATABASE_URL": server.url, "IMAGE_BROWSER_HOME": str(scratch), "EMBEDDER": "offline"}
+        syncer = Syncer(os.environ | variables)
         upload = ("upload", folder, "--bucket", "photos", "--json")
         run_and_measure(syncer, output, *upload)
         (folder / picture.name).unlink()
@@ -259,23 +180,35 @@ def measure_memory(scratch: Path, count: int) -> None:
     finally:
         asyncio.run(server.release())
     assert status == 0, output.read_text()
-    print(f"{count} files unchanged and as many gone: at most {peak / 1e6:.0f} MB, {seconds:.1f} s", flush=True)
+    print(f"\n{count} unchanged and as many missing files: peak {peak / 1e6:.0f} MB, {seconds:.1f} s", flush=True)
 
 
-def report(figures: dict[str, list[float]]) -> None:
-    """Print each figure's median, and all of its values."""
+def describe_machine() -> str:
+    return f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+
+
+def record(figures: dict[str, list[float]], values: dict[str, float]) -> None:
+    for name, value in values.items():
+        figures.setdefault(name, []).append(value)
+
+
+def print_medians(figures: dict[str, list[float]]) -> None:
+    """Print the median and all values of each figure."""
     for name, values in figures.items():
         print(
-            f"{name:42} {statistics.median(values):8.2f}   {' '.join(f'{value:.2f}' for value in values)}", flush=True
+            f"{name:32} {statistics.median(values):8.2f}   {' '.join(f'{value:.2f}' for value in values)}", flush=True
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true", help=f"use {SHORT}")
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--rescan", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", type=int, default=200_000)
+    if parser.parse_args().short:
+        parser.set_defaults(**SHORT)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="image-browser-bench-") as folder:
         scratch = Path(folder)
