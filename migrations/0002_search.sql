@@ -15,7 +15,7 @@ CREATE TABLE saved_rankings (
     bucket     text NOT NULL REFERENCES collections ON DELETE CASCADE,
     ids        bigint[] NOT NULL,
     scores     real[] NOT NULL,
-    named      bigint[] NOT NULL DEFAULT '{}', -- matches by text; NULL score without a vector
+    text_matches bigint[] NOT NULL DEFAULT '{}', -- ids that match by text; a NULL score means no vector yet
     created_at timestamptz NOT NULL
 );
 CREATE INDEX saved_rankings_created ON saved_rankings (created_at);

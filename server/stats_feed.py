@@ -1,4 +1,4 @@
-"""Live progress: one look at the database per collection and second, however many watch."""
+"""Live progress of collections: one query per watched collection and second, however many clients listen."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ INTERVAL = 1.0  # seconds
 
 @dataclass
 class _Channel:
-    """One collection that is watched. ``listeners`` get each new event; slow ones get the newest, not all."""
+    """A watched collection. Each listener's queue holds only the newest event, so slow listeners skip some."""
 
     task: "asyncio.Task[None]"
     listeners: set["asyncio.Queue[bytes]"] = field(default_factory=set)
@@ -32,22 +32,22 @@ class _Channel:
 
 
 class StatsFeed:
-    """Hands each change of a collection's figures to all who listen."""
+    """Publishes each change of a collection's statistics to its listeners."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._channels: dict[str, _Channel] = {}
 
     async def current(self, collection: Collection) -> dict[str, Any]:
-        """Return the collection's figures as clients see them."""
+        """Return the collection's statistics as JSON values."""
         return await self._database.read(_read, collection)
 
     async def listen(self, collection: Collection) -> AsyncIterator[bytes]:
-        """Yield the figures as an event named ``stats``, at once and whenever they change."""
+        """Yield the statistics as server-sent events named ``stats``, at once and on every change."""
         queue: asyncio.Queue[bytes] = asyncio.Queue(maxsize=1)
         channel = self._channels.get(collection.bucket)
         if channel is None:
-            channel = self._channels[collection.bucket] = _Channel(asyncio.create_task(self._watch(collection)))
+            channel = self._channels[collection.bucket] = _Channel(asyncio.create_task(self._watch(collection.bucket)))
         channel.listeners.add(queue)
         metrics.listeners.inc()
         if channel.latest:
@@ -67,32 +67,33 @@ class StatsFeed:
         for channel in self._channels.values():
             channel.task.cancel()
 
-    async def _watch(self, collection: Collection) -> None:
-        async def current(conn: Connection) -> dict[str, Any] | None:
-            # While somebody watches, it can be switched to another model, or dropped.
-            found = await collections.find(conn, collection.bucket)
-            return await _read(conn, found) if found else None
-
+    async def _watch(self, bucket: str) -> None:
         while True:
             try:
-                state = await self._database.read(current)
+                stats = await self._database.read(_read_bucket, bucket)
             except (ServiceError, psycopg.Error) as exc:
-                log.info("no figures of %s: %s", collection.bucket, exc)
+                log.info("no statistics of %s: %s", bucket, exc)
             else:
-                if state:
-                    self._tell(self._channels[collection.bucket], state)
+                if stats:
+                    _publish(self._channels[bucket], stats)
             await asyncio.sleep(INTERVAL)
 
-    @staticmethod
-    def _tell(channel: _Channel, state: dict[str, Any]) -> None:
-        event = ServerSentEvent(json.dumps(state), event="stats").encode()
-        if event == channel.latest:
-            return
-        channel.latest = event
-        for queue in channel.listeners:
-            if queue.full():
-                queue.get_nowait()
-            queue.put_nowait(event)
+
+def _publish(channel: _Channel, stats: dict[str, Any]) -> None:
+    event = ServerSentEvent(json.dumps(stats), event="stats").encode()
+    if event == channel.latest:
+        return
+    channel.latest = event
+    for queue in channel.listeners:
+        if queue.full():
+            queue.get_nowait()
+        queue.put_nowait(event)
+
+
+async def _read_bucket(conn: Connection, bucket: str) -> dict[str, Any] | None:
+    # The collection may have been dropped or switched to another model since the last event.
+    collection = await collections.find(conn, bucket)
+    return await _read(conn, collection) if collection else None
 
 
 async def _read(conn: Connection, collection: Collection) -> dict[str, Any]:

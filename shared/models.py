@@ -125,38 +125,38 @@ class Facets:
 
 @dataclass(frozen=True)
 class Hit:
-    """An image of a ranked list; ``score`` is the cosine of its vector and the query's, −1 to 1.
+    """A search result. ``score`` is the cosine of its vector and the query's, −1 to 1.
 
-    ``named`` says that the query's words stand in its name, folder, keywords or caption. Such an image may be found
-    before it has a vector: then ``score`` is None.
+    ``text_match`` says that its name, folders, keywords and caption contain the query's words. Such an image can be
+    found before it is embedded: ``score`` is then None.
     """
 
     image: Image
     score: float | None
-    named: bool = False
+    text_match: bool = False
 
 
 @dataclass(frozen=True)
 class TextMatch:
-    """An image whose name, folders, keywords and caption hold all words of a query.
+    """An image whose name, folders, keywords and caption contain all words of a query.
 
-    ``exact`` says that the query is its name, ``own`` that its folders are not needed to find all words. ``score`` is
-    that of a Hit.
+    ``exact_name`` says that the query is its name, ``without_folders`` that all words match without its folders.
+    ``score`` is that of a Hit.
     """
 
     id: int
-    exact: bool
-    own: bool
+    exact_name: bool
+    without_folders: bool
     score: float | None
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Images by id, best first, and their scores as those of a Hit; ``named`` are those of them that are named."""
+    """Images by id, best first, with the scores of Hits; ``text_matches`` are those that match the query's words."""
 
     ids: list[int]
     scores: list[float | None]
-    named: list[int]
+    text_matches: list[int]
 
 
 @dataclass(frozen=True)

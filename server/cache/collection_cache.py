@@ -3,10 +3,10 @@
 from psycopg.errors import UndefinedTable
 
 from server.cache.single_flight import SingleFlightCache
-from shared.db.pool import Database
+from shared.db.pool import Connection, Database
 from shared.errors import ServiceError
 from shared.models import Collection
-from shared.sql import collections, vector_search
+from shared.sql import collections, stats
 
 TTL = 1.0  # seconds
 MAX_COUNTS = 10_000  # collections
@@ -27,7 +27,7 @@ class CollectionCache:
     async def embedded(self, collection: Collection) -> int:
         """Return how many images of the collection have a vector, at most a second old."""
         key = collection.bucket, collection.model
-        return await self._embedded.get(key, self._database.read, vector_search.embedded, collection)
+        return await self._embedded.get(key, self._database.read, _count_embedded, collection)
 
     def clear(self) -> None:
         """Read the collections again at the next call: a cached one turned out to be stale."""
@@ -38,3 +38,7 @@ class CollectionCache:
             return await self._database.read(collections.list_all)
         except UndefinedTable as exc:
             raise ServiceError("the database has no tables yet: run `syncer migrate`", transient=True) from exc
+
+
+async def _count_embedded(conn: Connection, collection: Collection) -> int:
+    return (await stats.counts(conn, collection)).embedded

@@ -167,7 +167,7 @@ def image_item(image: Image, store: ObjectStore) -> ImageItem:
 def hit_item(hit: Hit, store: ObjectStore, threshold: float | None) -> HitItem:
     """Return the public form of a search result. Scores below *threshold* are weak unless a name matches."""
     score = hit.score
-    weak = score is not None and threshold is not None and score < threshold and not hit.named
+    weak = score is not None and threshold is not None and score < threshold and not hit.text_match
     return {**image_item(hit.image, store), "score": None if score is None else round(score, 6), "weak": weak}
 
 

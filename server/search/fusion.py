@@ -39,11 +39,11 @@ def fuse(
 def _points(visual: Sequence[int], matches: Sequence[TextMatch]) -> dict[int, float]:
     points = {image_id: 1 / (K + rank) for rank, image_id in enumerate(visual, start=1)}
     better = 0
-    for (_, own), group in groupby(sorted(matches, key=_quality, reverse=True), _quality):
+    for (_, without_folders), group in groupby(sorted(matches, key=_quality, reverse=True), _quality):
         tied = [match.id for match in group]
         mean_rank = better + (len(tied) + 1) / 2
         for image_id in tied:
-            points[image_id] = points.get(image_id, 0.0) + (1 if own else FOLDER_WEIGHT) / (K + mean_rank)
+            points[image_id] = points.get(image_id, 0.0) + (1 if without_folders else FOLDER_WEIGHT) / (K + mean_rank)
         better += len(tied)
     return points
 
@@ -53,9 +53,9 @@ def _tiers(scores: dict[int, float | None], matches: Sequence[TextMatch], thresh
     if threshold is not None:
         tiers |= {image_id: WEAK for image_id, score in scores.items() if score is None or score < threshold}
     for match in matches:
-        if match.exact:
+        if match.exact_name:
             tiers[match.id] = EXACT_NAME
-        elif match.own:
+        elif match.without_folders:
             tiers[match.id] = LOOKS_ALIKE
         else:
             tiers[match.id] = min(tiers[match.id], IN_FOLDER)
@@ -63,4 +63,4 @@ def _tiers(scores: dict[int, float | None], matches: Sequence[TextMatch], thresh
 
 
 def _quality(match: TextMatch) -> tuple[bool, bool]:
-    return match.exact, match.own or match.exact
+    return match.exact_name, match.without_folders or match.exact_name

@@ -23,7 +23,7 @@ from shared.images.worker_pool import DecoderPool
 from shared.models import Collection
 from shared.object_keys import preview_key
 from shared.sql import collections, encoder_checks
-from shared.sql.encoder_checks import Sample
+from shared.sql.encoder_checks import EmbeddedSample
 from shared.stores.base import ObjectStore
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class LocalTextEncoder:
 
     async def _compare(self, model: str) -> None:
         local = f"{self.embedder.name} {await self.embedder.text_digest()}"
-        if await self._database.run(encoder_checks.is_known, local=local, model=model):
+        if await self._database.run(encoder_checks.is_verified, local=local, model=model):
             self._verified.add(model)
             return
         cosines = await self._cosines(model)
@@ -86,7 +86,7 @@ class LocalTextEncoder:
             )
             return
         log.info("%s agrees with %s: cosine %.5f", self.embedder.name, model, cosine)
-        await self._database.run(encoder_checks.remember, local=local, model=model, cosine=cosine)
+        await self._database.run(encoder_checks.save, local=local, model=model, cosine=cosine)
         self._verified.add(model)
 
     async def _cosines(self, model: str) -> list[float]:
@@ -115,7 +115,7 @@ class LocalTextEncoder:
                 log.info("%s is skipped in the comparison of models: %s", sample.key, exc)
         return cosines
 
-    async def _as_sent(self, sample: Sample, model: str, store: ObjectStore) -> bytes:
+    async def _as_sent(self, sample: EmbeddedSample, model: str, store: ObjectStore) -> bytes:
         """Return the image as *model* received it: a scaled copy has a slightly different vector."""
         if fetches_images(model):
             return await store.get(preview_key(sample.sha256) if sample.derivatives else sample.key)

@@ -68,7 +68,7 @@ class QueryImages:
         """Return the vector of the picture at *url*, which is fetched unless it was within the last hour."""
         now = datetime.now(UTC)
         found = await self._database.run(
-            query_images.at_address, collection.model, _digest(url), fetched_after=now - URL_TTL, now=now
+            query_images.find_by_url, collection.model, _digest(url), fetched_after=now - URL_TTL, now=now
         )
         if found is None:
             async with self._slots:
@@ -79,7 +79,7 @@ class QueryImages:
     async def fetch(self, url: str, *, name: str) -> bytes:
         """Return the image at *url*; raise a 400 with the reason when it cannot be fetched."""
         try:
-            return await self._fetcher.image(url)
+            return await self._fetcher.fetch_image(url)
         except FetchRefused as exc:
             shown = url if len(url) <= 100 else f"{url[:100]}…"
             raise Problem(400, f"{name} is {shown!r}: {exc}") from exc
@@ -98,7 +98,7 @@ class QueryImages:
             vector = await self._embed(collection, ImageInput(content, url), name=name)
             found = await self._database.run(_save, model, digest, vector, expires_at=expires_at)
         if url:
-            await self._database.run(query_images.save_address, model, _digest(url), handle=found.handle, now=now)
+            await self._database.run(query_images.save_url, model, _digest(url), handle=found.handle, now=now)
         return found
 
     async def _embed(self, collection: Collection, image: ImageInput, *, name: str) -> Vector:

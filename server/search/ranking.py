@@ -153,4 +153,4 @@ def _without(ranking: Ranking, excluded: list[int]) -> Ranking:
         for image_id, score in zip(ranking.ids, ranking.scores, strict=True)
         if image_id not in excluded_ids
     ]
-    return Ranking([image_id for image_id, _ in rest], [score for _, score in rest], ranking.named)
+    return Ranking([image_id for image_id, _ in rest], [score for _, score in rest], ranking.text_matches)

@@ -1,4 +1,4 @@
-"""Which local model was found to give the vectors of which other one."""
+"""Verified pairs of models: a local model whose vectors agree with those of another model."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +11,8 @@ from shared.sql import for_collection
 
 
 @dataclass(frozen=True)
-class Sample:
-    """An image of a collection, and its vector."""
+class EmbeddedSample:
+    """An image with its vector."""
 
     key: str
     sha256: bytes
@@ -20,9 +20,9 @@ class Sample:
     vector: list[float]
 
 
-async def samples(conn: AsyncConnection[Any], collection: Collection, *, limit: int) -> list[Sample]:
-    """Return up to *limit* images that have their vector."""
-    async with conn.cursor(row_factory=class_row(Sample)) as cur:
+async def samples(conn: AsyncConnection[Any], collection: Collection, *, limit: int) -> list[EmbeddedSample]:
+    """Return up to *limit* embedded images."""
+    async with conn.cursor(row_factory=class_row(EmbeddedSample)) as cur:
         await cur.execute(
             for_collection(
                 """
@@ -37,14 +37,14 @@ async def samples(conn: AsyncConnection[Any], collection: Collection, *, limit: 
         return await cur.fetchall()
 
 
-async def is_known(conn: AsyncConnection[Any], *, local: str, model: str) -> bool:
-    """Whether *local*, a model with its weights, was found to agree with *model*."""
+async def is_verified(conn: AsyncConnection[Any], *, local: str, model: str) -> bool:
+    """Return whether *local*, a model with its weights, has been found to agree with *model*."""
     cur = await conn.execute("SELECT FROM shared_values WHERE name = %s", [_name(local, model)])
     return cur.rowcount > 0
 
 
-async def remember(conn: AsyncConnection[Any], *, local: str, model: str, cosine: float) -> None:
-    """Note for all servers that *local* agrees with *model*, with this cosine."""
+async def save(conn: AsyncConnection[Any], *, local: str, model: str, cosine: float) -> None:
+    """Record for all servers that *local* agrees with *model*, with this cosine."""
     await conn.execute(
         "INSERT INTO shared_values (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING",
         [_name(local, model), f"{cosine:.6f}"],

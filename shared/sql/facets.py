@@ -1,4 +1,4 @@
-"""What filters have to choose from: the cameras, folders, types and times that a collection holds."""
+"""Facets: the cameras, folders, types and dates of a collection."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from psycopg import AsyncConnection
 from shared.models import Collection, Facets
 from shared.sql import for_collection
 
-MOST = 200  # values of each kind, those of the most images
+MAX_VALUES = 200  # of each facet, the most frequent
 
 
 async def read(conn: AsyncConnection[Any], collection: Collection, folder: str | None) -> Facets:
-    """Return the collection's cameras, types and times, and the folders right below *folder*, with their counts.
+    """Return the collection's facets, with the folders directly below *folder*.
 
-    Each statement reads one index, all of it: some tenths of a second in a collection of a million.
+    Each statement scans a whole index, which takes some tenths of a second for a million images.
     """
     cameras = await conn.execute(
         for_collection(
@@ -23,26 +23,26 @@ async def read(conn: AsyncConnection[Any], collection: Collection, folder: str |
             """,
             collection,
         ),
-        [MOST],
+        [MAX_VALUES],
     )
-    above = f"{folder}/" if folder else ""
+    prefix = f"{folder}/" if folder else ""
     folders = await conn.execute(
         for_collection(
             """
-            SELECT %(above)s || split_part(substr(r2_key, length(%(above)s) + 1), '/', 1), count(*) FROM {images}
-             WHERE (%(above)s = '' OR r2_key > %(above)s AND r2_key < left(%(above)s, -1) || '0')
-               AND strpos(substr(r2_key, length(%(above)s) + 1), '/') > 0
-             GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT %(most)s
+            SELECT %(prefix)s || split_part(substr(r2_key, length(%(prefix)s) + 1), '/', 1), count(*) FROM {images}
+             WHERE (%(prefix)s = '' OR r2_key > %(prefix)s AND r2_key < left(%(prefix)s, -1) || '0')
+               AND strpos(substr(r2_key, length(%(prefix)s) + 1), '/') > 0
+             GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT %(max)s
             """,
             collection,
         ),
-        {"above": above, "most": MOST},
+        {"prefix": prefix, "max": MAX_VALUES},
     )
     types = await conn.execute(
         for_collection(
             "SELECT content_type, count(*) FROM {images} GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT %s", collection
         ),
-        [MOST],
+        [MAX_VALUES],
     )
     taken = await conn.execute(for_collection("SELECT min(taken_at), max(taken_at) FROM {images}", collection))
     first, last = await taken.fetchone() or (None, None)

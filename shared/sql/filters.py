@@ -1,4 +1,4 @@
-"""The one condition that filters become, in every list alike."""
+"""SQL conditions of filters, the same for every list."""
 
 from dataclasses import asdict
 from typing import Any, LiteralString
@@ -7,13 +7,12 @@ from shared.models import Filters
 
 EVERYTHING = Filters()
 
-# Over {images} i. All text is written here; values go in as parameters of the same names.
+# Conditions on {images} i; values are parameters of the same names.
 _CONDITIONS: dict[str, LiteralString] = {
     "taken_after": "i.taken_at >= %(taken_after)s",
     "taken_before": "i.taken_at < %(taken_before)s",
     "camera": "lower(i.camera) = lower(%(camera)s)",
-    # All keys that begin with the folder and a slash, as one range of the unique index, which is in byte order: "0" is
-    # the character behind "/".
+    # Keys that begin with the folder and a slash are a range of the unique index: in byte order, "0" follows "/".
     "folder": "i.r2_key > %(folder)s || '/' AND i.r2_key < %(folder)s || '0'",
     "orientation": "sign(i.width - i.height) = %(orientation)s",
     "type": "i.content_type = %(type)s",
@@ -28,7 +27,7 @@ _ORIENTATIONS = {"landscape": 1, "square": 0, "portrait": -1}
 
 
 def condition(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
-    """Return what a row of {images} ``i`` must fulfil, as SQL text and its parameters; "true" without filters."""
+    """Return the condition on a row of {images} ``i``, "true" without filters, and its parameters."""
     values = {name: value for name, value in asdict(filters).items() if value is not None}
     text: LiteralString = " AND ".join(_CONDITIONS[name] for name in values) or "true"
     if filters.orientation:
@@ -36,18 +35,18 @@ def condition(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
     return text, values
 
 
-def with_vectors(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
-    """Return FROM and WHERE clauses of the rows of {embeddings} ``e`` that have a vector, by the filters."""
+def embedded_rows(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
+    """Return FROM and WHERE clauses for the filtered rows of {embeddings} ``e`` that have a vector."""
     text, values = condition(filters)
     if not values:
         return "{embeddings} AS e WHERE e.embedding IS NOT NULL", values
     return f"{{embeddings}} AS e JOIN {{images}} AS i ON i.id = e.id WHERE e.embedding IS NOT NULL AND {text}", values
 
 
-def wanted_in_turn(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
-    """Return the condition for rows of {embeddings} ``e`` that come in an index's order.
+def row_condition(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
+    """Return the condition on a row of {embeddings} ``e`` that an index scan finds.
 
-    The image is looked up for each row: a join could be turned round by the planner, away from that index.
+    It looks up the image of each row: with a join, the planner could choose not to scan the index.
     """
     text, values = condition(filters)
     return (f"(SELECT {text} FROM {{images}} AS i WHERE i.id = e.id)" if values else text), values  # noqa: S608 - constants

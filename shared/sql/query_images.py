@@ -1,4 +1,4 @@
-"""Vectors of pictures that were asked for, kept for a while for all servers together."""
+"""Vectors of pictures to search for, stored for a while and shared by all servers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from psycopg.rows import class_row
 
 from shared.sql import vector_text
 
-PRUNED_AT_ONCE = 100
+PRUNE_LIMIT = 100  # pictures per call
 
 
 @dataclass(frozen=True)
 class QueryImage:
-    """A picture that can be asked for by its handle, until it expires."""
+    """A picture that can be searched for by its handle until it expires."""
 
     handle: str
     model: str
@@ -27,7 +27,7 @@ _COLUMNS = "handle, model, embedding::real[], expires_at"
 
 
 async def find(conn: AsyncConnection[Any], handle: str, *, now: datetime) -> QueryImage | None:
-    """Return the picture with this handle, of whatever model; None when there is none (any more)."""
+    """Return the picture with this handle, of any model; None if it is unknown or expired."""
     async with conn.cursor(row_factory=class_row(QueryImage)) as cur:
         await cur.execute(
             f"SELECT {_COLUMNS} FROM query_images WHERE handle = %s AND expires_at > %s",  # noqa: S608 - a constant
@@ -36,10 +36,10 @@ async def find(conn: AsyncConnection[Any], handle: str, *, now: datetime) -> Que
         return await cur.fetchone()
 
 
-async def at_address(
-    conn: AsyncConnection[Any], model: str, address_digest: bytes, *, fetched_after: datetime, now: datetime
+async def find_by_url(
+    conn: AsyncConnection[Any], model: str, url_digest: bytes, *, fetched_after: datetime, now: datetime
 ) -> QueryImage | None:
-    """Return the picture that was fetched from an address since then; None when there is none."""
+    """Return the picture fetched from a URL after *fetched_after*; None if there is none."""
     async with conn.cursor(row_factory=class_row(QueryImage)) as cur:
         await cur.execute(
             """
@@ -47,7 +47,7 @@ async def at_address(
               FROM query_addresses AS a JOIN query_images AS q USING (handle)
              WHERE a.model = %s AND a.digest = %s AND a.fetched_at > %s AND q.expires_at > %s
             """,
-            [model, address_digest, fetched_after, now],
+            [model, url_digest, fetched_after, now],
         )
         return await cur.fetchone()
 
@@ -55,7 +55,7 @@ async def at_address(
 async def renew(
     conn: AsyncConnection[Any], model: str, digest: bytes, *, now: datetime, expires_at: datetime
 ) -> QueryImage | None:
-    """Let the picture with this content live until *expires_at*, and return it; None when it is not known any more."""
+    """Extend the picture with this content to *expires_at* and return it; None if it is unknown or expired."""
     async with conn.cursor(row_factory=class_row(QueryImage)) as cur:
         await cur.execute(
             f"UPDATE query_images SET expires_at = greatest(expires_at, %s)"  # noqa: S608 - a constant
@@ -74,33 +74,31 @@ async def save(
     handle: str,
     expires_at: datetime,
 ) -> QueryImage:
-    """Keep the picture's vector under *handle*, or under the handle that its content has already; return it."""
+    """Store the picture's vector under *handle*, or the handle that its content has already; return the picture."""
     async with conn.cursor(row_factory=class_row(QueryImage)) as cur:
         await cur.execute(
-            f"INSERT INTO query_images AS known (handle, model, digest, embedding, expires_at)"  # noqa: S608 - a constant
+            f"INSERT INTO query_images AS stored (handle, model, digest, embedding, expires_at)"  # noqa: S608 - a constant
             f" VALUES (%s, %s, %s, %s::halfvec, %s)"
-            f" ON CONFLICT (model, digest) DO UPDATE SET expires_at = greatest(known.expires_at, excluded.expires_at)"
+            f" ON CONFLICT (model, digest) DO UPDATE SET expires_at = greatest(stored.expires_at, excluded.expires_at)"
             f" RETURNING {_COLUMNS}",
             [handle, model, digest, vector_text(vector), expires_at],
         )
-        kept = await cur.fetchone()
-    assert kept is not None
-    return kept
+        saved = await cur.fetchone()
+    assert saved is not None
+    return saved
 
 
-async def save_address(
-    conn: AsyncConnection[Any], model: str, address_digest: bytes, *, handle: str, now: datetime
-) -> None:
-    """Remember that the picture *handle* lies at an address."""
+async def save_url(conn: AsyncConnection[Any], model: str, url_digest: bytes, *, handle: str, now: datetime) -> None:
+    """Record that the picture *handle* was fetched from a URL."""
     await conn.execute(
         "INSERT INTO query_addresses (model, digest, handle, fetched_at) VALUES (%s, %s, %s, %s)"
         " ON CONFLICT (model, digest) DO UPDATE SET handle = excluded.handle, fetched_at = excluded.fetched_at",
-        [model, address_digest, handle, now],
+        [model, url_digest, handle, now],
     )
 
 
 async def prune(conn: AsyncConnection[Any], *, now: datetime, keep: int) -> int:
-    """Forget pictures that expired, and beyond *keep* those that expire first, some at once; return how many."""
+    """Delete expired pictures, and beyond *keep* those that expire first; return their number."""
     cur = await conn.execute(
         """
         DELETE FROM query_images WHERE handle IN (
@@ -109,6 +107,6 @@ async def prune(conn: AsyncConnection[Any], *, now: datetime, keep: int) -> int:
                        (SELECT expires_at FROM query_images ORDER BY expires_at DESC OFFSET %(keep)s LIMIT 1))
              ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
         """,
-        {"now": now, "keep": keep, "limit": PRUNED_AT_ONCE},
+        {"now": now, "keep": keep, "limit": PRUNE_LIMIT},
     )
     return cur.rowcount

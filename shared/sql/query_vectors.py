@@ -1,4 +1,4 @@
-"""Vectors of query texts, kept for all servers together, so that a text costs one model call."""
+"""Vectors of query texts, shared by all servers, so that a text costs one model call."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,11 +8,11 @@ from psycopg import AsyncConnection
 
 from shared.sql import vector_text
 
-PRUNED_AT_ONCE = 1000
+PRUNE_LIMIT = 1000  # texts per call
 
 
 async def find(conn: AsyncConnection[Any], model: str, digest: bytes) -> tuple[list[float], datetime] | None:
-    """Return the vector kept for the text with this digest, and when it was last known to be used; or None."""
+    """Return the vector of the text with this digest and the recorded time of its last use; None for a new text."""
     query = "SELECT embedding::real[], used_at FROM query_vectors WHERE model = %s AND digest = %s"
     row = await (await conn.execute(query, [model, digest])).fetchone()
     return (list(row[0]), row[1]) if row else None
@@ -21,7 +21,7 @@ async def find(conn: AsyncConnection[Any], model: str, digest: bytes) -> tuple[l
 async def save(
     conn: AsyncConnection[Any], model: str, digest: bytes, vector: Sequence[float], *, now: datetime
 ) -> None:
-    """Keep the text's vector, used now."""
+    """Store the text's vector, or record its use."""
     await conn.execute(
         "INSERT INTO query_vectors (model, digest, embedding, used_at) VALUES (%s, %s, %s::halfvec, %s)"
         " ON CONFLICT (model, digest) DO UPDATE SET used_at = excluded.used_at",
@@ -30,9 +30,7 @@ async def save(
 
 
 async def prune(conn: AsyncConnection[Any], *, unused_since: datetime, keep: int) -> int:
-    """Forget texts that nobody asked for since then, and beyond *keep* of them those unused for longest, some at once;
-    return how many.
-    """
+    """Delete texts not used since *unused_since*, and all but the *keep* most recently used; return their number."""
     cur = await conn.execute(
         """
         DELETE FROM query_vectors WHERE (model, digest) IN (
@@ -41,6 +39,6 @@ async def prune(conn: AsyncConnection[Any], *, unused_since: datetime, keep: int
                        (SELECT used_at FROM query_vectors ORDER BY used_at DESC OFFSET %(keep)s - 1 LIMIT 1))
              ORDER BY used_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
         """,
-        {"unused_since": unused_since, "keep": keep, "limit": PRUNED_AT_ONCE},
+        {"unused_since": unused_since, "keep": keep, "limit": PRUNE_LIMIT},
     )
     return cur.rowcount

@@ -19,15 +19,15 @@ async def save(
     """Save a ranking, unless one with this id exists."""
     await conn.execute(
         """
-        INSERT INTO saved_rankings (id, bucket, ids, scores, named, created_at) VALUES (%s, %s, %s, %s, %s, %s)
+        INSERT INTO saved_rankings (id, bucket, ids, scores, text_matches, created_at) VALUES (%s, %s, %s, %s, %s, %s)
         ON CONFLICT (id) DO NOTHING
         """,
-        [ranking_id, collection.bucket, ranking.ids, ranking.scores, ranking.named, now],
+        [ranking_id, collection.bucket, ranking.ids, ranking.scores, ranking.text_matches, now],
     )
 
 
 async def exists(conn: AsyncConnection[Any], collection: Collection, ranking_id: UUID) -> bool:
-    """Return whether the ranking is saved (still)."""
+    """Return whether the ranking is saved and has not been pruned."""
     cur = await conn.execute(
         "SELECT FROM saved_rankings WHERE id = %s AND bucket = %s", [ranking_id, collection.bucket]
     )
@@ -62,7 +62,7 @@ async def page(
         await cur.execute(
             for_collection(
                 f"""
-                SELECT {IMAGE_COLUMNS}, ranked.score, i.id = ANY (saved.named) AS named,
+                SELECT {IMAGE_COLUMNS}, ranked.score, i.id = ANY (saved.text_matches) AS text_match,
                        ranked.position, cardinality(saved.ids) AS length
                   FROM saved_rankings AS saved,
                        unnest(saved.ids, saved.scores) WITH ORDINALITY AS ranked (id, score, position)

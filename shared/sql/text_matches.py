@@ -1,4 +1,4 @@
-"""Images that are called like a query: by name, folder, keywords or caption."""
+"""Images whose name, folders, keywords or caption match the words of a query."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from shared.models import Collection, Filters, TextMatch
 from shared.sql import for_collection, vector_text
 from shared.sql.filters import EVERYTHING, condition
 
-# Words that more images than this hold do not tell them apart, and are passed over.
-MOST = 1000
+# Words that more images contain do not distinguish them, and are ignored.
+MAX_MATCHES = 1000
 
-# Whether the words are the name of {images} i, with or without folders and extension, in any case.
-_IS_ITS_NAME = """
+# The words are the name of {images} i, with or without folders and extension, in any case.
+_IS_NAME = """
     lower(normalize(%(words)s)) IN (image_stem(i.r2_key), lower(normalize(regexp_replace(i.r2_key, '^.*/', ''))),
                                     lower(normalize(i.r2_key)))"""
 
@@ -27,44 +27,44 @@ async def find(
     *,
     exclude: Iterable[int] = (),
 ) -> list[int]:
-    """Return the ids of the images whose name *words* is, and of those that hold all of the words.
+    """Return the ids of images named *words*, and of images that contain all the words.
 
-    The first are at most MOST; when the second are more, there are none.
+    Of the former at most MAX_MATCHES; the latter are left out if they are more.
     """
-    text, values = condition(filters)
+    wanted, values = condition(filters)
     cur = await conn.execute(
         for_collection(
             f"""
             SELECT ARRAY(SELECT i.id FROM {{images}} AS i
                           WHERE image_stem(i.r2_key) IN (lower(normalize(%(words)s)), image_stem(%(words)s))
-                            AND {_IS_ITS_NAME} AND i.id <> ALL (%(exclude)s::bigint[]) AND {text}
-                          LIMIT %(most)s),
+                            AND {_IS_NAME} AND i.id <> ALL (%(exclude)s::bigint[]) AND {wanted}
+                          LIMIT %(max)s),
                    ARRAY(SELECT i.id FROM {{images}} AS i
                           WHERE image_words(i.r2_key, i.keywords, i.caption) @@ words_query(%(words)s)
-                            AND i.id <> ALL (%(exclude)s::bigint[]) AND {text}
-                          LIMIT %(most)s + 1)
+                            AND i.id <> ALL (%(exclude)s::bigint[]) AND {wanted}
+                          LIMIT %(max)s + 1)
             """,  # noqa: S608 - constants
             collection,
         ),
-        values | {"words": words, "exclude": list(exclude), "most": MOST},
+        values | {"words": words, "exclude": list(exclude), "max": MAX_MATCHES},
     )
     row = await cur.fetchone()
     assert row is not None
-    called, holding = row
-    return sorted({*called, *(holding if len(holding) <= MOST else ())})
+    by_name, by_words = row
+    return sorted({*by_name, *(by_words if len(by_words) <= MAX_MATCHES else ())})
 
 
 async def score(
     conn: AsyncConnection[Any], collection: Collection, words: str, query: Sequence[float], ids: Sequence[int]
 ) -> list[TextMatch]:
-    """Return the images *ids* with how *words* name them and how near they are to *query*."""
+    """Return how well *words* match the images *ids*, and how near the images are to *query*."""
     async with conn.cursor(row_factory=class_row(TextMatch)) as cur:
         await cur.execute(
             for_collection(
                 f"""
-                SELECT i.id, {_IS_ITS_NAME} AS exact,
+                SELECT i.id, {_IS_NAME} AS exact_name,
                        image_words(regexp_replace(i.r2_key, '^.*/', ''), i.keywords, i.caption)
-                           @@ words_query(%(words)s) AS own,
+                           @@ words_query(%(words)s) AS without_folders,
                        -(e.embedding <#> %(query)s::halfvec) AS score
                   FROM {{images}} AS i JOIN {{embeddings}} AS e USING (id)
                  WHERE i.id = ANY (%(ids)s)

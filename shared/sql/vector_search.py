@@ -1,7 +1,7 @@
-"""Nearest neighbours by inner product: exact where that is cheap, over the HNSW index where it is not.
+"""Nearest neighbours by inner product, by an exact scan or through the HNSW index.
 
-Vectors have unit length, so the inner product is the cosine. pgvector's ``<#>`` is its negative, which makes the
-nearest come first in ascending order.
+Vectors have unit length, so the inner product is the cosine. pgvector's ``<#>`` is its negative: the nearest come first
+in ascending order.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,12 +12,12 @@ from psycopg.rows import DictRow, dict_row
 
 from shared.models import Collection, Filters, Hit, Image, Ranking
 from shared.sql import for_collection, next_embeddings, vector_text
-from shared.sql.filters import EVERYTHING, condition, wanted_in_turn, with_vectors
+from shared.sql.filters import EVERYTHING, condition, embedded_rows, row_condition
 from shared.sql.images import IMAGE_COLUMNS, IMAGE_TABLES
 
-# Rows of an iterative scan in relaxed order are put in order afterwards. In strict order, a scan passes over what it
-# finds late, though it is near: 10 of 30 neighbours were found for some queries that are far from all clusters. A scan
-# of the whole table is what the planner might prefer for so many rows.
+# The rows of an iterative scan in relaxed order are sorted afterwards. A strict order drops near rows that the scan
+# finds late: it found only 10 of 30 neighbours for some queries far from all clusters. For so many rows, the planner
+# might prefer a sequential scan.
 _INDEX_SETTINGS = """
     SELECT set_config('hnsw.ef_search', '400', true),
            set_config('hnsw.iterative_scan', 'relaxed_order', true),
@@ -27,31 +27,14 @@ _INDEX_SETTINGS = """
 """
 
 
-async def embedded(conn: AsyncConnection[Any], collection: Collection) -> int:
-    """Return how many images have a vector, from what triggers keep."""
-    cur = await conn.execute(
-        for_collection(
-            """
-            SELECT (SELECT coalesce(sum(images), 0)::bigint FROM {counts})
-                 - (SELECT coalesce(sum(pending + failed), 0)::bigint FROM {counts} WHERE model = %(model)s)
-            """,
-            collection,
-        ),
-        {"model": collection.model},
-    )
-    row = await cur.fetchone()
-    assert row is not None
-    return int(row[0])
-
-
 async def are_few(conn: AsyncConnection[Any], collection: Collection, filters: Filters, *, at_most: int) -> bool:
-    """Whether the filters leave *at_most* so many images."""
-    condition_text, values = condition(filters)
+    """Return whether at most *at_most* images pass the filters."""
+    wanted, values = condition(filters)
     cur = await conn.execute(
         for_collection(
             f"""
             SELECT count(*) <= %(at_most)s
-              FROM (SELECT FROM {{images}} AS i WHERE {condition_text} LIMIT %(at_most)s + 1) AS counted
+              FROM (SELECT FROM {{images}} AS i WHERE {wanted} LIMIT %(at_most)s + 1) AS counted
             """,  # noqa: S608 - constants
             collection,
         ),
@@ -72,22 +55,22 @@ async def exact(
     exclude: Iterable[int] = (),
     min_score: float | None = None,
 ) -> list[tuple[Hit, float]]:
-    """Return the *limit* images nearest to *query*, each with its distance, nearest first, by an exact scan.
+    """Return the *limit* images nearest to *query* by an exact scan, nearest first, each with its distance.
 
-    *after* is the (distance, id) behind which to continue. Images that score below *min_score* are left out. The order
-    is total, so that pages neither repeat nor skip images. Raises ModelChanged when the vectors are another model's.
+    Continues behind the (distance, id) *after*: the order is total, so pages neither repeat nor skip images. Leaves out
+    images that score below *min_score*. Raises ModelChanged when the collection was switched to another model.
     """
     distance, image_id = after or (None, None)
-    rows, values = with_vectors(filters)
+    rows, values = embedded_rows(filters)
     async with conn.cursor(row_factory=dict_row) as cur:
         await cur.execute(
             for_collection(
-                # "+ 0" keeps the planner from the HNSW index, which may return fewer rows than there are.
+                # "+ 0" keeps the planner from using the HNSW index, which may return too few rows.
                 f"""
                 WITH nearest AS MATERIALIZED (
                     SELECT id, distance
                       FROM (SELECT e.id, (e.embedding <#> %(query)s::halfvec) + 0 AS distance
-                              FROM {rows}) AS compared
+                              FROM {rows}) AS scanned
                      WHERE EXISTS (SELECT FROM vector_tables AS v
                                     WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s)
                        AND (%(distance)s::float8 IS NULL OR (distance, id) > (%(distance)s, %(id)s))
@@ -130,14 +113,14 @@ async def nearest(
     limit: int,
     exclude: Iterable[int] = (),
 ) -> Ranking:
-    """Return the *limit* images nearest to *query*, nearest first, compared with all."""
-    rows, values = with_vectors(filters)
+    """Return the ranking of the *limit* images nearest to *query* by an exact scan."""
+    rows, values = embedded_rows(filters)
     cur = await conn.execute(
         for_collection(
             f"""
             SELECT id, -distance
               FROM (SELECT e.id, (e.embedding <#> %(query)s::halfvec) + 0 AS distance
-                      FROM {rows} AND e.id <> ALL (%(exclude)s::bigint[])) AS compared
+                      FROM {rows} AND e.id <> ALL (%(exclude)s::bigint[])) AS scanned
              ORDER BY distance, id LIMIT %(limit)s
             """,  # noqa: S608 - constants
             collection,
@@ -157,12 +140,11 @@ async def nearest_by_hnsw(
     limit: int,
     exclude: Iterable[int] = (),
 ) -> Ranking | None:
-    """Return nearly the same: the nearest of so many *candidates* as the HNSW index finds; None where it finds fewer.
+    """Return the approximate ranking from *candidates* rows of the HNSW index; None if it finds fewer.
 
-    By itself the index stops after ``hnsw.ef_search`` (40) rows, counting those that are deleted or not wanted. It is
-    made to go on, until it has looked at a hundred thousand.
+    Without an iterative scan the index would stop after ``hnsw.ef_search`` rows, deleted and filtered ones included.
     """
-    condition_text, values = wanted_in_turn(filters)
+    wanted, values = row_condition(filters)
     await conn.execute(_INDEX_SETTINGS)
     cur = await conn.execute(
         for_collection(
@@ -170,11 +152,11 @@ async def nearest_by_hnsw(
             WITH candidates AS MATERIALIZED (
                 SELECT e.id, e.embedding <#> %(query)s::halfvec AS distance
                   FROM {{embeddings}} AS e
-                 WHERE e.embedding IS NOT NULL AND e.id <> ALL (%(exclude)s::bigint[]) AND {condition_text}
+                 WHERE e.embedding IS NOT NULL AND e.id <> ALL (%(exclude)s::bigint[]) AND {wanted}
                  ORDER BY e.embedding <#> %(query)s::halfvec LIMIT %(candidates)s)
             SELECT id, -distance, (SELECT count(*) FROM candidates)
               FROM candidates
-             -- Without "+ 0" the planner would take them for ordered already.
+             -- Without "+ 0" the planner would assume that they are sorted.
              ORDER BY distance + 0, id LIMIT %(limit)s
             """,  # noqa: S608 - constants
             collection,
@@ -187,12 +169,12 @@ async def nearest_by_hnsw(
 
 
 async def hits(conn: AsyncConnection[Any], collection: Collection, ranking: Ranking, *, limit: int) -> list[Hit]:
-    """Return the first *limit* of the ranking's images, those that are (still) there."""
+    """Return the first *limit* images of the ranking that still exist."""
     async with conn.cursor(row_factory=dict_row) as cur:
         await cur.execute(
             for_collection(
                 f"""
-                SELECT {IMAGE_COLUMNS}, ranked.score, i.id = ANY (%(named)s) AS named
+                SELECT {IMAGE_COLUMNS}, ranked.score, i.id = ANY (%(text_matches)s) AS text_match
                   FROM unnest(%(ids)s::bigint[], %(scores)s::real[]) WITH ORDINALITY AS ranked (id, score, position)
                   JOIN ({IMAGE_TABLES}) ON i.id = ranked.id
                  ORDER BY ranked.position LIMIT %(limit)s
@@ -202,7 +184,7 @@ async def hits(conn: AsyncConnection[Any], collection: Collection, ranking: Rank
             {
                 "ids": ranking.ids,
                 "scores": ranking.scores,
-                "named": ranking.named,
+                "text_matches": ranking.text_matches,
                 "limit": limit,
                 "model": collection.model,
             },
@@ -211,7 +193,7 @@ async def hits(conn: AsyncConnection[Any], collection: Collection, ranking: Rank
 
 
 async def vector_of(conn: AsyncConnection[Any], collection: Collection, image_id: int) -> list[float] | None:
-    """Return the image's vector as it is stored; None where there is none (yet)."""
+    """Return the image's vector; None if it is not embedded."""
     cur = await conn.execute(
         for_collection("SELECT embedding::real[] FROM {embeddings} WHERE id = %s", collection), [image_id]
     )
@@ -220,14 +202,15 @@ async def vector_of(conn: AsyncConnection[Any], collection: Collection, image_id
 
 
 def _ranking(rows: Sequence[Sequence[Any]]) -> Ranking:
-    return Ranking([row[0] for row in rows], [_clamped(row[1]) for row in rows], [])
+    return Ranking([row[0] for row in rows], [_clamp(row[1]) for row in rows], [])
 
 
 def to_hit(row: DictRow) -> Hit:
-    score, named = row.pop("score"), row.pop("named", False)
-    return Hit(Image(**row), None if score is None else _clamped(score), named)
+    """Return the hit in *row*, which has the columns of an image, ``score``, and perhaps ``text_match``."""
+    score, text_match = row.pop("score"), row.pop("text_match", False)
+    return Hit(Image(**row), None if score is None else _clamp(score), text_match)
 
 
-def _clamped(score: float) -> float:
-    # Vectors are stored in half precision: the product of two such unit vectors can exceed 1 by a little.
+def _clamp(score: float) -> float:
+    # Vectors are stored in half precision, so the product of two unit vectors can slightly exceed 1.
     return max(-1.0, min(1.0, score))

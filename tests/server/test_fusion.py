@@ -41,7 +41,7 @@ def test_a_folder_is_no_match_for_better_pictures_where_weak_ones_are_known() ->
     ranking = visual(0.5, 0.4, 0.2, 0.1)
     order = fuse(ranking, [named(4, own=False, score=0.1)], depth=2000, threshold=0.3, strict=False)
     assert order.ids == [1, 2, 4, 3]
-    assert order.named == [4]
+    assert order.text_matches == [4]
     assert fuse(ranking, [named(4, own=False, score=0.1)], depth=2000, threshold=0.3, strict=True).ids == [1, 2, 4]
 
 

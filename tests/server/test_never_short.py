@@ -276,7 +276,7 @@ async def test_a_walk_with_images_that_are_named_finds_all_of_both_kinds_each_on
         assert len(found) >= min(depth, len(truth))
         assert set(found) <= truth.keys() | named
     hits = {hit.image.id: hit for page in pages for hit in page}
-    assert {image_id for image_id, hit in hits.items() if hit.named} == named
+    assert {image_id for image_id, hit in hits.items() if hit.text_match} == named
     assert all(hit.score == pytest.approx(truth.get(image_id), abs=2e-3) for image_id, hit in hits.items())
     exact = [n + 1 for n, row in enumerate(filled.rows) if n + 1 in among and _is_its_name(row["key"], words)]
     assert sorted(found[: len(exact)]) == exact
