@@ -4,7 +4,8 @@ A test that uses one belongs to its xdist group, so that one worker starts it on
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,3 +86,56 @@ def guarded_server(two_collections: TwoCollections) -> Iterator[Server]:
     """A server of the two collections that requires tokens; xdist group "access"."""
     with two_collections.serving("guarded", **TOKENS, BUCKET="yours") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def module_environment(
+    postgres: str, template: str, shared_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The environment of the module's commands, with a database and a home of their own."""
+    home = make_home(tmp_path_factory.mktemp("module") / "home", shared_folder)
+    with new_database(postgres, template) as database_url:
+        yield make_environment(home, database_url)
+
+
+@pytest.fixture(scope="module")
+def serve_folder(
+    module_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Path], Server]]:
+    """A function that syncs a folder into the collection ``b`` and returns a server, which runs for the module."""
+    with ExitStack() as stack:
+
+        def serve(folder: Path) -> Server:
+            done = Syncer(module_environment)("sync", folder, "--bucket", "b")
+            assert done.status == 0, done.stderr
+            return stack.enter_context(serving(module_environment, tmp_path_factory.mktemp("log") / "server.log"))
+
+        yield serve
+
+
+@pytest.fixture(scope="session")
+def photo_environment(
+    postgres: str, template: str, shared_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The environment of ``photo_server``."""
+    home = make_home(tmp_path_factory.mktemp("photos") / "home", shared_folder)
+    with new_database(postgres, template) as database_url:
+        yield make_environment(home, database_url)
+
+
+@pytest.fixture(scope="session")
+def photo_server(
+    photo_environment: dict[str, str], photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server whose collection ``b`` holds the sample photos; xdist group "photo_server"."""
+    done = Syncer(photo_environment)("sync", photos, "--bucket", "b")
+    assert done.status == 0, done.stderr
+    with serving(photo_environment, tmp_path_factory.mktemp("log") / "server.log") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def photo_ids(photo_server: Server) -> dict[str, int]:
+    """The ids of the sample photos by their names."""
+    images = photo_server.get("/api/images", bucket="b", limit=200)["images"]
+    return {Path(image["key"]).stem: image["id"] for image in images}

@@ -1,16 +1,16 @@
-"""Filters over real HTTP: on every list alike, in the API and on the page."""
+"""Filters over HTTP: the same for every list of the API and the gallery."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.processes import Server, Syncer, make_environment, make_home, new_database, serving
+from tests.helpers.pictures import noise
+from tests.helpers.processes import Server
 
 pytestmark = pytest.mark.xdist_group("filters")  # one worker makes the collection for all
 
@@ -19,12 +19,11 @@ SIZES = [(48, 32), (32, 48), (40, 40)]
 FIRST = datetime(2024, 5, 30, 12)
 
 
-def picture(folder: Path, number: int) -> None:
-    """Write a picture whose camera, size, type, folder and day follow from its number."""
+def write_picture(folder: Path, number: int) -> None:
+    """Write a picture whose camera, size, type, folder and date depend on its number."""
     path = folder / ["", "trips/rome", "trips/paris", "trips_old"][number % 4] / f"{number:02}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(number).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-    image = Image.fromarray(noise).resize(SIZES[number % 3], Image.Resampling.BICUBIC)
+    image = noise(number, SIZES[number % 3])
     exif = Image.Exif()
     if camera := CAMERAS[number // 3 % 3]:
         exif[0x0110] = camera
@@ -33,18 +32,12 @@ def picture(folder: Path, number: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def filled(
-    postgres: str, template: str, shared_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def filled(serve_folder: Callable[[Path], Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
     """A server whose collection ``b`` holds 24 pictures."""
-    folder = tmp_path_factory.mktemp("filters")
+    folder = tmp_path_factory.mktemp("pictures")
     for number in range(24):
-        picture(folder / "pictures", number)
-    with new_database(postgres, template) as database_url:
-        environment = make_environment(make_home(folder / "home", shared_folder), database_url)
-        assert Syncer(environment)("sync", folder / "pictures", "--bucket", "b").status == 0
-        with serving(environment, folder / "server.log") as running:
-            yield running
+        write_picture(folder, number)
+    return serve_folder(folder)
 
 
 def has_date(number: int) -> bool:
@@ -80,7 +73,7 @@ def is_early(number: int) -> bool:
         ({"camera": "NIKON D7500", "folder": "trips"}, lambda n: n // 3 % 3 == 1 and n % 4 in (1, 2)),
     ],
 )  # fmt: skip
-def test_filters_narrow_every_list(filled: Server, filters: dict[str, Any], expected: Any) -> None:
+def test_filters_apply_to_every_list(filled: Server, filters: dict[str, Any], expected: Any) -> None:
     every = filled.get("/api/images", bucket="b", limit=200)["images"]
     one = every[0]["id"]
     wanted = sorted(n for n in range(24) if expected(n))
@@ -113,7 +106,7 @@ def test_filters_narrow_every_list(filled: Server, filters: dict[str, Any], expe
         assert [int(image_id) for image_id in shown] == [image["id"] for image in listed["images"]]
 
 
-def test_a_cursor_belongs_to_the_filters_that_it_was_made_with(filled: Server) -> None:
+def test_a_cursor_is_refused_for_other_filters(filled: Server) -> None:
     cursor = filled.get("/api/search", bucket="b", q="x", limit=5, type="jpeg")["next_cursor"]
     for filters in ({}, {"type": "png"}, {"type": "jpeg", "min_width": "1"}):
         answer = filled.http.get("/api/search", params={"bucket": "b", "q": "x", "cursor": cursor, **filters})
@@ -135,7 +128,7 @@ def test_a_cursor_belongs_to_the_filters_that_it_was_made_with(filled: Server) -
         {"strict": "perhaps"},
     ],
 )
-def test_filters_that_cannot_be_are_told_so(filled: Server, wrong: dict[str, str]) -> None:
+def test_invalid_filters_are_refused_by_name(filled: Server, wrong: dict[str, str]) -> None:
     for path in ("/api/images", "/api/search"):
         if path == "/api/images" and "strict" in wrong:
             continue
@@ -151,7 +144,7 @@ def test_filters_that_cannot_be_are_told_so(filled: Server, wrong: dict[str, str
         assert filled.http.get("/api/images", params={"bucket": "b"} | huge).status_code == 200
 
 
-def test_the_choices_are_told_with_their_counts(filled: Server) -> None:
+def test_facets_list_values_with_their_counts(filled: Server) -> None:
     facets = filled.get("/api/facets", bucket="b")
     assert facets["cameras"] == [{"camera": "Canon EOS 80D", "count": 9}, {"camera": "NIKON D7500", "count": 9}]
     assert facets["folders"] == [{"folder": "trips", "count": 12}, {"folder": "trips_old", "count": 6}]
@@ -160,4 +153,4 @@ def test_the_choices_are_told_with_their_counts(filled: Server) -> None:
     below = filled.get("/api/facets", bucket="b", folder="trips")["folders"]
     assert below == [{"folder": "trips/paris", "count": 6}, {"folder": "trips/rome", "count": 6}]
     assert filled.get("/api/facets", bucket="b", folder="nothing")["folders"] == []
-    assert filled.http.get("/api/facets", params={"bucket": "unheard-of"}).status_code == 404
+    assert filled.http.get("/api/facets", params={"bucket": "unknown"}).status_code == 404

@@ -1,6 +1,6 @@
-"""TEXT_EMBEDDER=clip: the server encodes query texts itself, once its vectors were found to be those of the collection.
+"""TEXT_EMBEDDER=clip: the server encodes query texts itself, after verifying its model.
 
-The fake Replicate gives the vectors of a CLIP of a few thousand random weights, made as long as those of ViT-L/14.
+The fake Replicate returns vectors of a CLIP with a few thousand random weights, with the dimensions of ViT-L/14.
 """
 
 import json
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,13 @@ from tests.fakes.replicate import DIMENSIONS, FakeReplicate
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Syncer, serving
 
-SMALL = Path(__file__).parents[1] / "golden" / "clip" / "transformers_clip"
+SMALL_MODEL = Path(__file__).parents[2] / "golden" / "clip" / "transformers_clip"
 COUNT = 8
 
 
 def make_model(folder: Path, *, seed: int) -> Path:
-    """Make a model of the small one: its vectors multiplied by a random matrix, which makes them 768 long."""
-    shutil.copytree(SMALL, folder)
+    """Make a model that multiplies the vectors of the small one by a random matrix, to 768 dimensions."""
+    shutil.copytree(SMALL_MODEL, folder)
     matrix = np.random.default_rng(seed).normal(size=(12, DIMENSIONS)).astype(np.float32)
     for name, output in (("text_model", "text_embeds"), ("vision_model", "image_embeds")):
         path = folder / "onnx" / f"{name}.onnx"
@@ -55,13 +56,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def replicate(models: Path) -> Iterator[FakeReplicate]:
-    """A Replicate whose models have the right weights, and put their vectors out as they are: not of length 1."""
+    """A Replicate that runs the model ``right`` and does not normalise its vectors."""
     described = read_image_model(models / "right")
     images = ImageTower(described, dimensions=DIMENSIONS, threads=1)
     texts = TextTower(read_text_model(models / "right"), dimensions=DIMENSIONS)
 
     def encode_image(data: bytes) -> list[float]:
-        return (7 * images.embed([read_pixels(data, described.preprocessing)])[0]).tolist()  # type: ignore[no-any-return]
+        return (7 * images.embed([read_pixels(data, asdict(described.preprocessing))])[0]).tolist()  # type: ignore[no-any-return]
 
     def encode_text(text: str) -> list[float]:
         return (7 * texts.embed(text)).tolist()  # type: ignore[no-any-return]
@@ -82,31 +83,31 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-def test_a_new_text_costs_no_call_and_finds_the_same(
+def test_a_new_text_costs_no_call_and_has_the_same_results(
     syncer: Syncer, folder: Path, environment: dict[str, str], replicate: FakeReplicate, home: Path, tmp_path: Path
 ) -> None:
     assert syncer("sync", folder, "--bucket", "b").status == 0
     with serving(environment, tmp_path / "server.log") as server:
-        by_the_service = server.get("/api/search", bucket="b", q="a dog in the snow")["images"]
+        by_replicate = server.get("/api/search", bucket="b", q="a dog in the snow")["images"]
     replicate.counts.texts.clear()
 
-    own = {**environment, "TEXT_EMBEDDER": "clip"}
-    del own["REPLICATE_API_TOKEN"]
-    with serving(own, tmp_path / "server.log") as server:
-        by_itself = server.get("/api/search", bucket="b", q="a dog in the snow")["images"]
+    local = {**environment, "TEXT_EMBEDDER": "clip"}
+    del local["REPLICATE_API_TOKEN"]
+    with serving(local, tmp_path / "server.log") as server:
+        locally = server.get("/api/search", bucket="b", q="a dog in the snow")["images"]
         assert len(server.keys("/api/search", bucket="b", q="another text")) == COUNT
-    assert [each["key"] for each in by_itself] == [each["key"] for each in by_the_service]
-    scores = [[each["score"] for each in images] for images in (by_itself, by_the_service)]
+    assert [each["key"] for each in locally] == [each["key"] for each in by_replicate]
+    scores = [[each["score"] for each in images] for images in (locally, by_replicate)]
     np.testing.assert_allclose(*scores, atol=1e-3)
     assert not replicate.counts.texts
 
-    # What was found out is known from then on, to every server: no image is looked at.
+    # The verification is stored: later servers need no image.
     shutil.rmtree(home / "buckets")
-    with serving(own, tmp_path / "server.log") as server:
+    with serving(local, tmp_path / "server.log") as server:
         assert len(server.keys("/api/search", bucket="b", q="a third text")) == COUNT
 
 
-def test_other_weights_are_refused_at_the_start_with_the_figure(
+def test_other_weights_are_refused_at_the_start(
     syncer: Syncer, folder: Path, environment: dict[str, str], models: Path
 ) -> None:
     assert syncer("sync", folder, "--bucket", "b").status == 0
@@ -121,12 +122,12 @@ def test_other_weights_are_refused_at_the_start_with_the_figure(
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
     last = refused.stderr.splitlines()[-1]
-    assert "a cosine of " in last
-    assert "0.999 is needed" in last
+    assert "have a cosine of " in last
+    assert "below 0.999" in last
     assert "CLIP_MODEL" in last
 
 
-def test_a_collection_that_is_empty_at_the_start_is_checked_by_its_first_vectors(
+def test_a_collection_without_vectors_is_verified_after_its_first_ones(
     syncer: Syncer, folder: Path, environment: dict[str, str], models: Path, tmp_path: Path
 ) -> None:
     assert syncer("upload", folder, "--bucket", "b").status == 0
@@ -141,10 +142,10 @@ def test_a_collection_that_is_empty_at_the_start_is_checked_by_its_first_vectors
         assert len(server.keys("/api/search", bucket="b", q="a dog")) == COUNT
         refused = wrong.http.get("/api/search", params={"bucket": "b", "q": "a dog"})
         assert refused.status_code == 503
-        assert "0.999 is needed" in refused.json()["detail"]
+        assert "below 0.999" in refused.json()["detail"]
 
 
-def test_collections_with_a_model_of_their_own_on_this_machine_are_not_concerned(
+def test_collections_of_a_local_model_keep_their_own_text_encoder(
     syncer: Syncer, folder: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     assert syncer("sync", folder, "--bucket", "b", EMBEDDER="offline").status == 0

@@ -1,4 +1,4 @@
-"""What searching can cost where the model charges, and what happens when that model does not answer."""
+"""Budgets of paid model calls, and searches while the model is unavailable."""
 
 import asyncio
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import pytest
 
 from tests.fakes.replicate import DIMENSIONS, FakeReplicate
 from tests.helpers.filled_collections import fill_database, unit_vectors
-from tests.helpers.processes import Server, make_environment, make_home, new_database, serving
+from tests.helpers.processes import Server, serving
 
 pytestmark = pytest.mark.xdist_group("limits")  # one worker makes the collection for all
 
@@ -24,65 +24,59 @@ def replicate() -> Iterator[FakeReplicate]:
 
 
 @pytest.fixture(scope="module")
-def environment_of_all(
-    postgres: str,
-    template: str,
-    shared_folder: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    replicate: FakeReplicate,
-) -> Iterator[dict[str, str]]:
-    folder = tmp_path_factory.mktemp("limits")
-    with new_database(postgres, template) as database_url:
-        asyncio.run(fill_database(database_url, "b", "replicate:openai/clip", unit_vectors(3, DIMENSIONS, seed=1)))
-        yield make_environment(make_home(folder / "home", shared_folder), database_url) | {
-            "REPLICATE_API_TOKEN": replicate.settings.token,
-            "REPLICATE_BASE_URL": replicate.url,
-        }
+def filled_environment(module_environment: dict[str, str], replicate: FakeReplicate) -> dict[str, str]:
+    """The environment of servers on a collection of three images that Replicate embedded."""
+    vectors = unit_vectors(3, DIMENSIONS, seed=1)
+    asyncio.run(fill_database(module_environment["DATABASE_URL"], "b", "replicate:openai/clip", vectors))
+    return module_environment | {
+        "REPLICATE_API_TOKEN": replicate.settings.token,
+        "REPLICATE_BASE_URL": replicate.url,
+    }
 
 
 @pytest.fixture
-def environment(environment_of_all: dict[str, str]) -> dict[str, str]:
-    """The same for a test, of which nothing is spent yet."""
-    with psycopg.connect(environment_of_all["DATABASE_URL"]) as conn:
+def environment(filled_environment: dict[str, str]) -> dict[str, str]:
+    """The same environment with full budgets."""
+    with psycopg.connect(filled_environment["DATABASE_URL"]) as conn:
         conn.execute("DELETE FROM rate_limits")
-    return environment_of_all
+    return filled_environment
 
 
 def search(server: Server, text: str, client: str = "203.0.113.1") -> httpx2.Response:
     return server.http.get("/api/search", params={"q": text}, headers={"X-Forwarded-For": client})
 
 
-def test_new_texts_are_bounded_for_each_client_and_in_all_and_known_ones_are_not(
+def test_new_texts_are_limited_per_client_and_in_total_and_known_texts_are_not(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    bounds = {"PAID_QUERIES_PER_HOUR_AND_CLIENT": "3", "PAID_QUERIES_PER_HOUR": "5"}
-    with serving(environment | bounds, tmp_path / "log") as server:
+    limits = {"PAID_QUERIES_PER_HOUR_AND_CLIENT": "3", "PAID_QUERIES_PER_HOUR": "5"}
+    with serving(environment | limits, tmp_path / "log") as server:
         one, other, third = "203.0.113.1", "203.0.113.2", "2001:db8::1"
         assert [search(server, f"text {n}", one).status_code for n in range(4)] == [200, 200, 200, 429]
-        # A customer has a whole IPv6 network, and a client cannot make up another address than its proxy tells.
+        # Only the last address of X-Forwarded-For counts: the client can forge the others.
         assert search(server, "text 4", f"198.51.100.9, {one}").status_code == 429
         refused = search(server, "text 5", one)
         assert refused.headers["content-type"] == "application/problem+json"
         assert 0 < int(refused.headers["retry-after"]) <= 1200
         assert "3 new texts or pictures an hour" in refused.json()["detail"]
-        # Known: because it was asked before, by whomever.
+        # The first search for this text has stored its vector.
         assert search(server, "TEXT  0", one).status_code == 200
         image = server.get("/api/images")["images"][0]
         assert len(server.get(f"/api/images/{image['id']}/similar")["images"]) == 2
 
         assert search(server, "text 6", other).status_code == 200
         assert search(server, "text 7", third).status_code == 200
-        # What a client was refused was not taken from all; and now all have had enough.
+        # A refusal takes nothing from the total budget, which is now empty.
         everyone = search(server, "text 8", "203.0.113.3")
         assert everyone.status_code == 429
         assert "all users of this server" in everyone.json()["detail"]
-    # Another server, or the same after a restart, has the same budget.
-    with serving(environment | bounds, tmp_path / "log2") as server:
+    # Other servers, and restarted ones, share the budget.
+    with serving(environment | limits, tmp_path / "log2") as server:
         assert search(server, "text 9", "203.0.113.4").status_code == 429
         assert search(server, "text 2", "203.0.113.4").status_code == 200
 
 
-def test_equal_texts_at_the_same_time_cost_one_call_of_one_client(
+def test_concurrent_searches_for_one_text_cost_one_call(
     environment: dict[str, str], replicate: FakeReplicate, tmp_path: Path
 ) -> None:
     replicate.settings.latency = 0.5
@@ -92,7 +86,7 @@ def test_equal_texts_at_the_same_time_cost_one_call_of_one_client(
             ThreadPoolExecutor(8) as pool,
         ):
             answers = list(pool.map(lambda n: search(server, "the same", f"2001:db8:1::{n}"), range(8)))
-            # That was one IPv6 network, of which a customer has all addresses.
+            # All these addresses are in one IPv6 network, which counts as one client.
             assert search(server, "another", "2001:db8:1::99").status_code == 429
             assert search(server, "another", "2001:db8:2::1").status_code == 200
     finally:
@@ -101,7 +95,7 @@ def test_equal_texts_at_the_same_time_cost_one_call_of_one_client(
     assert replicate.counts.texts["the same"] == 1
 
 
-def test_while_the_model_does_not_answer_new_texts_get_503_and_the_rest_goes_on(
+def test_while_the_model_is_unavailable_only_new_texts_get_a_503(
     environment: dict[str, str], replicate: FakeReplicate, tmp_path: Path
 ) -> None:
     with serving(environment, tmp_path / "log") as server, ThreadPoolExecutor(1) as pool:

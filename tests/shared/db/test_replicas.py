@@ -1,4 +1,4 @@
-"""Reads from replicas: a real primary and a real streaming replica of it."""
+"""Reads from replicas, with a real primary and a real streaming replica."""
 
 import asyncio
 import subprocess
@@ -11,28 +11,28 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from shared.db import embedded
+from shared.db.embedded import server as embedded_server
 from tests.helpers.filled_collections import fill_database, unit_vectors
 from tests.helpers.processes import Server, make_environment, make_home, serving
 
 
 @pytest.fixture(scope="module")
 def primary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a PostgreSQL that others can follow, with a collection of forty images."""
+    """The URL of a PostgreSQL that allows replication, with a collection of forty images."""
     home = tmp_path_factory.mktemp("primary")
-    unsafe = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-    server = asyncio.run(embedded.start(home, settings=unsafe | {"wal_level": "replica", "max_wal_senders": "4"}))
-    asyncio.run(fill_database(server.url, "b", "offline-v1", unit_vectors(40, 384, seed=1)))
-    yield server.url
-    asyncio.run(server.release())
+    settings = {"fsync": "off", "full_page_writes": "off", "wal_level": "replica", "max_wal_senders": "4"}
+    started = asyncio.run(embedded_server.start(home, settings=settings))
+    asyncio.run(fill_database(started.url, "b", "offline-v1", unit_vectors(40, 384, seed=1)))
+    yield started.url
+    asyncio.run(started.release())
 
 
 class Replica:
-    """A PostgreSQL that follows the primary."""
+    """A streaming replica of the primary."""
 
     def __init__(self, primary: str, folder: Path) -> None:
         self._primary = primary
-        self._binaries = embedded._binaries()
+        self._binaries = embedded_server._binaries()
         self._data = folder / "data"
         self._socket = folder
         target = conninfo_to_dict(primary)
@@ -42,7 +42,7 @@ class Replica:
         self._run("pg_basebackup", f"--dbname={primary}", f"--pgdata={self._data}", "-R", "-Xstream", "-cfast")
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [*embedded._as_server_user(), str(self._binaries / program), *arguments]
+        command = [*embedded_server._as_server_user(), str(self._binaries / program), *arguments]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=60)
 
     def start(self) -> None:
@@ -53,16 +53,16 @@ class Replica:
         self._run("pg_ctl", "stop", "-w", "-mimmediate", f"-D{self._data}")
 
     def catch_up(self) -> None:
-        """Wait until it has seen all that the primary has done, committed or not."""
+        """Wait until the replica has replayed everything, uncommitted changes included."""
         with psycopg.connect(self._primary, autocommit=True) as conn:
-            # What is under way need not have been written down so far.
+            # Flush the WAL of transactions that have not been committed.
             row = conn.execute("SELECT pg_switch_wal()").fetchone()
         with psycopg.connect(self.url, autocommit=True) as conn:
             while conn.execute("SELECT pg_last_wal_replay_lsn() >= %s", row).fetchone() != (True,):
                 time.sleep(0.05)
 
     def pause(self) -> None:
-        """Catch up with the primary, and then follow it no more."""
+        """Catch up with the primary, then stop replaying."""
         self.catch_up()
         with psycopg.connect(self.url, autocommit=True) as conn:
             conn.execute("SELECT pg_wal_replay_pause()")
@@ -70,7 +70,7 @@ class Replica:
 
 @pytest.fixture
 def replica(primary: str) -> Iterator[Replica]:
-    # Not under pytest's folder: a socket's path is short, and the server may run as another user.
+    # Not in pytest's folder: socket paths are limited, and the server may run as another user.
     with tempfile.TemporaryDirectory(prefix="replica-", dir="/tmp") as folder:
         made = Replica(primary, Path(folder) / "pg")
         made.start()
@@ -87,17 +87,17 @@ def remove_an_image(primary: str) -> None:
         conn.execute("DELETE FROM b_images WHERE id = (SELECT max(id) FROM b_images)")
 
 
-def test_replicas_are_read_while_they_answer_and_the_primary_when_they_do_not(
+def test_reads_use_replicas_and_fall_back_to_the_primary(
     primary: str, replica: Replica, shared_folder: Path, tmp_path: Path
 ) -> None:
     nowhere = f"postgresql://nobody@/nothing?host={tmp_path}"
     environment = make_environment(make_home(tmp_path / "home", shared_folder), primary)
-    # That the replica is behind shows who answers.
+    # A stale replica shows which database answers.
     replica.pause()
     remove_an_image(primary)
     with serving(environment | {"DATABASE_READ_URLS": f"{nowhere}, {replica.url}"}, tmp_path / "log") as server:
         assert images(server) == 40
-        # What is written goes to the primary, and is found there at once: here, the vectors of two new texts.
+        # Writes, here the vectors of new texts, go to the primary and are read back from it.
         for text in ("a boat", "a boat", "a street"):
             assert server.get("/api/search", q=text)["images"]
 
@@ -110,5 +110,5 @@ def test_replicas_are_read_while_they_answer_and_the_primary_when_they_do_not(
         remove_an_image(primary)
         deadline = time.monotonic() + 60
         while images(server) != 39:
-            assert time.monotonic() < deadline, "the replica is not asked again"
+            assert time.monotonic() < deadline, "the replica is not used again"
             time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""Searches are walked page by page on a real PostgreSQL, and held against brute force in NumPy."""
+"""Searches read page by page from a real PostgreSQL, compared with brute force in NumPy."""
 
 import json
 import re
@@ -29,7 +29,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FOLDERS = ["", "a/", "a/b/", "ab/", "a0/"]
 CAMERAS = [None, "Canon", "Nikon"]
 
-# The examples share one database, which each of them fills anew.
+# The examples share a database; each fills its collection anew.
 EXAMPLES = settings(
     max_examples=25,
     deadline=None,
@@ -40,7 +40,7 @@ EXAMPLES = settings(
 
 @dataclass
 class Filled:
-    """A collection with random images: image ``n`` has the id ``n + 1``, and what the arrays hold at ``n``."""
+    """A collection with random images: the image with id ``n + 1`` is at ``n`` in the arrays."""
 
     collection: Collection
     vectors: NDArray[np.float16]  # [images, DIMENSIONS]
@@ -49,21 +49,21 @@ class Filled:
 
     @property
     def embedded(self) -> int:
-        """How many have a vector."""
+        """The number of images with a vector."""
         return int(np.sum(~self.pending))
 
     def wanted(self, filters: Filters) -> set[int]:
-        """Return the ids of those that the filters let pass."""
+        """Return the ids of the images that pass the filters."""
         return {n + 1 for n, row in enumerate(self.rows) if _passes(row, filters)}
 
     def ranked(self, query: NDArray[np.float32], among: set[int]) -> dict[int, float]:
-        """Return the ids and scores of those that have a vector, nearest first."""
+        """Return ids and scores of the images with a vector, nearest first."""
         scores = self.vectors.astype(np.float64) @ query.astype(np.float64)
         ids = [n + 1 for n in range(len(scores)) if not self.pending[n] and n + 1 in among]
         return {image_id: scores[image_id - 1] for image_id in sorted(ids, key=lambda i: (-scores[i - 1], i))}
 
 
-def a_search(collection: Collection, filled: Filled, query: Query, filters: Filters = EVERYTHING) -> RankedSearch:
+def search(collection: Collection, filled: Filled, query: Query, filters: Filters = EVERYTHING) -> RankedSearch:
     return RankedSearch(collection, query, filters, threshold=None, strict=False, embedded=filled.embedded)
 
 
@@ -92,7 +92,7 @@ def _orientation(width: int, height: int) -> str:
 
 
 def fill(database_url: str, collection: Collection, count: int, *, seed: int, pending: float = 0.1) -> Filled:
-    """Fill the collection anew: images in clusters, as photos are, some of them twins, some without a vector."""
+    """Fill the collection anew with images in clusters, as photos are; some are twins, some have no vector."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(5, DIMENSIONS))
     vectors = centres[rng.integers(0, 5, count)] + rng.normal(size=(count, DIMENSIONS)) * 0.4
@@ -127,7 +127,7 @@ def _insert(conn: psycopg.Connection[Any], filled: Filled, numbers: range) -> No
     ) as copy:
         for n in numbers:
             row = filled.rows[n]
-            # Some were uploaded in the same moment.
+            # Some images share a creation time.
             made = NOW + timedelta(seconds=n // 3)
             values = [row[name] for name in columns]
             copy.write_row([n + 1, *values, made, "folder", row["key"].encode(), False, False, []])
@@ -141,26 +141,26 @@ def _insert(conn: psycopg.Connection[Any], filled: Filled, numbers: range) -> No
                 copy.write_row([n + 1, "m", NOW])
 
 
-def a_query(seed: int) -> NDArray[np.float32]:
+def random_query(seed: int) -> NDArray[np.float32]:
     """Return a random unit vector."""
     vector = np.random.default_rng(seed).normal(size=DIMENSIONS)
     return (vector / np.linalg.norm(vector)).astype(np.float16).astype(np.float32)
 
 
-async def walk(
+async def read_pages(
     database: Database,
-    sought: RankedSearch,
+    ranked: RankedSearch,
     *,
     limit: int,
     between: Callable[[], None] = lambda: None,
 ) -> list[list[Hit]]:
-    """Return the pages of a search, to its end; *between* is called behind each."""
+    """Return all pages of a search; *between* is called after each."""
     pages: list[list[Hit]] = []
     position: Any = None
     while True:
-        # What stands in a cursor has been through JSON.
+        # A cursor passes the position through JSON.
         cursor = json.dumps(position)
-        hits, position = await sought.page(database, json.loads(cursor), cursor, limit=limit)
+        hits, position = await ranked.page(database, json.loads(cursor), cursor, limit=limit)
         pages.append(hits)
         if position is None:
             return pages
@@ -169,7 +169,7 @@ async def walk(
 
 
 def check_pages(pages: list[list[Hit]], *, limit: int) -> list[int]:
-    """Return the ids of all hits, after making sure that every page is full to the end and nothing comes twice."""
+    """Check that all pages but the last are full and no image repeats; return the ids of all hits."""
     assert all(len(page) == limit for page in pages[:-1])
     ids = [hit.image.id for page in pages for hit in page]
     assert len(set(ids)) == len(ids)
@@ -206,7 +206,7 @@ some_filters = st.builds(
     depth=st.sampled_from([2_000, 33]),
     exclude=st.frozensets(st.integers(1, 150), max_size=3),
 )
-async def test_a_walk_finds_all_that_there_is_each_once_and_nearest_first(
+async def test_pages_contain_every_image_once_nearest_first(
     database: Database,
     collection: Collection,
     database_url: str,
@@ -219,12 +219,12 @@ async def test_a_walk_finds_all_that_there_is_each_once_and_nearest_first(
     exclude: frozenset[int],
 ) -> None:
     filled = fill(database_url, collection, count, seed=seed)
-    query = a_query(seed + 1)
+    query = random_query(seed + 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "EXACT_SCAN_LIMIT", exact_up_to)
         patch.setattr(ranking, "MAX_DEPTH", depth)
-        sought = a_search(collection, filled, Query(query, "q", exclude=exclude), filters)
-        pages = await walk(database, sought, limit=limit)
+        ranked = search(collection, filled, Query(query, "q", exclude=exclude), filters)
+        pages = await read_pages(database, ranked, limit=limit)
     found = check_pages(pages, limit=limit)
     truth = filled.ranked(query, filled.wanted(filters) - exclude)
     to_the_end = filled.embedded <= exact_up_to or len(filled.wanted(filters)) <= exact_up_to
@@ -246,7 +246,7 @@ async def test_a_walk_finds_all_that_there_is_each_once_and_nearest_first(
     exact_up_to=st.sampled_from([20_000, 40, 0]),
     depth=st.sampled_from([2_000, 33]),
 )
-async def test_a_walk_with_images_that_are_named_finds_all_of_both_kinds_each_once(
+async def test_pages_contain_every_text_match_and_every_neighbour_once(
     database: Database,
     collection: Collection,
     database_url: str,
@@ -259,15 +259,15 @@ async def test_a_walk_with_images_that_are_named_finds_all_of_both_kinds_each_on
     depth: int,
 ) -> None:
     filled = fill(database_url, collection, count, seed=seed)
-    query = a_query(seed + 1)
+    query = random_query(seed + 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "EXACT_SCAN_LIMIT", exact_up_to)
         patch.setattr(ranking, "MAX_DEPTH", depth)
-        sought = a_search(collection, filled, Query(query, "q", words=words), filters)
-        pages = await walk(database, sought, limit=limit)
+        ranked = search(collection, filled, Query(query, "q", words=words), filters)
+        pages = await read_pages(database, ranked, limit=limit)
     found = check_pages(pages, limit=limit)
     among = filled.wanted(filters)
-    named = {n + 1 for n, row in enumerate(filled.rows) if n + 1 in among and _is_named(row["key"], words)}
+    named = {n + 1 for n, row in enumerate(filled.rows) if n + 1 in among and _matches(row["key"], words)}
     truth = filled.ranked(query, among)
     if filled.embedded <= exact_up_to or len(among) <= exact_up_to:
         assert set(found) == truth.keys() | named
@@ -278,21 +278,21 @@ async def test_a_walk_with_images_that_are_named_finds_all_of_both_kinds_each_on
     hits = {hit.image.id: hit for page in pages for hit in page}
     assert {image_id for image_id, hit in hits.items() if hit.text_match} == named
     assert all(hit.score == pytest.approx(truth.get(image_id), abs=2e-3) for image_id, hit in hits.items())
-    exact = [n + 1 for n, row in enumerate(filled.rows) if n + 1 in among and _is_its_name(row["key"], words)]
+    exact = [n + 1 for n, row in enumerate(filled.rows) if n + 1 in among and _is_name(row["key"], words)]
     assert sorted(found[: len(exact)]) == exact
 
 
-def _is_named(key: str, words: str) -> bool:
+def _matches(key: str, words: str) -> bool:
     pieces = re.findall(r"[a-z]+|[0-9]+", key)
     held = all(
         piece in pieces or (piece.isdigit() and any(one.startswith(piece) for one in pieces))
         for piece in re.findall(r"[a-z]+|[0-9]+", words)
     )
-    # "a/b/000012" must stand there in one piece, which holds for that one key alone.
-    return (held and "/" not in words) or _is_its_name(key, words)
+    # "a/b/000012" must occur as a whole, which is true of one key only.
+    return (held and "/" not in words) or _is_name(key, words)
 
 
-def _is_its_name(key: str, words: str) -> bool:
+def _is_name(key: str, words: str) -> bool:
     name = key.rpartition("/")[2]
     return words in (key, name, name.removesuffix(".jpg"))
 
@@ -305,7 +305,7 @@ def _is_its_name(key: str, words: str) -> bool:
     words=st.sampled_from([None, "a"]),
     exact_up_to=st.sampled_from([20_000, 0]),
 )
-async def test_images_that_vanish_or_arrive_during_a_walk_do_not_disturb_it(
+async def test_images_deleted_or_added_between_pages_neither_shorten_nor_repeat_them(
     database: Database,
     collection: Collection,
     database_url: str,
@@ -332,8 +332,8 @@ async def test_images_that_vanish_or_arrive_during_a_walk_do_not_disturb_it(
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ranking, "EXACT_SCAN_LIMIT", exact_up_to)
-            sought = a_search(collection, filled, Query(a_query(seed + 1), "q", words=words))
-            pages = await walk(database, sought, limit=limit, between=change)
+            ranked = search(collection, filled, Query(random_query(seed + 1), "q", words=words))
+            pages = await read_pages(database, ranked, limit=limit, between=change)
     assert all(len(page) == limit for page in pages[:-1])
     ids = [hit.image.id for page in pages for hit in page]
     assert len(set(ids)) == len(ids)
@@ -342,7 +342,7 @@ async def test_images_that_vanish_or_arrive_during_a_walk_do_not_disturb_it(
 
 @EXAMPLES
 @given(count=st.integers(0, 150), seed=st.integers(0, 2**32), limit=st.integers(1, 60), filters=some_filters)
-async def test_browsing_with_filters_goes_to_the_end_newest_first(
+async def test_browsing_with_filters_lists_all_images_newest_first(
     database: Database,
     collection: Collection,
     database_url: str,
@@ -363,7 +363,7 @@ async def test_browsing_with_filters_goes_to_the_end_newest_first(
     assert found == sorted(filled.wanted(filters), reverse=True)
 
 
-async def test_a_large_collection_is_walked_by_its_index_to_the_full_depth_whatever_filters_and_deletions_leave(
+async def test_index_searches_reach_the_full_depth_with_filters_and_deleted_images(
     database: Database, collection: Collection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled = fill(database_url, collection, 2000, seed=5)
@@ -375,9 +375,9 @@ async def test_a_large_collection_is_walked_by_its_index_to_the_full_depth_whate
     for filters in (Filters(), Filters(camera="canon"), Filters(folder="a/b"), Filters(folder="a/b", max_size=2)):
         recalls = []
         for seed in range(3):
-            query = a_query(seed)
-            sought = a_search(collection, filled, Query(query, "q"), filters)
-            pages = await walk(database, sought, limit=80)
+            query = random_query(seed)
+            ranked = search(collection, filled, Query(query, "q"), filters)
+            pages = await read_pages(database, ranked, limit=80)
             found = check_pages(pages, limit=80)
             truth = list(filled.ranked(query, filled.wanted(filters) & there))
             assert len(found) == min(500, len(truth))
@@ -387,17 +387,17 @@ async def test_a_large_collection_is_walked_by_its_index_to_the_full_depth_whate
         assert np.mean(recalls) >= 0.98
 
 
-async def test_a_first_page_can_be_continued_on_any_server_and_again(
+async def test_a_cursor_continues_the_same_saved_ranking_every_time(
     database: Database, collection: Collection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled = fill(database_url, collection, 300, seed=8)
     monkeypatch.setattr(ranking, "EXACT_SCAN_LIMIT", 0)
-    sought = a_search(collection, filled, Query(a_query(1), "q"))
-    _, shown = await sought.page(database, None, None, limit=10)
-    second = await sought.page(database, shown, "cursor", limit=10)
-    assert await sought.page(database, shown, "cursor", limit=10) == second
+    ranked = search(collection, filled, Query(random_query(1), "q"))
+    _, shown = await ranked.page(database, None, None, limit=10)
+    second = await ranked.page(database, shown, "cursor", limit=10)
+    assert await ranked.page(database, shown, "cursor", limit=10) == second
     with psycopg.connect(database_url) as conn:
         assert conn.execute("SELECT count(*) FROM saved_rankings").fetchone() == (1,)
         conn.execute("DELETE FROM saved_rankings")
     with pytest.raises(Problem, match="search again"):
-        await sought.page(database, second[1], "another", limit=10)
+        await ranked.page(database, second[1], "another", limit=10)

@@ -1,41 +1,33 @@
-"""Which matches are marked as weak, over real HTTP: with the offline model, and with one that has to be calibrated."""
+"""Weak matches over HTTP, with the offline model and with a model that has to be calibrated."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.helpers.pictures import make_pictures
-from tests.helpers.processes import Server, Syncer, make_environment, make_home, new_database, serving
+from tests.helpers.processes import Server, Syncer, serving
 from tests.helpers.query_sentences import CHOOSING, NONSENSE_CHOOSING, NONSENSE_REPORTING, REPORTING
 
 pytestmark = pytest.mark.xdist_group("relevance")  # one worker makes the collection for all
 
-CLIP = Path(__file__).parents[1] / "golden" / "clip" / "transformers_clip"  # random weights, 32 dimensions
+CLIP = Path(__file__).parents[2] / "golden" / "clip" / "transformers_clip"  # random weights, 32 dimensions
 
 
 @pytest.fixture(scope="module")
-def gallery(
-    postgres: str, template: str, shared_folder: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """A server whose collection ``b`` holds the sample photos, under names by which no words find them."""
-    folder = tmp_path_factory.mktemp("relevance")
-    (folder / "photos").mkdir()
+def gallery(serve_folder: Callable[[Path], Server], photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A server whose collection ``b`` holds the sample photos, named by numbers so that no words match."""
+    folder = tmp_path_factory.mktemp("numbered")
     for number, photo in enumerate(sorted(photos.iterdir())):
-        shutil.copy(photo, folder / "photos" / f"{number:02}{photo.suffix}")
-    with new_database(postgres, template) as database_url:
-        environment = make_environment(make_home(folder / "home", shared_folder), database_url)
-        done = Syncer(environment)("sync", folder / "photos", "--bucket", "b")
-        assert done.status == 0, done.stderr
-        with serving(environment, folder / "server.log") as running:
-            yield running
+        shutil.copy(photo, folder / f"{number:02}{photo.suffix}")
+    return serve_folder(folder)
 
 
 @pytest.fixture(scope="module")
 def shown(photos: Path) -> dict[str, str]:
-    """What each key's photo shows."""
+    """The subject of each photo by its key."""
     names = [photo.stem.removesuffix("-left").removesuffix("-right") for photo in sorted(photos.iterdir())]
     keys = [f"{number:02}{photo.suffix}" for number, photo in enumerate(sorted(photos.iterdir()))]
     return dict(zip(keys, names, strict=True))
@@ -48,16 +40,16 @@ def best(server: Server, text: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("sentences", "nonsense"),
     [(CHOOSING, NONSENSE_CHOOSING), (REPORTING, NONSENSE_REPORTING)],
-    ids=["chosen by", "reported"],
+    ids=["chosen with", "reported"],
 )
-def test_true_matches_are_left_alone_and_nonsense_is_marked(
+def test_matches_of_sentences_are_strong_and_matches_of_nonsense_are_weak(
     gallery: Server, shown: dict[str, str], sentences: dict[str, tuple[str, ...]], nonsense: dict[str, tuple[str, ...]]
 ) -> None:
     matches = [(subject, best(gallery, text)) for subject, some in sentences.items() for text in some]
     true = [match for subject, match in matches if shown[match["key"]] == subject]
     assert len(true) >= 30
     assert sum(not match["weak"] for match in true) >= 0.9 * len(true)
-    # Also where the nearest photo shows something else: the sentence means something, and so does its match.
+    # Even if the nearest photo shows something else: the sentence has a meaning.
     assert sum(not match["weak"] for _, match in matches) >= 0.9 * len(matches)
     meaningless = [best(gallery, text) for some in nonsense.values() for text in some]
     assert sum(match["weak"] for match in meaningless) >= 0.9 * len(meaningless)
@@ -81,7 +73,7 @@ def test_weak_matches_come_last_and_strict_leaves_them_out(gallery: Server, text
     assert [image["id"] for image in gallery.http.post("/api/search", json=body).json()["images"]] == good
 
 
-def test_unlike_neighbours_are_weak_and_the_other_side_of_the_motorcycle_is_not(
+def test_dissimilar_neighbours_are_weak_and_the_second_view_of_the_motorcycle_is_not(
     gallery: Server, shown: dict[str, str]
 ) -> None:
     ids = {shown[i["key"]]: i["id"] for i in gallery.get("/api/images", bucket="b", limit=200)["images"]}
@@ -90,7 +82,7 @@ def test_unlike_neighbours_are_weak_and_the_other_side_of_the_motorcycle_is_not(
     assert sum(other["weak"] for other in others) >= 0.8 * len(others)
 
 
-def test_sums_have_weak_matches_too(gallery: Server, shown: dict[str, str]) -> None:
+def test_sums_have_weak_matches(gallery: Server, shown: dict[str, str]) -> None:
     def weak(*terms: dict[str, Any]) -> dict[str, bool]:
         answer = gallery.http.post("/api/search", json={"bucket": "b", "terms": terms, "limit": 200}).json()
         return {shown[image["key"]]: image["weak"] for image in answer["images"]}
@@ -104,7 +96,7 @@ def test_sums_have_weak_matches_too(gallery: Server, shown: dict[str, str]) -> N
     assert one["coffee"]
 
 
-def test_a_model_without_a_background_marks_weak_matches_once_it_is_calibrated(
+def test_a_model_without_a_background_marks_weak_matches_after_calibration(
     syncer: Syncer, environment: dict[str, str], tmp_path: Path
 ) -> None:
     clip = {"EMBEDDER": "clip", "CLIP_MODEL": str(CLIP)}
@@ -129,7 +121,7 @@ def test_a_model_without_a_background_marks_weak_matches_once_it_is_calibrated(
     assert found[-1]["weak"]
 
 
-def test_nothing_is_calibrated_where_there_is_nothing(syncer: Syncer, tmp_path: Path) -> None:
+def test_calibration_needs_two_images(syncer: Syncer, tmp_path: Path) -> None:
     make_pictures(tmp_path / "pictures", 1)
     assert syncer("sync", tmp_path / "pictures", "--bucket", "b").status == 0
     done = syncer("calibrate", "--bucket", "b")

@@ -1,8 +1,7 @@
-"""Images by addresses that strangers give: what is fetched, and what never is. Real sockets, on this machine alone."""
+"""Fetching images by URL, with real sockets on this machine."""
 
 import asyncio
 import gzip
-import io
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,22 +11,19 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
-from PIL import Image
 
-from server.url_fetcher import REDIRECTS, FetchRefused, UrlFetcher, is_public
+from server.url_fetcher import MAX_REDIRECTS, FetchRefused, UrlFetcher, is_public
+from tests.helpers.pictures import plain_picture
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def picture() -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (64, 48), "teal").save(file, "PNG")
-    return file.getvalue()
+PICTURE = plain_picture("teal", kind="PNG")
 
 
 @asynccontextmanager
 async def site(**pages: Handler) -> AsyncIterator[str]:
-    """The address of a web server on this machine, with a page for each name."""
+    """The URL of a web server on this machine, with a page for each name."""
     app = web.Application()
     for name, handler in pages.items():
         app.router.add_get(f"/{name}", handler)
@@ -41,25 +37,25 @@ async def site(**pages: Handler) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def here(**settings: Any) -> UrlFetcher:
-    """A fetcher that may use this machine's own address, and any port."""
+def local_fetcher(**settings: Any) -> UrlFetcher:
+    """A fetcher that may connect to this machine, on any port."""
     return UrlFetcher(allowed=lambda address: str(address) == "127.0.0.1", ports=range(65_536), **settings)
 
 
 async def image(_request: web.Request) -> web.Response:
-    return web.Response(body=picture(), content_type="text/plain")
+    return web.Response(body=PICTURE, content_type="text/plain")
 
 
 class Names(AbstractResolver):
-    """Answers with the given addresses, one after the other, whatever is asked."""
+    """Resolves any name to the given addresses, one after the other."""
 
-    def __init__(self, *answers: str) -> None:
-        self.answers = list(answers)
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = list(addresses)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        address = self.answers.pop(0)
+        address = self.addresses.pop(0)
         return [ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0)]
 
     async def close(self) -> None:
@@ -69,7 +65,7 @@ class Names(AbstractResolver):
 @pytest.mark.parametrize(
     "address", ["8.8.8.8", "93.184.215.14", "1.1.1.1", "2001:4860:4860::8888", "2606:4700:4700::1111", "2a00:1450::1"]
 )
-def test_addresses_of_the_public_internet_are_asked(address: str) -> None:
+def test_public_addresses_are_allowed(address: str) -> None:
     assert is_public(ip_address(address))
 
 
@@ -85,7 +81,7 @@ def test_addresses_of_the_public_internet_are_asked(address: str) -> None:
         "127.0.0.1",
         "127.255.0.1",
         "168.63.129.16",  # Azure's
-        "169.254.169.254",  # everybody's metadata
+        "169.254.169.254",  # metadata of most clouds
         "169.254.170.2",  # containers of AWS
         "172.16.0.1",
         "172.31.255.255",
@@ -124,56 +120,56 @@ def test_addresses_of_the_public_internet_are_asked(address: str) -> None:
         "ff02::1",
     ],
 )
-def test_every_other_address_is_refused(address: str) -> None:
+def test_other_addresses_are_blocked(address: str) -> None:
     assert not is_public(ip_address(address))
 
 
-async def test_an_image_is_fetched_whatever_its_host_calls_it() -> None:
+async def test_an_image_is_fetched_whatever_its_media_type() -> None:
     async with site(cat=image) as address:
-        assert await here().image(f"{address}/cat") == picture()
+        assert await local_fetcher().fetch_image(f"{address}/cat") == PICTURE
 
 
 @pytest.mark.parametrize(
     "host",
     ["127.0.0.1", "localhost", "127.1", "0x7f.0.0.1", "2130706433", "0", "[::1]", "[::ffff:127.0.0.1]", "[::]"],
 )
-async def test_nothing_is_asked_of_this_machine_however_it_is_written(host: str) -> None:
-    asked = []
+async def test_no_spelling_of_this_machine_is_contacted(host: str) -> None:
+    requested = []
 
     async def page(request: web.Request) -> web.Response:
-        asked.append(request)
+        requested.append(request)
         return await image(request)
 
     async with site(cat=page) as address:
         port = int(address.rpartition(":")[2])
-        with pytest.raises(FetchRefused, match="no public address that answers|no address"):
-            await UrlFetcher(ports=[port]).image(f"http://{host}:{port}/cat")
-    assert asked == []
+        with pytest.raises(FetchRefused, match="no public address|not a valid URL"):
+            await UrlFetcher(ports=[port]).fetch_image(f"http://{host}:{port}/cat")
+    assert requested == []
 
 
 @pytest.mark.parametrize(
-    ("address", "words"),
+    ("url", "words"),
     [
         ("ftp://example.org/a.png", "http:// or https://"),
         ("file:///etc/passwd", "http:// or https://"),
         ("gopher://example.org/", "http:// or https://"),
         ("//example.org/a.png", "http:// or https://"),
         ("a.png", "http:// or https://"),
-        ("http:///a.png", "http:// or https://|no address"),
-        ("http://user:password@example.org/", "user's name or password"),
-        ("http://user@example.org/", "user's name or password"),
+        ("http:///a.png", "http:// or https://|not a valid URL"),
+        ("http://user:password@example.org/", "user name or password"),
+        ("http://user@example.org/", "user name or password"),
         ("http://example.org:22/", "port is 22"),
-        ("http://example.org:99999/", "no address"),
-        ("http://[::1/", "no address"),
+        ("http://example.org:99999/", "not a valid URL"),
+        ("http://[::1/", "not a valid URL"),
         ("http://example.org/" + "a" * 2000, "characters"),
     ],
 )
-async def test_an_address_that_is_none_for_us_is_told_so(address: str, words: str) -> None:
+async def test_an_unsuitable_url_is_refused_with_the_reason(url: str, words: str) -> None:
     with pytest.raises(FetchRefused, match=words):
-        await UrlFetcher(resolver=Names()).image(address)
+        await UrlFetcher(resolver=Names()).fetch_image(url)
 
 
-async def test_redirects_are_followed_and_each_is_checked_again() -> None:
+async def test_redirects_are_followed_and_checked() -> None:
     async def near(_request: web.Request) -> web.Response:
         raise web.HTTPFound("/cat")
 
@@ -190,18 +186,18 @@ async def test_redirects_are_followed_and_each_is_checked_again() -> None:
         raise web.HTTPFound("/circle")
 
     async with site(cat=image, near=near, private=private, other=other_kind, named=named, circle=circle) as address:
-        assert await here().image(f"{address}/near") == picture()
+        assert await local_fetcher().fetch_image(f"{address}/near") == PICTURE
         for page, words in {
             "private": "no public address",
             "other": "http:// or https://",
-            "named": "user's name",
-            "circle": f"more than {REDIRECTS} times",
+            "named": "user name",
+            "circle": f"more than {MAX_REDIRECTS} times",
         }.items():
             with pytest.raises(FetchRefused, match=words):
-                await here().image(f"{address}/{page}")
+                await local_fetcher().fetch_image(f"{address}/{page}")
 
 
-async def test_a_name_that_means_something_else_the_second_time_is_refused_then() -> None:
+async def test_a_name_that_resolves_to_a_private_address_the_second_time_is_refused() -> None:
     async def again(request: web.Request) -> web.Response:
         raise web.HTTPFound(f"http://rebound.example:{request.url.port}/cat")
 
@@ -209,21 +205,24 @@ async def test_a_name_that_means_something_else_the_second_time_is_refused_then(
         port = address.rpartition(":")[2]
         names = Names("127.0.0.1", "127.0.0.2")
         with pytest.raises(FetchRefused, match="no public address"):
-            await here(resolver=names).image(f"http://rebound.example:{port}/again")
-        assert names.answers == []
-        # Between the check of an address and its use there is no second question.
-        assert await here(resolver=Names("127.0.0.1")).image(f"http://rebound.example:{port}/cat") == picture()
+            await local_fetcher(resolver=names).fetch_image(f"http://rebound.example:{port}/again")
+        assert names.addresses == []
+        # The address is not resolved again between its check and its use.
+        assert (
+            await local_fetcher(resolver=Names("127.0.0.1")).fetch_image(f"http://rebound.example:{port}/cat")
+            == PICTURE
+        )
 
 
-async def test_what_is_no_image_is_refused_before_all_of_it_came() -> None:
+async def test_a_body_that_is_not_an_image_is_refused_early() -> None:
     sent = 0
 
     async def endless(request: web.Request) -> web.StreamResponse:
         nonlocal sent
-        answer = web.StreamResponse()
-        await answer.prepare(request)
+        response = web.StreamResponse()
+        await response.prepare(request)
         while True:
-            await answer.write(b"<html>" * 10_000)
+            await response.write(b"<html>" * 10_000)
             sent += 60_000
 
     async def empty(_request: web.Request) -> web.Response:
@@ -231,7 +230,7 @@ async def test_what_is_no_image_is_refused_before_all_of_it_came() -> None:
 
     async def squeezed(_request: web.Request) -> web.Response:
         # Decompressed, these 50 kB would be 50 MB.
-        body = gzip.compress(picture() + bytes(50_000_000))
+        body = gzip.compress(PICTURE + bytes(50_000_000))
         return web.Response(body=body, headers={"Content-Encoding": "gzip"})
 
     async def missing(_request: web.Request) -> web.Response:
@@ -239,40 +238,40 @@ async def test_what_is_no_image_is_refused_before_all_of_it_came() -> None:
 
     async with site(endless=endless, empty=empty, squeezed=squeezed, missing=missing) as address:
         for page, words in {
-            "endless": "no image",
+            "endless": "not a supported image",
             "empty": "empty",
-            "squeezed": "no image",
+            "squeezed": "not a supported image",
             "missing": "status 404",
         }.items():
             with pytest.raises(FetchRefused, match=words):
-                await here().image(f"{address}/{page}")
+                await local_fetcher().fetch_image(f"{address}/{page}")
     assert sent < 50_000_000
 
 
-async def test_bytes_and_seconds_are_bounded() -> None:
+async def test_size_and_time_are_limited() -> None:
     async def large(request: web.Request) -> web.StreamResponse:
-        answer = web.StreamResponse()
-        await answer.prepare(request)
-        await answer.write(picture())
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(PICTURE)
         while True:
-            await answer.write(bytes(100_000))
+            await response.write(bytes(100_000))
 
     async def slow(request: web.Request) -> web.StreamResponse:
-        answer = web.StreamResponse()
-        await answer.prepare(request)
-        for byte in picture():
-            await answer.write(bytes([byte]))
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for byte in PICTURE:
+            await response.write(bytes([byte]))
             await asyncio.sleep(0.05)
-        return answer
+        return response
 
     async with site(large=large, slow=slow) as address:
         with pytest.raises(FetchRefused, match="larger than 1,000,000 bytes"):
-            await here(max_bytes=1_000_000).image(f"{address}/large")
+            await local_fetcher(max_bytes=1_000_000).fetch_image(f"{address}/large")
         with pytest.raises(FetchRefused, match="within 0.5 seconds"):
-            await here(timeout=0.5).image(f"{address}/slow")
+            await local_fetcher(timeout=0.5).fetch_image(f"{address}/slow")
 
 
-async def test_a_host_that_speaks_no_http_is_told_of() -> None:
+async def test_a_host_that_does_not_speak_http_is_refused() -> None:
     async def chat(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example ESMTP\r\n" * 3)
         await writer.drain()
@@ -281,5 +280,5 @@ async def test_a_host_that_speaks_no_http_is_told_of() -> None:
     server = await asyncio.start_server(chat, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(FetchRefused, match="does not answer as a web server does"):
-            await here().image(f"http://127.0.0.1:{port}/")
+        with pytest.raises(FetchRefused, match="does not speak HTTP"):
+            await local_fetcher().fetch_image(f"http://127.0.0.1:{port}/")

@@ -1,18 +1,18 @@
-"""Searching by names, folders, keywords and captions beside looks: real photos, the real model, over real HTTP."""
+"""Search by names, folders, keywords and captions, over HTTP with the sample photos and the offline model."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from tests.helpers.processes import Server, Syncer, make_environment, make_home, new_database, serving
+from tests.helpers.processes import Server, Syncer
 
 pytestmark = pytest.mark.xdist_group("keywords")  # one worker makes the collection for all
 
-# What the photos are called here. Only two tell what they show.
+# New names of the sample photos. Few say what the photo shows.
 NAMES = {
     "astronaut.png": "IMG_0001.png",
     "brick-wall.png": "IMG_0002.png",
@@ -38,27 +38,27 @@ NAMES = {
 
 @pytest.fixture(scope="module")
 def named(
-    postgres: str, template: str, shared_folder: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """A server whose collection ``b`` holds the sample photos under other names; one has a caption and keywords."""
+    serve_folder: Callable[[Path], Server],
+    module_environment: dict[str, str],
+    photos: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Server:
+    """A server whose collection ``b`` holds the sample photos as NAMES; one has a caption and keywords."""
     folder = tmp_path_factory.mktemp("named")
     for photo, name in NAMES.items():
-        (folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(photos / photo, folder / "photos" / name)
-    with new_database(postgres, template) as database_url:
-        environment = make_environment(make_home(folder / "home", shared_folder), database_url)
-        assert Syncer(environment)("sync", folder / "photos", "--bucket", "b").status == 0
-        with psycopg.connect(database_url, autocommit=True) as conn:
-            conn.execute(
-                "UPDATE b_images SET caption = 'Grandma''s invoice, unpaid', keywords = '{Steuer,privat}'"
-                " WHERE r2_key = 'IMG_0007.png'"
-            )
-        with serving(environment, folder / "server.log") as running:
-            yield running
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(photos / photo, folder / name)
+    server = serve_folder(folder)
+    with psycopg.connect(module_environment["DATABASE_URL"]) as conn:
+        conn.execute(
+            "UPDATE b_images SET caption = 'Grandma''s invoice, unpaid', keywords = '{Steuer,privat}'"
+            " WHERE r2_key = 'IMG_0007.png'"
+        )
+    return server
 
 
 def found(server: Server, text: str, **parameters: Any) -> list[dict[str, Any]]:
-    """Return all that a text finds, walked in pages of four, after making sure that nothing is missing."""
+    """Return all results of a text, read in pages of four; without filters they must be complete."""
     hits: list[dict[str, Any]] = []
     cursor: dict[str, str] = {}
     while True:
@@ -95,7 +95,7 @@ def found(server: Server, text: str, **parameters: Any) -> list[dict[str, Any]]:
         ("steuer", "IMG_0007.png"),
     ],
 )
-def test_words_find_what_is_called_so(named: Server, text: str, key: str) -> None:
+def test_words_find_the_image_whose_name_or_metadata_contain_them(named: Server, text: str, key: str) -> None:
     first = found(named, text)[0]
     assert first["key"] == key
     assert first["weak"] is False
@@ -103,27 +103,27 @@ def test_words_find_what_is_called_so(named: Server, text: str, key: str) -> Non
 
 
 @pytest.mark.parametrize("text", ["a rocket launch", "a cup of coffee", "the cat", "holiday in my garden"])
-def test_what_no_name_holds_is_ranked_by_looks_alone(named: Server, text: str) -> None:
+def test_words_in_no_name_rank_by_score_alone(named: Server, text: str) -> None:
     scores = [hit["score"] for hit in found(named, text)]
     assert scores == sorted(scores, reverse=True)
 
 
-def test_a_folder_called_like_a_query_does_not_drown_better_pictures(named: Server) -> None:
+def test_a_matching_folder_does_not_outrank_images_that_look_like_the_query(named: Server) -> None:
     hits = found(named, "cat")
     assert hits[0]["key"] == "IMG_0005.png"
     in_folder = [hit["key"].startswith("cat/") for hit in hits]
-    # Of the rest, what lies in the folder comes before what has nothing to do with cats, and is not called weak.
+    # Other images in the folder precede unrelated ones, and are not weak.
     weak = [hit["weak"] for hit in hits]
     assert weak == sorted(weak)
     assert not any(w for w, inside in zip(weak, in_folder, strict=True) if inside)
 
 
-def test_weak_matches_are_left_out_on_request_but_not_what_is_named(named: Server) -> None:
+def test_strict_searches_leave_out_weak_matches_but_no_text_matches(named: Server) -> None:
     for text in ("rechnung", "cat", "a motorcycle"):
         assert found(named, text, strict=1) == [hit for hit in found(named, text) if not hit["weak"]]
 
 
-def test_images_are_found_by_name_before_they_have_a_vector(
+def test_images_are_found_by_name_before_they_are_embedded(
     named: Server, syncer: Syncer, server: Server, photos: Path, tmp_path: Path
 ) -> None:
     for name in ("invoice 7.png", "other.png"):

@@ -1,4 +1,4 @@
-"""A thousand clients that follow a collection's figures, beside a hundred searches a second."""
+"""Progress streams: a thousand listeners beside a hundred searches a second."""
 
 import asyncio
 import resource
@@ -10,37 +10,37 @@ import psycopg
 from tests.helpers.filled_collections import fill_database, unit_vectors
 from tests.helpers.processes import make_environment, make_home, serving
 
-FOLLOWERS = 1000
-SEARCHES = 100  # a second
+LISTENERS = 1000
+SEARCHES = 100  # per second
 SECONDS = 5
 IMAGES = 300
 
 
-def looks_at_the_figures(conn: "psycopg.Connection[tuple[int]]") -> int:
-    """How often the server read a collection's figures: nothing but that reads the table of what was done."""
+def count_reads(conn: "psycopg.Connection[tuple[int]]") -> int:
+    """Return how often statistics were read: nothing else reads the table ``activity``."""
     conn.execute("SELECT pg_stat_clear_snapshot()")
     row = conn.execute("SELECT seq_scan + idx_scan FROM pg_stat_user_tables WHERE relname = 'activity'").fetchone()
     assert row is not None
     return row[0]
 
 
-async def follow(session: aiohttp.ClientSession, url: str, seen: list[int], number: int) -> None:
-    """Keep in *seen* how many images are pending, as it was told last."""
-    async with session.get(url) as answer:
-        assert answer.status == 200
-        async for line in answer.content:
+async def listen(session: aiohttp.ClientSession, url: str, seen: list[int], number: int) -> None:
+    """Write the number of pending images of each event to *seen*."""
+    async with session.get(url) as response:
+        assert response.status == 200
+        async for line in response.content:
             if line.startswith(b"data:"):
                 seen[number] = int(line.partition(b'"pending": ')[2].partition(b",")[0])
 
 
-async def until(seen: list[int], told: int) -> None:
-    """Wait until all were told that."""
+async def wait_until_all_saw(seen: list[int], pending: int) -> None:
+    """Wait until every listener has received *pending*."""
     async with asyncio.timeout(60):
-        while set(seen) != {told}:
+        while set(seen) != {pending}:
             await asyncio.sleep(0.05)
 
 
-async def test_a_thousand_followers_and_a_hundred_searches_a_second_are_served_together(
+async def test_a_thousand_listeners_and_a_hundred_searches_a_second_are_served_together(
     database_url: str, shared_folder: Path, tmp_path: Path
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -58,42 +58,42 @@ async def test_a_thousand_followers_and_a_hundred_searches_a_second_are_served_t
 
             async def search() -> list[tuple[int, float]]:
                 while True:
-                    async with session.get("/api/search?bucket=b&q=a+street+at+night") as answer:
-                        if answer.status == 200:
-                            return [(image["id"], image["score"]) for image in (await answer.json())["images"]]
-                        # Where the machine is too slow for so many, a server says so, and when to come again.
-                        assert answer.status == 503
-                        pause = float(answer.headers["Retry-After"])
+                    async with session.get("/api/search?bucket=b&q=a+street+at+night") as response:
+                        if response.status == 200:
+                            return [(image["id"], image["score"]) for image in (await response.json())["images"]]
+                        # On a machine too slow for this load, the server results 503 with Retry-After.
+                        assert response.status == 503
+                        pause = float(response.headers["Retry-After"])
                     await asyncio.sleep(pause)
 
             async def search_steadily() -> list[list[tuple[int, float]]]:
-                """Begin each search at its time, however many are under way."""
-                began = loop.time()
+                """Start searches at a constant rate, however many are running."""
+                started = loop.time()
                 searches = []
                 for number in range(SEARCHES * SECONDS):
-                    await asyncio.sleep(max(0.0, began + number / SEARCHES - loop.time()))
+                    await asyncio.sleep(max(0.0, started + number / SEARCHES - loop.time()))
                     searches.append(asyncio.create_task(search()))
                 async with asyncio.timeout(120):
                     return await asyncio.gather(*searches)
 
             expected = await search()
             assert len(expected) == 30
-            seen = [-1] * FOLLOWERS
-            following = [
-                group.create_task(follow(session, "/api/stats/stream?bucket=b", seen, number))
-                for number in range(FOLLOWERS)
+            seen = [-1] * LISTENERS
+            listening = [
+                group.create_task(listen(session, "/api/stats/stream?bucket=b", seen, number))
+                for number in range(LISTENERS)
             ]
-            await until(seen, 0)
-            began, before = loop.time(), looks_at_the_figures(conn)
+            await wait_until_all_saw(seen, 0)
+            started, before = loop.time(), count_reads(conn)
             searching = group.create_task(search_steadily())
             for change in (1, 2, 3):
                 await asyncio.sleep(1)
                 conn.execute("INSERT INTO b_queue (id, model, due_at) VALUES (%s, 'offline-v1', now())", [change])
-                await until(seen, change)
-            answers = await searching
-            took, looks = loop.time() - began, looks_at_the_figures(conn) - before
-            for task in following:
+                await wait_until_all_saw(seen, change)
+            results = await searching
+            duration, reads = loop.time() - started, count_reads(conn) - before
+            for task in listening:
                 task.cancel()
-    assert answers == [expected] * SEARCHES * SECONDS
-    # One a second for all together, and one more where it began.
-    assert 3 <= looks <= took + 2
+    assert results == [expected] * SEARCHES * SECONDS
+    # One read per second for all listeners together, and one at the start.
+    assert 3 <= reads <= duration + 2
