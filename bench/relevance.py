@@ -1,10 +1,10 @@
-"""What marking weak matches does, and what sums of texts and images do, with the offline model and the sample photos.
+"""Quality of the weak-match threshold and of weighted sums, with the offline model and the sample photos.
 
     python -m bench.relevance [--home FOLDER]
 
-The thresholds in server/search/relevance.py were chosen with the first set of tests/helpers/query_sentences.py only;
-the second set reports what they do. To have more than nineteen images, 24 random crops of each photo are added. A run
-takes about a minute and needs the extras offline and demo. docs/relevance.md reports one.
+The constants of server/search/relevance.py were chosen with the first set of tests/helpers/query_sentences.py; the
+second set measures them. 24 random crops of each photo enlarge the collection beyond nineteen images. A run takes about
+a minute and needs the extras offline and demo. docs/relevance.md reports one.
 """
 
 import argparse
@@ -32,15 +32,15 @@ from tests.helpers.query_sentences import CHOOSING, NONSENSE_CHOOSING, NONSENSE_
 
 CROPS = 24
 WORDS, IMAGE = Mixture(words=1.0), Mixture(images=1.0)
-# Photos that the model knows by name: what a sum finds can be told by them.
-KNOWN_THINGS = ("cat", "coffee", "motorcycle", "flower", "pagoda", "rocket", "clock-in-motion", "photographer")
+# Photos that the model recognises by name, so that results of a sum can be judged.
+RECOGNISED = ("cat", "coffee", "motorcycle", "flower", "pagoda", "rocket", "clock-in-motion", "photographer")
 
 Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts of one set, each under the name of its photo or its kind, and their vectors."""
+    """Texts of one set with the names of their photos or kinds, and their vectors."""
 
     names: list[str]
     vectors: Vectors
@@ -51,7 +51,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images by the names of what they show, and their vectors."""
+    """Images with the names of their subjects, and their vectors."""
 
     names: NDArray[np.str_]
     vectors: Vectors
@@ -61,12 +61,12 @@ class Pictures:
 
 
 def subject(path: Path) -> str:
-    """Return what a sample photo shows; two show the same motorcycle."""
+    """Return the subject of a sample photo; two show the same motorcycle."""
     return path.stem.removesuffix("-left").removesuffix("-right")
 
 
 def crops(path: Path) -> Iterator[bytes]:
-    """Yield parts of a photo, a quarter to four fifths of its sides."""
+    """Yield crops of a photo, with sides of a quarter to four fifths of the original."""
     chance = np.random.default_rng(len(path.stem))
     photo = Image.open(path).convert("RGB")
     for _ in range(CROPS):
@@ -90,7 +90,7 @@ async def main() -> None:
             whole = await embedded(model, [(subject(path), path.read_bytes()) for path in photos])
             parts = await embedded(model, [(subject(path), part) for path in photos for part in crops(path)])
         sets = {
-            "chosen by": (await texts(model, CHOOSING), await texts(model, NONSENSE_CHOOSING)),
+            "chosen with": (await texts(model, CHOOSING), await texts(model, NONSENSE_CHOOSING)),
             "reported": (await texts(model, REPORTING), await texts(model, NONSENSE_REPORTING)),
         }
         background = await model.background()
@@ -102,10 +102,10 @@ async def main() -> None:
     for title, collection in ((f"{len(whole.names)} photos", whole), ("photos and crops", whole + parts)):
         n = len(collection.names)
         print(f"\n{title}: {n} images")
-        rules(background, *sets["chosen by"], collection)
-        print("  left alone, of sentences: best match | right photo where it is first | among the first three | always")
+        rules(background, *sets["chosen with"], collection)
+        print("  strong, of sentences: best match | right photo if it is first | among the first three | always")
         for name, (sentences, meaningless) in sets.items():
-            marks(
+            strengths(
                 f"{name}, background",
                 BackgroundBaseline(background, n).threshold,
                 sentences,
@@ -114,11 +114,11 @@ async def main() -> None:
                 collection,
             )
             measured = CalibratedBaseline(calibration(made, collection))
-            marks(f"{name}, calibrated", measured.threshold, sentences, meaningless, whole, collection)
+            strengths(f"{name}, calibrated", measured.threshold, sentences, meaningless, whole, collection)
         neighbours(BackgroundBaseline(background, n), "background", whole, parts)
         neighbours(CalibratedBaseline(calibration(made, collection)), "calibrated", whole, parts)
     growth(background, sets)
-    sums(sets["chosen by"][0], whole, parts)
+    sums(sets["chosen with"][0], whole, parts)
 
 
 async def embedded(model: OfflineEmbedder, pictures: Sequence[tuple[str, bytes]]) -> Pictures:
@@ -134,7 +134,7 @@ async def texts(model: OfflineEmbedder, by_name: dict[str, tuple[str, ...]]) -> 
 
 
 def calibration(made: Vectors, collection: Pictures) -> Calibration:
-    """Return what `syncer calibrate` would measure."""
+    """Return the calibration that `syncer calibrate` would measure."""
     pairs = (collection.vectors @ collection.vectors.T)[np.triu_indices(len(collection.names), k=1)]
     scores = made @ collection.vectors.T
     return Calibration(
@@ -148,7 +148,7 @@ def calibration(made: Vectors, collection: Pictures) -> Calibration:
 
 
 def rules(background: Vectors, sentences: Texts, meaningless: Texts, collection: Pictures) -> None:
-    """Print how well some rules tell the best matches of sentences from those of nonsense (area under the curve)."""
+    """Print how well rules separate the best matches of sentences from those of nonsense (area under the curve)."""
 
     def spread(texts: Vectors) -> Vectors:
         return (texts @ background.T).std(1)
@@ -175,46 +175,48 @@ def rules(background: Vectors, sentences: Texts, meaningless: Texts, collection:
         print(f"  {(right[:, None] > wrong).mean():.3f}  {name}")
 
 
-def marks(
+def strengths(
     name: str,
-    level: Callable[[Query], float],
+    threshold: Callable[[Query], float],
     sentences: Texts,
     meaningless: Texts,
     whole: Pictures,
     collection: Pictures,
 ) -> None:
-    """Print how many matches of sentences are left alone, and how many of nonsense are marked."""
-    alone, right, places = [], [], []
+    """Print the share of strong matches of sentences, and of weak matches of nonsense."""
+    strong, right, places = [], [], []
     for photo, text in zip(sentences.names, sentences.vectors, strict=True):
-        cut = level(Query(text, "", mixture=WORDS))
+        cut = threshold(Query(text, "", mixture=WORDS))
         scores = whole.vectors @ text
         of_photo = scores[whole.names == photo].max()
-        alone.append((collection.vectors @ text).max() >= cut)
+        strong.append((collection.vectors @ text).max() >= cut)
         right.append(of_photo >= cut)
         places.append((scores > of_photo).sum())
-    kept, place = np.array(right), np.array(places)
-    marked = np.array(
-        [(collection.vectors @ text).max() < level(Query(text, "", mixture=WORDS)) for text in meaningless.vectors]
+    is_strong, place = np.array(right), np.array(places)
+    weak = np.array(
+        [(collection.vectors @ text).max() < threshold(Query(text, "", mixture=WORDS)) for text in meaningless.vectors]
     )
     print(
-        f"  {name:22} {np.mean(alone):.3f} of {len(kept)} | {kept[place == 0].mean():.3f} of {(place == 0).sum()}"
-        f" | {kept[place < 3].mean():.3f} of {(place < 3).sum()} | {kept.mean():.3f};"
-        f" nonsense marked {marked.mean():.3f} of {len(marked)}"
+        f"  {name:22} {np.mean(strong):.3f} of {len(is_strong)}"
+        f" | {is_strong[place == 0].mean():.3f} of {(place == 0).sum()}"
+        f" | {is_strong[place < 3].mean():.3f} of {(place < 3).sum()} | {is_strong.mean():.3f};"
+        f" weak, of nonsense: {weak.mean():.3f} of {len(weak)}"
     )
 
 
-def neighbours(chance: Baseline, name: str, whole: Pictures, parts: Pictures) -> None:
-    """Print what is marked of the neighbours of photos: crops of themselves, and crops of others."""
+def neighbours(baseline: Baseline, name: str, whole: Pictures, parts: Pictures) -> None:
+    """Print the share of strong neighbours among crops of the same photo and of others."""
     own, others = [], []
     for photo, vector in zip(whole.names, whole.vectors, strict=True):
-        good = parts.vectors @ vector >= chance.threshold(Query(vector, "", mixture=IMAGE))
+        good = parts.vectors @ vector >= baseline.threshold(Query(vector, "", mixture=IMAGE))
         own.append(good[parts.names == photo].mean())
         others.append(good[parts.names != photo].mean())
-    print(f"  a photo's neighbours, {name}: its own crops left alone {np.mean(own):.3f}, others' {np.mean(others):.3f}")
+    own_share, other_share = np.mean(own), np.mean(others)
+    print(f"  neighbours, {name}: {own_share:.3f} strong among a photo's own crops, {other_share:.3f} among others")
 
 
 def growth(background: Vectors, sets: dict[str, tuple[Texts, Texts]]) -> None:
-    """Print how much nonsense is marked in collections of any size, made of mixtures of what the model knows."""
+    """Print the share of weak matches of nonsense by collection size, with mixtures of background vectors as images."""
     chance = np.random.default_rng(0)
     alike = np.argsort(-(background @ background.T), 1)[:, :30]
     images = []
@@ -223,7 +225,7 @@ def growth(background: Vectors, sets: dict[str, tuple[Texts, Texts]]) -> None:
         image = chance.dirichlet(np.full(len(shown), 0.7)) @ background[shown]
         images.append(image / np.linalg.norm(image))
     made = np.array(images, np.float32)
-    print("\nnonsense marked in collections of made-up vectors:")
+    print("\nweak matches of nonsense in collections of synthetic vectors:")
     for n in (100, 1000, 20_000):
         shares = []
         for _, meaningless in sets.values():
@@ -236,7 +238,7 @@ def growth(background: Vectors, sets: dict[str, tuple[Texts, Texts]]) -> None:
 
 
 def sums(sentences: Texts, whole: Pictures, parts: Pictures) -> None:
-    """Print what is found by a photo plus a text, and how far down a negative text pushes what it says."""
+    """Print the results of a photo plus a text, and how far a negative text moves its matches down."""
     print("\nsums, over the crops:")
     text_spread = np.median((sentences.vectors @ parts.vectors.T).std(1))
     image_spread = np.median((whole.vectors @ parts.vectors.T).std(1))
@@ -256,17 +258,17 @@ def sums(sentences: Texts, whole: Pictures, parts: Pictures) -> None:
             for query in ((1.0, vector), (1.0, sentences.of(photo)[0])):
                 before, after = (_place(parts, q, text_of) for q in (query[1], _sum(query, (weight, text))))
                 moved.append([before, after, _place(parts, _sum(query, (weight, text)), photo)])
-        before, after, kept = np.mean(moved, 0)
+        before, after, wanted = np.mean(moved, 0)
         print(
             f"  minus {-weight:g} text: what it says goes from {before:.2f} of the list to {after:.2f}, 1 being its"
-            f" end; what is wanted stays at {kept:.2f}"
+            f" end; the wanted photo stays at {wanted:.2f}"
         )
 
 
 def _pairs(sentences: Texts, whole: Pictures) -> Iterator[tuple[str, Vectors, str, Vectors]]:
-    for photo in KNOWN_THINGS:
+    for photo in RECOGNISED:
         vector = whole.vectors[whole.names == photo][0]
-        for other in KNOWN_THINGS:
+        for other in RECOGNISED:
             for text in sentences.of(other) if other != photo else ():
                 yield photo, vector, other, text
 

@@ -1,15 +1,11 @@
-"""What the server adds to a search: `python -m bench.server`.
+"""Overhead of the server in a search: `python -m bench.server`.
 
-Cached text queries over 10,000 images with vectors of 768 dimensions, in a PostgreSQL of its own on this machine. The
-server is held against a bare handler: Starlette, the same pool, the same ranking statement, the same JSON, and nothing
-else. Both are asked in turns, by `wrk` where it is installed, else by a client in Python, which takes more of the
-machine itself. There are two questions:
+Text queries with cached vectors over 10,000 images of 768 dimensions, in a PostgreSQL of its own, while another client
+writes. The server is compared with a bare handler: Starlette, the same pool, the same ranking statement, the same JSON,
+and nothing else. They are measured in turn by `wrk`, or by a client in Python, which takes more of the machine itself.
+The ranking statement alone is the lower bound of both.
 
-- one text again and again, while nobody writes. The server then shows a page that it has kept; the bare handler ranks.
-- many texts in turn, while somebody writes, so that nothing is kept: both rank for each request. No server can be
-  quicker than that statement by itself, whose time is told, too.
-
-Processor time says on a busy machine what rates do not.
+On a busy machine, processor time says what rates do not.
 """
 
 import argparse
@@ -56,28 +52,27 @@ from tests.helpers.ports import free_port
 IMAGES, DIMENSIONS = 10_000, 768
 MODEL = "replicate:openai/clip"
 TEXTS = 300
-PATH = "/api/search?bucket=b&q=a+street+at+night+"  # and a number
-ROUNDS, SECONDS = 3, 4  # for each of the two, with 1 and with 16 clients
-WRITES = 200  # a second
+PATH = "/api/search?bucket=b&q=a+street+at+night+"  # followed by a number
+ROUNDS, SECONDS = 3, 4  # per contender, with 1 and with 16 clients
+WRITES = 200  # transactions per second
 
-# For wrk: the numbers of as many texts as it is told, in turn.
-IN_TURN = """
-function init(args) path, texts, number = args[1], args[2], 0 end
-function request() number = (number + 1) % texts; return wrk.format(nil, path .. number) end
+WRK_SCRIPT = f"""
+function init(args) path, number = args[1], 0 end
+function request() number = (number + 1) % {TEXTS}; return wrk.format(nil, path .. number) end
 """
 
 
-def query_vectors_of(count: int) -> list[list[float]]:
-    """Return the vectors that the texts are given."""
-    vectors: list[list[float]] = unit_vectors(count, DIMENSIONS, seed=2).astype(float).tolist()
+def text_vectors() -> list[list[float]]:
+    """Return the vectors of the texts."""
+    vectors: list[list[float]] = unit_vectors(TEXTS, DIMENSIONS, seed=2).astype(float).tolist()
     return vectors
 
 
 def bare() -> Starlette:
-    """Return the application to compare with."""
+    """Return the application with the bare handler."""
     database = Database(os.environ["DATABASE_URL"], max_connections=10, retry_timeout=0)
     store = FolderStore(Path("nowhere"), "b", threads=1)
-    vectors = query_vectors_of(TEXTS)
+    vectors = text_vectors()
 
     async def handler(request: Request) -> Response:
         vector = vectors[int(request.query_params["q"].rpartition(" ")[2])]
@@ -98,18 +93,18 @@ def bare() -> Starlette:
 
 @dataclass
 class Contender:
-    """One of the two, with what was measured of it."""
+    """A server with its measurements."""
 
     name: str
     process: "subprocess.Popen[bytes]"
     url: str
     rates: list[float] = field(default_factory=list)
     p99s: list[float] = field(default_factory=list)  # milliseconds
-    processor: list[float] = field(default_factory=list)  # milliseconds of the server's process for each request
+    processor: list[float] = field(default_factory=list)  # milliseconds per request of the server's process
 
-    def measure(self, clients: int, texts: int) -> None:
+    def measure(self, clients: int) -> None:
         before = self._processor_seconds()
-        requests, rate, p99 = load(self.url, clients, texts)
+        requests, rate, p99 = load(self.url, clients)
         self.rates.append(rate)
         self.p99s.append(p99)
         self.processor.append((self._processor_seconds() - before) * 1000 / requests)
@@ -121,7 +116,7 @@ class Contender:
 
 @contextmanager
 def running(name: str, command: list[str], port: int, environment: dict[str, str]) -> Iterator[Contender]:
-    """Start a server, and wait until it answers the query."""
+    """Run a server during the block, once it has answered every query."""
     url = f"http://127.0.0.1:{port}{PATH}"
     with subprocess.Popen([sys.executable, *command, str(port)], env=environment, stderr=subprocess.DEVNULL) as process:
         try:
@@ -136,38 +131,38 @@ def running(name: str, command: list[str], port: int, environment: dict[str, str
             process.terminate()
 
 
-def load(url: str, clients: int, texts: int) -> tuple[int, float, float]:
-    """Ask for some seconds; return how many requests were answered, how many in a second, and their p99 in ms."""
+def load(url: str, clients: int) -> tuple[int, float, float]:
+    """Send requests for SECONDS; return their number, rate per second and 99th percentile in milliseconds."""
     if program := shutil.which("wrk"):
         with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-            script.write(IN_TURN)
+            script.write(WRK_SCRIPT)
             script.flush()
             command = [program, "-t1", f"-c{clients}", f"-d{SECONDS}s", "--latency", "--timeout", "30s"]
-            command += ["-s", script.name, url, "--", url[url.index("/api") :], str(texts)]
-            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        if "Non-2xx" in told or "Socket errors" in told:
-            raise RuntimeError(told)
-        requests, rate = re.search(r"(\d+) requests in", told), re.search(r"Requests/sec: +([\d.]+)", told)
-        p99 = re.search(r"99% +([\d.]+)(us|ms|s)", told)
+            command += ["-s", script.name, url, "--", url[url.index("/api") :]]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        if "Non-2xx" in output or "Socket errors" in output:
+            raise RuntimeError(output)
+        requests, rate = re.search(r"(\d+) requests in", output), re.search(r"Requests/sec: +([\d.]+)", output)
+        p99 = re.search(r"99% +([\d.]+)(us|ms|s)", output)
         assert requests is not None
         assert rate is not None
         assert p99 is not None
         return int(requests[1]), float(rate[1]), float(p99[1]) * {"us": 1e-3, "ms": 1, "s": 1e3}[p99[2]]
-    latencies = asyncio.run(ask(url, clients, texts))
+    latencies = asyncio.run(send_requests(url, clients))
     return len(latencies), len(latencies) / SECONDS, float(np.percentile(latencies, 99))
 
 
-async def ask(url: str, clients: int, texts: int) -> list[float]:
-    """Return the milliseconds that each request took."""
+async def send_requests(url: str, clients: int) -> list[float]:
+    """Send requests for SECONDS; return the milliseconds of each."""
     latencies: list[float] = []
-    numbers = cycle(range(texts))
+    numbers = cycle(range(TEXTS))
     end = time.perf_counter() + SECONDS
 
     async def client(session: aiohttp.ClientSession) -> None:
         while (started := time.perf_counter()) < end:
-            async with session.get(f"{url}{next(numbers)}") as answer:
-                answer.raise_for_status()
-                await answer.read()
+            async with session.get(f"{url}{next(numbers)}") as response:
+                response.raise_for_status()
+                await response.read()
             latencies.append((time.perf_counter() - started) * 1000)
 
     async with aiohttp.ClientSession() as session:
@@ -176,12 +171,12 @@ async def ask(url: str, clients: int, texts: int) -> list[float]:
 
 
 async def prepare(url: str) -> None:
-    """Fill the collection, and make the texts some that were searched for before."""
+    """Fill the collection, and store the vectors of the texts as if they had been searched for."""
     await fill_database(url, "b", MODEL, unit_vectors(IMAGES, DIMENSIONS, seed=1))
     database = Database(url, max_connections=1, retry_timeout=0)
     await database.open()
     now = datetime.now(UTC)
-    for number, vector in enumerate(query_vectors_of(TEXTS)):
+    for number, vector in enumerate(text_vectors()):
         text = urllib.parse.parse_qs(PATH.partition("?")[2] + str(number))["q"][0]
         digest = hashlib.sha256(normalise(text).encode()).digest()
         await database.run(query_vectors.save, model=MODEL, digest=digest, vector=vector, now=now)
@@ -189,13 +184,13 @@ async def prepare(url: str) -> None:
 
 
 async def statement_times(url: str) -> list[float]:
-    """Return the milliseconds that the ranking statement takes by itself for each text, one at a time."""
+    """Return the milliseconds of the ranking statement alone for each text."""
     database = Database(url, max_connections=1, retry_timeout=0)
     await database.open()
     collection = await database.run(collections.find, bucket="b")
     assert collection is not None
     times = []
-    for vector in query_vectors_of(TEXTS):
+    for vector in text_vectors():
         started = time.perf_counter()
         await database.read(vector_search.exact, collection=collection, query=vector, limit=31)
         times.append((time.perf_counter() - started) * 1000)
@@ -204,8 +199,8 @@ async def statement_times(url: str) -> list[float]:
 
 
 @contextmanager
-def somebody_writes(url: str) -> Iterator[None]:
-    """Commit a transaction every few milliseconds, as long as the block lasts."""
+def concurrent_writes(url: str) -> Iterator[None]:
+    """Commit WRITES transactions per second during the block."""
     done = threading.Event()
 
     def write() -> None:
@@ -223,7 +218,7 @@ def somebody_writes(url: str) -> Iterator[None]:
 
 
 def main() -> None:
-    # PostgreSQL is stopped soon after it is released, and may still be writing.
+    # PostgreSQL stops soon after its release, and may still be writing.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         postgres = asyncio.run(embedded.start(Path(home)))
         try:
@@ -239,36 +234,33 @@ def main() -> None:
             ):
                 times = asyncio.run(statement_times(postgres.url))
                 median, p99 = statistics.median(times), np.percentile(times, 99)
-                print(f"the ranking statement by itself: median {median:.2f} ms, p99 {p99:.2f} ms\n")
-                print("one text again and again, while nobody writes: the server shows a page that it has kept")
-                for clients in (1, 16):
-                    compare(ours, other, clients, texts=1)
-                print(f"\n{TEXTS} texts in turn, while somebody writes: both rank for each request")
-                with somebody_writes(postgres.url):
+                print(f"the ranking statement alone: median {median:.2f} ms, p99 {p99:.2f} ms\n")
+                print(f"{TEXTS} texts in turn, during concurrent writes")
+                with concurrent_writes(postgres.url):
                     for clients in (1, 16):
-                        compare(ours, other, clients, texts=TEXTS)
+                        compare(ours, other, clients)
         finally:
             asyncio.run(postgres.release())
 
 
-def compare(ours: Contender, other: Contender, clients: int, *, texts: int) -> None:
+def compare(ours: Contender, other: Contender, clients: int) -> None:
     for each in (ours, other):
         each.rates, each.p99s, each.processor = [], [], []
     for _ in range(ROUNDS):
-        ours.measure(clients, texts)
-        other.measure(clients, texts)
-    print(f"  {clients} client{'s' if clients > 1 else ''}, {ROUNDS} rounds of {SECONDS} s each in turns:")
+        ours.measure(clients)
+        other.measure(clients)
+    print(f"  {clients} client{'s' if clients > 1 else ''}, {ROUNDS} rounds of {SECONDS} s each:")
     for each in (ours, other):
         print(
             f"    {each.name:12}  {statistics.median(each.rates):7.1f}/s   p99 {statistics.median(each.p99s):6.2f} ms"
-            f"   processor {statistics.median(each.processor):5.2f} ms a request"
+            f"   processor {statistics.median(each.processor):5.2f} ms per request"
         )
     ratio = statistics.median(mine / theirs for mine, theirs in zip(ours.rates, other.rates, strict=True))
-    print(f"    rate of the server to that of the bare handler: {ratio:.2f}")
+    print(f"    rate of the server relative to the bare handler: {ratio:.2f}")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="What the server adds to a search.")
+    parser = argparse.ArgumentParser(description="Overhead of the server in a search.")
     parser.add_argument("--bare", type=int, metavar="PORT", help="serve the bare handler")
     if port := parser.parse_args().bare:
         uvicorn.run(bare(), port=port, log_level="warning", access_log=False)

@@ -1,6 +1,6 @@
-"""Sentences for the sample photos, and queries that mean nothing.
+"""Sentences about the sample photos, and nonsense queries.
 
-Each in two sets: one to choose a cut by, the other to report what it does.
+Each in two sets: one to choose the constants of the weak-match threshold with, the other to report its quality.
 """
 
 CHOOSING = {

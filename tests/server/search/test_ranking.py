@@ -317,18 +317,22 @@ async def test_images_deleted_or_added_between_pages_neither_shorten_nor_repeat_
 ) -> None:
     filled = fill(database_url, collection, count, seed=seed, pending=0)
     rng = np.random.default_rng(seed)
-    there = rng.permutation(count)
-    early, late = sorted(int(n) for n in there[: count // 2]), [int(n) for n in there[count // 2 :]]
-    removed: set[int] = set()
+    order = rng.permutation(count)
+    initial, later = sorted(int(n) for n in order[: count // 2]), [int(n) for n in order[count // 2 :]]
+    all_deleted: set[int] = set()
     with psycopg.connect(database_url, autocommit=True) as conn:
-        conn.execute("DELETE FROM b_images WHERE NOT id = ANY(%s)", [[n + 1 for n in early]])
+        conn.execute("DELETE FROM b_images WHERE NOT id = ANY(%s)", [[n + 1 for n in initial]])
 
         def change() -> None:
-            gone = {int(n) + 1 for n in rng.choice(early, size=min(3, len(early)), replace=False)} if early else set()
-            removed.update(gone)
-            conn.execute("DELETE FROM b_images WHERE id = ANY(%s)", [list(gone)])
-            if late:
-                _insert(conn, filled, range(late[-1], late.pop() + 1))
+            deleted = (
+                {int(n) + 1 for n in rng.choice(initial, size=min(3, len(initial)), replace=False)}
+                if initial
+                else set()
+            )
+            all_deleted.update(deleted)
+            conn.execute("DELETE FROM b_images WHERE id = ANY(%s)", [list(deleted)])
+            if later:
+                _insert(conn, filled, range(later[-1], later.pop() + 1))
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ranking, "EXACT_SCAN_LIMIT", exact_up_to)
@@ -337,7 +341,7 @@ async def test_images_deleted_or_added_between_pages_neither_shorten_nor_repeat_
     assert all(len(page) == limit for page in pages[:-1])
     ids = [hit.image.id for page in pages for hit in page]
     assert len(set(ids)) == len(ids)
-    assert {n + 1 for n in early} - removed <= set(ids)
+    assert {n + 1 for n in initial} - all_deleted <= set(ids)
 
 
 @EXAMPLES
@@ -369,7 +373,7 @@ async def test_index_searches_reach_the_full_depth_with_filters_and_deleted_imag
     filled = fill(database_url, collection, 2000, seed=5)
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute("DELETE FROM b_images WHERE id % 7 = 0")
-    there = {n for n in range(1, 2001) if n % 7}
+    remaining = {n for n in range(1, 2001) if n % 7}
     monkeypatch.setattr(ranking, "EXACT_SCAN_LIMIT", 100)
     monkeypatch.setattr(ranking, "MAX_DEPTH", 500)
     for filters in (Filters(), Filters(camera="canon"), Filters(folder="a/b"), Filters(folder="a/b", max_size=2)):
@@ -379,7 +383,7 @@ async def test_index_searches_reach_the_full_depth_with_filters_and_deleted_imag
             ranked = search(collection, filled, Query(query, "q"), filters)
             pages = await read_pages(database, ranked, limit=80)
             found = check_pages(pages, limit=80)
-            truth = list(filled.ranked(query, filled.wanted(filters) & there))
+            truth = list(filled.ranked(query, filled.wanted(filters) & remaining))
             assert len(found) == min(500, len(truth))
             recalls.append(len({*found[:30]} & {*truth[:30]}) / 30)
             scores = [hit.score for page in pages for hit in page]
