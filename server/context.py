@@ -140,7 +140,6 @@ class AppContext:
         """Release connections, files and processes."""
         for task in self.background_tasks:
             task.cancel()
-        await self.stats_feed.close()
         await self.embedders.close()
         if self._local_encoder:
             await self._local_encoder.close()

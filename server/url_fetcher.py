@@ -26,7 +26,7 @@ CONCURRENCY = 8  # fetches, each held in memory
 
 IPAddress = IPv4Address | IPv6Address
 
-# Blocked although ``is_global`` is true in some version of Python: addresses of protocols, Azure's metadata service, and
+# Blocked although ``is_global`` is true in some Python version: addresses of protocols, Azure's metadata service, and
 # IPv6 addresses that embed an arbitrary IPv4 address (6to4, Teredo, NAT64).
 _BLOCKED = [
     ip_network(text)

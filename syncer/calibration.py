@@ -59,7 +59,7 @@ async def calibrate(database: Database, collection: Collection, embedder: Embedd
 
 async def _best(database: Database, collection: Collection, vector: NDArray[np.float32]) -> float:
     """Return the score of the image nearest to *vector*."""
-    found = await database.run(vector_search.nearest, collection=collection, query=vector.tolist(), limit=1)
+    found = await database.run(vector_search.nearest, collection, vector.tolist(), limit=1)
     (score,) = found.scores
     assert score is not None
     return score

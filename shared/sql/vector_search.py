@@ -169,7 +169,7 @@ async def nearest_by_hnsw(
 
 
 async def hits(conn: AsyncConnection[Any], collection: Collection, ranking: Ranking, *, limit: int) -> list[Hit]:
-    """Return the first *limit* images of the ranking that still exist."""
+    """Return the first *limit* images of the ranking, without those deleted since."""
     async with conn.cursor(row_factory=dict_row) as cur:
         await cur.execute(
             for_collection(

@@ -10,7 +10,7 @@ import pytest_asyncio
 from psycopg.errors import UndefinedTable
 
 from server import context as context_module
-from server.access import READER
+from server.access import READ_ACCESS
 from server.context import AppContext
 from server.schemas.errors import Problem
 from server.settings import ServerSettings
@@ -30,7 +30,7 @@ async def context(
     now = datetime(2026, 1, 1, tzinfo=UTC)
     await database.run(collections.ensure, bucket="b", model="old", dimensions=8, now=now)
     settings = ServerSettings(database_url=database_url, image_browser_home=tmp_path)  # type: ignore[arg-type]
-    made = AppContext(settings, database, UrlFetcher()).for_access(READER)
+    made = AppContext(settings, database, UrlFetcher()).for_access(READ_ACCESS)
     yield made
     await made.close()
 
