@@ -1,4 +1,4 @@
-"""Measures what chance reaches in a collection, so that searches can tell which matches are weak.
+"""Measure which cosines meaningless queries reach in a collection, so that searches can mark weak matches.
 
 docs/relevance.md has the figures.
 """
@@ -20,10 +20,10 @@ from shared.sql.calibrations import Calibration
 
 TEXTS = 80
 SAMPLE = 500  # images
-# Of nonsense, so much is to stay below the level that its best matches reach; of pairs of images, as much.
+# Share of the best matches of nonsense texts, and of pairs of images, that lie below the threshold.
 QUANTILE = 0.95
 
-_JOINING = """
+_FUNCTION_WORDS = """
     a about above across also although and any because besides both but by despite either else ever for from hence how
     however if in instead into maybe moreover neither never nor not of often on onto or otherwise perhaps quite rather
     since so somehow such than that the their then thereby therefore these though thus to too until upon very whereas
@@ -33,15 +33,16 @@ _CODE = ("x = {}", "return {}", "0x{:x}", "/{}/?q={}", "err {}", "v{}.{}", "[{},
 
 
 async def calibrate(database: Database, collection: Collection, embedder: Embedder) -> Calibration:
-    """Measure the collection with its model, keep the result for the servers, and return it.
+    """Measure the collection with its model, store the result for the servers, and return it.
 
-    Costs one call of the model for each of TEXTS texts, for a model that is paid for. Raises SettingsError where the
-    collection has too few images.
+    Embeds TEXTS texts, at the model's usual price. Raises SettingsError if the collection has too few images.
     """
-    counted = await database.run(stats.counts, collection=collection)
-    images = np.array(await database.run(calibrations.random_vectors, collection=collection, limit=SAMPLE), np.float32)
+    counts = await database.run(stats.counts, collection)
+    images = np.array(await database.run(calibrations.random_vectors, collection, limit=SAMPLE), np.float32)
     if len(images) < 2:
-        raise SettingsError(f"{collection.bucket!r} has {len(images)} different images with vectors: 2 are needed")
+        raise SettingsError(
+            f"collection {collection.bucket!r} has {len(images)} different embedded images; calibration needs at least 2"
+        )
     texts = await embedder.embed_texts(list(nonsense(TEXTS)))
     best = [await _best(database, collection, vector) for vector in texts]
     pairs = (images @ images.T)[np.triu_indices(len(images), k=1)]
@@ -50,10 +51,10 @@ async def calibrate(database: Database, collection: Collection, embedder: Embedd
         words_mean=float((texts @ images.T).mean()),
         image_level=float(np.quantile(pairs, QUANTILE)),
         image_mean=float(pairs.mean()),
-        images=counted.embedded,
+        images=counts.embedded,
         measured_at=datetime.now(UTC),
     )
-    await database.run(calibrations.save, bucket=collection.bucket, model=embedder.name, measured=measured)
+    await database.run(calibrations.save, collection.bucket, embedder.name, measured)
     return measured
 
 
@@ -66,39 +67,40 @@ async def _best(database: Database, collection: Collection, vector: NDArray[np.f
 
 
 def nonsense(count: int) -> Iterator[str]:
-    """Yield *count* texts that describe no picture, the same each time: invented words, keys, numbers, signs, words
-    that only join others, code.
+    """Yield *count* texts that describe no picture, the same ones each time.
+
+    They are invented words, runs of keys, numbers, punctuation, function words and code.
     """
-    chance = random.Random(0)
-    kinds = (_invented, _keys, _numbers, _signs, _joined, _coded)
+    rng = random.Random(0)
+    kinds = (_invented, _key_runs, _numbers, _punctuation, _function_words, _code)
     for number in range(count):
-        yield kinds[number % len(kinds)](chance)
+        yield kinds[number % len(kinds)](rng)
 
 
-def _invented(chance: random.Random) -> str:
+def _invented(rng: random.Random) -> str:
     def syllable() -> str:
-        return "".join(chance.choice(letters) for letters in ("bdfgklmnprstvwz", "aeiou", "bdfgklmnprstvwz "))
+        return "".join(rng.choice(letters) for letters in ("bdfgklmnprstvwz", "aeiou", "bdfgklmnprstvwz "))
 
-    words = ["".join(syllable() for _ in range(chance.randint(1, 3))) for _ in range(chance.randint(1, 3))]
+    words = ["".join(syllable() for _ in range(rng.randint(1, 3))) for _ in range(rng.randint(1, 3))]
     return " ".join(" ".join(words).split())
 
 
-def _keys(chance: random.Random) -> str:
-    row = chance.choice(("qwertyuiop", "asdfghjkl", "zxcvbnm"))
-    return "".join(chance.choice(row) for _ in range(chance.randint(4, 9)))
+def _key_runs(rng: random.Random) -> str:
+    row = rng.choice(("qwertyuiop", "asdfghjkl", "zxcvbnm"))
+    return "".join(rng.choice(row) for _ in range(rng.randint(4, 9)))
 
 
-def _numbers(chance: random.Random) -> str:
-    return " ".join(str(chance.randrange(10 ** chance.randint(1, 7))) for _ in range(chance.randint(1, 3)))
+def _numbers(rng: random.Random) -> str:
+    return " ".join(str(rng.randrange(10 ** rng.randint(1, 7))) for _ in range(rng.randint(1, 3)))
 
 
-def _signs(chance: random.Random) -> str:
-    return "".join(chance.choice(string.punctuation) for _ in range(chance.randint(1, 6)))
+def _punctuation(rng: random.Random) -> str:
+    return "".join(rng.choice(string.punctuation) for _ in range(rng.randint(1, 6)))
 
 
-def _joined(chance: random.Random) -> str:
-    return " ".join(chance.sample(_JOINING.split(), chance.randint(2, 5)))
+def _function_words(rng: random.Random) -> str:
+    return " ".join(rng.sample(_FUNCTION_WORDS.split(), rng.randint(2, 5)))
 
 
-def _coded(chance: random.Random) -> str:
-    return chance.choice(_CODE).format(chance.randrange(1000), chance.randrange(1000))
+def _code(rng: random.Random) -> str:
+    return rng.choice(_CODE).format(rng.randrange(1000), rng.randrange(1000))

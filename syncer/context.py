@@ -82,8 +82,8 @@ def load_settings(arguments: argparse.Namespace) -> SyncerSettings:
 
 
 @asynccontextmanager
-async def open_context(arguments: argparse.Namespace) -> AsyncIterator[CommandContext]:
-    """Open the database, apply migrations and yield the command's context."""
+async def open_context(arguments: argparse.Namespace, *, migrated: bool = True) -> AsyncIterator[CommandContext]:
+    """Open the database, apply migrations if *migrated*, and yield the command's context."""
     loaded = load_settings(arguments)
     progress = Progress(quiet=arguments.json)
     # A watch outlives any outage.
@@ -95,7 +95,8 @@ async def open_context(arguments: argparse.Namespace) -> AsyncIterator[CommandCo
         ) as database,
         AsyncExitStack() as resources,
     ):
-        await database.run(migrate.migrate)
+        if migrated:
+            await database.run(migrate.migrate)
         yield CommandContext(loaded, database, progress, outage_policy(retry_timeout, progress.waiting), resources)
 
 

@@ -8,9 +8,7 @@ from datetime import datetime
 from typing import Any, get_args
 
 from shared.collection_status import Status, format_status
-from shared.models import Collection, Failure, NextEmbeddings
-from shared.sql.calibrations import Calibration
-from syncer.doctor import Finding
+from shared.models import Failure, NextEmbeddings
 from syncer.dry_run import DryRun, Kind
 
 
@@ -87,27 +85,6 @@ def _print_beside(beside: NextEmbeddings, status: Status) -> None:
             print(f"  re-embedding with {status.model}: {format_status(status)}")
         case "previous":
             print(f"  previous vectors of {status.model}: `syncer reembed` --rollback restores, --forget deletes them")
-
-
-def print_collections(rows: Sequence[Collection]) -> None:
-    for c in rows:
-        print(f"{c.bucket}  {c.model}  {c.dimensions} dimensions")
-
-
-def print_calibration(collection: Collection, measured: Calibration, *, own_background: bool) -> None:
-    """Print the measured thresholds; *own_background* if the model has a better measure of its own."""
-    print(
-        f"{collection.bucket}: meaningless texts reach a cosine of {measured.words_level:.3f}, random pairs of images"
-        f" {measured.image_level:.3f}; servers mark matches below as weak, within a minute"
-    )
-    if own_background:
-        print(f"{collection.model} brings its own background vectors, which servers use instead")
-
-
-def print_findings(rows: Sequence[Finding]) -> None:
-    """Print the result of each check on a line."""
-    for finding in rows:
-        print(f"{'ok ' if finding.ok else 'BAD'}  {finding.name}: {finding.detail}")
 
 
 def print_failures(rows: Sequence[Failure]) -> None:

@@ -26,19 +26,9 @@ from shared.object_deletion import delete_pending_objects
 from shared.object_keys import preview_key
 from shared.retry import RetryPolicy
 from shared.sql import adopted_objects, collections, files, pending_objects
-from shared.sql.adopted_objects import ObjectState
 from shared.stores.base import RESERVED_PREFIX, ObjectStore, StoredObject
 from syncer.batches import batches
-from syncer.bucket.planner import (
-    AdoptObject,
-    BucketPlanner,
-    DeleteAdopted,
-    ForgetObject,
-    KeepAdopted,
-    ObjectAction,
-    RejectObject,
-    SkipObject,
-)
+from syncer.bucket.planner import BucketPlanner, ListedObject
 from syncer.bucket.scan import SOURCE, BucketScan, object_stat
 from syncer.deletion_policy import NO_DELETION, DeletionPolicy
 from syncer.process_locks import forget, has_ended, holder
@@ -130,24 +120,24 @@ class BucketAdopter:
             async with asyncio.TaskGroup() as tasks:
                 for number in range(self._options.concurrency):
                     tasks.create_task(self._work(to_adopt, scratch / str(number)))
-                async for action in planner.listed():
-                    await self._execute(action, to_adopt)
+                async for listed in planner.listed():
+                    if listed.was_adopted and self._options.reclaim:
+                        await self._reclaim(listed.stored)
+                    if listed.step.kind in {"new", "edited"}:
+                        await to_adopt.put(listed.stored)
+                    else:
+                        await self._skip(listed)
                 for _ in range(self._options.concurrency):
                     await to_adopt.put(None)
 
-    async def _execute(self, action: ObjectAction, to_adopt: "asyncio.Queue[StoredObject | None]") -> None:
-        match action:
-            case RejectObject(stored, refusal):
-                await self._reject(stored, refusal)
-            case AdoptObject(stored, state):
-                await self._reclaim_adopted(stored, state)
-                await to_adopt.put(stored)
-            case SkipObject(stored, state):
-                await self._reclaim_adopted(stored, state)
-                if state.reason:
-                    self._progress.rejected_before()
-                else:
-                    self._progress.kept()
+    async def _skip(self, listed: ListedObject) -> None:
+        """Count an object that need not or cannot be adopted."""
+        if listed.refusal:
+            await self._reject(listed.stored, listed.refusal)
+        elif listed.step.kind == "unreadable":
+            self._progress.rejected_before()
+        else:
+            self._progress.kept()
 
     async def _work(self, to_adopt: "asyncio.Queue[StoredObject | None]", scratch: Path) -> None:
         while stored := await to_adopt.get():
@@ -238,10 +228,8 @@ class BucketAdopter:
         if self._options.reclaim and _claimed_sha256(stored) == sha256:
             await adopted_objects.reclaim(conn, self._collection, self._source, stored.key, sha256)
 
-    async def _reclaim_adopted(self, stored: StoredObject, state: ObjectState) -> None:
-        """With ``reclaim``, check whether this program uploaded an object that an earlier run adopted."""
-        if not self._options.reclaim or state.origin != "adopted":
-            return
+    async def _reclaim(self, stored: StoredObject) -> None:
+        """Make an object that an earlier run adopted the collection's own, if this program uploaded it."""
         try:
             sha256 = _claimed_sha256(await self._retry.run(self._store.head, stored.key))
         except ObjectMissing:
@@ -264,12 +252,12 @@ class BucketAdopter:
         self._progress.failed(stored.key, refusal)
 
     async def _delete_missing(self, planner: BucketPlanner) -> None:
-        actions = await planner.missing()
+        steps = await planner.missing()
         self.withheld = planner.withheld
-        self.gone = sum(isinstance(action, KeepAdopted) for action in actions)
-        for keys in batches([action.key for action in actions if isinstance(action, ForgetObject)]):
+        self.gone = sum(step.kind == "gone" for step in steps)
+        for keys in batches(planner.forgotten):
             await self._database.run(files.forget, self._collection, self._source, keys)
-        for keys in batches([action.key for action in actions if isinstance(action, DeleteAdopted)]):
+        for keys in batches([step.path for step in steps if step.kind == "deleted"]):
             deleted = await self._database.run(adopted_objects.delete_images, self._collection, self._source, keys)
             self._progress.deleted(deleted)
 

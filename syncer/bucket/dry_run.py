@@ -5,15 +5,7 @@ from collections.abc import AsyncIterator
 from shared.db.pool import Database
 from shared.retry import RetryPolicy
 from shared.stores.base import ObjectStore
-from syncer.bucket.planner import (
-    AdoptObject,
-    BucketPlanner,
-    DeleteAdopted,
-    KeepAdopted,
-    ObjectAction,
-    RejectObject,
-    SkipObject,
-)
+from syncer.bucket.planner import BucketPlanner
 from syncer.bucket.scan import SOURCE, BucketScan
 from syncer.deletion_policy import DeletionPolicy
 from syncer.dry_run import Step, find_source
@@ -45,22 +37,8 @@ class BucketDryRun:
             retry=self._retry,
         )
         planner = BucketPlanner(scan, self._deletion)
-        async for action in planner.listed():
-            yield _step(action)
-        for missing in await planner.missing():
-            match missing:
-                case DeleteAdopted(key):
-                    yield Step("deleted", key)
-                case KeepAdopted(key):
-                    yield Step("gone", key)
+        async for listed in planner.listed():
+            yield listed.step
+        for step in await planner.missing():
+            yield step
         self.withheld = planner.withheld
-
-
-def _step(action: ObjectAction) -> Step:
-    match action:
-        case SkipObject(stored, state):
-            return Step("unreadable" if state.reason else "unchanged", stored.key, state.reason or "")
-        case RejectObject(stored, refusal):
-            return Step("unreadable", stored.key, str(refusal))
-        case AdoptObject(stored, state):
-            return Step("edited" if state.origin else "new", stored.key)

@@ -1,4 +1,4 @@
-"""Plan of an adoption: one action per object. A dry run prints the plan, ``BucketAdopter`` executes it."""
+"""Plan of an adoption: one step per object. A dry run prints the steps, ``BucketAdopter`` executes them."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -8,61 +8,23 @@ from shared.sql.adopted_objects import ObjectState
 from shared.stores.base import StoredObject, check_key
 from syncer.bucket.scan import BucketScan, object_stat
 from syncer.deletion_policy import DeletionPolicy, refuse_mass_deletion
+from syncer.dry_run import Step
 
 MAX_BYTES = 2 << 30  # per object: it is copied to the local disk for decoding
 
 
 @dataclass(frozen=True)
-class AdoptObject:
-    """A new or changed object, to be read and indexed."""
+class ListedObject:
+    """An object of the bucket with the step for it. ``refusal`` is set if it is unusable whatever it contains."""
 
+    step: Step
     stored: StoredObject
-    state: ObjectState
-
-
-@dataclass(frozen=True)
-class SkipObject:
-    """An unchanged object; ``state.reason`` is set if an earlier run rejected it."""
-
-    stored: StoredObject
-    state: ObjectState
-
-
-@dataclass(frozen=True)
-class RejectObject:
-    """An object that cannot be adopted whatever it contains."""
-
-    stored: StoredObject
-    refusal: ImageRefused
-
-
-@dataclass(frozen=True)
-class DeleteAdopted:
-    """An adopted image to delete, because its object is gone."""
-
-    key: str
-
-
-@dataclass(frozen=True)
-class KeepAdopted:
-    """An adopted image that stays although its object is gone."""
-
-    key: str
-
-
-@dataclass(frozen=True)
-class ForgetObject:
-    """A record to delete: the rejection or the tombstone of an object that is gone."""
-
-    key: str
-
-
-ObjectAction = AdoptObject | SkipObject | RejectObject
-MissingAction = DeleteAdopted | KeepAdopted | ForgetObject
+    was_adopted: bool
+    refusal: ImageRefused | None = None
 
 
 class BucketPlanner:
-    """Plans one adoption in two phases; execute the actions for listed objects before planning those for missing ones.
+    """Plans one adoption in two phases; execute the steps for listed objects before planning those for missing ones.
 
     So an object that was renamed in the bucket is embedded for free, while the image under its old key still exists.
     """
@@ -70,47 +32,45 @@ class BucketPlanner:
     def __init__(self, scan: BucketScan, deletion: DeletionPolicy) -> None:
         self._scan = scan
         self._deletion = deletion
+        self.forgotten: list[str] = []  # keys of missing objects whose rejection or tombstone is obsolete
         self.withheld = ""  # why requested deletions are not made
 
-    async def listed(self) -> AsyncIterator[ObjectAction]:
-        """Yield an action per listed object, except those that are being uploaded or deleted at the moment."""
+    async def listed(self) -> AsyncIterator[ListedObject]:
+        """Yield the listed objects, except those that are being uploaded or deleted at the moment."""
         async for page in self._scan.pages():
             for stored, state in page:
                 if not state.busy:
-                    yield _object_action(stored, state)
+                    yield _plan_object(stored, state)
 
-    async def missing(self) -> list[MissingAction]:
-        """Return an action per recorded object that the complete listing does not contain.
+    async def missing(self) -> list[Step]:
+        """Return a step per adopted image whose object is missing from the complete listing.
 
-        A listing without any image, or with keys out of order, proves nothing: then nothing is deleted.
+        Also sets ``forgotten`` and ``withheld``. A listing without any image, or with keys out of order, proves
+        nothing: then nothing is deleted.
         """
         missing, doubt = self._scan.missing, self._scan.why_incomplete()
         adopted = [each.key for each in missing if each.adopted]
         delete = self._deletion.requested and bool(missing)
         if delete:
-            self.withheld = doubt or refuse_mass_deletion(
-                len(adopted), await self._scan.count_adopted(), self._deletion
-            )
+            total = await self._scan.count_adopted()
+            self.withheld = doubt or refuse_mass_deletion(len(adopted), total, self._deletion)
             delete = not self.withheld
-        actions: list[MissingAction] = []
-        for each in missing:
-            if each.adopted:
-                actions.append(DeleteAdopted(each.key) if delete else KeepAdopted(each.key))
-            elif (each.removed and delete) or (each.rejected and not doubt):
-                actions.append(ForgetObject(each.key))
-        return actions
+        self.forgotten = [each.key for each in missing if (each.removed and delete) or (each.rejected and not doubt)]
+        return [Step("deleted" if delete else "gone", key) for key in adopted]
 
 
-def _object_action(stored: StoredObject, state: ObjectState) -> ObjectAction:
+def _plan_object(stored: StoredObject, state: ObjectState) -> ListedObject:
+    adopted = state.origin == "adopted"
     if _is_current(stored, state):
-        return SkipObject(stored, state)
+        step = Step("unreadable" if state.reason else "unchanged", stored.key, state.reason or "")
+        return ListedObject(step, stored, adopted)
     try:
         check_key(stored.key)
         if stored.size > MAX_BYTES:
             raise ImageRefused(Reason.TOO_LARGE, f"the object has {stored.size:,} bytes, more than {MAX_BYTES:,}")
     except ImageRefused as refusal:
-        return RejectObject(stored, refusal)
-    return AdoptObject(stored, state)
+        return ListedObject(Step("unreadable", stored.key, str(refusal)), stored, adopted, refusal)
+    return ListedObject(Step("edited" if state.origin else "new", stored.key), stored, adopted)
 
 
 def _is_current(stored: StoredObject, state: ObjectState) -> bool:

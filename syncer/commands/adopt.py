@@ -1,11 +1,8 @@
 """`syncer adopt`: index images that are already in the bucket."""
 
 import argparse
-import contextlib
 
-from shared import factory
 from shared.errors import SettingsError
-from shared.retry import outage_policy
 from syncer import output
 from syncer.bucket.adopter import AdoptionOptions, BucketAdopter
 from syncer.bucket.dry_run import BucketDryRun
@@ -16,8 +13,7 @@ from syncer.commands.arguments import (
     add_upload_options,
     deletion_policy,
 )
-from syncer.context import DONE, load_settings, require_bucket
-from syncer.progress import Progress
+from syncer.context import DONE, open_context, require_bucket
 from syncer.sync_run import SyncRun, run_phases
 
 HELP = "index images that are already in the bucket, without uploading them, and embed them"
@@ -84,18 +80,14 @@ async def _adopt(run: SyncRun) -> None:
 
 async def _print_dry_run(arguments: argparse.Namespace) -> int:
     """Print what adopting would do; change neither the bucket nor the database."""
-    settings = load_settings(arguments)
-    bucket = require_bucket(settings)
-    retry_timeout, report = settings.outage_patience_seconds, Progress(quiet=arguments.json).waiting
-    async with (
-        factory.open_database(settings, max_connections=2, retry_timeout=retry_timeout, report=report) as database,
-        contextlib.AsyncExitStack() as resources,
-    ):
-        store = factory.open_store(settings, bucket, concurrency=1)
-        resources.push_async_callback(store.close)
-        retry = outage_policy(retry_timeout, report)
-        await retry.run(store.prepare)
-        deletion = deletion_policy(arguments)
-        run = BucketDryRun(store, arguments.prefix, database=database, retry=retry, deletion=deletion)
+    async with open_context(arguments, migrated=False) as context:
+        store = await context.open_store(require_bucket(context.settings), concurrency=1)
+        run = BucketDryRun(
+            store,
+            arguments.prefix,
+            database=context.database,
+            retry=context.retry,
+            deletion=deletion_policy(arguments),
+        )
         await output.print_dry_run(run, as_one_object=arguments.json)
     return DONE

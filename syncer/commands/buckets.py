@@ -21,5 +21,6 @@ async def run(arguments: argparse.Namespace) -> int:
             {"buckets": [{"bucket": c.bucket, "model": c.model, "dimensions": c.dimensions} for c in rows]}
         )
     else:
-        output.print_collections(rows)
+        for c in rows:
+            print(f"{c.bucket}  {c.model}  {c.dimensions} dimensions")
     return DONE

@@ -1,14 +1,18 @@
 """`syncer drop`: delete a collection."""
 
 import argparse
+from collections.abc import Sequence
 
 from shared.errors import SettingsError
 from shared.models import Collection
-from shared.sql import collections, stats
+from shared.object_deletion import delete_pending_objects
+from shared.sql import collections, images, pending_objects, stats
+from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from syncer import output
 from syncer.commands.arguments import add_bucket
 from syncer.context import DONE, CommandContext, open_context, require_collection
-from syncer.drop import delete_own_objects
+
+BATCH = 1000
 
 HELP = "delete a collection with the objects uploaded for it; adopted objects stay"
 
@@ -25,7 +29,7 @@ async def run(arguments: argparse.Namespace) -> int:
         if not arguments.yes:
             counts = await context.database.run(stats.counts, collection)
             raise SettingsError(f"this deletes {collection.bucket!r} with {counts.total} images; pass --yes to confirm")
-        deleted = 0 if arguments.keep_objects else await _delete_objects(context, collection)
+        deleted = 0 if arguments.keep_objects else await _delete_own_objects(context, collection)
         await context.database.run(collections.drop, collection)
     if arguments.json:
         output.print_json({"bucket": collection.bucket, "dropped": True, "objects_removed": deleted})
@@ -34,6 +38,28 @@ async def run(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-async def _delete_objects(context: CommandContext, collection: Collection) -> int:
+async def _delete_own_objects(context: CommandContext, collection: Collection) -> int:
+    """Delete uploaded images and everything under the reserved prefix; return how many objects.
+
+    Adopted objects were in the bucket first and stay.
+    """
     store = await context.open_store(collection.bucket, concurrency=context.settings.upload_concurrency)
-    return await delete_own_objects(context.database, store, collection)
+    # Left over by killed uploads and failed deletions.
+    await context.database.run(pending_objects.abandon_uploads, collection, source=None)
+    deleted = await delete_pending_objects(context.database, store, collection)
+    last = ""
+    while keys := await context.database.run(images.own_keys, collection, after=last, limit=BATCH):
+        deleted += await _delete(store, keys)
+        last = keys[-1]
+    derived: list[str] = []
+    async for found in store.list(RESERVED_PREFIX):
+        derived.append(found.key)
+        if len(derived) == BATCH:
+            deleted += await _delete(store, derived)
+            derived = []
+    return deleted + await _delete(store, derived)
+
+
+async def _delete(store: ObjectStore, keys: Sequence[str]) -> int:
+    await store.delete(keys)
+    return len(keys)
