@@ -41,7 +41,7 @@ async def calibrate(database: Database, collection: Collection, embedder: Embedd
     images = np.array(await database.run(calibrations.random_vectors, collection, limit=SAMPLE), np.float32)
     if len(images) < 2:
         raise SettingsError(
-            f"collection {collection.bucket!r} has {len(images)} different embedded images; calibration needs at least 2"
+            f"cannot calibrate {collection.bucket!r}: it has {len(images)} different embedded images, 2 are needed"
         )
     texts = await embedder.embed_texts(list(nonsense(TEXTS)))
     best = [await _best(database, collection, vector) for vector in texts]
