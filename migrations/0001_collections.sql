@@ -27,6 +27,13 @@ CREATE TABLE sources (
     UNIQUE (bucket, name)
 );
 
+-- Content whose image was deleted through the API. The source does not upload it again while its folder holds it.
+CREATE TABLE tombstones (
+    source_id integer NOT NULL REFERENCES sources ON DELETE CASCADE,
+    sha256    bytea NOT NULL,
+    PRIMARY KEY (source_id, sha256)
+);
+
 -- Embedded images and model calls per minute, for rate, ETA and cost. Writers use different slots, so that they do not
 -- wait for each other's row locks.
 CREATE TABLE activity (
@@ -44,7 +51,7 @@ CREATE TABLE activity (
 CREATE TABLE source_locks (
     source_id  integer NOT NULL REFERENCES sources ON DELETE CASCADE,
     position   smallint NOT NULL,
-    holder     uuid NOT NULL,
+    owner      uuid NOT NULL,
     expires_at timestamptz NOT NULL,
     PRIMARY KEY (source_id, position)
 );

@@ -1,151 +1,24 @@
-"""Puts an image into a bucket and makes its row, in an order that a process may be killed in anywhere."""
+"""Upload of one image: its objects, then its row. ``shared.object_deletion`` describes what a crash leaves behind."""
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
-from shared.db.gathering import Gathering
 from shared.db.pool import Connection, Database
 from shared.errors import DatabaseError, ImageRefused, ObjectExists, Reason
 from shared.models import Collection, NewImage
 from shared.object_keys import preview_key, thumbnail_key
-from shared.sql import files, images, pending_objects
-from shared.sql.files import Seen
+from shared.sql import images, pending_objects
 from shared.sql.pending_objects import ExistingObject, UploadIntent
 from shared.stores.base import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore, object_sha256
 
-# For so long an image waits for others to share a transaction with, and for so many, as times of those that travel.
-_WINDOW = 0.25  # seconds
-_TOGETHER = 3
+CLAIM_POLL = 0.1  # seconds between attempts to upload to a key whose object is being deleted
 
 Recorder = Callable[[Connection, int], Awaitable[None]]
-
-
-@dataclass(frozen=True, eq=False)
-class _Arrival:
-    """An image that lies in the bucket, and what is to be written with its row."""
-
-    image: NewImage
-    note: UploadIntent
-    created_at: datetime
-    stat: tuple[int, int, int] | None
-    recorded: Recorder | None
-
-
-class Ingestion:
-    """Brings images into one bucket, *concurrency* at once, each committed as soon as it lies there.
-
-    What several images have to note, and to commit, shares a transaction where they come within a quarter of a second.
-    *source* is the folder that they come from; when its next run begins, what this one left unfinished is cleaned up.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        store: ObjectStore,
-        collection: Collection,
-        *,
-        source: int | None = None,
-        concurrency: int = 1,
-    ) -> None:
-        self._database = database
-        self._store = store
-        self._collection = collection
-        self._source = source
-        self._concurrency = concurrency
-        self._places = asyncio.Semaphore(concurrency)
-        self._in_hand = 0
-        self._notes = Gathering(database, self._announce, enough=self._enough, window=_WINDOW)
-        self._rows = Gathering(database, self._commit, enough=self._enough, window=_WINDOW)
-
-    async def bring(
-        self,
-        image: NewImage,
-        body: bytes | Path,
-        *,
-        thumbnail: bytes | None,
-        preview: bytes | None,
-        replaces: bool = False,
-        created_at: datetime | None = None,
-        stat: tuple[int, int, int] | None = None,
-        recorded: Recorder | None = None,
-    ) -> int:
-        """Store the image with its derivatives, make its row, and return its id.
-
-        An image of origin ``adopted`` lies under its key already, as somebody else's: there, nothing is stored. Without
-        *thumbnail* and *preview* the bucket must hold those, too, if it is to have any.
-        Without *thumbnail* and *preview*, those of another image with the same content are used if there are any.
-        With *replaces* the object under the image's key is ours and is written over. Without it, an object that lies
-        there is accepted if it holds the same bytes, and refused (KEY_TAKEN) if it is somebody else's. Where a row says
-        that it holds them, nothing is sent.
-        *created_at* is its place among recent images, now by default. *recorded* is called in the transaction that
-        makes the row; what it raises undoes that. With *stat* (size, mtime_ns, ctime_ns) the image is remembered as
-        that of the source's file of its name.
-
-        Raises ImageRefused when the body changed or the key cannot be used, and ServiceError when the store or the
-        database cannot be reached. It is safe to repeat.
-        """
-        adopted = image.origin == "adopted"
-        with self._counted():
-            image_id = None
-            while image_id is None:
-                note = UploadIntent(image.key, image.sha256, derivatives=image.derivatives, adopted=adopted)
-                found = await self._notes.run(note)
-                if image.derivatives and thumbnail is None and not (found.derived or adopted):
-                    image = replace(image, derivatives=False)
-                try:
-                    async with self._places:
-                        if not found.derived:
-                            await _put_derivatives(self._store, image.sha256, thumbnail, preview)
-                        if not adopted and not found.indexed:
-                            ours = {content.hex() for content in found.leftovers}
-                            await _put(self._store, image, body, overwrite=replaces, ours=ours)
-                    arrival = _Arrival(image, note, created_at or datetime.now(UTC), stat, recorded)
-                    image_id = await self._rows.run(arrival)
-                except Exception as exc:
-                    stored = not isinstance(exc, ImageRefused)
-                    with suppress(DatabaseError):  # then the note becomes due by itself
-                        await self._database.run(
-                            pending_objects.abandon_upload, collection=self._collection, note=note, stored=stored
-                        )
-                    raise
-        return image_id
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self._in_hand += 1
-        try:
-            yield
-        finally:
-            self._in_hand -= 1
-
-    def _enough(self) -> int:
-        """Return for how many images a transaction is begun at once: more than are in hand will not come."""
-        return min(self._in_hand, _TOGETHER * self._concurrency)
-
-    async def _announce(self, conn: Connection, notes: Sequence[UploadIntent]) -> list[ExistingObject]:
-        return await pending_objects.record_intents(conn, self._collection, notes, source=self._source)
-
-    async def _commit(self, conn: Connection, arrivals: Sequence[_Arrival]) -> list[int | None]:
-        """Make the rows; None stands for one that took too long: somebody may have deleted what was stored."""
-        in_time = await pending_objects.complete_uploads(conn, self._collection, [each.note for each in arrivals])
-        safe = [each for each, was_in_time in zip(arrivals, in_time, strict=True) if was_in_time]
-        images_and_times = [(each.image, each.created_at) for each in safe]
-        ids = dict(zip(safe, await images.add_many(conn, self._collection, images_and_times), strict=True))
-        for each, image_id in ids.items():
-            if each.recorded:
-                await each.recorded(conn, image_id)
-        files_seen = [
-            Seen(each.image.key, each.stat, each.image.sha256, image_id) for each, image_id in ids.items() if each.stat
-        ]
-        if self._source is not None and files_seen:
-            await files.record_many(conn, self._collection, self._source, files_seen, now=datetime.now(UTC))
-        return [ids.get(each) for each in arrivals]
 
 
 async def ingest(
@@ -162,16 +35,69 @@ async def ingest(
     created_at: datetime | None = None,
     recorded: Recorder | None = None,
 ) -> int:
-    """Bring one image, as ``Ingestion.bring`` does."""
-    return await Ingestion(database, store, collection, source=source).bring(
-        image,
-        body,
-        thumbnail=thumbnail,
-        preview=preview,
-        replaces=replaces,
-        created_at=created_at,
-        recorded=recorded,
-    )
+    """Store the image with its derivatives, write its row, and return its id.
+
+    Of an ``adopted`` image only the derivatives are stored, because the bucket has the image already. Without
+    *thumbnail* and *preview*, the image shares those of another image with the same content, if there is one.
+    With *replaces*, the object under the key belongs to the file of *source* and is overwritten. Without it, an object
+    with the same bytes is accepted and any other is refused (KEY_TAKEN).
+    *created_at* orders recent images (default: now). *recorded* runs in the transaction that writes the row, and
+    whatever it raises rolls that back.
+
+    Raises ImageRefused if the body changed or the key cannot be used, and ServiceError if the store or the database
+    is unavailable. Repeating the call is safe.
+    """
+    image_id = None
+    while image_id is None:
+        intent = UploadIntent(image.key, image.sha256, image.derivatives, adopted=image.origin == "adopted")
+        existing = await record_intent(database, collection, intent, source=source, replaces=replaces)
+        if image.derivatives and thumbnail is None and not (existing.derivatives or intent.adopted):
+            image = replace(image, derivatives=False)
+        try:
+            if not existing.derivatives:
+                await _put_derivatives(store, image.sha256, thumbnail, preview)
+            if not intent.adopted:
+                await _put_image(store, image, body, existing, overwrite=replaces)
+            image_id = await database.run(
+                _write_row, collection, image, intent, created_at=created_at or datetime.now(UTC), recorded=recorded
+            )
+        except Exception as exc:
+            stored = not isinstance(exc, ImageRefused)
+            with suppress(DatabaseError):  # the intent becomes due by itself
+                await database.run(pending_objects.abandon_upload, collection, intent, stored=stored)
+            raise
+    return image_id
+
+
+async def record_intent(
+    database: Database, collection: Collection, intent: UploadIntent, *, source: int | None, replaces: bool
+) -> ExistingObject:
+    """Record what is about to be stored, as soon as no other process is deleting the object under one of the keys."""
+    while True:
+        existing = await database.run(
+            pending_objects.record_intent, collection, intent, source=source, replaces=replaces
+        )
+        if existing:
+            return existing
+        await asyncio.sleep(CLAIM_POLL)
+
+
+async def _write_row(
+    conn: Connection,
+    collection: Collection,
+    image: NewImage,
+    intent: UploadIntent,
+    *,
+    created_at: datetime,
+    recorded: Recorder | None,
+) -> int | None:
+    """Write the image's row and return its id; None if the upload missed its deadline and has to be repeated."""
+    if not await pending_objects.complete_upload(conn, collection, intent):
+        return None
+    image_id = await images.add(conn, collection, image, now=created_at)
+    if recorded:
+        await recorded(conn, image_id)
+    return image_id
 
 
 async def _put_derivatives(store: ObjectStore, sha256: bytes, thumbnail: bytes | None, preview: bytes | None) -> None:
@@ -181,30 +107,34 @@ async def _put_derivatives(store: ObjectStore, sha256: bytes, thumbnail: bytes |
             await store.put(key, data, content_type="image/webp", cache_control=CACHE_IMMUTABLE, sha256=digest)
 
 
-async def _put(store: ObjectStore, image: NewImage, body: bytes | Path, *, overwrite: bool, ours: set[str]) -> None:
-    """Store the image under its key, unless it lies there already; raise ImageRefused if somebody else's does.
+async def _put_image(
+    store: ObjectStore, image: NewImage, body: bytes | Path, existing: ExistingObject, *, overwrite: bool
+) -> None:
+    """Store the image under its key; raise ImageRefused if an object that is not ours has it."""
+    try:
+        await _put(store, image, body, overwrite=overwrite)
+    except ObjectExists as exc:
+        found = await store.head(image.key)
+        digest = image.sha256.hex()
+        if found.sha256 == digest:  # another folder has the same photo, or an earlier run was interrupted
+            return
+        leftovers = {content.hex() for content in existing.leftovers}
+        # Without leftovers, an object of another size cannot be ours, and its hash is not worth a download.
+        held = await object_sha256(store, found) if leftovers or found.size == image.size else None
+        if held in leftovers:
+            await _put(store, image, body, overwrite=True)
+        elif held != digest:
+            raise ImageRefused(
+                Reason.KEY_TAKEN, f"the bucket has another image under {image.key!r}: rename this one", final=False
+            ) from exc
 
-    It does when a former run was killed between upload and row, or another folder brought the same photo.
-    """
-    put = partial(
-        store.put,
+
+async def _put(store: ObjectStore, image: NewImage, body: bytes | Path, *, overwrite: bool) -> None:
+    await store.put(
         image.key,
         body,
         content_type=image.content_type,
         cache_control=CACHE_IMAGE,
         sha256=image.sha256.hex(),
+        overwrite=overwrite,
     )
-    try:
-        await put(overwrite=overwrite)
-    except ObjectExists as exc:
-        found = await store.head(image.key)
-        if found.sha256 == image.sha256.hex():
-            return
-        # Where nothing of ours was left, an object of another size can only be somebody else's.
-        held = await object_sha256(store, found) if ours or found.size == image.size else None
-        if held in ours:
-            await put(overwrite=True)
-        elif held != image.sha256.hex():
-            raise ImageRefused(
-                Reason.KEY_TAKEN, f"the bucket holds another image under {image.key!r}: rename this one", final=False
-            ) from exc

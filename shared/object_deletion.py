@@ -1,11 +1,35 @@
-"""Removes images: first their rows, then their objects, so that no row ever names an object that is gone."""
+"""Deletion of images, and of objects that no image references.
+
+``{pending_objects}`` lists every object that may lie in the bucket without an image that references it:
+
+1. An upload records its intent (its keys, due in an hour) before it stores anything.
+2. It stores the objects.
+3. One transaction deletes the intent and writes the image's row.
+
+A deletion removes the image's row and lists its objects as due in one transaction. Cleaning up then takes three steps:
+
+1. One transaction claims objects that are due and unreferenced. While a claim lasts, uploads to its keys wait.
+2. The objects are deleted from the store; no transaction is open.
+3. One transaction deletes their rows.
+
+After ``kill -9`` at any point these hold:
+
+- Every image's row has its object. Only an interrupted overwrite may have left other content under the key. Then the
+  file has lost its stored hash, and the next sync uploads it again.
+- Every other object of ours is listed. After an interrupted upload it is due when the source's next sync begins, or
+  after an hour. After an interrupted clean-up it can be claimed again when the claim expires.
+- No object of others is deleted: what an interrupted upload may not have stored is compared by its hash first.
+"""
 
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from uuid import uuid4
 
-from shared.db.pool import Connection, Database
-from shared.errors import ObjectMissing, StoreError
+from shared.db.pool import Database
+from shared.errors import DatabaseError, ObjectMissing, StoreError
 from shared.models import Collection
 from shared.sql import pending_objects
 from shared.sql.pending_objects import PendingDeletion
@@ -13,67 +37,68 @@ from shared.stores.base import ObjectStore, object_sha256
 
 log = logging.getLogger(__name__)
 
-BATCH = 1000  # objects, as many as S3 deletes with one request
+BATCH = 1000  # objects: S3 deletes as many with one request
+# A claim must outlast the store's requests, or a late delete could hit a new object. Hashes may take CHECK_TIMEOUT;
+# the request to delete is retried for at most 45 seconds.
+CLAIM_TIME = timedelta(minutes=2)
+CHECK_TIMEOUT = 30.0  # seconds
 
 
 async def delete_images(
     database: Database, store: ObjectStore, collection: Collection, ids: Sequence[int], *, tombstone: bool
 ) -> int:
-    """Remove images with their vectors, thumbnails and objects; return how many of *ids* there were.
+    """Delete images with their vectors and objects; return how many of *ids* existed.
 
-    With *tombstone* their content does not come back with the next sync of the folders that hold it; without it, those
-    folders' syncs forget that they ever saw the files. When the store cannot be reached, the images are removed all
-    the same, and their objects by whoever empties the trash next.
+    With *tombstone*, the next syncs of the folders that hold the content do not upload it again. If the store is
+    unavailable, the images are deleted all the same, and their objects with the next sync.
     """
-    removed = await database.run(pending_objects.delete_images, collection=collection, ids=ids, tombstone=tombstone)
+    deleted = await database.run(pending_objects.delete_images, collection, ids, tombstone=tombstone)
     try:
         await delete_pending_objects(database, store, collection)
     except StoreError as exc:
-        log.warning("%d images were removed; their objects will be with the next sync: %s", removed, exc)
-    return removed
-
-
-async def delete_pending_objects(database: Database, store: ObjectStore, collection: Collection) -> int:
-    """Delete the objects that no image names any more; return how many.
-
-    Where an upload that ended in the middle may have stored over another image's object, the object is looked at.
-    Raises StoreError when the store refuses or cannot be reached; what is left stays noted.
-    """
-    deleted = 0
-    while (some := await database.run(_delete_some, store, collection)) is not None:
-        deleted += some
-    await database.run(_settle_doubts, store, collection)
+        log.warning("deleted %d images; their objects remain until the next sync: %s", deleted, exc)
     return deleted
 
 
-async def _delete_some(conn: Connection, store: ObjectStore, collection: Collection) -> int | None:
-    due = await pending_objects.lock_due(conn, collection, limit=BATCH)
+async def delete_pending_objects(database: Database, store: ObjectStore, collection: Collection) -> int:
+    """Delete the objects that are due and that no image references; return how many.
+
+    Raises StoreError if the store refuses or is unavailable; the remaining objects stay listed.
+    """
+    deleted = 0
+    while (batch := await _delete_batch(database, store, collection)) is not None:
+        deleted += batch
+    return deleted
+
+
+async def _delete_batch(database: Database, store: ObjectStore, collection: Collection) -> int | None:
+    claim = uuid4()
+    due = await database.run(pending_objects.claim_due, collection, claim, duration=CLAIM_TIME, limit=BATCH)
     if not due:
         return None
-    ours = await asyncio.gather(*(_is_ours(store, each) for each in due if not each.named))
-    keys = [key for key in ours if key is not None]
-    await store.delete(keys)
-    await pending_objects.forget(conn, collection, [each.key for each in due])
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT):
+            ours = await asyncio.gather(*(_is_ours(store, each) for each in due))
+        keys = [each.key for each, is_ours in zip(due, ours, strict=True) if is_ours]
+        await store.delete(keys)
+    except (StoreError, TimeoutError) as exc:
+        with suppress(DatabaseError):  # the claim expires by itself
+            await database.run(pending_objects.release_claim, collection, claim)
+        if isinstance(exc, TimeoutError):
+            raise StoreError(
+                f"bucket {store.bucket!r} is too slow to check {len(due)} objects", transient=True
+            ) from exc
+        raise
+    await database.run(pending_objects.finish_claim, collection, claim)
     return len(keys)
 
 
-async def _settle_doubts(conn: Connection, store: ObjectStore, collection: Collection) -> None:
-    doubts = await pending_objects.lock_doubts(conn, collection, limit=BATCH)
-    held = await asyncio.gather(*(_held(store, key) for key, _ in doubts))
-    right = [key for (key, content), found in zip(doubts, held, strict=True) if found == content.hex()]
-    await pending_objects.forget(conn, collection, right)
-
-
-async def _is_ours(store: ObjectStore, due: PendingDeletion) -> str | None:
-    """Return the key of an object that is ours to delete; None where an upload that failed found somebody else's."""
+async def _is_ours(store: ObjectStore, due: PendingDeletion) -> bool:
+    """Return whether the object is ours to delete, and not what an interrupted upload found under its key."""
     if due.derived or due.stored:
-        return due.key
-    held = await _held(store, due.key)
-    return due.key if held in {content.hex() for content in due.contents} else None
-
-
-async def _held(store: ObjectStore, key: str) -> str | None:
+        return True
     try:
-        return await object_sha256(store, await store.head(key))
+        held = await object_sha256(store, await store.head(due.key))
     except ObjectMissing:
-        return None
+        return False
+    return held in {content.hex() for content in due.contents}

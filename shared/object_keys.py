@@ -1,6 +1,7 @@
-"""Where an image's thumbnail and preview lie in its bucket.
+"""Keys of an image's thumbnail and preview in its bucket.
 
-Their keys hold the content's hash: they never change, are shared by copies of an image, and survive its renaming.
+They contain the hash of the image's content. So they never change, copies of an image share them, and they survive
+renames.
 """
 
 from shared.stores.base import RESERVED_PREFIX

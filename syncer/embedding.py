@@ -22,7 +22,7 @@ from shared.object_keys import preview_key
 from shared.retry import RetryPolicy
 from shared.sql import next_embeddings, queue, stats
 from shared.stores.base import ObjectStore
-from syncer.process_locks import forget, has_ended, holder
+from syncer.process_locks import forget, has_ended, process_lock
 from syncer.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class EmbeddingRun:
         Raises ServiceError if a service refuses or an outage outlasts the retry policy, and ModelChanged if the
         collection switched to another model. Leases are released in any case but a kill -9.
         """
-        with holder() as lease:
+        with process_lock() as lease:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     renewal = tasks.create_task(self._renew_leases())

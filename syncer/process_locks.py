@@ -1,8 +1,7 @@
-"""Who holds leases: a process, for as long as it lives.
+"""Liveness of the processes that own leases.
 
-Leases in the database end some time after their holder gave the last sign of life, and other machines see them. On one
-machine nobody needs to wait for that: each holder keeps a file locked, and the kernel gives the lock free when the
-process ends, however it ends.
+A lease in the database expires some time after its last renewal, and other machines see no more than that. On one
+machine nobody has to wait so long: each owner locks a file, and the kernel releases that lock when the process ends.
 """
 
 import fcntl
@@ -15,27 +14,27 @@ from uuid import UUID, uuid4
 
 
 @contextmanager
-def holder() -> Iterator[UUID]:
-    """Give what leases are taken with; others on this machine see whether the block still lasts."""
-    name = uuid4()
-    path = _lock_file(name)
+def process_lock() -> Iterator[UUID]:
+    """Yield an owner id for leases. Other processes on this machine can tell whether the block still runs."""
+    owner = uuid4()
+    path = _lock_file(owner)
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError:  # no place for it: then all wait for the lease's end
-        yield name
+    except OSError:  # no room for the file: others wait until the lease expires
+        yield owner
         return
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        yield name
+        yield owner
     finally:
         path.unlink(missing_ok=True)
         os.close(fd)
 
 
-def has_ended(name: UUID) -> bool:
-    """Whether that holder is known to have ended; False also where it runs on another machine."""
+def has_ended(owner: UUID) -> bool:
+    """Return whether the owner's process has certainly ended; False if it runs on another machine."""
     try:
-        fd = os.open(_lock_file(name), os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(_lock_file(owner), os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -48,10 +47,10 @@ def has_ended(name: UUID) -> bool:
         os.close(fd)
 
 
-def forget(name: UUID) -> None:
-    """Remove what is left of a holder that has ended, when it holds nothing any more."""
-    _lock_file(name).unlink(missing_ok=True)
+def forget(owner: UUID) -> None:
+    """Remove the lock file of an owner that has ended and whose leases were taken over."""
+    _lock_file(owner).unlink(missing_ok=True)
 
 
-def _lock_file(name: UUID) -> Path:
-    return Path(tempfile.gettempdir(), f"image-browser-{name}.lock")
+def _lock_file(owner: UUID) -> Path:
+    return Path(tempfile.gettempdir(), f"image-browser-{owner}.lock")

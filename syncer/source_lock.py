@@ -1,22 +1,20 @@
-"""One syncer at a time brings a folder over; one more waits for its turn.
+"""Lock on a source: one process syncs it, and at most one more is queued.
 
-The turn is a lease in the database, which poolers in transaction mode leave alone and other machines see. It ends half
-a minute after its holder gave the last sign of life, and on one machine when the holder's process ends.
+The lock is a lease in the database, because poolers in transaction mode leave leases alone and other machines see them.
+It expires 30 seconds after its last renewal. On one machine, it is also free as soon as its owner's process has ended.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from functools import partial
 from uuid import UUID
 
 from shared.db.pool import Database
 from shared.errors import ServiceError
 from shared.sql import source_locks
-from syncer.process_locks import forget, has_ended, holder
+from syncer.process_locks import forget, has_ended, process_lock
 
 log = logging.getLogger(__name__)
 
@@ -25,55 +23,54 @@ _POLL = 0.3  # seconds
 
 
 @asynccontextmanager
-async def turn(database: Database, source: int, *, patient: bool) -> AsyncIterator[bool]:
-    """Hold the source's turn as long as the block lasts.
+async def source_lock(database: Database, source: int, *, wait: bool) -> AsyncIterator[bool]:
+    """Hold the source's lock while the block runs; wait until another process releases it.
 
-    Waits while another process has it. False, at once, when a further one waits already and we are not *patient*: what
-    we would bring over, that one will.
+    Yield False at once if another process is queued already and *wait* is False: that one will do our work.
     """
-    with holder() as ours:
+    with process_lock() as owner:
         try:
-            if not await _wait(database, source, ours, patient=patient):
+            if not await _acquire(database, source, owner, wait=wait):
                 yield False
                 return
-            renewing = asyncio.create_task(_renew(database, source, ours))
+            renewing = asyncio.create_task(_renew(database, source, owner))
             try:
                 yield True
             finally:
                 renewing.cancel()
         finally:
-            with contextlib.suppress(ServiceError, TimeoutError):  # then the lease ends by itself
+            with suppress(ServiceError, TimeoutError):  # the lease expires by itself
                 async with asyncio.timeout(5):
-                    both = [source_locks.AT_WORK, source_locks.NEXT]
-                    await database.run(source_locks.release, source=source, holder=ours, positions=both)
+                    both = [source_locks.ACTIVE, source_locks.QUEUED]
+                    await database.run(source_locks.release, source, owner, positions=both)
 
 
-async def _wait(database: Database, source: int, ours: UUID, *, patient: bool) -> bool:
-    waited = False
-    while not await _take(database, source, source_locks.AT_WORK, ours):
-        waited = await _take(database, source, source_locks.NEXT, ours)
-        if not waited and not patient:
+async def _acquire(database: Database, source: int, owner: UUID, *, wait: bool) -> bool:
+    queued = False
+    while not await _take(database, source, source_locks.ACTIVE, owner):
+        queued = await _take(database, source, source_locks.QUEUED, owner)
+        if not queued and not wait:
             return False
         await asyncio.sleep(_POLL)
-    if waited:
-        await database.run(source_locks.release, source=source, holder=ours, positions=[source_locks.NEXT])
+    if queued:
+        await database.run(source_locks.release, source, owner, positions=[source_locks.QUEUED])
     return True
 
 
-async def _take(database: Database, source: int, number: int, ours: UUID) -> bool:
-    take = partial(source_locks.take, source=source, position=number, holder=ours, duration=LEASE)
-    has_it = await database.run(take)
-    if has_it != ours and has_ended(has_it):
-        ended, has_it = has_it, await database.run(take, ended=[has_it])
+async def _take(database: Database, source: int, position: int, owner: UUID) -> bool:
+    current = await database.run(source_locks.take, source, position, owner, duration=LEASE)
+    if current != owner and has_ended(current):
+        ended = current
+        current = await database.run(source_locks.take, source, position, owner, duration=LEASE, ended=[ended])
         forget(ended)
-    return has_it == ours
+    return current == owner
 
 
-async def _renew(database: Database, source: int, ours: UUID) -> None:
+async def _renew(database: Database, source: int, owner: UUID) -> None:
     while True:
         await asyncio.sleep(LEASE.total_seconds() / 3)
         try:
-            # Whoever took the turn meanwhile does the same work: what both do is checked image by image.
-            await _take(database, source, source_locks.AT_WORK, ours)
+            # Losing the lock does no harm: each image is checked when it is committed.
+            await _take(database, source, source_locks.ACTIVE, owner)
         except ServiceError as exc:
-            log.info("the turn could not be renewed: %s", exc)
+            log.info("could not renew the source lock: %s", exc)

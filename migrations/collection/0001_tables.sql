@@ -57,8 +57,9 @@ CREATE TABLE {queue} (
 CREATE INDEX {due} ON {queue} (model, due_at) WHERE state = 'pending';
 CREATE INDEX {reason} ON {queue} (model, reason) WHERE state = 'failed';
 
--- Every file that a sync has seen, and what became of it: an image, a rejection with its reason, or nothing because
--- the image was removed through the API (then its content stays removed while the file lies in the folder).
+-- Files that a sync has seen. Each has an image, or the reason why it was rejected, or is "removed": its image was
+-- deleted through the API. A file with an image and without a hash must be uploaded again, because an overwrite of its
+-- object was interrupted.
 CREATE TABLE {files} (
     source_id integer NOT NULL REFERENCES sources,
     path      text COLLATE "C" NOT NULL,
@@ -96,22 +97,20 @@ CREATE TRIGGER count_updated AFTER UPDATE ON {queue} REFERENCING OLD TABLE AS ol
 CREATE TRIGGER count_deleted AFTER DELETE ON {queue} REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION count_queue({counts_name});
 
--- Objects that may lie in the bucket without an image that names them. An upload notes its keys here before it stores
--- anything, and takes them out together with making the image's row; whoever removes an image notes its keys here
--- together with removing the row. What is due is deleted from the bucket, unless an image names it by then. So a
--- process can be killed anywhere, and leaves no object that nobody knows of.
+-- Objects that may lie in the bucket without an image that references them: those of uploads that are under way or were
+-- interrupted, and those of deleted images. See shared/object_deletion.py.
 CREATE TABLE {pending_objects} (
-    key       text COLLATE "C" NOT NULL,
-    upload    uuid NOT NULL,    -- one upload, or one removal
-    sha256    bytea NOT NULL,   -- of the image that the object is, or was made from
-    derived   boolean NOT NULL, -- a thumbnail or preview, needed as long as any image has this content
-    stored    boolean NOT NULL, -- false: maybe never stored, so that what lies under the key may be somebody else's
-    source_id integer REFERENCES sources,
-    due_at    timestamptz NOT NULL,
+    key           text COLLATE "C" NOT NULL,
+    upload        uuid NOT NULL,    -- identifies one upload or one deletion
+    sha256        bytea NOT NULL,   -- of the image that the object is or was derived from
+    derived       boolean NOT NULL, -- a thumbnail or preview, referenced by every image with this content
+    stored        boolean NOT NULL, -- false: perhaps never stored, so the object under the key may not be ours
+    source_id     integer REFERENCES sources,
+    due_at        timestamptz NOT NULL,
+    claim         uuid,             -- the process that deletes the object
+    claimed_until timestamptz,
     PRIMARY KEY (key, upload)
 );
--- By content, because a file whose image was removed through the API may be renamed.
-CREATE INDEX {removed} ON {files} (sha256) WHERE removed;
 
 -- Indexes for filters. {shape} covers filters by type and size, and their counts, without access to the table.
 CREATE INDEX {taken} ON {images} (taken_at) WHERE taken_at IS NOT NULL;

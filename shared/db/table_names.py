@@ -23,7 +23,7 @@ TABLES = {
 _INDEXES = {
     name: name.replace("_", "")
     for name in (
-        *("hnsw", "recent", "content", "due", "reason", "rejected", "fileimage", "removed"),
+        *("hnsw", "recent", "content", "due", "reason", "rejected", "fileimage"),
         *("taken", "camera", "shape", "stem", "words", "next_hnsw"),
     )
 }

@@ -1,19 +1,18 @@
-"""Images: rows made, changed and removed; single images and recent ones read."""
+"""Images: add one, and read one, many or the most recent ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg.rows import class_row, dict_row
-from pydantic_core import to_json
+from psycopg.types.json import Jsonb
 
 from shared.models import Collection, Filters, Image, NewImage
 from shared.sql import for_collection
 from shared.sql.filters import EVERYTHING, condition
 
-# What shared.models.Image holds, from {images} i, {embeddings} e and {queue} q. A statement that reads images embeds
-# this text as it is.
+# The columns of shared.models.Image, for statements that read images.
 IMAGE_COLUMNS = """i.id, i.r2_key AS key, i.sha256, i.size, i.content_type, i.width, i.height, i.placeholder,
     i.derivatives, i.truncated, i.taken_at, i.camera, i.created_at,
     CASE WHEN e.embedding IS NOT NULL THEN 'embedded' ELSE coalesce(q.state, 'pending') END AS status"""
@@ -22,36 +21,21 @@ IMAGE_TABLES = """{images} AS i JOIN {embeddings} AS e USING (id)
 
 
 async def add(conn: AsyncConnection[Any], collection: Collection, image: NewImage, *, now: datetime) -> int:
-    """Add an image, as ``add_many`` does, and return its id."""
-    [image_id] = await add_many(conn, collection, [(image, now)])
-    return image_id
+    """Add an image and return its id; *now* orders it among recent images.
 
-
-async def add_many(
-    conn: AsyncConnection[Any], collection: Collection, images: Sequence[tuple[NewImage, datetime]]
-) -> list[int]:
-    """Add images, each with its place among recent ones, and return their ids; their keys are all different.
-
-    They are browsable at once; the vector of each is copied from an image of equal content if there is one, else it
-    waits in the queue. Adding the same key and content again changes nothing; the same key with other content replaces
-    what the image was, and its vector becomes pending.
+    The image can be browsed at once. Its vector is copied from an image with the same content, else it is queued.
+    Adding the same key and content again changes nothing. The same key with other content replaces the image.
     """
-    times = {image.key: now for image, now in images}
-    cur = await conn.execute(
+    written = await conn.execute(
         for_collection(
-            # In one order in all transactions, so that none waits for another that waits for it.
             """
             INSERT INTO {images} AS known (
                 r2_key, created_at, origin, sha256, size, content_type, width, height, placeholder, derivatives,
                 truncated, taken_at, camera, lens, keywords, caption, latitude, longitude, exif)
-            SELECT key, created_at, origin, decode(sha256, 'hex'), size, content_type, width, height, placeholder,
-                   derivatives, truncated, taken_at, camera, lens, keywords, caption, latitude, longitude, exif
-              FROM jsonb_to_recordset(%s::jsonb) AS new (
-                key text, created_at timestamptz, origin text, sha256 text, size bigint, content_type text,
-                width integer, height integer, placeholder text, derivatives boolean, truncated boolean,
-                taken_at timestamptz, camera text, lens text, keywords text[], caption text,
-                latitude double precision, longitude double precision, exif jsonb)
-             ORDER BY key COLLATE "C"
+            VALUES (
+                %(key)s, %(now)s, %(origin)s, %(sha256)s, %(size)s, %(content_type)s, %(width)s, %(height)s,
+                %(placeholder)s, %(derivatives)s, %(truncated)s, %(taken_at)s, %(camera)s, %(lens)s, %(keywords)s,
+                %(caption)s, %(latitude)s, %(longitude)s, %(exif)s)
             ON CONFLICT (r2_key) DO UPDATE SET
                 sha256 = excluded.sha256, size = excluded.size, content_type = excluded.content_type,
                 width = excluded.width, height = excluded.height, placeholder = excluded.placeholder,
@@ -60,82 +44,66 @@ async def add_many(
                 caption = excluded.caption, latitude = excluded.latitude, longitude = excluded.longitude,
                 exif = excluded.exif
              WHERE known.sha256 <> excluded.sha256
-            RETURNING r2_key, id
+            RETURNING id
             """,
             collection,
         ),
-        [to_json([vars(image) | {"created_at": now} for image, now in images], bytes_mode="hex").decode()],
+        vars(image)
+        | {"keywords": list(image.keywords), "exif": None if image.exif is None else Jsonb(image.exif), "now": now},
     )
-    written = dict(await cur.fetchall())
-    if written:
-        await _await_vectors(conn, collection, {image_id: times[key] for key, image_id in written.items()})
-    if len(written) < len(times):
-        unchanged = [key for key in times if key not in written]
-        cur = await conn.execute(
-            for_collection("SELECT r2_key, id FROM {images} WHERE r2_key = ANY(%s)", collection), [unchanged]
-        )
-        written |= dict(await cur.fetchall())
-    return [written[image.key] for image, _ in images]
+    if row := await written.fetchone():
+        await _copy_or_queue_vector(conn, collection, row[0], image.sha256, now=now)
+        return int(row[0])
+    found = await conn.execute(for_collection("SELECT id FROM {images} WHERE r2_key = %s", collection), [image.key])
+    row = await found.fetchone()
+    assert row is not None
+    return int(row[0])
 
 
-async def _await_vectors(conn: AsyncConnection[Any], collection: Collection, times: Mapping[int, datetime]) -> None:
-    """Give images, new or with new content, the vectors that are known; queue the others for their *times*."""
-    ids = list(times)
-    # First without a vector, as every image begins and as an edited one begins again ...
-    await conn.execute(
-        for_collection(
-            """
-            INSERT INTO {embeddings} AS known (id, r2_key, created_at)
-            SELECT id, r2_key, created_at FROM {images} WHERE id = ANY(%s)
-            ON CONFLICT (id) DO UPDATE SET embedding = NULL WHERE known.embedding IS NOT NULL
-            """,
-            collection,
-        ),
-        [ids],
-    )
-    # ... then with that of an image of equal content, so that a copy or a renamed photo is not paid for again ...
+async def _copy_or_queue_vector(
+    conn: AsyncConnection[Any], collection: Collection, image_id: int, sha256: bytes, *, now: datetime
+) -> None:
+    """Give an image, new or with new content, the vector of an image with the same content, or queue it."""
     cur = await conn.execute(
         for_collection(
             """
-            UPDATE {embeddings} AS mine SET embedding = twin.embedding
-              FROM {images} AS new CROSS JOIN LATERAL (
-                SELECT e.embedding FROM {images} AS i JOIN {embeddings} AS e USING (id)
-                 WHERE i.sha256 = new.sha256 AND i.id <> new.id AND e.embedding IS NOT NULL LIMIT 1) AS twin
-             WHERE new.id = ANY(%s) AND mine.id = new.id
-            RETURNING mine.id
+            INSERT INTO {embeddings} (id, r2_key, created_at, embedding)
+            SELECT id, r2_key, created_at, (
+                SELECT e.embedding FROM {images} AS twin JOIN {embeddings} AS e USING (id)
+                 WHERE twin.sha256 = %(sha256)s AND twin.id <> %(id)s AND e.embedding IS NOT NULL LIMIT 1)
+              FROM {images} WHERE id = %(id)s
+            ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding
+            RETURNING embedding IS NOT NULL
             """,
             collection,
         ),
-        [ids],
+        {"id": image_id, "sha256": sha256},
     )
-    copied = [image_id for (image_id,) in await cur.fetchall()]
-    # The model is the one whose vectors the table holds now: a switch to another one waits from here on.
-    if copied:
+    # The queue's model is read from the table: a switch to another model waits from here on.
+    if await cur.fetchone() == (True,):
         await conn.execute(
             for_collection(
                 """
                 DELETE FROM {queue} AS q USING collections AS c
-                 WHERE q.id = ANY(%s) AND c.bucket = %s AND q.model = c.model
+                 WHERE q.id = %s AND c.bucket = %s AND q.model = c.model
                 """,
                 collection,
             ),
-            [copied, collection.bucket],
+            [image_id, collection.bucket],
         )
-    # ... and else it is work to do. A lease on the old content ends here: its vector will be refused.
-    waiting = [image_id for image_id in ids if image_id not in copied]
+        return
+    # This ends a lease on the old content: its vector will be refused.
     await conn.execute(
         for_collection(
             """
             INSERT INTO {queue} (id, model, due_at)
-            SELECT new.id, model, new.due_at
-              FROM collections, unnest(%s::bigint[], %s::timestamptz[]) AS new (id, due_at) WHERE bucket = %s
+            SELECT %s, model, %s FROM collections WHERE bucket = %s
             ON CONFLICT (id, model) DO UPDATE SET
-                state = 'pending', due_at = excluded.due_at, lease = NULL, attempts = 0,
-                reason = NULL, detail = NULL
+                state = 'pending', due_at = excluded.due_at, lease = NULL, attempts = 0, reason = NULL, detail = NULL
             """,
             collection,
         ),
-        [waiting, [times[image_id] for image_id in waiting], collection.bucket],
+        [image_id, now, collection.bucket],
     )
 
 
@@ -146,7 +114,7 @@ async def get(conn: AsyncConnection[Any], collection: Collection, image_id: int)
 
 
 async def get_many(conn: AsyncConnection[Any], collection: Collection, ids: Sequence[int]) -> list[Image]:
-    """Return the images that have these ids, in the order of *ids*; ids without an image are passed over."""
+    """Return the images with these ids, in the order of *ids*; unknown ids are skipped."""
     async with conn.cursor(row_factory=class_row(Image)) as cur:
         await cur.execute(
             for_collection(
@@ -160,7 +128,7 @@ async def get_many(conn: AsyncConnection[Any], collection: Collection, ids: Sequ
 
 
 async def details(conn: AsyncConnection[Any], collection: Collection, image_id: int) -> dict[str, Any] | None:
-    """Return what is known of one image beyond Image: lens, keywords, caption, place, EXIF, failure; or None."""
+    """Return an image's lens, keywords, caption, place, EXIF, origin and failure; None if there is no such image."""
     async with conn.cursor(row_factory=dict_row) as cur:
         await cur.execute(
             for_collection(
@@ -185,7 +153,7 @@ async def recent(
     limit: int,
     before: tuple[datetime, int] | None = None,
 ) -> list[Image]:
-    """Return up to *limit* images, newest first; with *before*, those that come after that (created_at, id)."""
+    """Return up to *limit* images, newest first; with *before*, only those that follow that (created_at, id)."""
     created_at, image_id = before or (None, None)
     wanted, values = condition(filters)
     async with conn.cursor(row_factory=class_row(Image)) as cur:
@@ -205,7 +173,7 @@ async def recent(
 
 
 async def own_keys(conn: AsyncConnection[Any], collection: Collection, *, after: str, limit: int) -> list[str]:
-    """Return keys of objects that we put into the bucket, by key, behind *after*; adopted ones are not ours."""
+    """Return up to *limit* keys greater than *after* of objects that we stored, in order; adopted ones are not ours."""
     cur = await conn.execute(
         for_collection(
             """

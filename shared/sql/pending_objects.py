@@ -1,6 +1,9 @@
-"""The trash: objects that may lie in the bucket without an image that names them. See migrations/collection/0002."""
+"""Objects that may lie in the bucket without an image that references them.
 
-from collections import Counter
+Each row belongs to one upload (an *intent*, not due before its deadline) or to one deletion (due at once). An object is
+deleted when all rows of its key are due and no image references it. ``shared.object_deletion`` describes the protocol.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,16 +17,18 @@ from shared.models import Collection
 from shared.object_keys import preview_key, thumbnail_key
 from shared.sql import for_collection
 
-# For how long an upload's keys are safe without a sign of its end. One that takes longer stores its image again.
+# Deadline of an upload. One that takes longer stores its image again.
 UPLOAD_TIME = timedelta(hours=1)
+
+# Claims of keys exclude recording of intents: a claim sees every intent, and an intent sees every claim.
+_LOCK = 0x1AB03
 
 
 @dataclass(frozen=True)
 class UploadIntent:
-    """What one upload stores: the image under *key*, and with *derivatives* a thumbnail and a preview.
+    """The objects that one upload is about to store: the image and, with *derivatives*, its thumbnail and preview.
 
-    Of an *adopted* image these are the thumbnail and the preview alone: the object itself is not ours to delete,
-    whatever becomes of the upload.
+    An *adopted* image lies in the bucket already and is not ours to delete, so its own key is left out.
     """
 
     key: str
@@ -34,139 +39,137 @@ class UploadIntent:
 
     @property
     def keys(self) -> list[str]:
-        """The keys of all its objects that are ours."""
-        return [*(() if self.adopted else (self.key,)), *(_derived(self.sha256) if self.derivatives else ())]
+        own = [] if self.adopted else [self.key]
+        return own + (_derivative_keys(self.sha256) if self.derivatives else [])
 
 
 @dataclass(frozen=True)
 class ExistingObject:
-    """What an upload finds when it notes its keys.
+    """State of the bucket that an upload finds.
 
-    ``leftovers`` are the contents (SHA-256) that ended uploads and removals may have left under the image's key: an
-    object that holds one of them is ours. ``derived`` says that the content's thumbnail and preview are there,
-    ``indexed`` that the image itself is, under this key, and that nothing else was about to be stored there.
+    ``leftovers`` are the contents (SHA-256) that earlier uploads and deletions may have left under the image's key: an
+    object with one of them is ours. ``derivatives`` tells whether the content's thumbnail and preview are stored.
     """
 
     leftovers: frozenset[bytes]
-    derived: bool
-    indexed: bool
+    derivatives: bool
 
 
 @dataclass(frozen=True)
 class PendingDeletion:
-    """An object that is to go, unless an image names it. ``contents`` is what it may hold, if it is ours."""
+    """A claimed object. Unless it is ``derived`` or certainly ``stored``, it is ours only with one of ``contents``."""
 
     key: str
     derived: bool
     stored: bool
     contents: list[bytes]
-    named: bool
 
 
-async def record_intents(
-    conn: AsyncConnection[Any], collection: Collection, notes: Sequence[UploadIntent], *, source: int | None
-) -> list[ExistingObject]:
-    """UploadIntent what uploads are about to store: nobody deletes it as long as the note is there and not due."""
+async def record_intent(
+    conn: AsyncConnection[Any], collection: Collection, intent: UploadIntent, *, source: int | None, replaces: bool
+) -> ExistingObject | None:
+    """Record an upload before it stores anything; return None, recording nothing, while a key is being deleted.
+
+    If the upload *replaces* an object of the source's file, clear the file's hash: if the upload is interrupted, the
+    object may no longer be what its row says, and the next sync uploads the file again.
+    """
+    await conn.execute("SELECT pg_advisory_xact_lock_shared(%s, hashtext(%s))", [_LOCK, collection.base])
+    claimed = await conn.execute(
+        for_collection(
+            "SELECT FROM {pending_objects} WHERE key = ANY(%s) AND claimed_until > now() LIMIT 1", collection
+        ),
+        [intent.keys],
+    )
+    if claimed.rowcount:
+        return None
     await conn.execute(
         for_collection(
             """
             INSERT INTO {pending_objects} (key, upload, sha256, derived, stored, source_id, due_at)
-            SELECT key, upload, sha256, derived, false, %(source)s, now() + %(time)s
-              FROM unnest(%(keys)s::text[], %(uploads)s::uuid[], %(contents)s::bytea[], %(derived)s::bool[])
-                AS noted (key, upload, sha256, derived)
+            SELECT key, %(upload)s, %(sha256)s, key <> %(own)s, false, %(source)s, now() + %(time)s
+              FROM unnest(%(keys)s::text[]) AS key
                 ON CONFLICT DO NOTHING
             """,
             collection,
         ),
         {
-            "keys": [key for note in notes for key in note.keys],
-            "uploads": [note.upload for note in notes for _ in note.keys],
-            "contents": [note.sha256 for note in notes for _ in note.keys],
-            "derived": [key != note.key for note in notes for key in note.keys],
+            "keys": intent.keys,
+            "upload": intent.upload,
+            "sha256": intent.sha256,
+            "own": intent.key,
             "source": source,
             "time": UPLOAD_TIME,
         },
     )
-    # A statement of its own, which sees what was committed while the first one waited for those who empty the trash.
-    cur = await conn.execute(
-        for_collection(
-            """
-            SELECT ARRAY(SELECT sha256 FROM {pending_objects} AS t WHERE t.key = noted.key AND due_at <= now()),
-                   EXISTS (SELECT FROM {images} AS i WHERE i.sha256 = noted.sha256 AND derivatives),
-                   EXISTS (SELECT FROM {images} AS i WHERE i.sha256 = noted.sha256 AND r2_key = noted.key)
-                   AND NOT EXISTS (SELECT FROM {pending_objects} AS t
-                                    WHERE t.key = noted.key AND t.sha256 <> noted.sha256)
-              FROM unnest(%(keys)s::text[], %(contents)s::bytea[]) WITH ORDINALITY AS noted (key, sha256, place)
-             ORDER BY place
-            """,
-            collection,
-        ),
-        {"keys": [note.key for note in notes], "contents": [note.sha256 for note in notes]},
-    )
-    return [
-        ExistingObject(frozenset(leftovers), derived, indexed) for leftovers, derived, indexed in await cur.fetchall()
-    ]
-
-
-async def complete_uploads(
-    conn: AsyncConnection[Any], collection: Collection, notes: Sequence[UploadIntent]
-) -> list[bool]:
-    """Take uploads' notes away, in the transaction that makes the images' rows; their keys are all different.
-
-    False stands for one that took too long: somebody may have deleted what it stored. Content that another image under
-    its key had until now is noted to go.
-    """
-    taken = await conn.execute(
-        for_collection(
-            """
-            DELETE FROM {pending_objects} AS t USING unnest(%s::text[], %s::uuid[]) AS noted (key, upload)
-             WHERE t.key = noted.key AND t.upload = noted.upload RETURNING t.upload
-            """,
-            collection,
-        ),
-        [[key for note in notes for key in note.keys], [note.upload for note in notes for _ in note.keys]],
-    )
-    found = Counter(upload for (upload,) in await taken.fetchall())
-    in_time = [note for note in notes if found[note.upload] == len(note.keys)]
-    keys, contents = [note.key for note in in_time], [note.sha256 for note in in_time]
-    # Other notes on the key speak of what lay there before. An upload of another process to the same key finds that
-    # its own is gone, and looks again.
-    await conn.execute(for_collection("DELETE FROM {pending_objects} WHERE key = ANY(%s)", collection), [keys])
-    cur = await conn.execute(
-        for_collection(
-            """
-            SELECT i.sha256 FROM {images} AS i
-              JOIN unnest(%s::text[], %s::bytea[]) AS noted (key, sha256) ON i.r2_key = noted.key
-             WHERE i.sha256 <> noted.sha256 AND derivatives
-            """,
-            collection,
-        ),
-        [keys, contents],
-    )
-    replaced = {sha256 for (sha256,) in await cur.fetchall()}
-    if replaced:
-        await schedule_deletion(
-            conn, collection, [(derived, sha256) for sha256 in replaced for derived in _derived(sha256)]
+    if replaces:
+        await conn.execute(
+            for_collection("UPDATE {files} SET sha256 = NULL WHERE source_id = %s AND path = %s", collection),
+            [source, intent.key],
         )
-    return [found[note.upload] == len(note.keys) for note in notes]
+    found = await conn.execute(
+        for_collection(
+            """
+            SELECT ARRAY(SELECT sha256 FROM {pending_objects} WHERE key = %s AND due_at <= now()),
+                   EXISTS (SELECT FROM {images} WHERE sha256 = %s AND derivatives)
+            """,
+            collection,
+        ),
+        [intent.key, intent.sha256],
+    )
+    row = await found.fetchone()
+    assert row is not None
+    return ExistingObject(frozenset(row[0]), row[1])
+
+
+async def complete_upload(conn: AsyncConnection[Any], collection: Collection, intent: UploadIntent) -> bool:
+    """Delete the upload's intent, in the transaction that writes the image's row.
+
+    Return False and change nothing if the upload missed its deadline: its objects may have been deleted. Schedule the
+    derivatives of the content that the image replaces for deletion.
+    """
+    own = await conn.execute(
+        for_collection(
+            """
+            SELECT FROM {pending_objects}
+             WHERE key = ANY(%s) AND upload = %s AND due_at > clock_timestamp() AND claim IS NULL FOR UPDATE
+            """,
+            collection,
+        ),
+        [intent.keys, intent.upload],
+    )
+    if own.rowcount != len(intent.keys):
+        return False
+    # Other rows with the image's key describe objects that this upload has overwritten. An upload of another process to
+    # the same key misses its row and starts again.
+    await conn.execute(
+        for_collection("DELETE FROM {pending_objects} WHERE key = ANY(%s) AND upload = %s OR key = %s", collection),
+        [intent.keys, intent.upload, intent.key],
+    )
+    replaced = await conn.execute(
+        for_collection("SELECT sha256 FROM {images} WHERE r2_key = %s AND sha256 <> %s AND derivatives", collection),
+        [intent.key, intent.sha256],
+    )
+    for (sha256,) in await replaced.fetchall():
+        await schedule_deletion(conn, collection, [(key, sha256) for key in _derivative_keys(sha256)])
+    return True
 
 
 async def abandon_upload(
-    conn: AsyncConnection[Any], collection: Collection, note: UploadIntent, *, stored: bool
+    conn: AsyncConnection[Any], collection: Collection, intent: UploadIntent, *, stored: bool
 ) -> None:
-    """Let what the upload may have stored be deleted; with ``stored=False`` it surely stored nothing under its key."""
+    """Make the upload's objects due for deletion; with ``stored=False``, its image was certainly not stored."""
     if not stored:
         await conn.execute(
             for_collection("DELETE FROM {pending_objects} WHERE key = %s AND upload = %s", collection),
-            [note.key, note.upload],
+            [intent.key, intent.upload],
         )
     await conn.execute(
-        for_collection("UPDATE {pending_objects} SET due_at = now() WHERE upload = %s", collection), [note.upload]
+        for_collection("UPDATE {pending_objects} SET due_at = now() WHERE upload = %s", collection), [intent.upload]
     )
 
 
 async def abandon_uploads(conn: AsyncConnection[Any], collection: Collection, *, source: int | None) -> None:
-    """Let go what uploads of the source have noted (None: all uploads): whoever made them has ended."""
+    """Make all intents of the source due (None: of every source), because their processes have ended."""
     await conn.execute(
         for_collection(
             """
@@ -182,22 +185,12 @@ async def abandon_uploads(conn: AsyncConnection[Any], collection: Collection, *,
 async def delete_images(
     conn: AsyncConnection[Any], collection: Collection, ids: Sequence[int], *, tombstone: bool
 ) -> int:
-    """Remove images and note their objects to go, except those that were adopted; return how many there were.
+    """Delete images and schedule their objects for deletion, except adopted ones; return how many images there were.
 
-    With *tombstone* the files that they came from are marked, so that the content does not come back with the next
-    sync; without it the files are forgotten.
+    With *tombstone*, the sources of the images do not upload the content again; without it, their files are forgotten.
     """
     if tombstone:
-        await conn.execute(
-            for_collection(
-                """
-                UPDATE {files} AS f SET removed = true, sha256 = i.sha256, reason = NULL, detail = NULL
-                  FROM {images} AS i WHERE i.id = f.image_id AND i.id = ANY(%s)
-                """,
-                collection,
-            ),
-            [list(ids)],
-        )
+        await _add_tombstones(conn, collection, ids)
     else:
         await conn.execute(for_collection("DELETE FROM {files} WHERE image_id = ANY(%s)", collection), [list(ids)])
     cur = await conn.execute(
@@ -206,102 +199,120 @@ async def delete_images(
         ),
         [list(ids)],
     )
-    removed = await cur.fetchall()
-    objects = [(key, sha256) for key, sha256, _, origin in removed if origin != "adopted"]
-    contents = {sha256 for _, sha256, derivatives, _ in removed if derivatives}
-    objects += [(derived, sha256) for sha256 in contents for derived in _derived(sha256)]
+    deleted = await cur.fetchall()
+    objects = [(key, sha256) for key, sha256, _, origin in deleted if origin != "adopted"]
+    contents = {sha256 for _, sha256, derivatives, _ in deleted if derivatives}
+    objects += [(key, sha256) for sha256 in contents for key in _derivative_keys(sha256)]
     await schedule_deletion(conn, collection, objects)
-    return len(removed)
+    return len(deleted)
 
 
-async def lock_due(conn: AsyncConnection[Any], collection: Collection, *, limit: int) -> list[PendingDeletion]:
-    """Return up to *limit* objects that are to go, and keep uploads from storing any until the transaction ends.
-
-    What may have been stored over another image's object is not among them: see ``lock_doubts``.
-    """
-    if not await _lock_if_due(conn, collection):
-        return []
-    async with conn.cursor(row_factory=class_row(PendingDeletion)) as cur:
-        await cur.execute(
-            for_collection(
-                """
-                SELECT key, derived, stored, contents,
-                       CASE WHEN derived THEN EXISTS (SELECT FROM {images} WHERE sha256 = contents[1] AND derivatives)
-                            ELSE EXISTS (SELECT FROM {images} WHERE r2_key = key) END AS named
-                  FROM (SELECT t.key, bool_or(t.derived) AS derived, bool_or(t.stored) AS stored,
-                               array_agg(DISTINCT t.sha256) AS contents
-                          FROM {pending_objects} AS t LEFT JOIN {images} AS i ON i.r2_key = t.key
-                         GROUP BY t.key
-                        HAVING max(t.due_at) <= now() AND bool_and(t.stored OR i.id IS NULL OR i.sha256 = t.sha256)
-                         ORDER BY t.key LIMIT %s) AS due
-                """,
-                collection,
-            ),
-            [limit],
-        )
-        return await cur.fetchall()
-
-
-async def lock_doubts(conn: AsyncConnection[Any], collection: Collection, *, limit: int) -> list[tuple[str, bytes]]:
-    """Return up to *limit* keys that may not hold what their images' rows say, with these images' contents (SHA-256),
-    and keep uploads from storing any until the transaction ends.
-
-    An upload of other content to such a key ended in the middle. That stays noted until the image is stored again or
-    removed, or the object is found to be what it should.
-    """
-    if not await _lock_if_due(conn, collection):
-        return []
-    cur = await conn.execute(
+async def _add_tombstones(conn: AsyncConnection[Any], collection: Collection, ids: Sequence[int]) -> None:
+    await conn.execute(
         for_collection(
             """
-            SELECT t.key, i.sha256 FROM {pending_objects} AS t JOIN {images} AS i ON i.r2_key = t.key
-             GROUP BY t.key, i.sha256
-            HAVING max(t.due_at) <= now() AND bool_or(NOT t.stored AND t.sha256 <> i.sha256)
-             ORDER BY t.key LIMIT %s
+            INSERT INTO tombstones (source_id, sha256)
+            SELECT DISTINCT f.source_id, i.sha256 FROM {files} AS f JOIN {images} AS i ON i.id = f.image_id
+             WHERE i.id = ANY(%s) ORDER BY 1, 2
+                ON CONFLICT DO NOTHING
             """,
             collection,
         ),
-        [limit],
+        [list(ids)],
     )
-    return await cur.fetchall()
-
-
-async def _lock_if_due(conn: AsyncConnection[Any], collection: Collection) -> bool:
-    anything = await conn.execute(
-        for_collection("SELECT EXISTS (SELECT FROM {pending_objects} WHERE due_at <= now())", collection)
+    await conn.execute(
+        for_collection(
+            """
+            UPDATE {files} AS f SET removed = true, sha256 = i.sha256, reason = NULL, detail = NULL
+              FROM {images} AS i WHERE i.id = f.image_id AND i.id = ANY(%s)
+            """,
+            collection,
+        ),
+        [list(ids)],
     )
-    if await anything.fetchone() == (False,):
-        return False
-    await conn.execute(for_collection("LOCK TABLE {pending_objects} IN SHARE ROW EXCLUSIVE MODE", collection))
-    return True
-
-
-async def forget(conn: AsyncConnection[Any], collection: Collection, keys: Sequence[str]) -> None:
-    """Strike out what was dealt with."""
-    await conn.execute(for_collection("DELETE FROM {pending_objects} WHERE key = ANY(%s)", collection), [list(keys)])
 
 
 async def schedule_deletion(
     conn: AsyncConnection[Any], collection: Collection, objects: Sequence[tuple[str, bytes]]
 ) -> None:
-    """UploadIntent objects, which we once stored, to go; each with the content that it holds or was made from."""
+    """Make objects that we stored due for deletion; each comes with the content that it has or was derived from."""
     await conn.execute(
         for_collection(
             """
             INSERT INTO {pending_objects} (key, upload, sha256, derived, stored, due_at)
-            SELECT key, %(removal)s, sha256, key = ANY(%(derived)s), true, now()
-              FROM unnest(%(keys)s::text[], %(contents)s::bytea[]) AS thrown (key, sha256)
+            SELECT key, %(deletion)s, sha256, derived, true, now()
+              FROM unnest(%(keys)s::text[], %(contents)s::bytea[], %(derived)s::bool[]) AS object (key, sha256, derived)
             """,
             collection,
         ),
         {
-            "removal": uuid4(),
+            "deletion": uuid4(),
             "keys": [key for key, _ in objects],
             "contents": [sha256 for _, sha256 in objects],
-            "derived": [derived for _, sha256 in objects for derived in _derived(sha256)],
+            "derived": [key in _derivative_keys(sha256) for key, sha256 in objects],
         },
     )
 
 
-def _derived(sha256: bytes) -> tuple[str, str]:
-    return thumbnail_key(sha256), preview_key(sha256)
+async def claim_due(
+    conn: AsyncConnection[Any], collection: Collection, claim: UUID, *, duration: timedelta, limit: int
+) -> list[PendingDeletion]:
+    """Claim up to *limit* objects that are due and unreferenced, for *duration*; drop the rows of referenced ones."""
+    if not await _is_any_due(conn, collection):
+        return []
+    await conn.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_LOCK, collection.base])
+    await conn.execute(
+        for_collection(
+            """
+            DELETE FROM {pending_objects} AS p
+             WHERE due_at <= now() AND (claimed_until IS NULL OR claimed_until <= now())
+               AND CASE WHEN derived THEN EXISTS (SELECT FROM {images} AS i WHERE i.sha256 = p.sha256 AND derivatives)
+                        ELSE EXISTS (SELECT FROM {images} WHERE r2_key = key) END
+            """,
+            collection,
+        )
+    )
+    async with conn.cursor(row_factory=class_row(PendingDeletion)) as cur:
+        await cur.execute(
+            for_collection(
+                """
+                WITH due AS (
+                    SELECT key FROM {pending_objects} GROUP BY key
+                    HAVING max(due_at) <= now() AND coalesce(max(claimed_until) <= now(), true)
+                     ORDER BY key LIMIT %(limit)s),
+                claimed AS (
+                    UPDATE {pending_objects} SET claim = %(claim)s, claimed_until = now() + %(duration)s
+                     WHERE key IN (SELECT key FROM due) RETURNING key, derived, stored, sha256)
+                SELECT key, bool_or(derived) AS derived, bool_or(stored) AS stored,
+                       array_agg(DISTINCT sha256) AS contents
+                  FROM claimed GROUP BY key
+                """,
+                collection,
+            ),
+            {"limit": limit, "claim": claim, "duration": duration},
+        )
+        return await cur.fetchall()
+
+
+async def _is_any_due(conn: AsyncConnection[Any], collection: Collection) -> bool:
+    cur = await conn.execute(
+        for_collection("SELECT EXISTS (SELECT FROM {pending_objects} WHERE due_at <= now())", collection)
+    )
+    return await cur.fetchone() == (True,)
+
+
+async def finish_claim(conn: AsyncConnection[Any], collection: Collection, claim: UUID) -> None:
+    """Delete the rows of claimed objects, which are no longer in the bucket."""
+    await conn.execute(for_collection("DELETE FROM {pending_objects} WHERE claim = %s", collection), [claim])
+
+
+async def release_claim(conn: AsyncConnection[Any], collection: Collection, claim: UUID) -> None:
+    """Give claimed objects back, so that they can be claimed again at once."""
+    await conn.execute(
+        for_collection("UPDATE {pending_objects} SET claim = NULL, claimed_until = NULL WHERE claim = %s", collection),
+        [claim],
+    )
+
+
+def _derivative_keys(sha256: bytes) -> list[str]:
+    return [thumbnail_key(sha256), preview_key(sha256)]

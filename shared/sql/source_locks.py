@@ -1,4 +1,4 @@
-"""Who brings a source's files over: one process at a time, by a lease that it renews."""
+"""Locks on sources: leases that their owners renew."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -7,42 +7,42 @@ from uuid import UUID
 
 from psycopg import AsyncConnection
 
-AT_WORK, NEXT = 0, 1
+ACTIVE, QUEUED = 0, 1
 
 
 async def take(
     conn: AsyncConnection[Any],
     source: int,
     position: int,
-    holder: UUID,
+    owner: UUID,
     *,
     duration: timedelta,
     ended: Sequence[UUID] = (),
 ) -> UUID:
-    """Take or renew a turn at the source if it is free, and return who has it.
+    """Take or renew the lock at *position* if it is free, and return its owner.
 
-    It is free when its lease is over, and when it is one of *ended* that holds it.
+    It is free if its lease has expired, or if its owner is one of *ended*.
     """
-    parameters = {"source": source, "position": position, "holder": holder, "duration": duration, "ended": list(ended)}
+    parameters = {"source": source, "position": position, "owner": owner, "duration": duration, "ended": list(ended)}
     await conn.execute(
         """
-        INSERT INTO source_locks AS held (source_id, position, holder, expires_at)
-        VALUES (%(source)s, %(position)s, %(holder)s, now() + %(duration)s)
-        ON CONFLICT (source_id, position) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
-         WHERE held.holder = excluded.holder OR held.holder = ANY(%(ended)s)
+        INSERT INTO source_locks AS held (source_id, position, owner, expires_at)
+        VALUES (%(source)s, %(position)s, %(owner)s, now() + %(duration)s)
+        ON CONFLICT (source_id, position) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at
+         WHERE held.owner = excluded.owner OR held.owner = ANY(%(ended)s)
             OR held.expires_at <= excluded.expires_at - %(duration)s
         """,
         parameters,
     )
-    query = "SELECT holder FROM source_locks WHERE source_id = %(source)s AND position = %(position)s"
+    query = "SELECT owner FROM source_locks WHERE source_id = %(source)s AND position = %(position)s"
     row = await (await conn.execute(query, parameters)).fetchone()
-    # Whoever had it can give it back in between.
-    return row[0] if row else await take(conn, source, position, holder, duration=duration, ended=ended)
+    # The owner may have released it between the two statements.
+    return row[0] if row else await take(conn, source, position, owner, duration=duration, ended=ended)
 
 
-async def release(conn: AsyncConnection[Any], source: int, holder: UUID, *, positions: Sequence[int]) -> None:
-    """Give back those of *turns* at the source that *holder* has."""
+async def release(conn: AsyncConnection[Any], source: int, owner: UUID, *, positions: Sequence[int]) -> None:
+    """Release the locks that *owner* has at these positions."""
     await conn.execute(
-        "DELETE FROM source_locks WHERE source_id = %s AND holder = %s AND position = ANY(%s)",
-        [source, holder, list(positions)],
+        "DELETE FROM source_locks WHERE source_id = %s AND owner = %s AND position = ANY(%s)",
+        [source, owner, list(positions)],
     )

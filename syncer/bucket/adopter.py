@@ -31,9 +31,9 @@ from syncer.batches import batches
 from syncer.bucket.planner import BucketPlanner, ListedObject
 from syncer.bucket.scan import SOURCE, BucketScan, object_stat
 from syncer.deletion_policy import NO_DELETION, DeletionPolicy
-from syncer.process_locks import forget, has_ended, holder
+from syncer.process_locks import forget, has_ended, process_lock
 from syncer.progress import Progress
-from syncer.source_lock import turn
+from syncer.source_lock import source_lock
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class BucketAdopter:
         prefix, which may differ. Raises ServiceError if a service refuses or an outage outlasts the retry policy.
         """
         self._source = await self._database.run(collections.ensure_source, self._collection, SOURCE)
-        async with turn(self._database, self._source, patient=bool(self._options.prefix)) as ours:
+        async with source_lock(self._database, self._source, wait=bool(self._options.prefix)) as ours:
             if ours:
                 await self._adopt_all()
         return ours
@@ -279,7 +279,7 @@ def _scratch_folder() -> Iterator[Path]:
             if has_ended(owner):
                 shutil.rmtree(leftover, ignore_errors=True)
                 forget(owner)
-    with holder() as owner:
+    with process_lock() as owner:
         folder = Path(tempfile.gettempdir(), f"{_SCRATCH}{owner}")
         folder.mkdir(mode=0o700)
         try:

@@ -1,7 +1,8 @@
-"""What `syncer sync` and `syncer upload` share."""
+"""Arguments and steps that `syncer sync` and `syncer upload` share."""
 
 import argparse
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 from shared import factory, images
@@ -10,10 +11,12 @@ from shared.errors import SettingsError
 from syncer import output
 from syncer.commands.arguments import add_bucket, add_deletion, add_upload_options, deletion_policy
 from syncer.context import DONE, load_settings
-from syncer.folder.dry_run import Preview
-from syncer.folder.executor import Uploader
+from syncer.folder.dry_run import FolderDryRun
 from syncer.folder.ignore import IGNORE_FILE, Selection
-from syncer.folder.watcher import Settling, Watch
+from syncer.folder.options import FolderOptions
+from syncer.folder.sync import FolderSync
+from syncer.folder.watcher import StabilityCheck, Watch
+from syncer.settings import SyncerSettings
 from syncer.sync_run import SyncRun
 
 
@@ -45,63 +48,55 @@ def add_folder_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def resolved_folder(path: Path) -> Path:
-    """Return the folder with links resolved, so that it is the same source whichever way it is named."""
+    """Return the folder with links resolved, so that every path to it names the same source."""
     folder = path.expanduser().resolve()
     if not folder.is_dir():
-        raise SettingsError(f"{path} is no folder: give the folder that holds the images")
+        raise SettingsError(f"{path} is not a folder: pass the folder with the images")
     return folder
 
 
 async def sync_folder(folder: Path, run: SyncRun) -> None:
-    arguments, settings = run.arguments, run.context.settings
-    # Only `syncer sync` can watch.
-    watch: bool = getattr(arguments, "watch", False)
-    selection, settling = _selection(arguments, folder), Settling()
-    uploader = Uploader(
-        folder,
-        run.collection,
-        source=_source(arguments, folder),
-        selection=selection,
-        database=run.context.database,
+    """Sync the folder once, or with ``--watch`` until the process is interrupted."""
+    context, options = run.context, _options(run.arguments, folder, run.context.settings)
+    watch: bool = getattr(run.arguments, "watch", False)  # `syncer upload` has no such argument
+    stability = StabilityCheck()
+    options = replace(options, on_upload=run.arrived)
+    if watch:
+        options = replace(options, is_stable=stability.is_stable)
+    sync = FolderSync(
+        options,
+        collection=run.collection,
+        database=context.database,
         store=run.store,
         decoder=run.decoder,
-        retry=run.context.retry,
-        progress=run.context.progress,
-        arrived=run.arrived,
-        concurrency=settings.upload_concurrency,
-        derivatives=not arguments.no_derivatives,
-        deletion=deletion_policy(arguments),
-        at_rest=settling.at_rest if watch else lambda file: True,
+        retry=context.retry,
+        progress=context.progress,
     )
     if watch:
-        shown, rescan = run.context.progress, settings.watch_rescan_seconds
-        await Watch(folder, selection, uploader, settling, shown, rescan=rescan).run()
-    if not await uploader.run():
-        run.context.progress.say("another syncer is bringing this folder over, and a further one waits to be next")
-    run.withheld = uploader.withheld
-
-
-def _source(arguments: argparse.Namespace, folder: Path) -> str:
-    return arguments.source or f"{socket.gethostname()}:{folder}"
-
-
-def _selection(arguments: argparse.Namespace, folder: Path) -> Selection:
-    return Selection(folder, images.EXTENSIONS, include=arguments.include, exclude=arguments.exclude)
+        rescan = context.settings.watch_rescan_seconds
+        await Watch(folder, options.selection, sync, stability, context.progress, rescan=rescan).run()
+    if not await sync.run():
+        context.progress.say("another sync of this folder is running and a second one is queued")
+    run.withheld = sync.withheld
 
 
 async def print_dry_run(arguments: argparse.Namespace, folder: Path) -> int:
-    """Say what a run would do; neither the bucket nor the database is changed."""
-    loaded = load_settings(arguments)
-    bucket = table_names.check_bucket(loaded.bucket or folder.name)
-    retry_timeout = loaded.outage_patience_seconds
-    async with factory.open_database(loaded, max_connections=2, retry_timeout=retry_timeout) as database:
-        preview = Preview(
-            folder,
-            bucket,
-            source=_source(arguments, folder),
-            selection=_selection(arguments, folder),
-            database=database,
-            deletion=deletion_policy(arguments),
-        )
-        await output.print_dry_run(preview, as_one_object=arguments.json)
+    """Print what a sync would do; change neither the bucket nor the database."""
+    settings = load_settings(arguments)
+    bucket = table_names.check_bucket(settings.bucket or folder.name)
+    retry_timeout = settings.outage_patience_seconds
+    async with factory.open_database(settings, max_connections=2, retry_timeout=retry_timeout) as database:
+        dry_run = FolderDryRun(_options(arguments, folder, settings), bucket, database)
+        await output.print_dry_run(dry_run, as_one_object=arguments.json)
     return DONE
+
+
+def _options(arguments: argparse.Namespace, folder: Path, settings: SyncerSettings) -> FolderOptions:
+    return FolderOptions(
+        folder,
+        source=arguments.source or f"{socket.gethostname()}:{folder}",
+        selection=Selection(folder, images.EXTENSIONS, include=arguments.include, exclude=arguments.exclude),
+        concurrency=settings.upload_concurrency,
+        derivatives=not arguments.no_derivatives,
+        deletion=deletion_policy(arguments),
+    )

@@ -1,98 +1,84 @@
-"""Decides which images go because their files are gone. A failure must never look like a deletion."""
+"""Plan of deletions: which images go because their files are missing. A failure must never look like a deletion."""
 
 import asyncio
 import os
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
-from shared.db.pool import Database
-from shared.models import Collection
 from shared.sql import files
 from syncer.batches import batches
-from syncer.deletion_policy import DeletionPolicy, refuse_mass_deletion
+from syncer.deletion_policy import refuse_mass_deletion
 from syncer.folder.ignore import Selection
-from syncer.folder.scan import LocalFile, scan, spelled
+from syncer.folder.options import FolderOptions
+from syncer.folder.scan import LocalFile, has_exact_name, scan
+from syncer.folder.source import Source
 
 
 @dataclass
-class Verdict:
-    """What becomes of files that are gone, by path, or of a bucket's objects, by key.
+class DeletionPlan:
+    """Missing files, by path, whose images are ``deleted`` or whose records alone are ``forgotten``.
 
-    *images* are removed and *marks* forgotten, which say that a file has a removed image, or one that is not ours
-    alone. *rejected* were no images: they are forgotten in any case. *withheld* says why images stay that should have
-    gone; "" when none does.
+    ``withheld`` tells why images stay though ``--delete`` was given; "" if none does.
     """
 
-    images: list[str] = field(default_factory=list)
-    marks: list[str] = field(default_factory=list)
-    rejected: list[str] = field(default_factory=list)
+    deleted: AbstractSet[str] = field(default_factory=set)
+    forgotten: AbstractSet[str] = field(default_factory=set)
     withheld: str = ""
 
 
-async def judge(
-    folder: Path,
-    selection: Selection,
-    database: Database,
-    collection: Collection,
-    source: int,
-    paths: Sequence[str],
-    *,
-    deletion: DeletionPolicy,
-    complete: bool,
-) -> Verdict:
-    """Decide about *paths*, known files that were not met in the folder; *complete* says that all of it was listed.
+async def plan_deletions(
+    options: FolderOptions, source: Source, paths: Sequence[str], *, complete: bool
+) -> DeletionPlan:
+    """Plan what happens to *paths*, recorded files that the listing lacks; *complete* tells whether it is complete.
 
-    Files that are left out by patterns now are not looked at, and so are not gone. An image that came by other ways, or
-    that another folder holds, stays. Without ``deletion.requested``, all images stay.
+    Files that are excluded now count as present. An image that was added otherwise, or that another folder has too,
+    stays. Without ``--delete``, all images stay.
     """
-    verdict = Verdict()
-    lost: set[str] = set()
-    lost_folder = lru_cache(maxsize=1024)(partial(_lost_folder, folder))
+    rejected, images, shared, emptied = set[str](), set[str](), set[str](), set[str]()
+    emptied_folder = lru_cache(maxsize=1024)(lambda path: _emptied_folder(options.folder, path))
     for batch in batches(paths):
-        missing = await asyncio.to_thread(_missing, folder, selection, batch)
-        for row in await database.run(files.gone, collection=collection, source=source, paths=missing):
+        missing = await asyncio.to_thread(_missing, options, batch)
+        for row in await source.run(files.find_missing, paths=missing):
             if row.image_id is None and not row.removed:
-                verdict.rejected.append(row.path)
-            elif not deletion.requested:
+                rejected.add(row.path)
+            elif not options.deletion.requested:
                 pass
-            elif not deletion.confirmed and (at := lost_folder(os.path.dirname(row.path))):
-                lost.add(at)
+            elif not options.deletion.confirmed and (folder := emptied_folder(os.path.dirname(row.path))):
+                emptied.add(folder)
             else:
-                (verdict.images if row.own else verdict.marks).append(row.path)
-    if verdict.images or verdict.marks or lost:
-        total = await database.run(files.count_images, collection=collection, source=source)
-        verdict.withheld = await asyncio.to_thread(
-            _why_not, folder, selection, len(verdict.images), total, deletion=deletion, complete=complete
+                (images if row.own else shared).add(row.path)
+    if not (images or shared or emptied):
+        return DeletionPlan(forgotten=rejected)
+    total = await source.run(files.count_images)
+    if refusal := await asyncio.to_thread(_refuse, options, len(images), total, complete=complete):
+        return DeletionPlan(forgotten=rejected, withheld=refusal)
+    withheld = ""
+    if emptied:
+        withheld = (
+            f"keeping images from {min(emptied)!r}: it is empty or missing (disk not mounted?);"
+            " to delete them, remove the folder or pass --yes"
         )
-        if verdict.withheld:
-            verdict.images, verdict.marks = [], []
-        elif lost:
-            verdict.withheld = (
-                f"what came from {min(lost)!r} stays, which is empty or leads nowhere now: is a disk not mounted?"
-                " If it is to go, remove the folder, or add --yes"
-            )
-    return verdict
+    return DeletionPlan(images, rejected | shared, withheld)
 
 
-def _why_not(
-    folder: Path, selection: Selection, count: int, total: int, *, deletion: DeletionPolicy, complete: bool
-) -> str:
-    """Return why nothing may be removed at all; "" if it may."""
+def _refuse(options: FolderOptions, count: int, total: int, *, complete: bool) -> str:
+    """Return why nothing at all may be deleted; "" if it may."""
     if not complete:
-        return "nothing was removed, since not all of the folder could be looked at"
-    if not any(isinstance(entry, LocalFile) for entry in scan(folder, selection)):
-        return "nothing was removed, since the folder holds no image at all: is its disk mounted?"
-    return refuse_mass_deletion(count, total, deletion)
+        return "deleted nothing, because some files could not be read"
+    if not any(isinstance(entry, LocalFile) for entry in scan(options.folder, options.selection)):
+        return f"deleted nothing, because {str(options.folder)!r} has no images (disk not mounted?)"
+    return refuse_mass_deletion(count, total, options.deletion)
 
 
-def _missing(folder: Path, selection: Selection, paths: Sequence[str]) -> list[str]:
-    return [path for path in paths if _is_missing(folder, selection, path)]
+def _missing(options: FolderOptions, paths: Sequence[str]) -> list[str]:
+    return [path for path in paths if _is_missing(options.folder, options.selection, path)]
 
 
 def _is_missing(folder: Path, selection: Selection, path: str) -> bool:
-    if not selection.takes(path):
+    if not selection.includes(path):
         return False
     try:
         (folder / path).lstat()
@@ -100,12 +86,12 @@ def _is_missing(folder: Path, selection: Selection, path: str) -> bool:
         return True
     except OSError:
         return False
-    # A folder may have its name now, or a file that only some disks take for the same.
-    return (folder / path).is_dir() or not spelled(folder, path)
+    # A folder may have taken the name, or on some disks a file whose name differs in case.
+    return (folder / path).is_dir() or not has_exact_name(folder, path)
 
 
-def _lost_folder(folder: Path, path: str) -> str:
-    """Return the nearest folder above, *path* itself the first, if it is there and empty, or a link to nowhere."""
+def _emptied_folder(folder: Path, path: str) -> str:
+    """Return the nearest existing folder at or above *path* if it is empty or a broken link; else ""."""
     while path:
         try:
             return "" if os.listdir(folder / path) else path

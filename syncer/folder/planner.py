@@ -1,76 +1,209 @@
-"""Decides what a sync has to do, from what lies in the folder and what is known of it; does none of it."""
+"""Plan of a sync: one action per file, from the folder's listing and the database. A dry run prints the same plan.
 
-from collections.abc import AsyncIterator
+The plan comes in phases, and each must be executed before the next one is read: new files first, then edited ones, then
+deletions. So a chain of renames keeps its images: if ``b`` was renamed to ``c`` and ``a`` to ``b``, the first phase
+moves the image of ``b`` to ``c``, and the second one moves that of ``a`` to ``b``.
+
+Files that swapped names are both uploaded again. Vectors are found by content where an image with that content is left,
+so a swap may cost one embedding.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from shared.errors import RETRIED_REASONS
+from shared.errors import ImageRefused, Reason
 from shared.models import KnownFile
-from syncer.folder.scan import LocalFile, Unlisted
+from shared.sql import files
+from shared.sql.files import Matches, MovableImage
+from shared.stores.base import check_key
+from syncer.folder.actions import (
+    Action,
+    Delete,
+    FileAction,
+    Forget,
+    KeepRemoved,
+    Missing,
+    Move,
+    Reject,
+    Touch,
+    Unchanged,
+    Upload,
+)
+from syncer.folder.deletion import plan_deletions
+from syncer.folder.diff import is_unchanged, list_files, list_known, merge
+from syncer.folder.options import FolderOptions
+from syncer.folder.renames import is_vacated
+from syncer.folder.scan import LocalFile, Unlisted, digest
+from syncer.folder.source import Source
+
+_LOOKUP_BATCH = 32  # changed files that are hashed in parallel and looked up together
 
 
 @dataclass(frozen=True)
-class Upload:
-    """A file that is not known yet, or was lost since, or differs from what is known in size or times.
-
-    Whether a known file was edited or only touched is seen from its content.
-    """
+class Changed:
+    """A file that differs from its record, with its content's hash."""
 
     file: LocalFile
     known: KnownFile | None
+    sha256: bytes
 
 
-@dataclass(frozen=True)
-class Keep:
-    """A file that is as it was; ``known`` says what became of it."""
+class Planner:
+    """Plans one sync of one folder. It reads the folder and the database and changes neither.
 
-    known: KnownFile
-
-
-@dataclass(frozen=True)
-class Gone:
-    """A known file that is not in the folder any more."""
-
-    known: KnownFile
-
-
-@dataclass(frozen=True)
-class Report:
-    """Something that could not be looked at."""
-
-    unlisted: Unlisted
-
-
-Action = Upload | Keep | Gone | Report
-
-
-async def plan(files: AsyncIterator[LocalFile | Unlisted], known: AsyncIterator[KnownFile]) -> AsyncIterator[Action]:
-    """Yield one action per path, in order. Both inputs come by path in code point order, and are read once.
-
-    What is known below a folder that could not be listed gets no action: nobody knows whether it is gone.
+    After the last phase, ``withheld`` tells why images were not deleted though their files are missing. While
+    ``complete`` is False, nothing is deleted, because not every file could be read.
     """
-    file = await anext(files, None)
-    row = await anext(known, None)
-    unlisted: str | None = None
-    while file or row:
-        if row and (file is None or row.path < file.path):
-            if unlisted is None or not row.path.startswith(unlisted):
-                yield Gone(row)
-            row = await anext(known, None)
-        elif isinstance(file, Unlisted):
-            yield Report(file)
-            unlisted = file.path
-            file = await anext(files, None)
-        elif file:
-            same = row if row and row.path == file.path else None
-            yield _judge(file, same)
-            file = await anext(files, None)
-            if same:
-                row = await anext(known, None)
 
+    def __init__(self, options: FolderOptions, source: Source | None) -> None:
+        """Without a *source*, plan a first sync."""
+        self._options = options
+        self._source = source
+        self._edited: dict[str, Changed] = {}
+        self._missing: list[str] = []
+        self._moved: dict[int, str] = {}  # former paths of images that already have a Move
+        self._first_sync: bool | None = None
+        self._found_any = False
+        self.complete = True
+        self.withheld = ""
 
-def _judge(file: LocalFile, known: KnownFile | None) -> Action:
-    # Two times that are not known are not equal times.
-    if known is None or not file.ctime_ns or file.stat != (known.size, known.mtime_ns, known.ctime_ns):
+    async def phases(self, paths: Sequence[str] | None = None) -> AsyncIterator[AsyncIterator[Action]]:
+        """Yield the plan's phases; with *paths*, plan only the files at and below them."""
+        yield self._scan([""] if paths is None else paths)
+        while vacated := self._pop_vacated():
+            yield self._resolve(vacated)
+        if self._edited:
+            yield self._resolve(list(self._edited.values()), overwrites=True)
+        if self._missing:
+            yield self._deletions()
+
+    @property
+    def saw_everything(self) -> bool:
+        """Whether the folder has files and all of them could be read."""
+        return self._found_any and self.complete
+
+    async def replan(self, move: Move) -> FileAction:
+        """Return another action for a file whose Move failed because the image has changed since it was planned."""
+        changed = Changed(move.file, move.known, move.image.sha256)
+        return await self._resolve_one(changed, await self._find_matches([changed]), overwrites=move.replaces)
+
+    # --- files that exist -----------------------------------------------------------------------------------------
+
+    async def _scan(self, paths: Sequence[str]) -> AsyncIterator[Action]:
+        """Yield actions for all but edited files. Those wait until images have moved away from their keys."""
+        batch: list[tuple[LocalFile, KnownFile | None]] = []
+        for path in paths:
+            async for file, known in merge(list_files(self._options, path), list_known(self._source, path)):
+                self._found_any |= isinstance(file, LocalFile)
+                if isinstance(file, Unlisted):
+                    yield self._reject(file.path, file.refusal)
+                elif file is None:
+                    self._missing += [known.path] if known else []
+                elif known and is_unchanged(file, known):
+                    yield Unchanged(known)
+                elif not self._options.is_stable(file):
+                    self.complete = False
+                else:
+                    batch.append((file, known))
+                if len(batch) == _LOOKUP_BATCH:
+                    async for action in self._compare(batch):
+                        yield action
+                    batch.clear()
+        async for action in self._compare(batch):
+            yield action
+
+    async def _compare(self, batch: Sequence[tuple[LocalFile, KnownFile | None]]) -> AsyncIterator[Action]:
+        """Yield actions for new and touched files, and remember edited ones."""
+        new: list[Changed] = []
+        hashes = await asyncio.gather(*(self._hash(file) for file, _ in batch))
+        for (file, known), sha256 in zip(batch, hashes, strict=True):
+            if isinstance(sha256, ImageRefused):
+                yield self._reject(file.path, sha256, file)
+            elif sha256 is None:
+                yield Upload(file, known)
+            elif known and known.sha256 == sha256 and (known.image_id is not None or known.removed):
+                yield Touch(file)
+            elif known and known.image_id is not None:
+                self._edited[file.path] = Changed(file, known, sha256)
+            else:
+                new.append(Changed(file, known, sha256))
+        async for action in self._resolve(new):
+            yield action
+
+    async def _hash(self, file: LocalFile) -> bytes | ImageRefused | None:
+        """Return the content's hash; None in a first sync, where nothing can have moved and nothing was deleted."""
+        try:
+            check_key(file.path)
+            return None if await self._is_first_sync() else await asyncio.to_thread(digest, file.absolute)
+        except ImageRefused as refusal:
+            return refusal
+
+    def _reject(self, path: str, refusal: ImageRefused, file: LocalFile | None = None) -> Reject:
+        if refusal.reason is Reason.UNREADABLE:
+            self.complete = False
+        return Reject(path, refusal, file.stat if file else None)
+
+    def _pop_vacated(self) -> list[Changed]:
+        """Remove and return the edited files whose own image has a Move, so that their keys are free."""
+        vacated = [edit for edit in self._edited.values() if edit.known and edit.known.image_id in self._moved]
+        for edit in vacated:
+            del self._edited[edit.file.path]
+        return vacated
+
+    async def _resolve(self, changed: Sequence[Changed], *, overwrites: bool = False) -> AsyncIterator[FileAction]:
+        for start in range(0, len(changed), _LOOKUP_BATCH):
+            batch = changed[start : start + _LOOKUP_BATCH]
+            matches = await self._find_matches(batch)
+            for each in batch:
+                yield await self._resolve_one(each, matches, overwrites=overwrites)
+
+    async def _resolve_one(self, changed: Changed, matches: Matches, *, overwrites: bool) -> FileAction:
+        """Find an image to move, else a tombstone, else upload the file."""
+        file, known = changed.file, changed.known
+        own = known.image_id if known else None
+        if matches.key_owners.get(file.path) in (None, own):
+            for image in matches.movable.get(changed.sha256, ()):
+                if await self._can_move(image, file, overwrites=overwrites):
+                    self._moved[image.image_id] = image.path
+                    return Move(file, known, image, replaces=overwrites)
+        if changed.sha256 in matches.tombstones:
+            return KeepRemoved(file, changed.sha256)
         return Upload(file, known)
-    settled = known.image_id is not None or known.removed or known.reason is not None
-    return Keep(known) if settled and known.reason not in RETRIED_REASONS else Upload(file, known)
+
+    async def _can_move(self, image: MovableImage, file: LocalFile, *, overwrites: bool) -> bool:
+        """Return whether the image's own file no longer has its content.
+
+        Only an image whose file is missing may replace another image. An edited file's object may be overwritten at the
+        same time by another action of the phase.
+        """
+        if image.image_id in self._moved or image.path == file.path:
+            return False
+        return await asyncio.to_thread(is_vacated, self._options.folder, image, file, only_missing=overwrites)
+
+    # --- files that are missing -----------------------------------------------------------------------------------
+
+    async def _deletions(self) -> AsyncIterator[Action]:
+        assert self._source is not None
+        moved = set(self._moved.values())
+        missing = [path for path in self._missing if path not in moved]
+        plan = await plan_deletions(self._options, self._source, missing, complete=self.complete)
+        self.withheld = plan.withheld
+        for path in missing:
+            if path in plan.deleted:
+                yield Delete(path)
+            else:
+                yield Forget(path) if path in plan.forgotten else Missing(path)
+
+    # --- the database ---------------------------------------------------------------------------------------------
+
+    async def _is_first_sync(self) -> bool:
+        if self._first_sync is None:
+            self._first_sync = self._source is None or await self._source.run(files.is_first_sync)
+        return self._first_sync
+
+    async def _find_matches(self, changed: Sequence[Changed]) -> Matches:
+        assert self._source is not None
+        return await self._source.run(
+            files.find_matches, contents=[each.sha256 for each in changed], keys=[each.file.path for each in changed]
+        )

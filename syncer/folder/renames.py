@@ -1,95 +1,80 @@
-"""Files that changed their names: their images are copied inside the bucket, and keep their rows and vectors."""
+"""Renamed files: the image's object is copied inside the bucket, and its row and vector stay."""
 
-import contextlib
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from shared.db.pool import Connection, Database
+from shared.db.pool import Connection
 from shared.errors import DatabaseError, ImageRefused, ObjectMissing
-from shared.models import Collection
+from shared.ingest import record_intent
 from shared.sql import files, pending_objects
-from shared.sql.files import Copy, Tombstone
+from shared.sql.files import MovableImage
 from shared.sql.pending_objects import UploadIntent
-from shared.stores.base import RESERVED_PREFIX, ObjectStore, object_sha256
-from syncer.folder.scan import LocalFile, digest, spelled
-
-# Where an image waits whose name another file has taken, until the file is met that has its content now. No file can
-# have such a path, so that to the next run it is one more image whose file is gone.
-PARKED = RESERVED_PREFIX + "moving/"
+from shared.stores.base import ObjectStore, object_sha256
+from syncer.folder.actions import Move
+from syncer.folder.scan import LocalFile, digest, has_exact_name
+from syncer.folder.source import Source
 
 
-class _Changed(Exception):
-    """The image is not what it was when it was looked up."""
+class _Stale(Exception):
+    """The image or its object has changed since the move was planned."""
 
 
-async def move(
-    database: Database,
-    store: ObjectStore,
-    collection: Collection,
-    source: int,
-    copy: Copy,
-    *,
-    path: str,
-    stat: tuple[int, int, int],
-    replaces: bool,
-) -> bool:
-    """Copy the image's object to the key *path*, and make the image that of the source's file *path*.
+async def move_image(source: Source, store: ObjectStore, move: Move) -> bool:
+    """Copy the image's object to the key of its new path, and assign the image to the file there.
 
-    With *replaces*, the object under that key is the source's own and is written over. False, with nothing done, when
-    the image or its object has changed or is gone, or somebody else's object lies there. Raises ImageRefused when the
-    store cannot keep the key.
+    Return False and change nothing if the image or its object has changed or is gone, or if an object that is not ours
+    has the new key. Raises ImageRefused if the store cannot keep the key.
     """
-    note = UploadIntent(path, copy.sha256, derivatives=False)
-    [found] = await database.run(pending_objects.record_intents, collection=collection, notes=[note], source=source)
+    intent = UploadIntent(move.file.path, move.image.sha256, derivatives=False)
+    existing = await record_intent(source.database, source.collection, intent, source=source.id, replaces=move.replaces)
     copied = False
     try:
-        ours = {content.hex() for content in found.leftovers}
-        if not replaces and not await _is_free(store, path, ours):
-            raise _Changed
+        if not move.replaces and not await _is_free(store, intent.key, existing.leftovers):
+            raise _Stale
         copied = True
-        await store.copy(copy.key, path)
-        await database.run(_commit, collection, source, copy, note, stat)
+        await store.copy(move.image.key, intent.key)
+        await source.database.run(_commit, source, move, intent)
     except Exception as exc:
         stored = copied and not isinstance(exc, (ImageRefused, ObjectMissing))
-        with contextlib.suppress(DatabaseError):  # then the note becomes due by itself
-            await database.run(pending_objects.abandon_upload, collection=collection, note=note, stored=stored)
-        if isinstance(exc, (_Changed, ObjectMissing)):
+        with suppress(DatabaseError):  # the intent becomes due by itself
+            await source.database.run(pending_objects.abandon_upload, source.collection, intent, stored=stored)
+        if isinstance(exc, (_Stale, ObjectMissing)):
             return False
         raise
     return True
 
 
-async def _is_free(store: ObjectStore, key: str, ours: set[str]) -> bool:
+async def _is_free(store: ObjectStore, key: str, leftovers: frozenset[bytes]) -> bool:
     try:
         found = await store.head(key)
     except ObjectMissing:
         return True
-    return bool(ours) and await object_sha256(store, found) in ours
+    return bool(leftovers) and await object_sha256(store, found) in {content.hex() for content in leftovers}
 
 
-async def _commit(
-    conn: Connection, collection: Collection, source: int, copy: Copy, note: UploadIntent, stat: tuple[int, int, int]
-) -> None:
-    if await pending_objects.complete_uploads(conn, collection, [note]) == [False] or not await files.move(
-        conn, collection, source, copy, path=note.key, stat=stat, now=datetime.now(UTC)
-    ):
-        raise _Changed
+async def _commit(conn: Connection, source: Source, move: Move, intent: UploadIntent) -> None:
+    now = datetime.now(UTC)
+    if not await pending_objects.complete_upload(conn, source.collection, intent):
+        raise _Stale
+    path, stat = move.file.path, move.file.stat
+    if not await files.move(conn, source.collection, source.id, move.image, path=path, stat=stat, now=now):
+        raise _Stale
 
 
-def is_free(folder: Path, former: Copy | Tombstone, file: LocalFile) -> bool:
-    """Whether the content of *file*, which is that of *former*, is not in the former's own file any more."""
-    assert former.path is not None
-    absolute = folder / former.path
+def is_vacated(folder: Path, image: MovableImage, file: LocalFile, *, only_missing: bool) -> bool:
+    """Return whether the image's own file is missing or, unless *only_missing*, has other content than *file*."""
+    former = folder / image.path
     try:
-        status = absolute.stat()
-        # Where case or accents do not matter to the disk, the old name of a file still leads to it.
-        if os.path.samestat(status, file.absolute.stat()) and not spelled(folder, former.path):
+        status = former.stat()
+        # Where a disk ignores case or accents, the old name of a file still leads to it.
+        if os.path.samestat(status, file.absolute.stat()) and not has_exact_name(folder, image.path):
             return True
-        if (status.st_size, status.st_mtime_ns, status.st_ctime_ns) == former.stat:
+        if only_missing or (status.st_size, status.st_mtime_ns, status.st_ctime_ns) == image.stat:
             return False
-        return status.st_size != file.size or digest(absolute) != former.sha256
+        return status.st_size != file.size or digest(former) != image.sha256
     except (FileNotFoundError, NotADirectoryError):
         return True
     except (OSError, ImageRefused):
-        return False  # nobody knows
+        return False  # the content is unknown

@@ -1,4 +1,4 @@
-"""Lists the images in a folder."""
+"""Listing of the images in a folder."""
 
 import hashlib
 import os
@@ -11,20 +11,20 @@ from shared.errors import ImageRefused, Reason, SettingsError
 from shared.stores.base import MAX_KEY_BYTES
 from syncer.folder.ignore import Selection
 
-# Nanoseconds within which a file system may give two writes the same times.
+# Nanoseconds in which a file system may give two writes the same times.
 CLOCK_STEP = 20_000_000
 
-_LONGEST_PATH = 2000  # bytes: what is longer fits into no key, nor into an index of PostgreSQL
+_LONGEST_PATH = 2000  # bytes: longer paths fit neither a key nor an index of PostgreSQL
 
 Inode = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file as it was when the folder was listed; ``path`` is relative to ``folder``, with ``/`` between its parts.
+    """A file at the time of the listing; ``path`` is relative to ``folder``, with ``/`` between its parts.
 
-    ``ctime_ns`` is 0 where the file had changed so recently that another change could leave all its times as they are:
-    then the next sync looks at its content again.
+    ``ctime_ns`` is 0 if the file changed so recently that another change could leave its times as they are. Then the
+    next sync compares its content again.
     """
 
     path: str
@@ -44,32 +44,32 @@ class LocalFile:
 
 @dataclass(frozen=True)
 class Unlisted:
-    """A file or folder that could not be looked at: what lies there is unknown, which is not the same as gone."""
+    """A file or folder that could not be read: its content is unknown, which does not mean missing."""
 
     path: str
     refusal: ImageRefused
 
 
 def scan(folder: Path, selection: Selection, at: str = "") -> Iterator[LocalFile | Unlisted]:
-    """Yield the files at and below the path *at* in *folder* that *selection* takes, by path in UTF-8 byte order.
+    """Yield the selected files at and below the path *at* in *folder*, by path in UTF-8 byte order.
 
-    Links are followed, except those that lead back to where they came from. One folder's entries are in memory at a
-    time, and those of the folders above it.
+    Links are followed, except those that lead to a folder above. Only the entries of one folder and of those above it
+    are in memory.
     """
     prefix = ""
     ancestors: tuple[Inode, ...] = ()
     for name in filter(None, at.split("/")):
         path = prefix + name
         try:
-            ancestors = _entered(folder / prefix, ancestors)
+            ancestors = _descend(folder / prefix, ancestors)
             if not ancestors:
                 return
             is_folder = (folder / path).is_dir()
-            if selection.leaves_out(f"{path}/" if is_folder else path):
+            if selection.excludes(f"{path}/" if is_folder else path):
                 return
             if not is_folder:
-                if path == at and os.path.lexists(folder / path) and selection.takes_file(path):
-                    yield _look(folder, path)
+                if path == at and os.path.lexists(folder / path) and selection.includes_file(path):
+                    yield _stat(folder, path)
                 return
         except (OSError, SettingsError) as exc:
             yield Unlisted(path, _unreadable(exc))
@@ -79,7 +79,7 @@ def scan(folder: Path, selection: Selection, at: str = "") -> Iterator[LocalFile
 
 
 def digest(path: Path) -> bytes:
-    """Return the SHA-256 of a file's content; raise ImageRefused when it cannot be read."""
+    """Return the SHA-256 of a file's content; raise ImageRefused if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
@@ -87,8 +87,8 @@ def digest(path: Path) -> bytes:
         raise _unreadable(exc) from exc
 
 
-def spelled(folder: Path, path: str) -> bool:
-    """Whether *path* is there in that very spelling: some disks take others for the same."""
+def has_exact_name(folder: Path, path: str) -> bool:
+    """Return whether *path* exists with that spelling; some disks ignore case or accents."""
     for name in path.split("/"):
         if name not in os.listdir(folder):
             return False
@@ -100,34 +100,34 @@ def _scan(
     folder: Path, prefix: str, selection: Selection, ancestors: tuple[Inode, ...]
 ) -> Iterator[LocalFile | Unlisted]:
     try:
-        ancestors = _entered(folder / prefix, ancestors)
+        ancestors = _descend(folder / prefix, ancestors)
         if not ancestors:
             return
         with os.scandir(folder / prefix) as listing:
-            # A folder's name is followed by "/" in every path below it, and that is what its place depends on.
+            # Paths below a folder continue with "/", so that is how the folder's name sorts.
             entries = sorted((_sort_key(e), e) for e in listing)
-            taken = [
+            selected = [
                 (is_folder, entry)
                 for (_, is_folder), entry in entries
                 if (
-                    not selection.leaves_out(f"{prefix}{entry.name}/")
+                    not selection.excludes(f"{prefix}{entry.name}/")
                     if is_folder
-                    else selection.takes_file(prefix + entry.name)
+                    else selection.includes_file(prefix + entry.name)
                 )
             ]
     except (OSError, SettingsError) as exc:
         yield Unlisted(prefix, _unreadable(exc))
         return
     del entries
-    for is_folder, entry in taken:
+    for is_folder, entry in selected:
         if is_folder:
             yield from _scan(folder, f"{prefix}{entry.name}/", selection, ancestors)
         else:
-            yield _look(folder, prefix + entry.name, entry)
+            yield _stat(folder, prefix + entry.name, entry)
 
 
-def _entered(folder: Path, ancestors: tuple[Inode, ...]) -> tuple[Inode, ...]:
-    """Return the folder behind its ancestors; nothing where it is one of them."""
+def _descend(folder: Path, ancestors: tuple[Inode, ...]) -> tuple[Inode, ...]:
+    """Return the ancestors with the folder appended; nothing if it is one of them."""
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     return () if here in ancestors else (*ancestors, here)
@@ -142,14 +142,14 @@ def _sort_key(entry: "os.DirEntry[str]") -> tuple[bytes, bool]:
     return (name + b"/" if is_folder else name), is_folder
 
 
-def _look(folder: Path, path: str, entry: "os.DirEntry[str] | None" = None) -> LocalFile | Unlisted:
+def _stat(folder: Path, path: str, entry: "os.DirEntry[str] | None" = None) -> LocalFile | Unlisted:
     try:
         encoded = path.encode()
     except UnicodeEncodeError:
         readable = os.fsencode(path).decode("utf-8", "backslashreplace")
         return Unlisted(readable, ImageRefused(Reason.KEY_INVALID, "the file's name is not valid UTF-8: rename it"))
     if len(encoded) > _LONGEST_PATH:
-        detail = f"its path has {len(encoded)} bytes in UTF-8, and a key may have {MAX_KEY_BYTES}: shorten it"
+        detail = f"the path has {len(encoded)} bytes in UTF-8, and a key at most {MAX_KEY_BYTES}: shorten it"
         return Unlisted(path, ImageRefused(Reason.KEY_INVALID, detail))
     try:
         status = entry.stat() if entry else (folder / path).stat()
@@ -160,5 +160,5 @@ def _look(folder: Path, path: str, entry: "os.DirEntry[str] | None" = None) -> L
 
 
 def _unreadable(exc: OSError | SettingsError) -> ImageRefused:
-    why = exc.strerror if isinstance(exc, OSError) else exc
-    return ImageRefused(Reason.UNREADABLE, f"it cannot be read: {why}", final=False)
+    cause = exc.strerror if isinstance(exc, OSError) else exc
+    return ImageRefused(Reason.UNREADABLE, f"it cannot be read: {cause}", final=False)

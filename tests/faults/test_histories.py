@@ -37,7 +37,7 @@ from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy,
 from tests.helpers.expectation import Expectation
 from tests.helpers.lives import Killed, Life, MortalDatabase, MortalStore, mortal_disk
 from tests.helpers.processes import Server, make_environment, make_home, serving
-from tests.helpers.synced_folder import DELETE_ANY, World, picture, sha256
+from tests.helpers.synced_folder import DELETE_ANY, World, bitmap, sha256
 
 HISTORIES = int(os.environ.get("HISTORIES", "12"))
 BEARER = {"Authorization": "Bearer api-token-of-tests"}
@@ -49,7 +49,7 @@ PATHS = [
 ]
 FOLDERS = ["sub", "Sub", "sub/deep", "\u0645\u062c\u0644\u062f"]
 # Most of one size, so that an edit may keep it, and some of others.
-CONTENTS = [picture(number) + bytes(number // 4) for number in range(8)]
+CONTENTS = [bitmap(number) + bytes(number // 4) for number in range(8)]
 NOT_IN_THE_FOLDER = [6, 7]
 
 path = st.sampled_from(PATHS)
@@ -225,7 +225,7 @@ class History:
 
     async def put_into_the_bucket(self, key: str, number: int) -> None:
         """Somebody else does, where nothing of ours lies or was about to be stored or deleted."""
-        if key not in await self.world.objects() and key not in await self._noted():
+        if key not in await self.world.objects() and key not in await self._doubtful():
             content = CONTENTS[number]
             store = self.world.store
             await store.put(key, content, content_type="image/bmp", cache_control="", sha256=sha256(content).hex())
@@ -262,8 +262,16 @@ class History:
         """All agree afterwards, and nothing was done that was not needed."""
         world, expectation = self.world, self.expectation
         contents = self.backup = world.contents()
-        before, noted = await world.rows(), await self._noted()
-        doubtful = {key: row.sha256 for key, row in before.items() if key in noted}
+        before = await world.rows()
+        expectation.look(contents, before)
+        deleted = set(expectation.hidden.values())
+        # Images whose files have other content now, and those in doubt, may be uploaded and paid for again.
+        doubtful = await self._doubtful()
+        trusted = {
+            key: row
+            for key, row in before.items()
+            if key not in doubtful and (key not in contents or sha256(contents[key]) == row.sha256)
+        }
         world.store.clear()
         world.paid.clear()
         counts = await world.sync(deletion=DELETE_ANY, derivatives=self.derivatives)
@@ -275,9 +283,13 @@ class History:
         assert counts["failed"] in expectation.refused(contents)
         await world.check(expectation.settle(contents, rows), foreign=expectation.foreign)
         await self._check_derivatives()
-        known = {row.sha256 for row in before.values() if row.vector is not None} - set(doubtful.values())
+        own_after = Counter(row.sha256 for row in expectation.own(rows).values())
+        own_before = Counter(row.sha256 for row in expectation.own(before).values())
+        new = (own_after - own_before).keys()
+        assert not new & {sha256(each) for each in deleted}, "a deleted image has come back"
+        known = {row.sha256 for row in trusted.values() if row.vector is not None}
         assert all(times == 1 and paid not in known for paid, times in world.paid.items())
-        trusted = {key: row for key, row in expectation.own(before).items() if key not in doubtful}
+        trusted = expectation.own(trusted)
         there = Counter(row.sha256 for row in trusted.values())
         needed = Counter(sha256(each) for each in expectation.shown.values())
         uploads = Counter(sha256(contents[key]) for key in world.store.uploads())
@@ -310,7 +322,7 @@ class History:
 
         life = Life(disturbed_in=after, meanwhile=remove)
         await self._live(life, deletion)
-        await life.settle()
+        await life.finish()
         event("disturbed" if removed else "not disturbed")
         self.expectation.look(self.world.contents(), await self.world.rows())
 
@@ -318,12 +330,12 @@ class History:
         world = self.world
         store = self.place.store(world.collection.bucket)
         await store.prepare()
-        uploader = world.uploader(deletion=deletion, derivatives=self.derivatives)
-        uploader._database = MortalDatabase(world.database, life)  # type: ignore[assignment]
-        uploader._store = MortalStore(store, life)
+        sync = world.folder_sync(deletion=deletion, derivatives=self.derivatives)
+        sync._database = MortalDatabase(world.database, life)  # type: ignore[assignment]
+        sync._store = MortalStore(store, life)
         with mortal_disk(self.place.buckets, life) if self.place.buckets else nullcontext():
             try:
-                await uploader.run()
+                await sync.run()
                 event("ran to its end")
             except BaseException as exc:
                 if not _only(exc, Killed):
@@ -332,11 +344,12 @@ class History:
             finally:
                 await store.close()  # its threads would have ended with the process
 
-        async def end_turn(conn: Connection) -> None:
-            # This process goes on; the lock of one that really was killed says so. See tests/e2e/test_folders.py.
+        async def release(conn: Connection) -> None:
+            # A killed process would leave a free lock file (see tests/e2e/test_folders.py), and its claims would expire.
             await conn.execute("DELETE FROM source_locks")
+            await conn.execute(f"UPDATE {world.collection.base}_pending SET claimed_until = now()")
 
-        await world.database.run(end_turn)
+        await world.database.run(release)
 
     async def with_faults(self, seed: int, deletion: Any) -> None:
         if self.place.proxy is None:
@@ -356,9 +369,9 @@ class History:
             return rng.choice(faults) if rng.random() < rate else None
 
         self.place.proxy.rule = rule
-        uploader = self.world.uploader(deletion=deletion, derivatives=self.derivatives, retry_timeout=0)
+        sync = self.world.folder_sync(deletion=deletion, derivatives=self.derivatives, retry_timeout=0)
         try:
-            await uploader.run()
+            await sync.run()
             event("outlived faults")
         except BaseException as exc:
             if not _only(exc, ServiceError):
@@ -402,11 +415,15 @@ class History:
         self.expectation.look(self.world.contents(), await self.world.rows())
         return counts
 
-    async def _noted(self) -> set[str]:
-        """What an upload was about to be stored under, or was to go, when a run ended."""
+    async def _doubtful(self) -> set[str]:
+        """Return the keys that an interrupted run may have overwritten or deleted."""
 
         async def read(conn: Connection) -> set[str]:
-            cur = await conn.execute(f"SELECT key FROM {self.world.collection.base}_pending")
+            base = self.world.collection.base
+            cur = await conn.execute(
+                f"SELECT key FROM {base}_pending UNION"
+                f" SELECT path FROM {base}_files WHERE image_id IS NOT NULL AND sha256 IS NULL"
+            )
             return {key for (key,) in await cur.fetchall()}
 
         return await self.world.database.run(read)

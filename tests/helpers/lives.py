@@ -1,4 +1,4 @@
-"""Processes that end, or are disturbed, at any operation on the database, the store or the store's disk."""
+"""Simulated processes that are killed or disturbed at any operation on the database, the store or its disk."""
 
 import asyncio
 import os
@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from shared.db.pool import Connection, Database
+from shared.db.pool import Database
 
 
 class Killed(BaseException):
-    """The process would have ended here: nothing that it does afterwards has any effect."""
+    """The process is killed here: nothing that it does afterwards has any effect."""
 
 
 @dataclass
 class Life:
-    """Counts down to the step at which the process is killed, and to that at which somebody else does something.
+    """Countdown to the step at which the process is killed, and to the one at which ``meanwhile`` runs (None: never).
 
-    A step is one side, before or behind, of an operation on the database or the store, and each change of the store's
-    disk. None is never.
+    Each operation on the database or the store is a step before and a step after it, and so is each change of the
+    store's disk.
     """
 
     ends_in: int | None = None
@@ -40,12 +40,12 @@ class Life:
         if self.disturbed_in is not None and self.meanwhile is not None:
             if self.disturbed_in == 0:
                 self._disturbing = asyncio.ensure_future(self.meanwhile())
-                # It may have to wait for what this process has locked.
+                # It may wait for locks of this process.
                 await asyncio.wait({self._disturbing}, timeout=0.5)
             self.disturbed_in -= 1
 
-    async def settle(self) -> None:
-        """Wait for what was done meanwhile."""
+    async def finish(self) -> None:
+        """Wait until ``meanwhile`` has finished."""
         if self._disturbing:
             await self._disturbing
 
@@ -54,9 +54,9 @@ class MortalDatabase:
     def __init__(self, database: Database, life: Life) -> None:
         self._database, self._life = database, life
 
-    async def run(self, work: Callable[[Connection], Any]) -> Any:
+    async def run(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         await self._life.pause()
-        result = await self._database.run(work)
+        result = await self._database.run(work, *args, **kwargs)
         await self._life.pause()
         return result
 
@@ -79,7 +79,7 @@ class MortalStore:
 
 @contextmanager
 def mortal_disk(folder: Path, life: Life) -> Iterator[None]:
-    """Let each change of files below *folder* be a step of the life."""
+    """Make each change of files below *folder* a step."""
     with ExitStack() as stack:
         for name in ("replace", "link", "unlink", "mkdir", "rmdir"):
             stack.enter_context(mock.patch.object(os, name, _mortal(getattr(os, name), folder, life)))

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -13,33 +12,29 @@ from types import MappingProxyType
 from typing import Any, Self
 from uuid import uuid4
 
-import numpy as np
-from PIL import Image
-
 from shared.db.pool import Connection, Database
 from shared.images import EXTENSIONS
 from shared.models import Collection
 from shared.retry import outage_policy
 from shared.sql import collections, queue
 from shared.stores.base import RESERVED_PREFIX, ObjectStore
-from syncer.deletion_policy import NO_DELETION, DeletionPolicy
+from syncer.deletion_policy import DeletionPolicy
 from syncer.dry_run import Step
-from syncer.folder.dry_run import Preview
-from syncer.folder.executor import Uploader
+from syncer.folder.dry_run import FolderDryRun
 from syncer.folder.ignore import Selection
+from syncer.folder.options import FolderOptions
+from syncer.folder.sync import FolderSync
 from syncer.progress import Progress
+from tests.helpers.pictures import picture
 
 MODEL = "model"
 DELETE = DeletionPolicy(requested=True)
 DELETE_ANY = DeletionPolicy(requested=True, confirmed=True)
 
 
-def picture(number: int) -> bytes:
-    """Return a small BMP that is different for each number, of the same size for all."""
-    pixels = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "BMP")
-    return file.getvalue()
+def bitmap(number: int) -> bytes:
+    """Return a small BMP, different for each number and of the same size for all."""
+    return picture(number, (4, 4), "BMP")
 
 
 def sha256(content: bytes) -> bytes:
@@ -118,47 +113,41 @@ class World:
     def write(self, path: str, number: int) -> Path:
         file = self.folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(picture(number))
+        file.write_bytes(bitmap(number))
         return file
 
-    def uploader(self, *, source: str = "folder", folder: Path | None = None, **more: Any) -> Uploader:
-        patterns = {name: more.pop(name, []) for name in ("include", "exclude")}
-        folder = folder or self.folder
+    def folder_sync(self, *, retry_timeout: float = 20, **options: Any) -> FolderSync:
         self.progress = Progress(quiet=True)
-        return Uploader(
-            folder,
-            self.collection,
-            source=source,
-            selection=Selection(folder, EXTENSIONS, **patterns),
+        return FolderSync(
+            self.options(**options),
+            collection=self.collection,
             database=self.database,
             store=self.store,
             decoder=Here(),
-            retry=outage_policy(more.pop("patience", 20), lambda why: None),
+            retry=outage_policy(retry_timeout, lambda error: None),
             progress=self.progress,
-            arrived=lambda: None,
-            concurrency=4,
-            **{"derivatives": False, "deletion": NO_DELETION, **more},
         )
 
+    def options(
+        self, *, folder: Path | None = None, source: str = "folder", exclude: Sequence[str] = (), **more: Any
+    ) -> FolderOptions:
+        folder = folder or self.folder
+        selection = Selection(folder, EXTENSIONS, exclude=exclude)
+        return FolderOptions(folder, source, selection, concurrency=4, **{"derivatives": False, **more})
+
     async def sync(self, paths: list[str] | None = None, **more: Any) -> Counter[str]:
-        """Run both phases; return what the first one counted. ``withheld`` is as the uploader says."""
-        uploader = self.uploader(**more)
-        assert await uploader.run(paths)
-        self.withheld = uploader.withheld
+        """Run both phases; return the counts of the first. ``withheld`` is that of the sync."""
+        sync = self.folder_sync(**more)
+        assert await sync.run(paths)
+        self.withheld = sync.withheld
         await self.embed()
         return +self.progress.counts
 
-    async def preview(self, **more: Any) -> list[Step]:
-        preview = Preview(
-            self.folder,
-            self.collection.bucket,
-            source="folder",
-            selection=Selection(self.folder, EXTENSIONS),
-            database=self.database,
-            deletion=more.get("deletion", NO_DELETION),
-        )
-        steps = [step async for step in preview.steps()]
-        self.withheld = preview.withheld
+    async def dry_run(self, **options: Any) -> list[Step]:
+        """Return the steps of a dry run, without unchanged files."""
+        dry_run = FolderDryRun(self.options(**options), self.collection.bucket, self.database)
+        steps = [step async for step in dry_run.steps()]
+        self.withheld = dry_run.withheld
         return [step for step in steps if step.kind != "unchanged"]
 
     async def embed(self) -> None:

@@ -28,7 +28,8 @@ from syncer.deletion_policy import NO_DELETION, DeletionPolicy
 from syncer.progress import Progress
 from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_store
 from tests.helpers.processes import new_database
-from tests.helpers.synced_folder import DELETE, DELETE_ANY, MODEL, Here, World, picture
+from tests.helpers.synced_folder import DELETE, DELETE_ANY, MODEL, Here, World
+from tests.helpers.synced_folder import bitmap as picture
 
 STRANGE = [
     "with space.bmp",

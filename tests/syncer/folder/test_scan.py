@@ -18,7 +18,7 @@ NAME = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]
 def paths(folder: Path, at: str = "", **patterns: list[str]) -> list[str]:
     selection = Selection(folder, SUFFIXES, **patterns)
     found = [entry.path for entry in scan(folder, selection, at) if isinstance(entry, LocalFile)]
-    assert all(selection.takes(path) for path in found)
+    assert all(selection.includes(path) for path in found)
     return found
 
 
@@ -103,7 +103,7 @@ def test_a_folder_whose_ignore_file_cannot_be_used_is_unlisted(tmp_path: Path) -
     (tmp_path / "sub" / IGNORE_FILE).mkdir()
     selection = Selection(tmp_path, SUFFIXES)
     assert [entry.path for entry in scan(tmp_path, selection)] == ["a.jpg", "sub/"]
-    assert not selection.takes("sub/b.jpg")
+    assert not selection.includes("sub/b.jpg")
 
 
 def test_a_pattern_that_is_none_is_an_error_that_names_it(tmp_path: Path) -> None:

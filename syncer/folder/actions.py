@@ -1,0 +1,98 @@
+"""Actions of a plan: what a sync does with each file."""
+
+from dataclasses import dataclass
+
+from shared.errors import ImageRefused
+from shared.models import KnownFile
+from shared.sql.files import FileTimes, MovableImage
+from syncer.folder.scan import LocalFile
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """A file that is as recorded; ``known.reason`` tells why an earlier run rejected it."""
+
+    known: KnownFile
+
+    @property
+    def path(self) -> str:
+        return self.known.path
+
+
+@dataclass(frozen=True)
+class Touch:
+    """A file with new times and unchanged content."""
+
+    file: LocalFile
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that is new, or whose content has changed."""
+
+    file: LocalFile
+    known: KnownFile | None
+
+    @property
+    def is_edit(self) -> bool:
+        return self.known is not None and (self.known.image_id is not None or self.known.removed)
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the object under the file's key belongs to the same file."""
+        return self.known is not None and self.known.image_id is not None
+
+
+@dataclass(frozen=True)
+class Move:
+    """A file with the content of an image whose own file no longer has it.
+
+    If it ``replaces`` another image, the file had that one so far.
+    """
+
+    file: LocalFile
+    known: KnownFile | None
+    image: MovableImage
+    replaces: bool
+
+
+@dataclass(frozen=True)
+class KeepRemoved:
+    """A file whose content was deleted through the API."""
+
+    file: LocalFile
+    sha256: bytes
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A path that cannot be read or used; ``stat`` is None if not even the listing could read it."""
+
+    path: str
+    refusal: ImageRefused
+    stat: FileTimes | None = None
+
+
+@dataclass(frozen=True)
+class Delete:
+    """A missing file whose image is deleted."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Forget:
+    """A missing file that has no image, or whose image does not belong to this source alone."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A missing file whose image stays."""
+
+    path: str
+
+
+FileAction = Touch | Upload | Move | KeepRemoved
+Action = Unchanged | FileAction | Reject | Delete | Forget | Missing

@@ -1,0 +1,68 @@
+"""Comparison of a folder's listing with the files that the database has on record. Neither is in memory as a whole."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import islice
+
+from shared.errors import RETRIED_REASONS
+from shared.models import KnownFile
+from shared.sql import files
+from syncer.batches import BATCH_SIZE
+from syncer.folder.options import FolderOptions
+from syncer.folder.scan import LocalFile, Unlisted, scan
+from syncer.folder.source import Source
+
+Pair = tuple[LocalFile | Unlisted | None, KnownFile | None]
+
+
+async def list_files(options: FolderOptions, at: str = "") -> AsyncIterator[LocalFile | Unlisted]:
+    """Yield the results of ``scan`` without blocking the event loop."""
+    entries = scan(options.folder, options.selection, at)
+    while batch := await asyncio.to_thread(lambda: list(islice(entries, BATCH_SIZE))):
+        for entry in batch:
+            yield entry
+
+
+async def list_known(source: Source | None, at: str = "") -> AsyncIterator[KnownFile]:
+    """Yield the recorded files at and below the path *at*, by path."""
+    last = ""
+    while source and (rows := await source.run(files.list_known, after=last, limit=4 * BATCH_SIZE, at=at)):
+        for row in rows:
+            yield row
+        last = rows[-1].path
+
+
+async def merge(listed: AsyncIterator[LocalFile | Unlisted], known: AsyncIterator[KnownFile]) -> AsyncIterator[Pair]:
+    """Yield each path's file and record, in order; None stands for one that does not exist.
+
+    Both inputs come by path in code point order and are read once. Records below a folder that could not be listed are
+    left out, because their files may exist.
+    """
+    file = await anext(listed, None)
+    row = await anext(known, None)
+    unlisted: str | None = None
+    while file or row:
+        if row and (file is None or row.path < file.path):
+            if unlisted is None or not row.path.startswith(unlisted):
+                yield None, row
+            row = await anext(known, None)
+        elif isinstance(file, Unlisted):
+            yield file, None
+            unlisted = file.path
+            file = await anext(listed, None)
+        elif file:
+            same = row if row and row.path == file.path else None
+            yield file, same
+            file = await anext(listed, None)
+            if same:
+                row = await anext(known, None)
+
+
+def is_unchanged(file: LocalFile, known: KnownFile) -> bool:
+    """Return whether the file is certainly as recorded, and needs nothing."""
+    # A ctime of 0 is unknown: two of them are not equal.
+    if not file.ctime_ns or file.stat != (known.size, known.mtime_ns, known.ctime_ns):
+        return False
+    if known.reason is not None:
+        return known.reason not in RETRIED_REASONS
+    return known.removed or (known.image_id is not None and known.sha256 is not None)

@@ -1,0 +1,35 @@
+"""Options of syncing one folder."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from syncer.deletion_policy import NO_DELETION, DeletionPolicy
+from syncer.folder.ignore import Selection
+from syncer.folder.scan import LocalFile
+
+
+def _always_stable(file: LocalFile) -> bool:
+    return True
+
+
+def _ignore() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """A folder, the name of its source, and how to sync it.
+
+    New and changed files that are not ``is_stable`` are left for another run. ``on_upload`` is called when there is
+    something to embed.
+    """
+
+    folder: Path
+    source: str
+    selection: Selection
+    concurrency: int = 8
+    derivatives: bool = True
+    deletion: DeletionPolicy = NO_DELETION
+    is_stable: Callable[[LocalFile], bool] = _always_stable
+    on_upload: Callable[[], None] = _ignore
