@@ -345,7 +345,7 @@ class History:
                 await store.close()  # its threads would have ended with the process
 
         async def release(conn: Connection) -> None:
-            # A killed process would leave a free lock file (see tests/e2e/test_folders.py), and its claims would expire.
+            # A killed process would leave a free lock file (tests/e2e/test_folders.py); its claims would expire.
             await conn.execute("DELETE FROM source_locks")
             await conn.execute(f"UPDATE {world.collection.base}_pending SET claimed_until = now()")
 
