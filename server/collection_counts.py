@@ -1,24 +1,23 @@
-"""Counts of all collections that a request may see."""
+"""Counts of several collections."""
 
 from collections.abc import Sequence
 from contextlib import suppress
 
 from psycopg.errors import UndefinedTable
 
-from server.context import AppContext
-from shared.db.pool import Connection
+from shared.db.pool import Connection, Database
 from shared.models import Collection, Counts
 from shared.sql import stats
 
 
-async def collection_counts(context: AppContext) -> dict[Collection, Counts]:
-    """Return the collections that the request may see, with their counts."""
-    return await context.database.read(_read, await context.collections())
+async def collection_counts(database: Database, collections: Sequence[Collection]) -> dict[Collection, Counts]:
+    """Return the counts of *collections*, without those that have been dropped meanwhile."""
+    return await database.read(_read, collections)
 
 
 async def _read(conn: Connection, collections: Sequence[Collection]) -> dict[Collection, Counts]:
     counts = {}
     for collection in collections:
-        with suppress(UndefinedTable):  # it was dropped, and the cached list does not say so yet
+        with suppress(UndefinedTable):
             counts[collection] = await stats.counts(conn, collection)
     return counts

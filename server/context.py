@@ -58,7 +58,6 @@ class AppContext:
         self.collection_cache = CollectionCache(database)
         self.facets = FacetCache(database)
         self.stats_feed = StatsFeed(database)
-        self.background_tasks: set[asyncio.Task[None]] = set()
         self._local_encoder = (
             LocalTextEncoder(settings, database, self.decoder, self.stores) if settings.text_embedder else None
         )
@@ -138,8 +137,6 @@ class AppContext:
 
     async def close(self) -> None:
         """Release connections, files and processes."""
-        for task in self.background_tasks:
-            task.cancel()
         await self.embedders.close()
         if self._local_encoder:
             await self._local_encoder.close()

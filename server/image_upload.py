@@ -1,4 +1,4 @@
-"""Add an image that came through the API: choose its key, store it, and embed it at once where the model is local."""
+"""Add an image that came through the API: choose its key, store it, and embed it at once if the model is local."""
 
 import asyncio
 import logging
@@ -14,8 +14,8 @@ from uuid import uuid4
 from server.context import AppContext
 from shared import object_deletion
 from shared.db.pool import Connection
-from shared.embedders.base import Embedder, ImageInput, Vector
-from shared.errors import DatabaseError, ImageRefused, Reason, SettingsError, StoreError
+from shared.embedders.base import ImageInput, Vector
+from shared.errors import DatabaseError, ImageBrowserError, ImageRefused, Reason, StoreError
 from shared.images import Examined
 from shared.ingest import ingest
 from shared.models import Collection, Image, Job, NewImage
@@ -71,20 +71,22 @@ class AddedImage:
 async def add_image(
     collection: Collection, context: AppContext, path: Path, examined: Examined, keys: Sequence[str]
 ) -> AddedImage:
-    """Store an image under the first free of *keys*, and embed it at once where the model is local."""
-    image, is_new = await store_image(context, collection, path, examined, keys)
+    """Store an image under the first free of *keys*, and embed it at once if the model is local.
+
+    If the collection has the same content already, return that image. Raises ImageRefused if no key is free.
+    """
+    image, is_new = await _store(context, collection, path, examined, keys)
     if image.status == "pending":
-        image = await embed_now(context, collection, image, path)
+        await _embed(context, collection, image, path)
+        embedded = await context.database.run(images.get, collection, image.id)
+        image = embedded or image  # it may have been deleted meanwhile
     return AddedImage(collection.bucket, image, is_new)
 
 
-async def store_image(
+async def _store(
     context: AppContext, collection: Collection, path: Path, examined: Examined, keys: Sequence[str]
 ) -> tuple[Image, bool]:
-    """Return the image with this content, and whether it is new. A new one gets the first free of *keys*.
-
-    Raises ImageRefused if none is free.
-    """
+    """Return the image with this content, and whether it is new."""
     while True:
         image_id = await context.database.run(contents.holder, collection=collection, sha256=examined.sha256)
         is_new = False
@@ -141,35 +143,23 @@ async def _delete_pending_objects(context: AppContext, collection: Collection) -
         )
 
 
-async def embed_now(context: AppContext, collection: Collection, image: Image, path: Path) -> Image:
-    """Return the image, embedded if the collection's model is local and answers in time; else it stays in the queue."""
-    with suppress(SettingsError):
-        embedder = context.embedders.get(collection)
-        if embedder.local:
-            data = await asyncio.to_thread(path.read_bytes)
-            task = asyncio.create_task(_embed(context, collection, embedder, image, data))
-            context.background_tasks.add(task)
-            task.add_done_callback(context.background_tasks.discard)
-            await asyncio.wait({task}, timeout=EMBED_TIMEOUT)
-    return await context.database.run(images.get, collection=collection, image_id=image.id) or image
-
-
-async def _embed(context: AppContext, collection: Collection, embedder: Embedder, image: Image, data: bytes) -> None:
-    job = None
+async def _embed(context: AppContext, collection: Collection, image: Image, path: Path) -> None:
+    """Embed the image if the collection's model is local. Otherwise, or if it fails, the image stays in the queue."""
+    embedder = context.embedders.find(collection)
+    if embedder is None or not embedder.local:
+        return
+    job = await context.database.run(queue.claim_image, collection, image.id, lease=uuid4(), duration=_LEASE)
+    if job is None:  # it got the vector of equal content, or a syncer has leased it
+        return
     try:
-        job = await context.database.run(
-            queue.claim_image, collection=collection, image_id=image.id, lease=uuid4(), duration=_LEASE
-        )
-        if job is not None:  # else it got the vector of equal content, or a syncer has leased it
+        data = await asyncio.to_thread(path.read_bytes)
+        async with asyncio.timeout(EMBED_TIMEOUT):
             [outcome] = await embedder.embed_images([ImageInput(data=data)])
-            await context.database.run(_finish, collection, job, outcome)
-    except Exception as exc:
-        log.warning("image %d of %s is left to a syncer: %s", image.id, collection.bucket, exc)
-        if job is not None:
-            with suppress(DatabaseError):  # then the lease expires
-                await context.database.run(
-                    queue.release, collection=collection, model=collection.model, leases=[job.lease]
-                )
+        await context.database.run(_finish, collection, job, outcome)
+    except (ImageBrowserError, TimeoutError) as exc:
+        log.warning("image %d of %s is left to a syncer: %s", image.id, collection.bucket, exc or "timeout")
+        with suppress(DatabaseError):  # then the lease expires
+            await context.database.run(queue.release, collection, collection.model, [job.lease])
 
 
 async def _finish(conn: Connection, collection: Collection, job: Job, outcome: Vector | ImageRefused) -> None:

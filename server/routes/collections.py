@@ -16,7 +16,9 @@ from shared.collection_status import Status
 @Operation(response=CollectionList, errors=(503,))
 async def list_collections(request: Request) -> Response:
     """GET /api/collections: the collections that this server shows."""
-    return FastJSONResponse(responses.collection_list(await collection_counts(app_context(request))))
+    context = app_context(request)
+    counts = await collection_counts(context.database, await context.collections())
+    return FastJSONResponse(responses.collection_list(counts))
 
 
 @Operation(query=CollectionQuery, response=Status)

@@ -32,7 +32,7 @@ async def show_gallery(request: Request) -> Response:
     context = app_context(request)
     page = _empty_page(request)
     try:
-        counts = await collection_counts(context)
+        counts = await collection_counts(context.database, await context.collections())
         page |= responses.collection_list(counts)
         if counts:
             await context.with_collection(request.query_params.get("bucket"), _fill, page, context, request)

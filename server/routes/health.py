@@ -36,8 +36,9 @@ async def get_metrics(request: Request) -> Response:
     Requests by route and status, their latency, model calls, hits of the query vector cache, connection pools, and
     images by bucket and state.
     """
+    context = app_context(request)
     try:
-        counts = await collection_counts(app_context(request))
+        counts = await collection_counts(context.database, await context.collections())
     except ServiceError:
         counts = {}  # the other metrics show the outage
     by_bucket = {collection.bucket: each for collection, each in counts.items()}
