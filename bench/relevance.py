@@ -128,7 +128,7 @@ async def embedded(model: OfflineEmbedder, pictures: Sequence[tuple[str, bytes]]
     )
 
 
-async def texts(model: OfflineEmbedder, by_name: dict[str, tuple[str, ...]]) -> Texts:
+async def texts(model: OfflineEmbedder, by_name: dict[str, list[str]]) -> Texts:
     names = [name for name, some in by_name.items() for _ in some]
     return Texts(names, await model.embed_texts([text for some in by_name.values() for text in some]))
 

@@ -36,8 +36,8 @@ from shared.models import Collection
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Seconds before each retry with a collection that has changed. A read replica may lag behind for a moment.
-RETRY_PAUSES = (0.0, 0.1, 0.3, 1.0, 3.0)
+# Seconds before each attempt to work on a collection that keeps changing. A read replica may lag behind for a moment.
+ATTEMPT_PAUSES = (0.0, 0.0, 0.1, 0.3, 1.0, 3.0)
 
 
 class AppContext:
@@ -122,18 +122,15 @@ class AppContext:
         If the cached collection turns out to be stale, dropped or switched to another model, *work* runs again with
         the current one, up to five times. Raises a transient ServiceError when it keeps changing.
         """
-        collection = await self.collection(bucket)
-        for pause in RETRY_PAUSES:
+        error: Exception | None = None
+        for pause in ATTEMPT_PAUSES:
+            await asyncio.sleep(pause)
+            collection = await self.collection(bucket, fresh=error is not None)
             try:
                 return await work(collection, *args, **kwargs)
-            except (ModelChanged, UndefinedTable):
-                await asyncio.sleep(pause)
-                collection = await self.collection(bucket, fresh=True)
-        try:
-            return await work(collection, *args, **kwargs)
-        except (ModelChanged, UndefinedTable) as exc:
-            message = f"the collection {collection.bucket!r} is being changed: try again"
-            raise ServiceError(message, transient=True) from exc
+            except (ModelChanged, UndefinedTable) as exc:
+                error = exc
+        raise ServiceError(f"the collection {collection.bucket!r} keeps changing: try again", transient=True) from error
 
     async def close(self) -> None:
         """Release connections, files and processes."""

@@ -20,20 +20,16 @@ class _Entry(Generic[V]):
 
 
 class SingleFlightCache(Generic[K, V]):
-    """An LRU cache with a TTL. Belongs to one event loop.
+    """An LRU cache whose entries expire after *ttl* seconds. Belongs to one event loop.
 
     Concurrent misses on one key share a single load. The load is a task of its own, and its callers await it shielded:
     one caller's cancellation (a client that disconnects) must not cancel the shared task, for which others wait. A
     failed load is not cached; its error reaches all of its callers.
-
-    An entry expires after *ttl* seconds, or after *ttl_per_load_second* times the duration of its load if that is
-    longer: the factor bounds the share of the time that reloading an expensive value takes.
     """
 
-    def __init__(self, *, max_entries: int, ttl: float = math.inf, ttl_per_load_second: float = 0.0) -> None:
+    def __init__(self, *, max_entries: int, ttl: float = math.inf) -> None:
         self._max_entries = max_entries
         self._ttl = ttl
-        self._ttl_per_load_second = ttl_per_load_second
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
         self._loading: dict[K, asyncio.Task[V]] = {}
 
@@ -62,11 +58,10 @@ class SingleFlightCache(Generic[K, V]):
         return entry
 
     async def _load(self, key: K, load: Callable[P, Awaitable[V]], /, *args: P.args, **kwargs: P.kwargs) -> V:
-        started = time.monotonic()
         try:
             value = await load(*args, **kwargs)
             if self._is_current(key):
-                self._store(key, value, load_seconds=time.monotonic() - started)
+                self._store(key, value)
             return value
         finally:
             if self._is_current(key):
@@ -76,9 +71,8 @@ class SingleFlightCache(Generic[K, V]):
         """Return whether the running task loads *key* for the cache, which was not cleared since it started."""
         return self._loading.get(key) is asyncio.current_task()
 
-    def _store(self, key: K, value: V, *, load_seconds: float) -> None:
-        ttl = max(self._ttl, self._ttl_per_load_second * load_seconds)
-        self._entries[key] = _Entry(value, time.monotonic() + ttl)
+    def _store(self, key: K, value: V) -> None:
+        self._entries[key] = _Entry(value, time.monotonic() + self._ttl)
         self._entries.move_to_end(key)
         if len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)

@@ -10,7 +10,7 @@ nearest. The cursor's position says how the next page is found:
 - ``["saved", ranking, position]``: read the saved ranking behind this position.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -91,14 +91,19 @@ class RankedSearch:
 
     async def _second_page(self, conn: Connection, limit: int, ranking_id: UUID, shown: list[int]) -> HitsAndPosition:
         if not await saved_rankings.exists(conn, self.collection, ranking_id):
-            matches = await self._matching_ids(conn)
-            exact = await self._scans_exactly(conn)
-            depth = EXACT_SCAN_LIMIT if exact else MAX_DEPTH
-            ranking = await self._rank(conn, matches, depth=depth, exact=exact)
+            ranking = await self._rest(conn, shown)
             now = datetime.now(UTC)
             await saved_rankings.prune(conn, self.collection, before=now - RANKING_TTL, keep=MAX_RANKINGS)
-            await saved_rankings.save(conn, self.collection, ranking_id, _without(ranking, shown), now=now)
+            await saved_rankings.save(conn, self.collection, ranking_id, ranking, now=now)
         return await self._saved_page(conn, limit, ranking_id, 0)
+
+    async def _rest(self, conn: Connection, shown: list[int]) -> Ranking:
+        """Return the whole ranking without the images that the first page has shown."""
+        rest = replace(self, query=replace(self.query, exclude=self.query.exclude.union(shown)))
+        matches = await rest._matching_ids(conn)
+        exact = await rest._scans_exactly(conn)
+        depth = EXACT_SCAN_LIMIT if exact else max(0, MAX_DEPTH - len(shown))
+        return await rest._rank(conn, matches, depth=depth, exact=exact)
 
     async def _saved_page(self, conn: Connection, limit: int, ranking_id: UUID, after: int) -> HitsAndPosition:
         found = await saved_rankings.page(conn, self.collection, ranking_id, after=after, limit=limit)
@@ -144,13 +149,3 @@ class RankedSearch:
             if ranking is not None:
                 return ranking
         return await vector_search.nearest(conn, self.collection, vector, self.filters, limit=depth, exclude=exclude)
-
-
-def _without(ranking: Ranking, excluded: list[int]) -> Ranking:
-    excluded_ids = frozenset(excluded)
-    rest = [
-        (image_id, score)
-        for image_id, score in zip(ranking.ids, ranking.scores, strict=True)
-        if image_id not in excluded_ids
-    ]
-    return Ranking([image_id for image_id, _ in rest], [score for _, score in rest], ranking.text_matches)

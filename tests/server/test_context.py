@@ -26,7 +26,7 @@ async def context(
     database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[AppContext]:
     """A context on a database with the collection ``b``, whose retries do not pause."""
-    monkeypatch.setattr(context_module, "RETRY_PAUSES", (0.0,) * 5)
+    monkeypatch.setattr(context_module, "ATTEMPT_PAUSES", (0.0,) * 6)
     now = datetime(2026, 1, 1, tzinfo=UTC)
     await database.run(collections.ensure, bucket="b", model="old", dimensions=8, now=now)
     settings = ServerSettings(database_url=database_url, image_browser_home=tmp_path)  # type: ignore[arg-type]
@@ -70,7 +70,7 @@ async def test_a_collection_that_keeps_changing_is_reported_as_transient(context
         runs += 1
         raise ModelChanged("again")
 
-    with pytest.raises(ServiceError, match="'b' is being changed") as raised:
+    with pytest.raises(ServiceError, match="'b' keeps changing") as raised:
         await context.with_collection("b", work)
     assert raised.value.transient
     assert runs == 6

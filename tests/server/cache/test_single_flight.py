@@ -68,23 +68,6 @@ async def test_values_expire_and_the_least_recently_used_is_evicted(monkeypatch:
     assert 3 not in cache
 
 
-async def test_a_value_lives_in_proportion_to_the_duration_of_its_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr("server.cache.single_flight.time", SimpleNamespace(monotonic=lambda: now))
-    cache: SingleFlightCache[int, str] = SingleFlightCache(max_entries=2, ttl=1, ttl_per_load_second=50)
-
-    async def load() -> str:
-        nonlocal now
-        now += 2
-        return "slow"
-
-    await cache.get(1, load)
-    now += 99
-    assert 1 in cache
-    now += 1
-    assert 1 not in cache
-
-
 async def test_clearing_discards_the_value_of_a_load_under_way() -> None:
     cache: SingleFlightCache[int, str] = SingleFlightCache(max_entries=1)
     stale = Loader()

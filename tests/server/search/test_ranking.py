@@ -52,6 +52,10 @@ class Filled:
         """The number of images with a vector."""
         return int(np.sum(~self.pending))
 
+    def key(self, image_id: int) -> str:
+        """Return the key of an image."""
+        return str(self.rows[image_id - 1]["key"])
+
     def wanted(self, filters: Filters) -> set[int]:
         """Return the ids of the images that pass the filters."""
         return {n + 1 for n, row in enumerate(self.rows) if _passes(row, filters)}
@@ -63,8 +67,8 @@ class Filled:
         return {image_id: scores[image_id - 1] for image_id in sorted(ids, key=lambda i: (-scores[i - 1], i))}
 
 
-def search(collection: Collection, filled: Filled, query: Query, filters: Filters = EVERYTHING) -> RankedSearch:
-    return RankedSearch(collection, query, filters, threshold=None, strict=False, embedded=filled.embedded)
+def search(filled: Filled, query: Query, filters: Filters = EVERYTHING) -> RankedSearch:
+    return RankedSearch(filled.collection, query, filters, threshold=None, strict=False, embedded=filled.embedded)
 
 
 def _passes(row: dict[str, Any], filters: Filters) -> bool:
@@ -196,90 +200,78 @@ some_filters = st.builds(
 )
 
 
-@EXAMPLES
-@given(
+@dataclass(frozen=True)
+class Case:
+    """A random collection, and how it is searched."""
+
+    count: int
+    seed: int
+    limit: int
+    filters: Filters
+    exact_scan_limit: int
+    max_depth: int
+
+
+cases = st.builds(
+    Case,
     count=st.integers(0, 150),
     seed=st.integers(0, 2**32),
     limit=st.integers(1, 60),
     filters=st.just(Filters()) | some_filters,
-    exact_up_to=st.sampled_from([20_000, 40, 0]),
-    depth=st.sampled_from([2_000, 33]),
-    exclude=st.frozensets(st.integers(1, 150), max_size=3),
+    exact_scan_limit=st.sampled_from([20_000, 40, 0]),
+    max_depth=st.sampled_from([2_000, 33]),
 )
+
+
+@EXAMPLES
+@given(case=cases, exclude=st.frozensets(st.integers(1, 150), max_size=3))
 async def test_pages_contain_every_image_once_nearest_first(
-    database: Database,
-    collection: Collection,
-    database_url: str,
-    count: int,
-    seed: int,
-    limit: int,
-    filters: Filters,
-    exact_up_to: int,
-    depth: int,
-    exclude: frozenset[int],
+    database: Database, collection: Collection, database_url: str, case: Case, exclude: frozenset[int]
 ) -> None:
-    filled = fill(database_url, collection, count, seed=seed)
-    query = random_query(seed + 1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "EXACT_SCAN_LIMIT", exact_up_to)
-        patch.setattr(ranking, "MAX_DEPTH", depth)
-        ranked = search(collection, filled, Query(query, "q", exclude=exclude), filters)
-        pages = await read_pages(database, ranked, limit=limit)
-    found = check_pages(pages, limit=limit)
-    truth = filled.ranked(query, filled.wanted(filters) - exclude)
-    to_the_end = filled.embedded <= exact_up_to or len(filled.wanted(filters)) <= exact_up_to
-    assert len(found) == (len(truth) if to_the_end else min(len(truth), depth))
-    best = list(truth.values())[: len(found)]
-    assert [truth[image_id] for image_id in found] == pytest.approx(best, abs=2e-3)
-    scores = [hit.score for page in pages for hit in page]
-    assert scores == pytest.approx([truth[image_id] for image_id in found], abs=2e-3)
+    filled = fill(database_url, collection, case.count, seed=case.seed)
+    query = random_query(case.seed + 1)
+    hits = await find_all(database, case, filled, Query(query, "q", exclude=exclude))
+    wanted = filled.wanted(case.filters)
+    truth = filled.ranked(query, wanted - exclude)
+    to_the_end = min(filled.embedded, len(wanted)) <= case.exact_scan_limit
+    assert len(hits) == (len(truth) if to_the_end else min(len(truth), case.max_depth))
+    scores = [hit.score for hit in hits]
+    assert scores == pytest.approx([truth[hit.image.id] for hit in hits], abs=2e-3)
+    assert scores == pytest.approx(list(truth.values())[: len(hits)], abs=2e-3)
     assert scores == sorted(scores, reverse=True)
 
 
 @EXAMPLES
-@given(
-    count=st.integers(0, 150),
-    seed=st.integers(0, 2**32),
-    limit=st.integers(1, 60),
-    filters=st.just(Filters()) | some_filters,
-    words=st.sampled_from(["a", "ab", "b a", "00001", "000012.jpg", "a/b/000012", "jpg", "nothing"]),
-    exact_up_to=st.sampled_from([20_000, 40, 0]),
-    depth=st.sampled_from([2_000, 33]),
-)
+@given(case=cases, words=st.sampled_from(["a", "ab", "b a", "00001", "000012.jpg", "a/b/000012", "jpg", "nothing"]))
 async def test_pages_contain_every_text_match_and_every_neighbour_once(
-    database: Database,
-    collection: Collection,
-    database_url: str,
-    count: int,
-    seed: int,
-    limit: int,
-    filters: Filters,
-    words: str,
-    exact_up_to: int,
-    depth: int,
+    database: Database, collection: Collection, database_url: str, case: Case, words: str
 ) -> None:
-    filled = fill(database_url, collection, count, seed=seed)
-    query = random_query(seed + 1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "EXACT_SCAN_LIMIT", exact_up_to)
-        patch.setattr(ranking, "MAX_DEPTH", depth)
-        ranked = search(collection, filled, Query(query, "q", words=words), filters)
-        pages = await read_pages(database, ranked, limit=limit)
-    found = check_pages(pages, limit=limit)
-    among = filled.wanted(filters)
-    named = {n + 1 for n, row in enumerate(filled.rows) if n + 1 in among and _matches(row["key"], words)}
-    truth = filled.ranked(query, among)
-    if filled.embedded <= exact_up_to or len(among) <= exact_up_to:
-        assert set(found) == truth.keys() | named
+    filled = fill(database_url, collection, case.count, seed=case.seed)
+    query = random_query(case.seed + 1)
+    hits = await find_all(database, case, filled, Query(query, "q", words=words))
+    found = [hit.image.id for hit in hits]
+    wanted = filled.wanted(case.filters)
+    matches = {image_id for image_id in wanted if _matches(filled.key(image_id), words)}
+    truth = filled.ranked(query, wanted)
+    if min(filled.embedded, len(wanted)) <= case.exact_scan_limit:
+        assert set(found) == truth.keys() | matches
     else:
-        assert set(found) >= named
-        assert len(found) >= min(depth, len(truth))
-        assert set(found) <= truth.keys() | named
-    hits = {hit.image.id: hit for page in pages for hit in page}
-    assert {image_id for image_id, hit in hits.items() if hit.text_match} == named
-    assert all(hit.score == pytest.approx(truth.get(image_id), abs=2e-3) for image_id, hit in hits.items())
-    exact = [n + 1 for n, row in enumerate(filled.rows) if n + 1 in among and _is_name(row["key"], words)]
+        assert matches <= set(found) <= truth.keys() | matches
+        assert len(found) >= min(case.max_depth, len(truth))
+    assert {hit.image.id for hit in hits if hit.text_match} == matches
+    assert all(hit.score == pytest.approx(truth.get(hit.image.id), abs=2e-3) for hit in hits)
+    exact = sorted(image_id for image_id in wanted if _is_name(filled.key(image_id), words))
     assert sorted(found[: len(exact)]) == exact
+
+
+async def find_all(database: Database, case: Case, filled: Filled, query: Query) -> list[Hit]:
+    """Return all hits of a case, read in pages that must be full and must not repeat images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "EXACT_SCAN_LIMIT", case.exact_scan_limit)
+        patch.setattr(ranking, "MAX_DEPTH", case.max_depth)
+        pages = await read_pages(database, search(filled, query, case.filters), limit=case.limit)
+    check_pages(pages, limit=case.limit)
+    return [hit for page in pages for hit in page]
 
 
 def _matches(key: str, words: str) -> bool:
@@ -336,7 +328,7 @@ async def test_images_deleted_or_added_between_pages_neither_shorten_nor_repeat_
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ranking, "EXACT_SCAN_LIMIT", exact_up_to)
-            ranked = search(collection, filled, Query(random_query(seed + 1), "q", words=words))
+            ranked = search(filled, Query(random_query(seed + 1), "q", words=words))
             pages = await read_pages(database, ranked, limit=limit, between=change)
     assert all(len(page) == limit for page in pages[:-1])
     ids = [hit.image.id for page in pages for hit in page]
@@ -347,13 +339,7 @@ async def test_images_deleted_or_added_between_pages_neither_shorten_nor_repeat_
 @EXAMPLES
 @given(count=st.integers(0, 150), seed=st.integers(0, 2**32), limit=st.integers(1, 60), filters=some_filters)
 async def test_browsing_with_filters_lists_all_images_newest_first(
-    database: Database,
-    collection: Collection,
-    database_url: str,
-    count: int,
-    seed: int,
-    limit: int,
-    filters: Filters,
+    database: Database, collection: Collection, database_url: str, count: int, seed: int, limit: int, filters: Filters
 ) -> None:
     filled = fill(database_url, collection, count, seed=seed)
     found: list[int] = []
@@ -380,7 +366,7 @@ async def test_index_searches_reach_the_full_depth_with_filters_and_deleted_imag
         recalls = []
         for seed in range(3):
             query = random_query(seed)
-            ranked = search(collection, filled, Query(query, "q"), filters)
+            ranked = search(filled, Query(query, "q"), filters)
             pages = await read_pages(database, ranked, limit=80)
             found = check_pages(pages, limit=80)
             truth = list(filled.ranked(query, filled.wanted(filters) & remaining))
@@ -396,7 +382,7 @@ async def test_a_cursor_continues_the_same_saved_ranking_every_time(
 ) -> None:
     filled = fill(database_url, collection, 300, seed=8)
     monkeypatch.setattr(ranking, "EXACT_SCAN_LIMIT", 0)
-    ranked = search(collection, filled, Query(random_query(1), "q"))
+    ranked = search(filled, Query(random_query(1), "q"))
     _, shown = await ranked.page(database, None, None, limit=10)
     second = await ranked.page(database, shown, "cursor", limit=10)
     assert await ranked.page(database, shown, "cursor", limit=10) == second

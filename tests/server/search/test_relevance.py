@@ -43,7 +43,7 @@ def best(server: Server, text: str) -> dict[str, Any]:
     ids=["chosen with", "reported"],
 )
 def test_matches_of_sentences_are_strong_and_matches_of_nonsense_are_weak(
-    gallery: Server, shown: dict[str, str], sentences: dict[str, tuple[str, ...]], nonsense: dict[str, tuple[str, ...]]
+    gallery: Server, shown: dict[str, str], sentences: dict[str, list[str]], nonsense: dict[str, list[str]]
 ) -> None:
     matches = [(subject, best(gallery, text)) for subject, some in sentences.items() for text in some]
     true = [match for subject, match in matches if shown[match["key"]] == subject]
