@@ -45,6 +45,7 @@ from server.search.terms import normalise
 from shared.db import embedded
 from shared.db.pool import Database
 from shared.sql import collections, query_vectors, vector_search
+from shared.sql.vector_search import VectorQuery
 from shared.stores.folder import FolderStore
 from tests.helpers.filled_collections import fill_database, unit_vectors
 from tests.helpers.ports import free_port
@@ -77,7 +78,7 @@ def bare() -> Starlette:
     async def handler(request: Request) -> Response:
         vector = vectors[int(request.query_params["q"].rpartition(" ")[2])]
         async with database._pool.connection() as conn:
-            found = await vector_search.exact(conn, request.app.state.collection, vector, limit=31)
+            found = await vector_search.exact(conn, request.app.state.collection, VectorQuery(vector), limit=31)
         images = [responses.hit_item(hit, store, None) for hit, _ in found[:30]]
         return JSONResponse({"images": images, "next_cursor": "x" * 220})
 
@@ -192,7 +193,7 @@ async def statement_times(url: str) -> list[float]:
     times = []
     for vector in text_vectors():
         started = time.perf_counter()
-        await database.read(vector_search.exact, collection=collection, query=vector, limit=31)
+        await database.read(vector_search.exact, collection, VectorQuery(vector), limit=31)
         times.append((time.perf_counter() - started) * 1000)
     await database.close()
     return times

@@ -17,6 +17,7 @@ from shared.errors import SettingsError
 from shared.models import Collection
 from shared.sql import calibrations, stats, vector_search
 from shared.sql.calibrations import Calibration
+from shared.sql.vector_search import VectorQuery
 
 TEXTS = 80
 SAMPLE = 500  # images
@@ -60,7 +61,7 @@ async def calibrate(database: Database, collection: Collection, embedder: Embedd
 
 async def _best(database: Database, collection: Collection, vector: NDArray[np.float32]) -> float:
     """Return the score of the image nearest to *vector*."""
-    found = await database.run(vector_search.nearest, collection, vector.tolist(), limit=1)
+    found = await database.run(vector_search.nearest, collection, VectorQuery(vector.tolist()), limit=1)
     (score,) = found.scores
     assert score is not None
     return score

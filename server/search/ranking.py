@@ -22,6 +22,7 @@ from shared.db.pool import Connection, Database
 from shared.models import Collection, Filters, Hit, Ranking
 from shared.sql import next_embeddings, saved_rankings, text_matches, vector_search
 from shared.sql.filters import EVERYTHING
+from shared.sql.vector_search import VectorQuery
 
 # Up to this many images an exact scan is fast enough, and pages reach the end.
 EXACT_SCAN_LIMIT = 40_000
@@ -79,11 +80,9 @@ class RankedSearch:
         found = await vector_search.exact(
             conn,
             self.collection,
-            self.query.vector.tolist(),
-            self.filters,
+            self._vector_query,
             limit=limit + 1,
             after=after,
-            exclude=self.query.exclude,
             min_score=self.threshold if self.strict else None,
         )
         hits = [hit for hit, _ in found[:limit]]
@@ -130,22 +129,24 @@ class RankedSearch:
 
     async def _rank(self, conn: Connection, matching_ids: list[int], *, depth: int, exact: bool) -> Ranking:
         """Return the *depth* images nearest to the query, fused with the text matches."""
-        vector = self.query.vector.tolist()
         matches = []
         async with conn.transaction():
             await next_embeddings.check_model(conn, self.collection)
-            visual = await self._nearest(conn, vector, depth=depth, exact=exact)
+            visual = await self._nearest(conn, depth=depth, exact=exact)
             if matching_ids:
-                words = self.query.words or ""
+                words, vector = self.query.words or "", self._vector_query.vector
                 matches = await text_matches.score(conn, self.collection, words, vector, matching_ids)
         return fuse(visual, matches, depth=MAX_DEPTH, threshold=self.threshold, strict=self.strict)
 
-    async def _nearest(self, conn: Connection, vector: list[float], *, depth: int, exact: bool) -> Ranking:
-        exclude = self.query.exclude
+    async def _nearest(self, conn: Connection, *, depth: int, exact: bool) -> Ranking:
         if not exact:
             ranking = await vector_search.nearest_by_hnsw(
-                conn, self.collection, vector, self.filters, candidates=MAX_DEPTH, limit=depth, exclude=exclude
+                conn, self.collection, self._vector_query, candidates=MAX_DEPTH, limit=depth
             )
             if ranking is not None:
                 return ranking
-        return await vector_search.nearest(conn, self.collection, vector, self.filters, limit=depth, exclude=exclude)
+        return await vector_search.nearest(conn, self.collection, self._vector_query, limit=depth)
+
+    @property
+    def _vector_query(self) -> VectorQuery:
+        return VectorQuery(self.query.vector.tolist(), self.filters, self.query.exclude)

@@ -5,7 +5,8 @@ in ascending order.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, LiteralString
 
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
@@ -25,6 +26,15 @@ _INDEX_SETTINGS = """
            set_config('hnsw.scan_mem_multiplier', '8', true),
            set_config('enable_seqscan', 'off', true)
 """
+
+
+@dataclass(frozen=True)
+class VectorQuery:
+    """A unit vector, and the images to compare it with: those that pass the filters, without *exclude*."""
+
+    vector: Sequence[float]
+    filters: Filters = EVERYTHING
+    exclude: Iterable[int] = ()
 
 
 async def are_few(conn: AsyncConnection[Any], collection: Collection, filters: Filters, *, at_most: int) -> bool:
@@ -47,12 +57,10 @@ async def are_few(conn: AsyncConnection[Any], collection: Collection, filters: F
 async def exact(
     conn: AsyncConnection[Any],
     collection: Collection,
-    query: Sequence[float],
-    filters: Filters = EVERYTHING,
+    query: VectorQuery,
     *,
     limit: int,
     after: tuple[float, int] | None = None,
-    exclude: Iterable[int] = (),
     min_score: float | None = None,
 ) -> list[tuple[Hit, float]]:
     """Return the *limit* images nearest to *query* by an exact scan, nearest first, each with its distance.
@@ -60,42 +68,19 @@ async def exact(
     Continues behind the (distance, id) *after*: the order is total, so pages neither repeat nor skip images. Leaves out
     images that score below *min_score*. Raises ModelChanged when the collection was switched to another model.
     """
-    distance, image_id = after or (None, None)
-    rows, values = embedded_rows(filters)
+    scan, values = _exact_scan(collection, query, limit=limit, after=after, min_score=min_score)
     async with conn.cursor(row_factory=dict_row) as cur:
         await cur.execute(
             for_collection(
-                # "+ 0" keeps the planner from using the HNSW index, which may return too few rows.
                 f"""
-                WITH nearest AS MATERIALIZED (
-                    SELECT id, distance
-                      FROM (SELECT e.id, (e.embedding <#> %(query)s::halfvec) + 0 AS distance
-                              FROM {rows}) AS scanned
-                     WHERE EXISTS (SELECT FROM vector_tables AS v
-                                    WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s)
-                       AND (%(distance)s::float8 IS NULL OR (distance, id) > (%(distance)s, %(id)s))
-                       AND (%(min_score)s::float8 IS NULL OR distance <= -%(min_score)s::float8)
-                       AND id <> ALL (%(exclude)s::bigint[])
-                     ORDER BY distance, id
-                     LIMIT %(limit)s)
+                WITH nearest AS MATERIALIZED ({scan})
                 SELECT {IMAGE_COLUMNS}, nearest.distance, -nearest.distance AS score
                   FROM nearest JOIN ({IMAGE_TABLES}) ON i.id = nearest.id
                  ORDER BY nearest.distance, nearest.id
                 """,  # noqa: S608 - constants
                 collection,
             ),
-            values
-            | {
-                "query": vector_text(query),
-                "distance": distance,
-                "id": image_id,
-                "min_score": min_score,
-                "exclude": list(exclude),
-                "limit": limit,
-                "bucket": collection.bucket,
-                "vectors": collection.vectors,
-                "model": collection.model,
-            },
+            values,
         )
         found = await cur.fetchall()
     if not found:
@@ -104,64 +89,73 @@ async def exact(
     return [(to_hit(row), distance) for row, distance in zip(found, distances, strict=True)]
 
 
-async def nearest(
-    conn: AsyncConnection[Any],
+async def nearest(conn: AsyncConnection[Any], collection: Collection, query: VectorQuery, *, limit: int) -> Ranking:
+    """Return the ranking of the *limit* images nearest to *query* by an exact scan."""
+    scan, values = _exact_scan(collection, query, limit=limit)
+    return _ranking(await (await conn.execute(for_collection(scan, collection), values)).fetchall())
+
+
+def _exact_scan(
     collection: Collection,
-    query: Sequence[float],
-    filters: Filters = EVERYTHING,
+    query: VectorQuery,
     *,
     limit: int,
-    exclude: Iterable[int] = (),
-) -> Ranking:
-    """Return the ranking of the *limit* images nearest to *query* by an exact scan."""
-    rows, values = embedded_rows(filters)
-    cur = await conn.execute(
-        for_collection(
-            f"""
-            SELECT id, -distance
-              FROM (SELECT e.id, (e.embedding <#> %(query)s::halfvec) + 0 AS distance
-                      FROM {rows} AND e.id <> ALL (%(exclude)s::bigint[])) AS scanned
-             ORDER BY distance, id LIMIT %(limit)s
-            """,  # noqa: S608 - constants
-            collection,
-        ),
-        values | {"query": vector_text(query), "exclude": list(exclude), "limit": limit},
-    )
-    return _ranking(await cur.fetchall())
+    after: tuple[float, int] | None = None,
+    min_score: float | None = None,
+) -> tuple[LiteralString, dict[str, Any]]:
+    """Return the statement that compares *query* with all vectors, if they are of the collection's model."""
+    rows, values = embedded_rows(query.filters)
+    distance, image_id = after or (None, None)
+    # "+ 0" keeps the planner from using the HNSW index, which may return too few rows.
+    statement: LiteralString = f"""
+        SELECT id, distance
+          FROM (SELECT e.id, (e.embedding <#> %(vector)s::halfvec) + 0 AS distance FROM {rows}) AS scanned
+         WHERE EXISTS (SELECT FROM vector_tables AS v
+                        WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s)
+           AND (%(distance)s::float8 IS NULL OR (distance, id) > (%(distance)s, %(id)s))
+           AND (%(min_score)s::float8 IS NULL OR distance <= -%(min_score)s::float8)
+           AND id <> ALL (%(exclude)s::bigint[])
+         ORDER BY distance, id LIMIT %(limit)s
+        """  # noqa: S608 - constants
+    return statement, values | {
+        "vector": vector_text(query.vector),
+        "exclude": list(query.exclude),
+        "limit": limit,
+        "distance": distance,
+        "id": image_id,
+        "min_score": min_score,
+        "bucket": collection.bucket,
+        "vectors": collection.vectors,
+        "model": collection.model,
+    }
 
 
 async def nearest_by_hnsw(
-    conn: AsyncConnection[Any],
-    collection: Collection,
-    query: Sequence[float],
-    filters: Filters = EVERYTHING,
-    *,
-    candidates: int,
-    limit: int,
-    exclude: Iterable[int] = (),
+    conn: AsyncConnection[Any], collection: Collection, query: VectorQuery, *, candidates: int, limit: int
 ) -> Ranking | None:
     """Return the approximate ranking from *candidates* rows of the HNSW index; None if it finds fewer.
 
     Without an iterative scan the index would stop after ``hnsw.ef_search`` rows, deleted and filtered ones included.
     """
-    wanted, values = row_condition(filters)
+    wanted, values = row_condition(query.filters)
+    values |= {"vector": vector_text(query.vector), "exclude": list(query.exclude)}
     await conn.execute(_INDEX_SETTINGS)
     cur = await conn.execute(
         for_collection(
             f"""
             WITH candidates AS MATERIALIZED (
-                SELECT e.id, e.embedding <#> %(query)s::halfvec AS distance
+                SELECT e.id, e.embedding <#> %(vector)s::halfvec AS distance
                   FROM {{embeddings}} AS e
                  WHERE e.embedding IS NOT NULL AND e.id <> ALL (%(exclude)s::bigint[]) AND {wanted}
-                 ORDER BY e.embedding <#> %(query)s::halfvec LIMIT %(candidates)s)
-            SELECT id, -distance, (SELECT count(*) FROM candidates)
+                 ORDER BY e.embedding <#> %(vector)s::halfvec LIMIT %(candidates)s)
+            SELECT id, distance, (SELECT count(*) FROM candidates)
               FROM candidates
              -- Without "+ 0" the planner would assume that they are sorted.
              ORDER BY distance + 0, id LIMIT %(limit)s
             """,  # noqa: S608 - constants
             collection,
         ),
-        values | {"query": vector_text(query), "exclude": list(exclude), "candidates": candidates, "limit": limit},
+        values | {"candidates": candidates, "limit": limit},
     )
     rows = await cur.fetchall()
     await conn.execute("SET LOCAL enable_seqscan = on")
@@ -202,7 +196,7 @@ async def vector_of(conn: AsyncConnection[Any], collection: Collection, image_id
 
 
 def _ranking(rows: Sequence[Sequence[Any]]) -> Ranking:
-    return Ranking([row[0] for row in rows], [_clamp(row[1]) for row in rows], [])
+    return Ranking([row[0] for row in rows], [_clamp(-row[1]) for row in rows], [])
 
 
 def to_hit(row: DictRow) -> Hit:

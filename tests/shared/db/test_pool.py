@@ -15,6 +15,7 @@ from shared.db.pool import Connection, Database
 from shared.errors import ModelChanged
 from shared.models import NewImage
 from shared.sql import collections, images, next_embeddings, queue, vector_search
+from shared.sql.vector_search import VectorQuery
 from tests.fakes.pgbouncer import pooled
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -161,14 +162,14 @@ async def test_prepared_searches_notice_a_switch_of_the_model_at_once(single: Da
 
     for _ in range(4):
         assert await read(vector_search.vector_of, collection=old, image_id=image_id) == [1, 0, 0]
-        [(hit, _)] = await read(vector_search.exact, collection=old, query=[1.0, 0.0, 0.0], limit=5)
+        [(hit, _)] = await read(vector_search.exact, old, VectorQuery([1.0, 0.0, 0.0]), limit=5)
         assert hit.score == 1
         await run(next_embeddings.check_model, collection=old)
     assert await run(next_embeddings.switch, collection=old, model=new.model, rollback=False, now=NOW)
     with pytest.raises(ModelChanged):
-        await read(vector_search.exact, collection=old, query=[1.0, 0.0, 0.0], limit=5)
+        await read(vector_search.exact, old, VectorQuery([1.0, 0.0, 0.0]), limit=5)
     with pytest.raises(ModelChanged):
         await run(next_embeddings.check_model, collection=old)
     assert await read(vector_search.vector_of, collection=old, image_id=image_id) == [0, 1]
-    [(hit, _)] = await read(vector_search.exact, collection=replace(old, model=new.model), query=[0.0, 1.0], limit=5)
+    [(hit, _)] = await read(vector_search.exact, replace(old, model=new.model), VectorQuery([0.0, 1.0]), limit=5)
     assert hit.score == 1

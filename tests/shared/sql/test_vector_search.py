@@ -3,6 +3,7 @@
 from shared.db.pool import Connection, Database
 from shared.models import Filters
 from shared.sql import collections, vector_search
+from shared.sql.vector_search import VectorQuery
 from tests.helpers.filled_collections import fill, unit_vectors
 
 DIMENSIONS = 32
@@ -12,7 +13,7 @@ async def test_index_searches_scan_the_hnsw_index_without_sorting_or_joining(dat
     await database.run(fill, "b", "m", unit_vectors(1500, DIMENSIONS, seed=3))
     collection = await database.run(collections.find, "b")
     assert collection is not None
-    query = unit_vectors(1, DIMENSIONS, seed=1)[0].astype(float).tolist()
+    vector = unit_vectors(1, DIMENSIONS, seed=1)[0].astype(float).tolist()
     plans: list[str] = []
 
     async def explain(conn: Connection) -> None:
@@ -20,9 +21,8 @@ async def test_index_searches_scan_the_hnsw_index_without_sorting_or_joining(dat
         await conn.execute("SET LOCAL auto_explain.log_min_duration = 0; SET LOCAL client_min_messages = log")
         conn.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
         for filters in (Filters(), Filters(camera="canon"), Filters(folder="a", min_width=2)):
-            await vector_search.nearest_by_hnsw(
-                conn, collection, query, filters, candidates=1000, limit=30, exclude=[7]
-            )
+            query = VectorQuery(vector, filters, exclude=[7])
+            await vector_search.nearest_by_hnsw(conn, collection, query, candidates=1000, limit=30)
 
     await database.run(explain)
     searches = [plan.split("CTE candidates")[1].split("InitPlan")[0] for plan in plans if "CTE candidates" in plan]
