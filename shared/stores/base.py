@@ -5,6 +5,7 @@ suite ``tests/contract/test_stores.py`` runs on both.
 """
 
 import hashlib
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ from shared.errors import ImageRefused, Reason
 RESERVED_PREFIX = ".image-browser/"
 
 MAX_KEY_BYTES = 1024  # of UTF-8, in S3 and R2
+_NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 # For keys whose content can change, such as edited photos.
 CACHE_IMAGE = "public, max-age=3600"
@@ -115,20 +117,26 @@ async def object_sha256(store: ObjectStore, found: StoredObject) -> str:
     return found.sha256 or hashlib.sha256(await store.get(found.key)).hexdigest()
 
 
-def check_key(key: str) -> bytes:
-    """Return the key's UTF-8 bytes; raise ImageRefused(KEY_INVALID) for a key that no store supports."""
+def check_key(key: str) -> None:
+    """Raise ImageRefused(KEY_INVALID) for a key that no store supports."""
+    if problem := _key_problem(key):
+        raise ImageRefused(Reason.KEY_INVALID, f"key {key!r} {problem}: rename the file")
+
+
+def is_valid_key(key: str) -> bool:
+    """Return whether stores support the key."""
+    return _key_problem(key) is None
+
+
+def _key_problem(key: str) -> str | None:
     try:
-        encoded = key.encode()
-    except UnicodeEncodeError as exc:
-        raise ImageRefused(Reason.KEY_INVALID, f"key {key!r} is not valid Unicode: rename the file") from exc
-    if not encoded:
-        raise ImageRefused(Reason.KEY_INVALID, "the key is empty")
-    if len(encoded) > MAX_KEY_BYTES:
-        detail = f"key {key!r} has {len(encoded)} bytes in UTF-8 (at most {MAX_KEY_BYTES}): shorten the path"
-        raise ImageRefused(Reason.KEY_INVALID, detail)
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    if not 1 <= length <= MAX_KEY_BYTES:
+        return f"has {length} bytes in UTF-8, not 1 to {MAX_KEY_BYTES}"
     if {".", ".."}.intersection(key.split("/")):
-        detail = f"key {key!r} contains the part '.' or '..', which browsers and file systems resolve: rename it"
-        raise ImageRefused(Reason.KEY_INVALID, detail)
-    if "\0" in key:
-        raise ImageRefused(Reason.KEY_INVALID, f"key {key!r} contains a NUL character")
-    return encoded
+        return "contains the part '.' or '..', which browsers and file systems resolve"
+    if _NOT_IN_XML.search(key):
+        return "contains a control character, which listings in XML cannot represent"
+    return None

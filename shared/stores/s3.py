@@ -22,9 +22,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.handlers import add_expect_header
 
-from shared.errors import ImageRefused, ObjectExists, ObjectMissing, Reason, SettingsError, StoreError
+from shared.errors import ObjectExists, ObjectMissing, SettingsError, StoreError
 from shared.retry import OBJECT_STORE
-from shared.stores.base import StoredObject, check_key
+from shared.stores.base import StoredObject, check_key, is_valid_key
 from shared.stores.body import read_pieces
 from shared.stores.presign import Presigner
 from shared.stores.s3_errors import BOTO_ERRORS, TRANSIENT_CODES, S3ErrorTranslator, error_code, http_status
@@ -42,7 +42,6 @@ ADDRESS_WINDOW = 3600
 
 _DELETE_BATCH = 1000  # the maximum of S3
 _SHORT_RETRY_TIMEOUT = 5.0  # seconds, at startup and when cleaning up after a failure
-_NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _BUCKET = re.compile(r"[a-zA-Z0-9._-]{1,255}")
 
 
@@ -123,7 +122,7 @@ class S3Store:
         If the store does not support conditional writes, ``overwrite=False`` checks for the key first. Two such puts at
         once can then both succeed, and the later one wins.
         """
-        self._check_writable(key)
+        check_key(key)
         attributes: dict[str, Any] = {
             "ContentType": content_type,
             "CacheControl": cache_control,
@@ -169,7 +168,7 @@ class S3Store:
 
     async def copy(self, source: str, target: str) -> None:
         """Copy an object inside the bucket; raise StoreError for more than 5 GiB, which S3 refuses."""
-        self._check_writable(target)
+        check_key(target)
         if source == target:  # an invalid request in S3
             await self.head(source)
             return
@@ -182,7 +181,7 @@ class S3Store:
         )
 
     async def delete(self, keys: Sequence[str]) -> None:
-        possible = [key for key in keys if _key_error(key) is None]
+        possible = [key for key in keys if is_valid_key(key)]
         for start in range(0, len(possible), _DELETE_BATCH):
             batch = possible[start : start + _DELETE_BATCH]
             await self._call(lambda batch=batch: self._delete_batch(batch))  # type: ignore[misc]
@@ -323,13 +322,9 @@ class S3Store:
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
 
-    def _check_writable(self, key: str) -> None:
-        if error := _key_error(key):
-            raise error
-
     def _check_readable(self, key: str) -> None:
-        if error := _key_error(key):
-            raise self._errors.missing(key) from error
+        if not is_valid_key(key):
+            raise self._errors.missing(key)
 
 
 _client_lock = threading.Lock()  # creating a client is not thread-safe, unlike using one
@@ -384,17 +379,6 @@ def _session() -> boto3.session.Session:
     }
     core = botocore.session.Session(session_vars=ignored)  # type: ignore[no-untyped-call]
     return boto3.session.Session(botocore_session=core)  # type: ignore[no-untyped-call]
-
-
-def _key_error(key: str) -> ImageRefused | None:
-    try:
-        check_key(key)
-    except ImageRefused as exc:
-        return exc
-    if _NOT_IN_XML.search(key):
-        detail = f"key {key!r} contains a control character, which S3 cannot list: rename the file"
-        return ImageRefused(Reason.KEY_INVALID, detail)
-    return None
 
 
 def _stored_object(key: str, response: "GetObjectOutputTypeDef | HeadObjectOutputTypeDef") -> StoredObject:

@@ -1,8 +1,6 @@
 """Translation of botocore's exceptions into StoreErrors, with a remedy where there is one."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -64,7 +62,7 @@ class S3ErrorTranslator:
         return f"the object store at {self.endpoint_url}"
 
     def _translate_response(self, exc: ClientError, key: str) -> StoreError:
-        code, status, headers = error_code(exc), http_status(exc), _headers(exc)
+        code, status = error_code(exc), http_status(exc)
         if code == "NoSuchKey" or (status == 404 and key and code in {"404", "NotFound"}):
             return self.missing(key)
         if code == "PreconditionFailed" or status == 412:
@@ -76,8 +74,7 @@ class S3ErrorTranslator:
             remedy = f"create it in the dashboard or with `{command}`"
             return StoreError(f"{self._store} has no bucket {self.bucket!r}: {remedy}", transient=False)
         if code == "RequestTimeTooSkewed":
-            message = f"{self._store} rejects this machine's clock{_clock_error(headers)}: set the clock"
-            return StoreError(message, transient=False)
+            return StoreError(f"{self._store} rejects this machine's clock: set the clock", transient=False)
         if code in _ACCESS_CODES or status in {401, 403}:
             return self._access_denied(code, key)
         message = exc.response.get("Error", {}).get("Message", "")
@@ -85,7 +82,7 @@ class S3ErrorTranslator:
         return StoreError(
             f"{self._store} answered {status} {code}{about} in bucket {self.bucket!r}: {message}",
             transient=status in _TRANSIENT_STATUS or code in TRANSIENT_CODES,
-            retry_after=_retry_after(headers),
+            retry_after=_retry_after(exc),
         )
 
     def _access_denied(self, code: str, key: str) -> StoreError:
@@ -106,22 +103,9 @@ def http_status(exc: ClientError) -> int:
     return int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def _headers(exc: ClientError) -> dict[str, str]:
-    headers: dict[str, str] = exc.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return headers
-
-
-def _retry_after(headers: dict[str, str]) -> float | None:
+def _retry_after(exc: ClientError) -> float | None:
     """Return the seconds in Retry-After, which S3 and R2 send as a number."""
     try:
-        return float(headers["retry-after"])
+        return float(exc.response["ResponseMetadata"]["HTTPHeaders"]["retry-after"])
     except (KeyError, ValueError):
         return None
-
-
-def _clock_error(headers: dict[str, str]) -> str:
-    try:
-        ahead = (datetime.now(UTC) - parsedate_to_datetime(headers["date"])).total_seconds()
-    except (KeyError, ValueError, TypeError):
-        return ""
-    return f", which is {abs(ahead) / 60:.0f} minutes {'ahead' if ahead > 0 else 'behind'}"

@@ -230,7 +230,7 @@ async def test_corrupt_metadata_are_ignored(store: FolderStore, folder: Path) ->
         ("a/", "has an empty part"),
         ("../a.jpg", "contains the part '.' or '..'"),
         ("a/../../b.jpg", "contains the part '.' or '..'"),
-        ("a\0.jpg", "contains a NUL character"),
+        ("a\0.jpg", "contains a control character"),
         ("ä" * 128 + ".jpg", "has a part of 260 bytes in UTF-8 (at most 255)"),
         (".image-browser/folder-store/metadata/x", "which is reserved"),
     ],

@@ -2,8 +2,6 @@
 
 import socket
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 
 import pytest
 
@@ -68,10 +66,9 @@ async def test_a_missing_bucket_comes_with_the_command_that_creates_it(server: S
     assert server.url in message
 
 
-async def test_a_rejected_clock_comes_with_its_error(store: S3Store, proxy: FaultyProxy) -> None:
-    date = format_datetime(datetime.now(UTC) - timedelta(minutes=42), usegmt=True)
-    proxy.fail_next(Fault("status", 403, "RequestTimeTooSkewed", headers={"Date": date}))
-    assert "rejects this machine's clock, which is 42 minutes ahead: set the clock" in await error_of(store)
+async def test_a_wrong_clock_is_named(store: S3Store, proxy: FaultyProxy) -> None:
+    proxy.fail_next(Fault("status", 403, "RequestTimeTooSkewed"))
+    assert "rejects this machine's clock: set the clock" in await error_of(store)
 
 
 async def test_an_unreachable_endpoint_is_named_with_its_settings() -> None:
