@@ -1,4 +1,4 @@
-"""A real Chromium on a real server: one server with two collections for all tests of a worker."""
+"""A real Chromium and a real server: one server with two collections for all tests of a worker."""
 
 import os
 import shutil
@@ -12,9 +12,10 @@ import numpy as np
 import psycopg
 import pytest
 from PIL import ExifTags, Image
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 from psycopg import sql
 
+from tests.helpers.pictures import picture
 from tests.helpers.processes import CLEAN_ENVIRONMENT, Server, Syncer, serving
 
 FLAGS = [
@@ -30,7 +31,7 @@ FLAGS = [
 
 HOSTILE_NAMES = [
     'x" onerror="alert(1)" y=".jpg',
-    # A folder whose name ends in "<", so that the key holds a closing tag.
+    # A folder whose name ends in "<", so that the key contains a closing tag.
     "<script>alert(1)</script>.jpg",
     "'><img src=x onerror=alert(1)>.jpg",
     "{{ 7*7 }}&amp;#%20?.jpg",
@@ -38,8 +39,8 @@ HOSTILE_NAMES = [
     "smile \U0001f98a " + "long" * 40 + ".jpg",
 ]
 
-MANY = 150
-CAMERA = "Camera One"  # of every tenth picture
+MANY_COUNT = 150
+CAMERA = "Camera One"  # of every tenth image
 EXPOSURE = {
     ExifTags.Base.ExposureTime: 0.008,
     ExifTags.Base.FNumber: 2.8,
@@ -47,27 +48,27 @@ EXPOSURE = {
     ExifTags.Base.FocalLength: 35.0,
 }
 
-# What moved, apart what no key or click explains, and what the content policy refused, from the first moment on.
+# Record layout shifts (all of them, and those without recent input) and CSP violations from the start.
 OBSERVERS = """
-window.moves = []; window.shifts = []; window.violations = [];
+window.allShifts = []; window.shifts = []; window.violations = [];
 new PerformanceObserver((list) => {
   for (const entry of list.getEntries()) {
-    const moved = entry.sources.map(({ node, previousRect: from, currentRect: to }) =>
+    const nodes = entry.sources.map(({ node, previousRect: from, currentRect: to }) =>
       `${node?.id || node?.className || node?.nodeName} ${from.x},${from.y} -> ${to.x},${to.y}`);
-    window.moves.push(`${entry.value} ${moved}`);
-    if (!entry.hadRecentInput) window.shifts.push(`${entry.value} ${moved}`);
+    window.allShifts.push(`${entry.value} ${nodes}`);
+    if (!entry.hadRecentInput) window.shifts.push(`${entry.value} ${nodes}`);
   }
 }).observe({ type: "layout-shift", buffered: true });
 document.addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));
 """
 
-# A machine that runs other tests beside these is slow at times.
+# Other tests may run on the machine at the same time.
 expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="session")
 def chromium_path() -> str:
-    """Where the installed Chromium is; without one the test is skipped, or fails where REQUIRE_CHROMIUM=1."""
+    """The path of the installed Chromium. Without one, skip the test, or fail it if REQUIRE_CHROMIUM=1."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
         reason = "no Chromium on the PATH (Debian: apt-get install chromium)"
@@ -77,7 +78,7 @@ def chromium_path() -> str:
     return found
 
 
-# Not for the whole session: Playwright keeps an event loop running in this thread, in which async tests cannot run.
+# Not session-scoped: Playwright keeps an event loop running in this thread, and async tests cannot run beside it.
 @pytest.fixture(scope="module")
 def chromium(chromium_path: str, site: "Site") -> Iterator[Browser]:
     """A running Chromium."""
@@ -89,31 +90,28 @@ def chromium(chromium_path: str, site: "Site") -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of pictures of every shape, some with hostile names."""
+    """A folder of images of every shape, some with hostile names."""
     folder = tmp_path_factory.mktemp("many")
-    random = np.random.default_rng(7)
-    for number in range(MANY - len(HOSTILE_NAMES)):
-        camera = CAMERA if number % 10 == 0 else ""
-        _picture(random, folder / f"{number % 5}" / f"picture_{number:03}.jpg", camera)
-    for name in HOSTILE_NAMES:
-        _picture(random, folder / "hostile" / name)
+    ordinary = [f"{number % 5}/picture_{number:03}.jpg" for number in range(MANY_COUNT - len(HOSTILE_NAMES))]
+    for number, name in enumerate([*ordinary, *(f"hostile/{name}" for name in HOSTILE_NAMES)]):
+        width, height = np.random.default_rng(number).integers(200, 900, 2)
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        exif = _exif() if number % 10 == 0 else Image.Exif()
+        path.write_bytes(picture(number, (int(width), int(height)), quality=80, exif=exif))
     return folder
 
 
-def _picture(random: np.random.Generator, path: Path, camera: str = "") -> None:
-    size = (int(random.integers(200, 900)), int(random.integers(200, 900)))
-    corners = random.integers(0, 255, (2, 2, 3), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _exif() -> Image.Exif:
     exif = Image.Exif()
-    if camera:
-        exif[ExifTags.Base.Model] = camera
-        exif.get_ifd(ExifTags.IFD.Exif).update(EXPOSURE)
-    Image.fromarray(corners).resize(size, Image.Resampling.BICUBIC).save(path, quality=80, exif=exif)
+    exif[ExifTags.Base.Model] = CAMERA
+    exif.get_ifd(ExifTags.IFD.Exif).update(EXPOSURE)
+    return exif
 
 
 @dataclass(frozen=True)
 class Site:
-    """A server with the collections ``photos`` (samples, embedded) and ``many`` (uploaded only)."""
+    """A server with the collections ``photos`` (sample photos, embedded) and ``many`` (uploaded only)."""
 
     server: Server
     syncer: Syncer
@@ -133,7 +131,7 @@ def site(
     shared_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
-    """The server that all browser tests of this worker look at."""
+    """The server of all browser tests of this worker."""
     home = tmp_path_factory.mktemp("browser home")
     models = shared_folder / "models"
     models.mkdir(exist_ok=True)
@@ -158,30 +156,34 @@ def site(
 
 @dataclass
 class Tab:
-    """A page of the browser, and what went by on its wire and its console."""
+    """A page of the browser, with its requests and console messages."""
 
     page: Page
     requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def record_console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.errors.append(message.text)
 
     @property
     def shifts(self) -> list[str]:
-        """What moved by itself, and how far."""
-        return self._moved("shifts")
+        """The layout shifts without recent input."""
+        return self._recorded("shifts")
 
     @property
-    def moves(self) -> list[str]:
-        """What moved, be it right after a key or a click."""
-        return self._moved("moves")
+    def all_shifts(self) -> list[str]:
+        """The layout shifts, including those right after a key or a click."""
+        return self._recorded("allShifts")
 
-    def _moved(self, which: str) -> list[str]:
-        # Two frames, so that the last one has been reported.
+    def _recorded(self, name: str) -> list[str]:
+        # The browser reports the shifts of a frame after the next one.
         self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        moved: list[str] = self.page.evaluate(f"window.{which}")
-        return moved
+        shifts: list[str] = self.page.evaluate(f"window.{name}")
+        return shifts
 
     def tiles(self) -> list[dict[str, float | str]]:
-        """The tiles that have elements, in the order of the document."""
+        """The rendered tiles, in document order."""
         tiles: list[dict[str, float | str]] = self.page.evaluate(
             """() => [...document.querySelectorAll(".grid > .tile")].map((tile) => {
               const box = tile.getBoundingClientRect();
@@ -199,7 +201,7 @@ OpenTab = Callable[..., Tab]
 
 
 def ready(page: Page) -> None:
-    """Wait until the wall shows something."""
+    """Wait until the grid shows an image."""
     expect(page.locator(".grid.is-ready .tile").first).to_be_visible()
 
 
@@ -212,29 +214,49 @@ def search(page: Page, text: str) -> None:
 
 
 def parameters(page: Page) -> dict[str, str]:
-    """What the page's address holds; of what it holds several times, the first."""
+    """The parameters of the page's URL; of repeated ones, the first."""
     return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
+
+
+def all_terms(page: Page) -> list[str]:
+    """The terms in the page's URL, beside ``q``."""
+    return parse_qs(urlsplit(page.url).query).get("term", [])
+
+
+def file_name(key: str) -> str:
+    return key.rsplit("/", 1)[-1]
+
+
+def all_images(site: Site, bucket: str) -> list[dict[str, str]]:
+    images: list[dict[str, str]] = []
+    cursor = None
+    while True:
+        more = {"cursor": cursor} if cursor else {}
+        page = site.server.get("/api/images", bucket=bucket, limit=200, **more)
+        images += page["images"]
+        if (cursor := page["next_cursor"]) is None:
+            return images
 
 
 @pytest.fixture
 def open_tab(chromium: Browser, site: Site) -> Iterator[OpenTab]:
-    """Open an address of the site in a fresh browser context; at the end, no tab may have complained."""
+    """Open a path of the site in a new browser context. At the end no tab may have errors, unless it allows them."""
     contexts: list[BrowserContext] = []
     tabs: list[Tab] = []
 
-    def open_tab(path: str, *, width: int = 1280, height: int = 800, complaints: bool = False, **options: bool) -> Tab:
+    def open_tab(
+        path: str, *, width: int = 1280, height: int = 800, allow_errors: bool = False, **options: bool
+    ) -> Tab:
         context = chromium.new_context(viewport={"width": width, "height": height}, **options)  # type: ignore[arg-type]
         contexts.append(context)
         context.set_default_timeout(30_000)
         context.add_init_script(OBSERVERS)
         tab = Tab(context.new_page())
         tab.page.on("request", lambda request: tab.requests.append(request.url.removeprefix(site.server.url)))
-        tab.page.on("dialog", lambda dialog: (tab.complaints.append(f"alert: {dialog.message}"), dialog.dismiss()))
-        tab.page.on("pageerror", lambda error: tab.complaints.append(str(error)))
-        tab.page.on(
-            "console", lambda said: tab.complaints.append(said.text) if said.type in ("error", "warning") else None
-        )
-        if not complaints:
+        tab.page.on("dialog", lambda dialog: (tab.errors.append(f"alert: {dialog.message}"), dialog.dismiss()))
+        tab.page.on("pageerror", lambda error: tab.errors.append(str(error)))
+        tab.page.on("console", tab.record_console)
+        if not allow_errors:
             tabs.append(tab)
         tab.page.goto(site(path))
         return tab
@@ -243,6 +265,18 @@ def open_tab(chromium: Browser, site: Site) -> Iterator[OpenTab]:
     for tab in tabs:
         if tab.page.evaluate("'violations' in window"):
             assert tab.page.evaluate("window.violations") == []
-        assert tab.complaints == []
+        assert tab.errors == []
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def open_gallery(open_tab: OpenTab) -> OpenTab:
+    """Like ``open_tab``, and wait until the grid shows an image."""
+
+    def open_gallery(path: str, **options: int | bool) -> Tab:
+        tab = open_tab(path, **options)
+        ready(tab.page)
+        return tab
+
+    return open_gallery

@@ -1,4 +1,4 @@
-"""The page of the API in a real browser."""
+"""The API page in Chromium."""
 
 import pytest
 from playwright.sync_api import expect
@@ -8,7 +8,7 @@ from tests.browser.conftest import OpenTab
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
-def test_an_operation_is_tried_from_its_page(open_tab: OpenTab) -> None:
+def test_the_api_page_sends_requests(open_tab: OpenTab) -> None:
     page = open_tab("/docs#search", width=390).page
     operation = page.locator("#search")
     operation.locator("[name=q]").fill("it's a boat")

@@ -1,4 +1,4 @@
-"""Signing in and out in a real Chromium."""
+"""Signing in and out in Chromium."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 TOKEN = "a-token-that-opens-everything"
 
 
-def test_a_visitor_signs_in_sees_what_was_asked_for_and_signs_out(
+def test_signing_in_leads_to_the_requested_page_and_signing_out_ends_it(
     open_tab: OpenTab, site: Site, tmp_path: Path
 ) -> None:
-    tab = open_tab("/healthz", complaints=True)
+    tab = open_tab("/healthz", allow_errors=True)
     with serving({**site.environment, "READ_TOKEN": TOKEN}, tmp_path / "server.log") as server:
         page = tab.page
         page.goto(f"{server.url}/?bucket=photos&q=a+cat")
@@ -29,7 +29,7 @@ def test_a_visitor_signs_in_sees_what_was_asked_for_and_signs_out(
         expect(page.locator("#title")).to_have_text("Results for a cat")
         assert page.evaluate("window.violations") == []
 
-        # Signed out in another window, this one says so and leads back to where it was.
+        # After signing out in another window, this one asks to sign in and returns to the same page.
         page.context.clear_cookies()
         page.locator(".tile-link").nth(1).click()
         expect(page.get_by_role("alert")).to_contain_text("You are signed out")
