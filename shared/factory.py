@@ -105,7 +105,8 @@ def make_embedder(
         from shared.embedders.clip.embedder import ClipEmbedder
 
         return ClipEmbedder(settings.clip_model, settings.home / "models", decoder)
-    from shared.embedders.replicate.embedder import ReplicateEmbedder, Timing
+    from shared.embedders.replicate.client import Timeouts
+    from shared.embedders.replicate.embedder import ReplicateEmbedder
 
     if settings.replicate_api_token is None:
         raise SettingsError("EMBEDDER=replicate needs REPLICATE_API_TOKEN; EMBEDDER=offline needs no account")
@@ -115,7 +116,7 @@ def make_embedder(
         model=settings.replicate_model,
         base_url=settings.replicate_base_url,
         concurrency=concurrency,
-        timing=Timing(deadline=20, wait=10, response=5, patience=5) if interactive else None,
+        timeouts=Timeouts(prediction=20, server_wait=10, response=5, retry_timeout=5) if interactive else None,
     )
     if embedder.wants == "address" and _uses_folders(settings):
         raise SettingsError(
@@ -155,7 +156,7 @@ def model_price(model: str) -> Price:
     """Return what the vectors of *model* cost; zero for a model that runs on this machine."""
     if embedder_kind(model) != "replicate":
         return Price(per_call=0, per_image=0)
-    from shared.embedders.replicate.embedder import MODELS
+    from shared.embedders.replicate.models import REPLICATE_MODELS
 
-    traits = MODELS[model.removeprefix("replicate:").partition(":")[0]]
-    return Price(per_call=traits.price_per_image * traits.batch_size, per_image=traits.price_per_image)
+    known = REPLICATE_MODELS[model.removeprefix("replicate:").partition(":")[0]]
+    return Price(per_call=known.price_per_image * known.batch_size, per_image=known.price_per_image)

@@ -16,8 +16,8 @@ from shared import factory
 from shared.db import migrate
 from shared.db.pool import Database
 from shared.embedders.clip.embedder import ClipEmbedder, agreement
-from shared.embedders.replicate.embedder import fetches_images
 from shared.embedders.replicate.image_input import data_url
+from shared.embedders.replicate.models import fetches_images
 from shared.errors import ImageRefused, ModelError, ObjectMissing, ServiceError
 from shared.images.worker_pool import DecoderPool
 from shared.models import Collection

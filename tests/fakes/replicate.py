@@ -103,10 +103,10 @@ class Settings:
     script: list[str] = field(default_factory=list)  # faults of the next creates, "" for none; taken out when used
     poll_script: list[str] = field(default_factory=list)
     retry_after: float = 1.0  # what a fault that is drawn says where it says a time
-    rate: int = 0  # creates let through in `rate_period`, 0 for all; over it, `rate_says` tells which 429
+    rate: int = 0  # creates let through in `rate_period`, 0 for all; over it, `rate_refusal` tells which 429
     rate_period: float = 60.0
     burst: int = 1
-    rate_says: str = "429_resets"
+    rate_refusal: str = "429_resets"
 
 
 @dataclass
@@ -291,7 +291,7 @@ class FakeReplicate:
         fault = self._draw(settings.script, settings.faults)
         pause = settings.retry_after
         if not fault and (short_of := self._seconds_over_limit()):
-            fault, pause = settings.rate_says, short_of
+            fault, pause = settings.rate_refusal, short_of
         if fault:
             counts.faults[fault] += 1
         if fault in REFUSALS:

@@ -1,4 +1,4 @@
-"""The command ``syncer`` with less patience for Replicate: what takes it minutes takes seconds here."""
+"""The command ``syncer`` with timeouts of seconds instead of minutes for Replicate."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ from shared.embedders.replicate import embedder
 from syncer.cli import main
 
 if __name__ == "__main__":
-    embedder.Timing = partial(  # type: ignore[misc, assignment]
-        embedder.Timing, deadline=3, wait=2, response=1, retry_timeout=3, longest_backoff=1, unsaid_pause=0.1, window=5
+    embedder.Timeouts = partial(  # type: ignore[misc, assignment]
+        embedder.Timeouts, prediction=3, server_wait=2, response=1, retry_timeout=3, max_wait=1
     )
     main()

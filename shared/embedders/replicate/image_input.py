@@ -1,4 +1,4 @@
-"""What is sent of an image. Runs in a decoding worker."""
+"""Prepare images for the models. Runs in a decoder worker."""
 
 import base64
 import io
@@ -11,14 +11,14 @@ SIDE = 224  # pixels, of the square that CLIP ViT-L/14 sees
 
 
 def data_url(data: bytes) -> str:
-    """Return the part of the image that CLIP sees, as a JPEG of about 30 kB in a data: URL.
+    """Return the part of the image that CLIP sees as a data: URL with a JPEG of about 30 kB.
 
-    CLIP's own preparation (CLIPImageProcessor of openai/clip-vit-large-patch14) scales the shorter side to 224 pixels,
-    bicubically, and takes the square in the middle. Done here, from the original, the model has nothing left to scale,
-    and loses nothing but what JPEG at quality 95 loses. The largest that 224 x 224 pixels of noise make is 130 kB;
-    Replicate takes data URLs of up to 256 kB. Raises ImageRefused for what cannot be decoded.
+    CLIP's own preprocessing (CLIPImageProcessor of openai/clip-vit-large-patch14) scales the shorter side to 224 pixels
+    with a bicubic filter and crops the centre square. Doing so here, from the original, loses only what JPEG at
+    quality 95 loses. 224 x 224 pixels of noise make 130 kB, and Replicate accepts data URLs of up to 256 kB.
+    Raises ImageRefused.
     """
-    image = _middle(open_rgb(data, at_least=(2 * SIDE, 2 * SIDE), colour_profile=False))
+    image = _crop_panorama(open_rgb(data, at_least=(2 * SIDE, 2 * SIDE), colour_profile=False))
     scale = SIDE / min(image.size)
     width, height = (max(SIDE, int(side * scale)) for side in image.size)
     left, top = (width - SIDE) // 2, (height - SIDE) // 2
@@ -28,10 +28,10 @@ def data_url(data: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _middle(image: Image.Image) -> Image.Image:
-    """Return the middle of an image that is long and narrow, which scaled whole could take any amount of memory."""
-    longest = 2 * min(image.size)
-    if max(image.size) <= longest:
+def _crop_panorama(image: Image.Image) -> Image.Image:
+    """Return the centre of a long and narrow image, which would need unbounded memory if it were scaled as a whole."""
+    max_side = 2 * min(image.size)
+    if max(image.size) <= max_side:
         return image
-    left, top = (max(0, side - longest) // 2 for side in image.size)
+    left, top = (max(0, side - max_side) // 2 for side in image.size)
     return image.crop((left, top, image.width - left, image.height - top))

@@ -1,90 +1,111 @@
-"""Keeps calls inside a rate limit that is not known before the service complains."""
+"""Client-side rate limiter for limits that a service states only when it refuses a call."""
 
 import asyncio
-import random
-import time
-from collections import deque
+import math
+from dataclasses import dataclass
 
 from shared.errors import ModelError
 
-_MARGIN = 1.05  # slower than the limit by this much, since calls sent evenly do not arrive evenly
-_BACKOFF = 1.25  # slower by this much after a refusal that says nothing new
-_SPEED_UP = 0.001  # faster by this much with each call that passes, times how many have passed since the last refusal
+_WINDOW = 60.0  # seconds over which Replicate counts calls, and the longest spacing
+_MARGIN = 1.05  # spacing and pauses are longer by this factor, since evenly sent calls do not arrive evenly
+_FIRST_HOLD = 7  # accepted calls for which a new spacing is kept; three more return to full speed
+_HOLD_FACTOR = 3  # for a limit that proved to be still there, up to ...
+_MAX_HOLD = 63
 
 
-class Pacer:
-    """Lets calls go one after the other, as far apart as the service seems to want. Times are in seconds.
+@dataclass(frozen=True)
+class Permit:
+    """Permission for one call: when it was sent, and how long after the previous call. Times in seconds."""
 
-    At first there is no distance between calls. A refusal stops all of them for as long as it says, and sets a distance
-    for those that follow. Each call that passes shortens it, by more the longer nothing is refused: a limit that stays
-    costs about one refused call in twenty, and one that goes is forgotten after a hundred calls.
+    sent_at: float
+    gap: float
+
+
+class RateLimiter:
+    """Paces calls to a service. Times are in seconds on the clock of the event loop.
+
+    Calls start unlimited. A refusal that says how long to wait stops all calls for that time and sets a spacing: that
+    of the stated rate, else that of the calls which the service accepted. After ten accepted calls the spacing is
+    dropped. If the limit is still there, the next spacing is kept three times as long, up to 66 calls: a permanent
+    limit soon costs less than one refused call in twenty, a brief one slows down ten calls. Ten accepted calls at full
+    speed, or a minute without calls, reset this. Refusals without a hint are left to the backoff of the refused call.
     """
 
-    def __init__(self, *, window: float, longest_pause: float) -> None:
-        """*window* is over how long the service counts; a pause beyond *longest_pause* is raised as a ModelError."""
-        self._window = window
-        self._longest_pause = longest_pause
-        self._queue = asyncio.Lock()  # which is fair: first come, first served
-        self._next = 0.0  # when the next call may go
-        self._distance = 0.0
-        self._longest_told = 0.0  # the longest pause that a refusal asked for, since the distance was 0
-        self._refused_at = 0.0
-        self._passed = 0  # calls since the last refusal
-        self._recent: deque[float] = deque()  # when calls passed, over the last window
+    def __init__(self, *, max_wait: float) -> None:
+        """Calls that would have to wait longer than *max_wait* raise a ModelError instead."""
+        self._max_wait = max_wait
+        self._queue = asyncio.Lock()  # asyncio's locks are fair: first come, first served
+        self._sent_at = -math.inf
+        self._not_before = -math.inf
+        self._refused_at = -math.inf
+        self._spacing = 0.0
+        self._hold = _FIRST_HOLD
+        self._accepted = 0  # calls since _counted_from: since the last refusal allowed them again
+        self._counted_from = -math.inf
 
-    async def turn(self) -> float:
-        """Wait until a call may go, and return the moment, which ``refused`` wants to know."""
+    async def acquire(self) -> Permit:
+        """Wait until a call may be sent."""
         async with self._queue:
-            # Again after each sleep, since a refusal may have moved the moment.
-            while (pause := self._next - time.monotonic()) > 0:
-                if pause > self._longest_pause:
-                    message = f"Replicate's rate limit asks for a pause of {pause:.0f} s"
-                    raise ModelError(message, transient=True, retry_after=pause)
-                await asyncio.sleep(pause)
-            now = time.monotonic()
-            self._next = now + self._distance
-            return now
+            # In a loop, since a refusal may arrive during the sleep and extend the wait.
+            while (wait := max(self._not_before, self._sent_at + self._current_spacing()) - _now()) > 0:
+                if wait > self._max_wait:
+                    message = f"Replicate's rate limit allows the next call in {wait:.0f} s"
+                    raise ModelError(message, transient=True, retry_after=wait)
+                await asyncio.sleep(wait)
+            permit = Permit(_now(), _now() - self._sent_at)
+            if permit.gap > _WINDOW:
+                self._reset()
+            self._sent_at = permit.sent_at
+            return permit
 
     def pause(self, seconds: float) -> None:
-        """Let no call go for so long."""
-        # A little longer, since what is said is rounded.
-        self._next = max(self._next, time.monotonic() + seconds * random.uniform(1.0, 1.1))
+        """Send no call for *seconds*."""
+        self._not_before = max(self._not_before, _now() + _MARGIN * seconds)
 
-    def passed(self) -> None:
-        """Note that the service took a call."""
-        self._recent.append(time.monotonic())
-        self._forget()
-        self._passed += 1
-        self._distance *= 1 - min(0.5, _SPEED_UP * self._passed)
-        if self._distance < self._window / 3000:  # which no limit asks for
-            self._distance = self._longest_told = 0.0
+    def accepted(self) -> None:
+        """Record that the service accepted a call."""
+        self._accepted += 1
+        if self._spacing and self._accepted >= self._hold + 3 + 10:
+            self._reset()
 
-    def refused(self, sent_at: float, *, pause: float, distance: float | None) -> None:
-        """Note that the call that went at *sent_at* was over the limit.
+    def refused(self, permit: Permit, *, retry_after: float, spacing: float | None) -> None:
+        """Record a refusal that asks to wait for *retry_after*, and may state the *spacing* of its limit."""
+        self.pause(retry_after)
+        if permit.sent_at < self._refused_at:
+            return  # sent before the spacing in force was set
+        limit_persists = bool(self._spacing) and self._accepted >= self._hold
+        self._spacing = min(_WINDOW, _MARGIN * spacing if spacing else self._estimate(permit, retry_after))
+        self._hold = min(_MAX_HOLD, _HOLD_FACTOR * self._hold) if limit_persists else _FIRST_HOLD
+        self._refused_at = _now()
+        self._accepted, self._counted_from = 0, _now() + retry_after
 
-        *pause* is how long the service wants to be left alone, *distance* what it wants between calls, if it said so.
-        """
-        self.pause(pause)
-        if sent_at < self._refused_at:
-            return  # it went at the former speed, and says nothing about the one that has been set since
-        if distance is not None:
-            self._distance = max(self._distance, _MARGIN * distance)
-        else:
-            self._distance = self._guess(pause)
-        self._refused_at = time.monotonic()
-        self._passed = 0
+    def _reset(self) -> None:
+        self._spacing = 0.0
+        self._hold = _FIRST_HOLD
+        self._accepted, self._counted_from = 0, _now()
 
-    def _guess(self, pause: float) -> float:
-        """Return the distance that follows from a refusal."""
-        self._forget()
-        self._longest_told = max(self._longest_told, pause)
-        # A bucket of tokens has the next one within one distance, so that a pause is no longer than it. A window that
-        # is used up may ask for a long pause, but then it let through as many calls as it lets through.
-        guess = max(_BACKOFF * self._distance, _MARGIN * min(pause, self._window / max(1, len(self._recent))))
-        # And its distance is not much longer than the longest pause: so refusals that come at random do not add up.
-        # Unless a call is refused although all waited: then what was said was too little.
-        return min(guess, 1.5 * self._longest_told) if self._passed else guess
+    def _current_spacing(self) -> float:
+        """Return the spacing, reduced in steps after it was kept for long enough."""
+        steps = self._accepted - self._hold
+        if steps >= 3:
+            return 0.0
+        return self._spacing / float(4 ** max(0, steps))
 
-    def _forget(self) -> None:
-        while self._recent and self._recent[0] < time.monotonic() - self._window:
-            self._recent.popleft()
+    def _estimate(self, permit: Permit, retry_after: float) -> float:
+        """Return the spacing that a limit without a stated rate seems to require."""
+        if not self._accepted:
+            return max(self._spacing, _MARGIN * retry_after)
+        # A bucket with room for one token has the next one a spacing after the previous call.
+        bucket = _MARGIN * (retry_after + permit.gap)
+        # Any limit lets through, after the wait, one call more than since the last refusal.
+        average = (permit.sent_at + retry_after - self._counted_from) / self._accepted
+        if not self._spacing:
+            return min(bucket, _MARGIN * average)
+        if self._accepted < self._hold:  # the spacing is too short
+            return max(self._spacing, average)
+        # The spacing was right, unless the limit has been raised since.
+        return bucket if bucket < self._spacing / 4 else self._spacing
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,8 +1,7 @@
-"""The Replicate embedder against a Replicate that misbehaves, over real HTTP."""
+"""The Replicate embedder against a misbehaving fake of Replicate over HTTP."""
 
 import asyncio
 import base64
-import io
 import json
 import subprocess
 import sys
@@ -15,12 +14,12 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from PIL import Image
 
 from shared.embedders.base import ImageInput, Vector, unit_vector
-from shared.embedders.replicate.embedder import ReplicateEmbedder, Timing
+from shared.embedders.replicate.client import Timeouts
+from shared.embedders.replicate.embedder import ReplicateEmbedder
 from shared.embedders.replicate.image_input import data_url
-from shared.embedders.replicate.text_input import may_fit, one_line, surely_fits
+from shared.embedders.replicate.text_input import normalise, surely_fits, truncate
 from shared.errors import ImageRefused, ModelError, Reason, SettingsError
 from shared.images.worker_pool import DecoderPool
 from tests.fakes.replicate import (
@@ -30,33 +29,30 @@ from tests.fakes.replicate import (
     SHORT_COLOUR,
     ZEROS_COLOUR,
     FakeReplicate,
-    Settings,
     count_tokens,
     vector_of_pixels,
     vector_of_text,
 )
-from tests.helpers.pictures import encode, picture, plain_picture
+from tests.helpers.pictures import picture, plain_picture
 
-# The real times in about a hundredth of the time; but what should not happen at all may take its time.
-TIMING = Timing(
-    deadline=30.0,
-    wait=1,
+# Fast retries and polls. Limits that no test should reach are generous.
+TIMEOUTS = Timeouts(
+    prediction=30.0,
+    server_wait=1,
     response=30.0,
-    patience=10.0,
-    backoff=0.005,
-    longest_backoff=0.1,
-    poll=0.01,
-    longest_poll=0.05,
-    unsaid_pause=0.3,
-    window=0.6,
+    retry_timeout=10.0,
+    first_wait=0.01,
+    max_wait=0.1,
+    poll_interval=0.01,
+    max_poll_interval=0.05,
 )
-# For what does not answer, or does not end.
-IMPATIENT = replace(TIMING, deadline=1.5, response=0.5)
+# For services that do not answer and predictions that do not finish.
+SHORT_TIMEOUTS = replace(TIMEOUTS, prediction=1.5, response=0.5)
 SIZE = (400, 300)
 BATCH = "andreasjansson/clip-features"
 
 
-# One loop for all, since a decoder belongs to one, and takes a while to start.
+# One event loop for all tests: a decoder pool belongs to one and takes a while to start.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -75,11 +71,11 @@ def fake() -> Iterator[FakeReplicate]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def make(fake: FakeReplicate, decoder: DecoderPool) -> AsyncIterator[Any]:
-    """Make an embedder of the fake's models; all of them are closed in the end."""
+    """Make embedders of the fake's models and close them in the end."""
     made = []
 
     def make(model: str = "openai/clip", **options: Any) -> ReplicateEmbedder:
-        options = {"token": "r8_fake", "base_url": fake.url, "timing": TIMING, **options}
+        options = {"token": "r8_fake", "base_url": fake.url, "timeouts": TIMEOUTS, **options}
         made.append(ReplicateEmbedder(decoder=decoder, model=model, **options))
         return made[-1]
 
@@ -93,7 +89,7 @@ class Bucket:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
-        self.status = 0  # what every request is answered with, if not 0
+        self.status = 0  # answers every request, unless 0
         self.url = ""
 
     async def get(self, request: web.Request) -> web.Response:
@@ -137,44 +133,16 @@ async def embed(embedder: ReplicateEmbedder, data: bytes) -> Vector | ImageRefus
     return result
 
 
-# --- What is sent ---
+# --- Requests ---
 
 
 @pytest.mark.parametrize("model", ["openai/clip", "krthr/clip-embeddings"])
-async def test_one_request_turns_an_image_into_its_vector(make: Any, fake: FakeReplicate, model: str) -> None:
+async def test_one_request_returns_the_vector_of_an_image(make: Any, fake: FakeReplicate, model: str) -> None:
     embedder = make(model)
     data = picture(1, SIZE)
     np.testing.assert_array_equal(await embed(embedder, data), vector_of(sent_for(data)))
     assert (fake.counts.creates, fake.counts.gets, embedder.calls) == (1, 0, 1)
     assert fake.counts.headers[0]["Prefer"] == "wait=1"
-
-
-@pytest.mark.parametrize("size", [(400, 300), (300, 4000), (6000, 224), (1, 1), (1, 900)])
-async def test_the_square_that_clip_sees_is_what_travels(size: tuple[int, int]) -> None:
-    with Image.open(io.BytesIO(sent_for(picture(1, size)))) as image:
-        assert (image.format, image.size, image.mode) == ("JPEG", (224, 224), "RGB")
-
-
-async def test_what_travels_is_what_clip_would_make_of_the_original() -> None:
-    data = picture(3, (448, 330))
-    with Image.open(io.BytesIO(data)) as image, Image.open(io.BytesIO(sent_for(data))) as sent:
-        reference = image.resize((304, 224), Image.Resampling.BICUBIC).crop((40, 0, 264, 224))
-        difference = np.abs(np.asarray(sent, dtype=int) - np.asarray(reference, dtype=int))
-    assert difference.mean() < 1
-
-
-async def test_an_image_is_sent_upright() -> None:
-    upright = Image.new("RGB", (300, 300), "white")
-    upright.paste("black", (0, 0, 300, 150))
-    exif = Image.Exif()
-    exif[0x0112] = 3  # upside down
-    with Image.open(io.BytesIO(sent_for(encode(upright, exif=exif)))) as sent:
-        assert sent.getpixel((112, 20)) == (255, 255, 255)
-
-
-async def test_even_noise_stays_below_what_replicate_takes_as_a_data_url() -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
-    assert len(data_url(encode(Image.fromarray(noise), "PNG"))) < 256_000
 
 
 async def test_an_image_that_cannot_be_decoded_costs_no_call(make: Any, fake: FakeReplicate) -> None:
@@ -183,7 +151,7 @@ async def test_an_image_that_cannot_be_decoded_costs_no_call(make: Any, fake: Fa
     assert fake.counts.creates == 0
 
 
-async def test_no_more_calls_than_asked_for_are_under_way(make: Any, fake: FakeReplicate) -> None:
+async def test_concurrency_limits_the_calls_in_flight(make: Any, fake: FakeReplicate) -> None:
     fake.settings.latency = 0.1
     await make(concurrency=4).embed_texts([f"dog {n}" for n in range(20)])
     assert fake.counts.most_running == 4
@@ -212,14 +180,14 @@ async def test_a_text_that_looks_like_an_address_is_not_fetched(make: Any, bucke
     np.testing.assert_array_equal(vector, vector_of_line(address.removeprefix("http://").lower()))
 
 
-async def test_no_texts_are_no_call(make: Any, fake: FakeReplicate) -> None:
+async def test_no_texts_make_no_call(make: Any, fake: FakeReplicate) -> None:
     assert (await make().embed_texts([])).shape == (0, 768)
     assert fake.counts.creates == 0
 
 
 @pytest.mark.parametrize("model", ["openai/clip", "krthr/clip-embeddings", BATCH])
 @pytest.mark.parametrize("blank", ["", " \n", "https://", "\ud800"])
-async def test_a_blank_text_has_a_vector_too(make: Any, model: str, blank: str) -> None:
+async def test_a_blank_text_has_a_vector(make: Any, model: str, blank: str) -> None:
     assert (await make(model).embed_texts([blank])).shape == (1, 768)
 
 
@@ -235,13 +203,13 @@ async def test_a_blank_text_has_a_vector_too(make: Any, model: str, blank: str) 
     ],
 )
 @pytest.mark.parametrize("model", ["openai/clip", BATCH])
-async def test_a_text_that_is_too_long_is_cut_to_nearly_what_fits(
+async def test_a_text_that_is_too_long_is_cut_to_nearly_the_limit(
     make: Any, fake: FakeReplicate, model: str, text: str
 ) -> None:
     short = "a cat"
     vectors = await make(model).embed_texts([text, short])
     embedded = max((each for each in fake.counts.texts if each != short), key=lambda each: -len(each))
-    assert one_line(text).startswith(embedded)
+    assert normalise(text).startswith(embedded)
     assert 0.8 * 77 < count_tokens(embedded) <= 77
     np.testing.assert_array_equal(vectors, [vector_of_line(embedded), vector_of_line(short)])
     assert fake.counts.creates <= 4
@@ -249,56 +217,56 @@ async def test_a_text_that_is_too_long_is_cut_to_nearly_what_fits(
 
 async def test_a_text_that_fits_is_not_cut() -> None:
     for text in ("a dog", "two words " * 37, "ein Hund"):
-        assert may_fit(one_line(text)) == one_line(text)
+        assert truncate(normalise(text)) == normalise(text)
     assert surely_fits("a dog on a beach at sunset with two children")
 
 
-# --- Faults that pass ---
+# --- Transient faults ---
 
-PASSING = sorted(FAULTS - {"401", "402", "404", "422"})
+TRANSIENT = sorted(FAULTS - {"401", "402", "404", "422"})
 
 
-@pytest.mark.parametrize("fault", PASSING)
-async def test_what_passes_costs_one_more_call_and_nothing_else(make: Any, fake: FakeReplicate, fault: str) -> None:
+@pytest.mark.parametrize("fault", TRANSIENT)
+async def test_a_transient_fault_costs_one_more_call(make: Any, fake: FakeReplicate, fault: str) -> None:
     fake.settings.script = [fault]
     fake.settings.retry_after = 0.1
     data = picture(1, SIZE)
-    embedder = make(timing=IMPATIENT if fault in ("hang", "stuck_starting", "stuck_processing") else TIMING)
+    embedder = make(timeouts=SHORT_TIMEOUTS if fault in ("hang", "stuck_starting", "stuck_processing") else TIMEOUTS)
     np.testing.assert_array_equal(await embed(embedder, data), vector_of(sent_for(data)))
     assert (fake.counts.creates, dict(fake.counts.faults)) == (2, {fault: 1})
     assert embedder.calls >= fake.counts.predictions
 
 
 @pytest.mark.parametrize("fault", sorted(POLL_FAULTS))
-async def test_a_prediction_is_asked_after_until_it_has_ended(make: Any, fake: FakeReplicate, fault: str) -> None:
+async def test_a_prediction_is_polled_until_it_finishes(make: Any, fake: FakeReplicate, fault: str) -> None:
     fake.settings.unwaited = 1.0
     fake.settings.latency = 0.2
     fake.settings.retry_after = 0.1
     fake.settings.poll_script = ["", fault]
     data = picture(1, SIZE)
-    embedder = make(timing=replace(TIMING, response=0.5) if fault == "hang" else TIMING)
+    embedder = make(timeouts=replace(TIMEOUTS, response=0.5) if fault == "hang" else TIMEOUTS)
     np.testing.assert_array_equal(await embed(embedder, data), vector_of(sent_for(data)))
     assert (fake.counts.creates, dict(fake.counts.poll_faults)) == (1, {fault: 1})
 
 
-async def test_what_takes_longer_than_a_request_may_wait_is_asked_after(make: Any, fake: FakeReplicate) -> None:
+async def test_a_prediction_longer_than_the_wait_is_polled(make: Any, fake: FakeReplicate) -> None:
     fake.settings.latency = 1.1
     assert not isinstance(await embed(make(), picture(1, SIZE)), ImageRefused)
     assert fake.counts.creates == 1
     assert fake.counts.gets > 0
 
 
-async def test_three_hundred_images_come_through_a_service_that_fails_in_a_third_of_its_calls(
+async def test_three_hundred_images_survive_a_service_that_fails_one_call_in_three(
     make: Any, fake: FakeReplicate
 ) -> None:
-    # Not the few that take long each time; they have their own tests.
-    drawn = [fault for fault in PASSING if fault not in ("hang", "stuck_starting", "stuck_processing", "429_date")]
+    # Without those that take long each time, which have tests of their own.
+    drawn = [fault for fault in TRANSIENT if fault not in ("hang", "stuck_starting", "stuck_processing", "429_date")]
     fake.settings.faults = dict.fromkeys(drawn, 1 / 3 / len(drawn))
     fake.settings.poll_faults = dict.fromkeys(["429_seconds", "500", "502", "reset", "not_json"], 0.06)
     fake.settings.unwaited = 0.2
     fake.settings.retry_after = 0.005
     fake.settings.rate_period = 0.2
-    embedder = make(concurrency=8, timing=replace(TIMING, unsaid_pause=0.005, window=0.2, patience=20.0))
+    embedder = make(concurrency=8, timeouts=replace(TIMEOUTS, retry_timeout=20.0))
     pictures = [picture(seed, (240, 230)) for seed in range(300)]
     results = await asyncio.gather(*(embed(embedder, data) for data in pictures))
     for data, result in zip(pictures, results, strict=True):
@@ -307,7 +275,7 @@ async def test_three_hundred_images_come_through_a_service_that_fails_in_a_third
     assert fake.counts.creates <= 300 + fake.counts.faults.total()
 
 
-# --- Faults that stay ---
+# --- Permanent faults ---
 
 
 @pytest.mark.parametrize(
@@ -319,7 +287,7 @@ async def test_three_hundred_images_come_through_a_service_that_fails_in_a_third
         ("422", "REPLICATE_MODEL"),
     ],
 )
-async def test_what_a_person_has_to_mend_is_raised_at_once(
+async def test_a_wrong_setting_is_raised_at_once_with_its_remedy(
     make: Any, fake: FakeReplicate, fault: str, remedy: str
 ) -> None:
     fake.settings.faults = {fault: 1.0}
@@ -335,32 +303,32 @@ async def test_a_wrong_token_is_named(make: Any) -> None:
 
 
 @pytest.mark.parametrize("fault", ["500", "429_seconds", "429_bare", "reset", "not_json", "E1000", "E1001", "canceled"])
-async def test_an_outage_is_never_an_images_fault(make: Any, fake: FakeReplicate, fault: str) -> None:
+async def test_an_outage_refuses_no_image(make: Any, fake: FakeReplicate, fault: str) -> None:
     fake.settings.faults = {fault: 1.0}
     fake.settings.retry_after = 0.05
     with pytest.raises(ModelError) as caught:
-        await embed(make(timing=replace(TIMING, patience=0.3)), picture(1, SIZE))
+        await embed(make(timeouts=replace(TIMEOUTS, retry_timeout=0.3)), picture(1, SIZE))
     assert caught.value.transient
 
 
 @pytest.mark.parametrize("fault", ["failed", "zeros", "nulls", "empty", "nothing", "short", "stuck_processing"])
-async def test_a_model_that_fails_on_everything_is_never_an_images_fault(
-    make: Any, fake: FakeReplicate, fault: str
-) -> None:
+async def test_a_model_that_fails_on_every_input_refuses_no_image(make: Any, fake: FakeReplicate, fault: str) -> None:
     fake.settings.faults = {fault: 1.0}
     fake.settings.unwaited = 1.0
-    with pytest.raises(ModelError, match="everything") as caught:
-        await embed(make(timing=replace(TIMING, deadline=0.1)), picture(1, SIZE))
+    with pytest.raises(ModelError, match="every input") as caught:
+        await embed(make(timeouts=replace(TIMEOUTS, prediction=0.1)), picture(1, SIZE))
     assert caught.value.transient
 
 
-async def test_a_service_that_cannot_be_reached_is_named(make: Any) -> None:
+async def test_an_unreachable_service_is_named(make: Any) -> None:
     with pytest.raises(ModelError, match="http://127.0.0.1:9") as caught:
-        await embed(make(base_url="http://127.0.0.1:9", timing=replace(TIMING, patience=0.1)), picture(1, SIZE))
+        await embed(
+            make(base_url="http://127.0.0.1:9", timeouts=replace(TIMEOUTS, retry_timeout=0.1)), picture(1, SIZE)
+        )
     assert caught.value.transient
 
 
-async def test_a_long_pause_is_left_to_the_caller(make: Any, fake: FakeReplicate) -> None:
+async def test_a_long_wait_is_left_to_the_caller(make: Any, fake: FakeReplicate) -> None:
     fake.settings.script = ["429_seconds"]
     fake.settings.retry_after = 3600
     embedder = make()
@@ -368,11 +336,11 @@ async def test_a_long_pause_is_left_to_the_caller(make: Any, fake: FakeReplicate
         with pytest.raises(ModelError) as caught:
             await embed(embedder, picture(1, SIZE))
         assert caught.value.transient
-        assert caught.value.retry_after == pytest.approx(3800, abs=200)
+        assert caught.value.retry_after == pytest.approx(3700, abs=200)
     assert fake.counts.creates == 1
 
 
-# --- Images that the model cannot take ---
+# --- Images that the model refuses ---
 
 
 @pytest.mark.parametrize(
@@ -383,7 +351,7 @@ async def test_a_long_pause_is_left_to_the_caller(make: Any, fake: FakeReplicate
         (SHORT_COLOUR, Reason.BAD_VECTOR),
     ],
 )
-async def test_an_image_that_fails_by_itself_is_refused_and_the_others_are_embedded(
+async def test_a_refused_image_does_not_affect_others(
     make: Any, fake: FakeReplicate, colour: tuple[int, int, int], reason: Reason
 ) -> None:
     good, refused = await make().embed_images(
@@ -395,16 +363,16 @@ async def test_an_image_that_fails_by_itself_is_refused_and_the_others_are_embed
     assert fake.counts.creates == 1 + fake.counts.faults.total()
 
 
-async def test_a_bad_image_is_refused_when_it_is_the_only_one_left(make: Any, fake: FakeReplicate) -> None:
+async def test_a_lone_image_is_refused_after_a_probe_of_the_model(make: Any, fake: FakeReplicate) -> None:
     result = await embed(make(), plain_picture(REFUSED_COLOUR))
     assert isinstance(result, ImageRefused)
-    assert fake.counts.texts.total() == 1  # the question whether the model works at all
+    assert fake.counts.texts.total() == 1  # the probe
 
 
 # --- The batch model ---
 
 
-async def test_fifty_images_are_one_call(make: Any, fake: FakeReplicate, bucket: Bucket) -> None:
+async def test_fifty_images_need_one_call(make: Any, fake: FakeReplicate, bucket: Bucket) -> None:
     pictures = [picture(seed, SIZE) for seed in range(50)]
     images = [bucket.add(f"{seed}.jpg", data) for seed, data in enumerate(pictures)]
     embedder = make(BATCH)
@@ -422,7 +390,7 @@ async def test_fifty_images_are_one_call(make: Any, fake: FakeReplicate, bucket:
         (plain_picture(ZEROS_COLOUR), Reason.BAD_VECTOR),
     ],
 )
-async def test_a_bad_image_fails_alone(
+async def test_a_bad_image_of_a_batch_is_refused_alone(
     make: Any, fake: FakeReplicate, bucket: Bucket, bad: bytes | None, reason: Reason
 ) -> None:
     pictures = [picture(seed, SIZE) for seed in range(50)]
@@ -440,12 +408,12 @@ async def test_a_bad_image_fails_alone(
 
 
 @pytest.mark.parametrize("fault", ["failed", "E1001", "nothing", "stuck_processing"])
-async def test_a_batch_that_fails_without_naming_an_image_is_halved(
+async def test_a_batch_that_fails_without_naming_an_image_is_split(
     make: Any, fake: FakeReplicate, bucket: Bucket, fault: str
 ) -> None:
     fake.settings.script = [fault, fault]
     pictures = [picture(seed, SIZE) for seed in range(8)]
-    results = await make(BATCH, timing=IMPATIENT).embed_images(
+    results = await make(BATCH, timeouts=SHORT_TIMEOUTS).embed_images(
         [bucket.add(f"{seed}.jpg", data) for seed, data in enumerate(pictures)]
     )
     np.testing.assert_array_equal(results, [vector_of(data) for data in pictures])
@@ -453,7 +421,7 @@ async def test_a_batch_that_fails_without_naming_an_image_is_halved(
 
 
 @pytest.mark.parametrize("status", [403, 500, 503])
-async def test_a_store_that_fails_is_never_an_images_fault(make: Any, bucket: Bucket, status: int) -> None:
+async def test_a_failing_store_refuses_no_image(make: Any, bucket: Bucket, status: int) -> None:
     images = [bucket.add(f"{seed}.jpg", picture(seed, SIZE)) for seed in range(4)]
     bucket.status = status
     with pytest.raises(ModelError, match=str(status)) as caught:
@@ -461,13 +429,13 @@ async def test_a_store_that_fails_is_never_an_images_fault(make: Any, bucket: Bu
     assert caught.value.transient == (status >= 500)
 
 
-async def test_a_store_that_nobody_can_reach_is_never_an_images_fault(make: Any) -> None:
+async def test_an_unreachable_store_refuses_no_image(make: Any) -> None:
     with pytest.raises(ModelError, match="127.0.0.1") as caught:
         await make(BATCH).embed_images([ImageInput(address="http://127.0.0.1:9/a.jpg")])
     assert caught.value.transient
 
 
-async def test_images_that_have_no_public_address_are_no_use_to_the_batch_model(make: Any) -> None:
+async def test_the_batch_model_needs_public_addresses(make: Any) -> None:
     with pytest.raises(ModelError, match="REPLICATE_MODEL=openai/clip") as caught:
         await make(BATCH).embed_images([ImageInput(address="/images/photos/a.jpg")])
     assert not caught.value.transient
@@ -476,40 +444,29 @@ async def test_images_that_have_no_public_address_are_no_use_to_the_batch_model(
 # --- Rate limits ---
 
 
-@pytest.mark.parametrize("says", ["429_seconds", "429_resets", "429_rate", "429_bare"])
-async def test_a_slow_account_works_slowly_with_few_calls_in_vain(make: Any, fake: FakeReplicate, says: str) -> None:
-    # 6 a minute, in a sixtieth of the time.
-    fake.settings.rate, fake.settings.rate_period, fake.settings.rate_says = 6, 1.0, says
-    embedder = make(timing=replace(TIMING, window=1.0))
-    pictures = [picture(seed, SIZE) for seed in range(18)]
-    results = await asyncio.gather(*(embed(embedder, data) for data in pictures))
-    np.testing.assert_array_equal(results, [vector_of(sent_for(data)) for data in pictures])
-    assert fake.counts.creates < 18 + 9
-
-
-@pytest.mark.timeout(90)  # the speed of before takes longer
-async def test_speed_comes_back_when_the_limit_goes(make: Any, fake: FakeReplicate) -> None:
-    fake.settings.rate, fake.settings.rate_period = 3, 0.6
+@pytest.mark.parametrize("hint", ["429_seconds", "429_rate"])
+async def test_calls_are_spaced_by_a_limit_that_the_service_states(make: Any, fake: FakeReplicate, hint: str) -> None:
+    fake.settings.rate, fake.settings.rate_period, fake.settings.rate_refusal = 10, 1.0, hint
     embedder = make()
-    await asyncio.gather(*(embed(embedder, picture(1, SIZE)) for _ in range(6)))
-    fake.settings.rate = 0
-    await asyncio.gather(*(embedder.embed_texts([f"dog {n}"]) for n in range(500)))
+    texts = [f"dog {number}" for number in range(50)]
+    vectors = await embedder.embed_texts(texts)
+    np.testing.assert_array_equal(vectors, [vector_of_line(text) for text in texts])
+    # The tests of the rate limiter are stricter; on a busy machine some calls arrive early.
+    assert fake.counts.faults.total() <= 10
 
 
-# --- Ends ---
+# --- Cancellation ---
 
 
 @pytest.mark.parametrize("fault", ["stuck_starting", "stuck_processing"])
-async def test_a_prediction_that_is_no_longer_waited_for_is_cancelled(
-    make: Any, fake: FakeReplicate, fault: str
-) -> None:
+async def test_a_prediction_that_times_out_is_cancelled(make: Any, fake: FakeReplicate, fault: str) -> None:
     fake.settings.script = [fault]
-    await embed(make(timing=IMPATIENT), picture(1, SIZE))
+    await embed(make(timeouts=SHORT_TIMEOUTS), picture(1, SIZE))
     assert (fake.counts.cancels, fake.counts.statuses["canceled"]) == (1, 1)
     assert fake.counts.headers[0]["Cancel-After"] == "5s"
 
 
-async def test_a_call_that_is_cancelled_cancels_its_prediction(make: Any, fake: FakeReplicate) -> None:
+async def test_cancelling_a_call_cancels_its_prediction(make: Any, fake: FakeReplicate) -> None:
     fake.settings.unwaited = 1.0
     fake.settings.latency = 30.0
     embedder = make()
@@ -527,20 +484,20 @@ async def test_a_call_that_is_cancelled_cancels_its_prediction(make: Any, fake: 
 # --- Settings ---
 
 
-async def test_names_tell_models_apart(make: Any) -> None:
+async def test_models_and_versions_have_different_names(make: Any) -> None:
     other = "0" * 64
     assert make().name == "replicate:openai/clip"
     assert make("krthr/clip-embeddings").name == "replicate:krthr/clip-embeddings"
     assert make(f"{BATCH}:{other}").name == f"replicate:{BATCH}:{other}"
 
 
-async def test_another_version_of_a_known_model_is_called(make: Any, fake: FakeReplicate) -> None:
-    with pytest.raises(ModelError, match="REPLICATE_MODEL"):  # which the fake does not have
+async def test_a_version_can_be_chosen(make: Any, fake: FakeReplicate) -> None:
+    with pytest.raises(ModelError, match="REPLICATE_MODEL"):  # unknown to the fake
         await embed(make(f"krthr/clip-embeddings:{'0' * 64}"), picture(1, SIZE))
     assert fake.counts.creates == 1
 
 
-async def test_every_setting_that_is_wrong_is_named(make: Any) -> None:
+async def test_every_wrong_setting_is_named(make: Any) -> None:
     with pytest.raises(SettingsError) as caught:
         make("cjwbw/clip-vit-large-patch14", token="", base_url="api.replicate.com")
     message = str(caught.value)
@@ -551,12 +508,12 @@ async def test_every_setting_that_is_wrong_is_named(make: Any) -> None:
 
 
 @pytest.mark.parametrize("model", ["openai/clip", "krthr/clip-embeddings", BATCH])
-async def test_a_check_tells_whose_token_it_is_and_predicts_nothing(make: Any, fake: FakeReplicate, model: str) -> None:
+async def test_a_check_names_the_account_and_makes_no_prediction(make: Any, fake: FakeReplicate, model: str) -> None:
     assert await make(model).check() == f"{model} at Replicate, as acme"
     assert fake.counts.creates == 0
 
 
-async def test_a_check_names_the_setting_that_is_wrong(make: Any, bucket: Bucket) -> None:
+async def test_a_failed_check_names_the_wrong_setting(make: Any, bucket: Bucket) -> None:
     with pytest.raises(ModelError, match="401.*REPLICATE_API_TOKEN"):
         await make(token="r8_other").check()
     with pytest.raises(ModelError, match="404.*REPLICATE_MODEL"):
@@ -568,10 +525,10 @@ async def test_a_check_names_the_setting_that_is_wrong(make: Any, bucket: Bucket
         await make(base_url=bucket.url).check()
 
 
-# --- The fake as a process of its own ---
+# --- The fake as a process ---
 
 
-async def test_the_fake_serves_as_a_process_and_is_controlled_over_http() -> None:
+async def test_the_fake_runs_as_a_process_that_is_controlled_over_http() -> None:
     command = [sys.executable, "-m", "tests.fakes.replicate", "--settings", '{"latency": 0.01}']
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -592,8 +549,3 @@ async def test_the_fake_serves_as_a_process_and_is_controlled_over_http() -> Non
         assert (counts["creates"], counts["faults"]) == (2, {"failed": 1})
         process.terminate()
         assert process.wait() == 0
-
-
-async def test_the_fake_takes_its_settings() -> None:
-    with FakeReplicate.serving(Settings(token="other")) as fake:
-        assert fake.settings.token == "other"
