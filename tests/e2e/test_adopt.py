@@ -1,6 +1,5 @@
-"""Indexing a bucket that already holds images, as users run it, and rebuilding a lost database from it."""
+"""`syncer adopt` as users run it, and rebuilding a lost database from a bucket."""
 
-import io
 import os
 import signal
 import time
@@ -13,15 +12,14 @@ import pytest
 
 from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from shared.stores.folder import FolderStore
-from shared.stores.s3 import S3Store
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, S3Server, s3_store
-from tests.helpers import corpus
-from tests.helpers.pictures import make_pictures
+from tests.helpers.external_objects import put_externally
+from tests.helpers.pictures import make_pictures, picture
 from tests.helpers.processes import Syncer, new_database, serving
 
-# A test that starts processes runs on one of the stores; tests/syncer/test_adopt.py asks both.
-ON_S3 = pytest.mark.parametrize("stored", ["s3"], indirect=True)
-IN_FOLDERS = pytest.mark.parametrize("stored", ["folder"], indirect=True)
+# Each test that starts processes uses one kind of store; tests/syncer/bucket/test_adopter.py covers both.
+ON_S3 = pytest.mark.parametrize("store_kind", ["s3"], indirect=True)
+IN_FOLDERS = pytest.mark.parametrize("store_kind", ["folder"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +40,8 @@ def bucket() -> str:
 
 
 @pytest.fixture(params=["folder", "s3"])
-def stored(request: pytest.FixtureRequest, environment: dict[str, str], bucket: str) -> str:
-    """The kind of store that the commands of this test use."""
+def store_kind(request: pytest.FixtureRequest, environment: dict[str, str], bucket: str) -> str:
+    """Configure the commands of this test for a kind of store."""
     kind: str = request.param
     if kind == "s3":
         proxy: FaultyProxy = request.getfixturevalue("proxy")
@@ -58,9 +56,9 @@ def stored(request: pytest.FixtureRequest, environment: dict[str, str], bucket: 
 
 
 @pytest.fixture
-async def store(stored: str, request: pytest.FixtureRequest, home: Path, bucket: str) -> AsyncIterator[ObjectStore]:
+async def store(store_kind: str, request: pytest.FixtureRequest, home: Path, bucket: str) -> AsyncIterator[ObjectStore]:
     opened: ObjectStore
-    if stored == "s3":
+    if store_kind == "s3":
         opened = s3_store(request.getfixturevalue("s3").url, bucket)
     else:
         opened = FolderStore(home / "buckets", bucket)
@@ -69,37 +67,20 @@ async def store(stored: str, request: pytest.FixtureRequest, home: Path, bucket:
     await opened.close()
 
 
-async def put(store: ObjectStore, key: str, body: bytes) -> None:
-    """Put an object as another program does."""
-    if isinstance(store, FolderStore):
-        path = store._folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(body)
-    else:
-        assert isinstance(store, S3Store)
-        store._client.put_object(Bucket=store.bucket, Key=key, Body=body)
-
-
 async def keys(store: ObjectStore) -> list[str]:
     return [found.key async for found in store.list() if not found.key.startswith(RESERVED_PREFIX)]
 
 
-def jpeg(seed: int) -> bytes:
-    file = io.BytesIO()
-    corpus.photo(96, 64, seed=seed).save(file, "JPEG")
-    return file.getvalue()
-
-
 @IN_FOLDERS
-async def test_a_bucket_of_images_becomes_searchable_and_stays_as_it_is(
+async def test_an_adopted_bucket_is_searchable_and_its_objects_stay_unchanged(
     syncer: Syncer, store: ObjectStore, bucket: str, photos: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     for photo in photos.iterdir():
-        await put(store, f"years/2019/{photo.name}", photo.read_bytes())
-    await put(store, "no suffix", jpeg(1))
-    await put(store, "elsewhere/photo.jpg", jpeg(2))
-    await put(store, "elsewhere/film.mp4", b"a film")
-    await put(store, "elsewhere/.hidden.jpg", jpeg(3))
+        put_externally(store, f"years/2019/{photo.name}", photo.read_bytes())
+    put_externally(store, "no suffix", picture(1))
+    put_externally(store, "elsewhere/photo.jpg", picture(2))
+    put_externally(store, "elsewhere/film.mp4", b"a film")
+    put_externally(store, "elsewhere/.hidden.jpg", picture(3))
     before = {found.key: found.etag async for found in store.list()}
     count = len(list(photos.iterdir()))
 
@@ -119,13 +100,13 @@ async def test_a_bucket_of_images_becomes_searchable_and_stays_as_it_is(
     after = {found.key: found.etag async for found in store.list() if not found.key.startswith(RESERVED_PREFIX)}
     assert after == before
 
-    # What was there before us stays, whatever becomes of the collection.
+    # Adopted objects survive the collection.
     assert syncer("drop", "--bucket", bucket, "--yes").status == 0
     assert {found.key: found.etag async for found in store.list()} == before
 
 
 @ON_S3
-async def test_a_lost_database_comes_back_from_the_bucket_without_an_upload(
+async def test_a_lost_database_is_rebuilt_from_the_bucket_without_uploads(
     syncer: Syncer, store: ObjectStore, bucket: str, tmp_path: Path, database_url: str, postgres: str, template: str
 ) -> None:
     folder = tmp_path / "pictures"
@@ -140,7 +121,7 @@ async def test_a_lost_database_comes_back_from_the_bucket_without_an_upload(
         again = restored("sync", folder, "--bucket", bucket, "--json")
         assert (again.status, again.json["total"], again.json["embedded_now"]) == (0, 30, 0)
         assert {found.key: (found.etag, found.modified) async for found in store.list()} == objects
-        # They are ours again.
+        # The objects belong to the collection again.
         assert restored("drop", "--bucket", bucket, "--yes").status == 0
         assert await keys(store) == []
 
@@ -152,12 +133,12 @@ def rows(database_url: str, bucket: str) -> list[tuple[object, ...]]:
 
 
 @IN_FOLDERS
-async def test_what_was_adopted_is_not_dropped_even_if_a_folder_holds_it_too(
+async def test_adopted_objects_survive_a_drop_even_if_a_folder_has_them_too(
     syncer: Syncer, store: ObjectStore, bucket: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "pictures"
     for path in make_pictures(folder, 3):
-        await put(store, path.relative_to(folder).as_posix(), path.read_bytes())
+        put_externally(store, path.relative_to(folder).as_posix(), path.read_bytes())
     objects = await keys(store)
     assert syncer("adopt", "--bucket", bucket, "--no-embed").status == 0
     synced = syncer("sync", folder, "--bucket", bucket, "--json")
@@ -181,11 +162,11 @@ async def derivatives(store: ObjectStore) -> list[str]:
 
 
 @ON_S3
-async def test_an_adoption_killed_anywhere_goes_on_where_it_was(
+async def test_a_killed_adoption_resumes(
     syncer: Syncer, store: ObjectStore, bucket: str, database_url: str, tmp_path: Path
 ) -> None:
     for number in range(100):
-        await put(store, f"{number:03}.jpg", jpeg(number))
+        put_externally(store, f"{number:03}.jpg", picture(number))
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     indexed = 0
@@ -203,11 +184,11 @@ async def test_an_adoption_killed_anywhere_goes_on_where_it_was(
 
 
 @ON_S3
-async def test_an_object_that_is_archived_later_does_not_stop_the_embedding_of_the_rest(
+async def test_an_archived_object_does_not_stop_the_embedding_of_others(
     syncer: Syncer, store: ObjectStore, bucket: str, proxy: FaultyProxy
 ) -> None:
     for number in range(3):
-        await put(store, f"{number}.jpg", jpeg(number))
+        put_externally(store, f"{number}.jpg", picture(number))
     assert syncer("adopt", "--bucket", bucket, "--no-embed").status == 0
     archived = Fault("status", 403, "InvalidObjectState")
     proxy.rule = lambda request: archived if (request.kind, request.key) == ("get", "1.jpg") else None
@@ -215,7 +196,7 @@ async def test_an_object_that_is_archived_later_does_not_stop_the_embedding_of_t
     assert (done.status, done.json["embedded"], done.json["reasons"]) == (3, 2, {"unreadable": 1}), done.stderr
 
 
-async def test_an_object_too_large_to_be_a_photo_is_not_even_read(syncer: Syncer, home: Path) -> None:
+async def test_an_object_over_the_size_limit_is_rejected_without_reading_it(syncer: Syncer, home: Path) -> None:
     folder = home / "buckets" / "b"
     folder.mkdir(parents=True)
     with (folder / "huge.tif").open("wb") as file:
@@ -225,21 +206,21 @@ async def test_an_object_too_large_to_be_a_photo_is_not_even_read(syncer: Syncer
 
 
 @IN_FOLDERS
-async def test_a_dry_run_changes_nothing_and_a_run_does_what_it_said(
+async def test_a_dry_run_changes_nothing_and_predicts_the_adoption(
     syncer: Syncer, store: ObjectStore, bucket: str, database_url: str
 ) -> None:
     for number in range(12):
-        await put(store, f"{number:02}.jpg", jpeg(number))
-    said = syncer("adopt", "--bucket", bucket, "--dry-run", "--json")
-    assert (said.status, said.json["new"], len(said.json["files"])) == (0, 12, 12), said.stderr
+        put_externally(store, f"{number:02}.jpg", picture(number))
+    predicted = syncer("adopt", "--bucket", bucket, "--dry-run", "--json")
+    assert (predicted.status, predicted.json["new"], len(predicted.json["files"])) == (0, 12, 12), predicted.stderr
     assert images(database_url, bucket) == 0
     done = syncer("adopt", "--bucket", bucket, "--no-embed", "--json")
     assert (done.status, done.json["adopted"], done.json["gone"]) == (0, 12, 0)
     objects = await keys(store)
 
     await store.delete(objects[:1])
-    said = syncer("adopt", "--bucket", bucket, "--dry-run", "--delete")
-    assert said.stdout.splitlines()[0] == "deleted    00.jpg"
+    predicted = syncer("adopt", "--bucket", bucket, "--dry-run", "--delete")
+    assert predicted.stdout.splitlines()[0] == "deleted    00.jpg"
     kept = syncer("adopt", "--bucket", bucket, "--no-embed")
     assert (kept.status, "--delete" in kept.stderr, images(database_url, bucket)) == (0, True, 12)
     done = syncer("adopt", "--bucket", bucket, "--no-embed", "--delete", "--json")
@@ -252,7 +233,7 @@ async def test_a_dry_run_changes_nothing_and_a_run_does_what_it_said(
     assert "--yes" in refused.stderr
 
 
-def test_adopting_needs_a_bucket_and_a_prefix_that_keys_can_have(syncer: Syncer) -> None:
+def test_adopting_needs_a_bucket_and_a_valid_prefix(syncer: Syncer) -> None:
     for refused in (syncer("adopt"), syncer("adopt", "--dry-run")):
         assert refused.status == 1
         assert "--bucket" in refused.stderr

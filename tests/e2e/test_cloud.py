@@ -1,7 +1,6 @@
-"""The cloud path: images in S3, vectors from Replicate, PostgreSQL behind a pooler in transaction mode.
+"""The cloud setup: images in S3, vectors from Replicate, PostgreSQL behind a pooler in transaction mode.
 
-None of them can be reached from a test: moto is S3, a fake that gives the offline model's vectors is Replicate. The
-pooler is PgBouncer itself.
+moto stands in for S3, and a fake with the offline model's vectors for Replicate. The pooler is a real PgBouncer.
 """
 
 import subprocess
@@ -47,7 +46,7 @@ def replicate(shared_folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def cloud(tmp_path: Path, database_url: str, s3: S3Server, replicate: str) -> Iterator[dict[str, str]]:
-    """The environment of a user of the cloud."""
+    """The environment variables of a cloud user."""
     with pooled(database_url) as address:
         yield CLEAN_ENVIRONMENT | {
             "DATABASE_URL": address,
@@ -84,17 +83,17 @@ def test_real_photos_in_a_bucket_are_found_by_words(
         assert server.get("/readyz") == {"status": "ok", "database": "ok"}
         for words, name in WORDS.items():
             found = server.get("/api/search", bucket=bucket, q=words)["images"]
-            # The second model sees previews, and there the astronaut, with a space shuttle behind her, is a rocket too.
+            # The second model sees previews, in which the astronaut in front of a space shuttle counts as a rocket too.
             close = found[: 1 if model == "openai/clip" else 2]
             image = next((each for each in close if name in each["key"]), None)
             assert image is not None, f"{words} found {[each['key'] for each in close]} first"
-            # Presigned: a browser needs no key of the bucket, which is private.
+            # Presigned: a browser needs no credentials for the private bucket.
             assert httpx2.get(image["url"]).content == (photos / image["key"]).read_bytes()
             assert httpx2.get(image["thumbnail_url"]).headers["content-type"] == "image/webp"
         assert server.get("/api/collections")["collections"][0]["model"] == f"replicate:{model}"
 
 
-def test_a_model_that_fetches_images_gets_the_originals_where_there_are_no_previews(
+def test_a_model_that_fetches_images_gets_originals_without_previews(
     cloud: dict[str, str], s3: S3Server, tmp_path: Path
 ) -> None:
     s3.make_bucket("originals")
@@ -105,7 +104,7 @@ def test_a_model_that_fetches_images_gets_the_originals_where_there_are_no_previ
     assert done.json["embedded"] == 3
 
 
-def test_a_model_that_fetches_images_is_refused_where_it_cannot_reach_them(
+def test_a_model_that_fetches_images_is_refused_with_a_local_folder_store(
     syncer: Syncer, replicate: str, tmp_path: Path
 ) -> None:
     make_pictures(tmp_path / "some", 1)
@@ -114,11 +113,11 @@ def test_a_model_that_fetches_images_is_refused_where_it_cannot_reach_them(
     refused = syncer("sync", tmp_path / "some", "--bucket", "b", **batch)
     assert refused.status == 1
     assert "S3_ENDPOINT_URL" in refused.stderr
-    # Nothing was begun: the model can still be chosen.
+    # No collection was created, so another model can still be chosen.
     assert syncer("sync", tmp_path / "some", "--bucket", "b", **settings).status == 0
 
 
-def test_the_doctor_finds_every_part_of_the_cloud_well(cloud: dict[str, str], s3: S3Server) -> None:
+def test_the_doctor_approves_the_cloud_setup(cloud: dict[str, str], s3: S3Server) -> None:
     s3.make_bucket("checked")
     done = Syncer(cloud)("doctor", "--json", BUCKET="checked")
     assert done.status == 0, done.stdout

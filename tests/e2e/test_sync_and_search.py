@@ -1,4 +1,4 @@
-"""The main job, as a user does it: sync a folder, then find its photos by words and by likeness."""
+"""The main use: sync a folder, then find its photos by words and by similarity."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Server, Syncer
 
 
-def test_photos_are_found_by_what_is_in_them(syncer: Syncer, server: Server, photos: Path) -> None:
+def test_photos_are_found_by_their_content(syncer: Syncer, server: Server, photos: Path) -> None:
     done = syncer("sync", photos, "--bucket", "my-photos", "--json")
     assert done.status == 0, done.stderr
     count = len(list(photos.iterdir()))
@@ -61,7 +61,7 @@ def test_images_are_browsable_before_they_are_embedded_and_searchable_after(
     assert len(server.keys("/api/search", bucket="b", q="noise")) == 5
 
 
-def test_bad_files_are_reported_by_name_and_the_rest_goes_on(syncer: Syncer, tmp_path: Path) -> None:
+def test_bad_files_are_reported_by_name_and_the_others_are_synced(syncer: Syncer, tmp_path: Path) -> None:
     folder = tmp_path / "mixed"
     good = make_pictures(folder, 4)
     (folder / "text.jpg").write_text("I am no picture")
@@ -83,8 +83,8 @@ def test_bad_files_are_reported_by_name_and_the_rest_goes_on(syncer: Syncer, tmp
     assert again.json["uploaded"] == 0
 
     shutil.copy(good[1], folder / "text.jpg")
-    mended = syncer("sync", folder, "--bucket", "b", "--json").json
-    assert (mended["uploaded"], mended["failed"], mended["embedded"]) == (1, 2, 5)
+    fixed = syncer("sync", folder, "--bucket", "b", "--json").json
+    assert (fixed["uploaded"], fixed["failed"], fixed["embedded"]) == (1, 2, 5)
 
 
 def test_an_edited_photo_is_uploaded_and_embedded_again(
@@ -117,7 +117,7 @@ def test_buckets_of_any_name_work(syncer: Syncer, server: Server, tmp_path: Path
         assert server.http.get(image["thumbnail_url"]).headers["content-type"] == "image/webp"
 
 
-def test_buckets_whose_names_look_alike_do_not_share_a_table(syncer: Syncer, tmp_path: Path) -> None:
+def test_buckets_with_similar_names_do_not_share_a_table(syncer: Syncer, tmp_path: Path) -> None:
     for number, bucket in enumerate(["my-photos", "my.photos", "my_photos"]):
         folder = tmp_path / str(number)
         make_pictures(folder, number + 1, first=number * 10)
@@ -136,7 +136,7 @@ def test_another_model_is_refused_with_a_pointer_to_reembed(syncer: Syncer, tmp_
     assert "syncer reembed" in refused.stderr
 
 
-def test_what_cannot_run_says_so_in_one_message(syncer: Syncer, tmp_path: Path) -> None:
+def test_unusable_arguments_and_settings_are_reported_in_one_message(syncer: Syncer, tmp_path: Path) -> None:
     missing = syncer("sync", tmp_path / "nowhere", "--bucket", "b")
     assert missing.status == 1
     assert "nowhere" in missing.stderr

@@ -1,7 +1,7 @@
-"""A re-embedding is killed again and again while people search: no search fails, none mixes models, and it ends right.
+"""A re-embedding that is killed many times during searches: no search fails or mixes models, and the result is right.
 
-The collection is made in the database: 2,000 images with random vectors of the offline model's length. The other model
-is a CLIP of a few thousand weights.
+The collection is created in the database: 2,000 images with random vectors of the offline model's dimensions. The new
+model is a CLIP model with a few thousand weights.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ from shared.models import Collection, NewImage
 from shared.sql import collections, images, vector_text
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Server, Syncer
+from tests.helpers.waiting import wait_until
 
 NEW = Path(__file__).parents[1] / "golden" / "clip" / "transformers_clip"
 COUNT, KILLS, DIMENSIONS = 2000, 20, 384
@@ -45,7 +46,7 @@ def environment(environment: dict[str, str]) -> dict[str, str]:
 
 
 async def make_collection(database: Database, bucket: Path, *, model: str) -> Collection:
-    """Make the collection ``b``: its objects in the folder *bucket*, its images, and random vectors."""
+    """Create the collection ``b`` with objects in the folder *bucket*, images and random vectors."""
     collection = await database.run(
         collections.ensure, bucket="b", model=model, dimensions=DIMENSIONS, now=datetime.now(UTC)
     )
@@ -67,7 +68,7 @@ async def make_collection(database: Database, bucket: Path, *, model: str) -> Co
 
 
 async def add(conn: psycopg.AsyncConnection[Any], collection: Collection, path: Path, bucket: Path) -> int:
-    """Add an image whose object is there already, as every uploader does."""
+    """Add the row of an image whose object exists."""
     data = path.read_bytes()
     image = NewImage(
         path.relative_to(bucket).as_posix(), hashlib.sha256(data).digest(), len(data), "image/jpeg", 48, 32, "folder"
@@ -82,8 +83,8 @@ def stored(database_url: str, table: str) -> Vectors:
 
 
 @dataclass
-class Searchers:
-    """People who search without a pause, in threads, until told to stop."""
+class SearchThreads:
+    """Threads that search all the time until the block ends."""
 
     server: Server
     ids: list[int]
@@ -93,7 +94,7 @@ class Searchers:
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
-    def __enter__(self) -> "Searchers":
+    def __enter__(self) -> "SearchThreads":
         self._threads = [threading.Thread(target=run) for run in (self._similar, self._by_text)]
         for thread in self._threads:
             thread.start()
@@ -135,7 +136,7 @@ class Searchers:
 
 
 @pytest.mark.timeout(600)
-def test_a_re_embedding_killed_twenty_times_while_people_search_finishes_right(
+def test_a_re_embedding_killed_twenty_times_during_searches_ends_right(
     syncer: Syncer, server: Server, home: Path, shared_folder: Path, database_url: str
 ) -> None:
     bucket = home / "buckets" / "b"
@@ -153,17 +154,17 @@ def test_a_re_embedding_killed_twenty_times_while_people_search_finishes_right(
 
     collection = asyncio.run(prepare())
     old = stored(database_url, "b_embeddings")
-    with Searchers(server, ids=sorted(old)[: COUNT // 2]) as searchers:
+    with SearchThreads(server, ids=sorted(old)[: COUNT // 2]) as searchers:
         for number in range(KILLS):
             process = syncer.start("reembed", "--bucket", "b", "--embedder", "clip")
             if number % 5 == 0:
-                time.sleep(rng.uniform(0.3, 1.5))  # maybe before it has made anything
+                time.sleep(rng.uniform(0.3, 1.5))  # perhaps before it created the table
             else:
                 _await_progress(process, database_url, rng.randrange(1, 100))
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             if number in (3, 9, 15):
-                asyncio.run(_meanwhile(database_url, collection, bucket, number))
+                asyncio.run(_change_images(database_url, collection, bucket, number))
         assert _model(database_url) == collection.model
         done = syncer("reembed", "--bucket", "b", "--embedder", "clip", "--json")
         assert done.status == 0, done.stderr
@@ -180,7 +181,7 @@ def test_a_re_embedding_killed_twenty_times_while_people_search_finishes_right(
     assert len(new) == total
     _assert_equal(new, asyncio.run(_computed(database_url, bucket, home)))
     models = [_models_of(image_id, answer, (old, new)) for image_id, answer in searchers.answers]
-    assert all(models), "an answer that no model alone gives"
+    assert all(models), "an answer that mixes models"
     assert set.union(*models) == {0, 1}
 
 
@@ -192,7 +193,7 @@ def _model(database_url: str) -> str:
 
 
 def _await_progress(process: "subprocess.Popen[str]", database_url: str, images_done: int) -> None:
-    """Wait until so many images more have their new vector."""
+    """Wait until this many further images have their new vector."""
     with psycopg.connect(database_url, autocommit=True) as conn:
 
         def done() -> int:
@@ -203,19 +204,17 @@ def _await_progress(process: "subprocess.Popen[str]", database_url: str, images_
             return int(row[0])
 
         goal = done() + images_done
-        while done() < goal:
-            assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.01)
+        wait_until(lambda: done() >= goal, process)
 
 
-async def _meanwhile(database_url: str, collection: Collection, bucket: Path, number: int) -> None:
-    """Add three images, one of them a copy, change one and remove one, as somebody who knows of no other model."""
+async def _change_images(database_url: str, collection: Collection, bucket: Path, number: int) -> None:
+    """Add three images (one is a copy), change one and delete one, as a process from before the re-embedding."""
     database = Database(database_url, max_connections=1, retry_timeout=10)
     await database.open()
     new, other, changed = make_pictures(bucket, 3, first=COUNT + 10 * number)
-    known = make_pictures(bucket, 1, first=number)[0]
+    original = make_pictures(bucket, 1, first=number)[0]
     copy = bucket / f"copy {number}.jpg"
-    copy.write_bytes(known.read_bytes())
+    copy.write_bytes(original.read_bytes())
     edited = make_pictures(bucket, 1, first=COUNT - 1 - number)[0]
     changed.replace(edited)
     removed = make_pictures(bucket, 1, first=COUNT - 50 - number)[0].relative_to(bucket).as_posix()
@@ -232,7 +231,7 @@ async def _meanwhile(database_url: str, collection: Collection, bucket: Path, nu
 
 
 async def _computed(database_url: str, bucket: Path, home: Path) -> Vectors:
-    """What the new model makes of each object that has an image."""
+    """Return the new model's vector of each image's object."""
     decoder = DecoderPool()
     embedder = ClipEmbedder(str(NEW), home, decoder)
     with psycopg.connect(database_url) as conn:
@@ -250,7 +249,7 @@ def _assert_equal(found: Vectors, expected: Vectors) -> None:
 
 
 def _models_of(image_id: int, answer: list[tuple[int, float]], models: tuple[Vectors, Vectors]) -> set[int]:
-    """Return which of the models gives all of these scores to these images."""
+    """Return the indexes of the models that give exactly these scores."""
     return {
         number
         for number, vectors in enumerate(models)

@@ -1,8 +1,7 @@
-"""Runs that are ended give back what they hold; services that are away are waited for, and count against no image."""
+"""Interrupted runs release their leases; outages are retried and count against no image."""
 
 import json
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from tests.fakes.replicate import FakeReplicate, Settings
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Syncer
+from tests.helpers.waiting import wait_until
 
 LONG_LEASE = {"LEASE_SECONDS": "600", "PYTHONWARNINGS": "ignore"}
 
@@ -25,26 +25,19 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cloud(syncer: Syncer) -> Callable[[FakeReplicate], Syncer]:
-    """The command ``syncer`` with its vectors from a fake Replicate."""
+    """Return the command ``syncer`` with a fake Replicate."""
 
-    def at(fake: FakeReplicate) -> Syncer:
+    def make(fake: FakeReplicate) -> Syncer:
         return Syncer(
             syncer.environment
             | LONG_LEASE
             | {"EMBEDDER": "replicate", "REPLICATE_API_TOKEN": "r8_fake", "REPLICATE_BASE_URL": fake.url}
         )
 
-    return at
+    return make
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def hold_leases(url: str) -> int:
+def count_leased(url: str) -> int:
     with psycopg.connect(url) as conn:
         row = conn.execute("SELECT count(*) FROM b_queue WHERE lease IS NOT NULL AND state = 'pending'").fetchone()
     assert row is not None
@@ -53,7 +46,7 @@ def hold_leases(url: str) -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", ["sync", "embed"])
-def test_a_run_that_is_interrupted_while_the_model_hangs_gives_its_leases_back(
+def test_a_run_interrupted_while_the_model_hangs_releases_its_leases(
     cloud: Callable[[FakeReplicate], Syncer], folder: Path, database_url: str, command: str, number: signal.Signals
 ) -> None:
     with FakeReplicate.serving(Settings(faults={"hang": 1.0})) as fake:
@@ -61,17 +54,17 @@ def test_a_run_that_is_interrupted_while_the_model_hangs_gives_its_leases_back(
         assert syncer("upload", folder, "--bucket", "b").status == 0
         arguments = [folder, "--bucket", "b"] if command == "sync" else ["--bucket", "b"]
         process = syncer.start(command, *arguments)
-        wait_for(lambda: fake.counts.creates >= 3 and hold_leases(database_url) > 0)
+        wait_until(lambda: fake.counts.creates >= 3 and count_leased(database_url) > 0)
         process.send_signal(number)
         _, stderr = process.communicate(timeout=20)
         assert (process.returncode, "interrupted" in stderr) == (130, True)
-        assert hold_leases(database_url) == 0
+        assert count_leased(database_url) == 0
         fake.settings.faults = {}
         done = syncer("embed", "--bucket", "b", "--json")
         assert (done.status, done.json["embedded"], done.json["pending"]) == (0, 12, 0), done.stderr
 
 
-def test_a_run_that_is_interrupted_while_it_waits_for_the_database_ends(tmp_path: Path, syncer: Syncer) -> None:
+def test_a_run_waiting_for_the_database_can_be_interrupted(tmp_path: Path, syncer: Syncer) -> None:
     process = syncer.start("embed", "--bucket", "b", DATABASE_URL=f"postgresql://x@/x?host={tmp_path}")
     assert process.stderr is not None
     assert "waiting for PostgreSQL" in process.stderr.readline()
@@ -80,11 +73,11 @@ def test_a_run_that_is_interrupted_while_it_waits_for_the_database_ends(tmp_path
     assert process.returncode == 130
 
 
-def test_an_outage_of_the_model_counts_against_no_image(cloud: Callable[[FakeReplicate], Syncer], folder: Path) -> None:
+def test_a_model_outage_counts_against_no_image(cloud: Callable[[FakeReplicate], Syncer], folder: Path) -> None:
     with FakeReplicate.serving(Settings(faults={"503": 1.0})) as fake:
         syncer = cloud(fake)
         process = syncer.start("sync", folder, "--bucket", "b", "--json")
-        wait_for(lambda: fake.counts.creates >= 12)
+        wait_until(lambda: fake.counts.creates >= 12)
         fake.settings.faults = {}
         stdout, stderr = process.communicate(timeout=100)
     assert process.returncode == 0, stderr
@@ -93,7 +86,7 @@ def test_an_outage_of_the_model_counts_against_no_image(cloud: Callable[[FakeRep
 
 
 @pytest.mark.parametrize(("fault", "remedy"), [("401", "REPLICATE_API_TOKEN"), ("402", "billing")])
-def test_a_service_that_refuses_us_ends_the_run_and_counts_against_no_image(
+def test_a_refused_account_ends_the_run_and_counts_against_no_image(
     cloud: Callable[[FakeReplicate], Syncer], folder: Path, database_url: str, fault: str, remedy: str
 ) -> None:
     with FakeReplicate.serving(Settings(faults={fault: 1.0})) as fake:
@@ -111,12 +104,10 @@ def test_a_service_that_refuses_us_ends_the_run_and_counts_against_no_image(
         assert cost == pytest.approx(fake.counts.predictions * 0.000015)
 
 
-def test_what_was_given_up_is_listed_and_is_embedded_when_it_is_retried(
-    syncer: Syncer, folder: Path, home: Path
-) -> None:
+def test_a_quarantined_image_is_listed_and_embedded_on_retry(syncer: Syncer, folder: Path, home: Path) -> None:
     assert syncer("upload", folder, "--bucket", "b").status == 0
     image = home / "buckets" / "b" / "set 1" / "picture-0001.jpg"
-    away = image.rename(image.with_suffix(".away"))
+    hidden = image.rename(image.with_suffix(".hidden"))
     assert syncer("embed", "--bucket", "b", IMAGE_RETRY_SECONDS="0.1").status == 3
     (failure,) = syncer("failed", "--bucket", "b", "--json").json["failed"]
     assert (failure["key"], failure["reason"], failure["attempts"]) == (
@@ -124,7 +115,7 @@ def test_what_was_given_up_is_listed_and_is_embedded_when_it_is_retried(
         "object_missing",
         3,
     )
-    away.rename(image)
+    hidden.rename(image)
     assert syncer("retry", "--bucket", "b", "--json").json["retried"] == 1
     assert syncer("embed", "--bucket", "b").status == 0
     assert syncer("failed", "--bucket", "b", "--json").json["failed"] == []

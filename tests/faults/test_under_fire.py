@@ -1,4 +1,4 @@
-"""Everything fails, again and again: in the end every image has its vector, or the right reason why it has none."""
+"""Every service and process fails repeatedly: in the end every image has its vector or the right reason for failure."""
 
 import asyncio
 import base64
@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -44,12 +44,13 @@ from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy,
 from tests.helpers import corpus
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import make_environment
+from tests.helpers.waiting import wait_until
 
 BUCKET = "fire"
 CONCURRENCY = 3
-IN_FLIGHT = 2 * CONCURRENCY  # calls made at a time, and vectors that wait to be stored, of one process
-DEADLINE = 300.0  # seconds, for all to end after the last disturbance
-ENDS_THE_RUN = ("401", "402", "404", "422")  # somebody has to change a setting, so the process says so and ends
+IN_FLIGHT = 2 * CONCURRENCY  # concurrent calls and unsaved vectors of one process
+DEADLINE = 300.0  # seconds from the last disturbance to the end
+ENDS_THE_RUN = ("401", "402", "404", "422")  # faults that need a changed setting
 SHORT_TIMES = {"LEASE_SECONDS": "6", "IMAGE_RETRY_SECONDS": "0.2", "EMBED_CONCURRENCY": str(CONCURRENCY)}
 
 REJECTED = {
@@ -57,7 +58,7 @@ REJECTED = {
     "header": (corpus.jpeg_header(corpus.jpeg()), Reason.CORRUPT),
     "bomb": (corpus.png_bomb(), Reason.TOO_LARGE),
 }
-BAD_FOR_THE_MODEL = {
+FAILS_IN_THE_MODEL = {
     "refused": (REFUSED_COLOUR, Reason.MODEL_REFUSED),
     "short": (SHORT_COLOUR, Reason.BAD_VECTOR),
     "nan": (NULLS_COLOUR, Reason.BAD_VECTOR),
@@ -65,8 +66,8 @@ BAD_FOR_THE_MODEL = {
 }
 
 
-class Server:
-    """A PostgreSQL of this test's own, which can be ended as a power cut ends it, and be started again."""
+class CrashingPostgres:
+    """A PostgreSQL server that can be killed and restarted."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -74,7 +75,7 @@ class Server:
         self.url = self._uses[0].url
 
     def _start(self) -> embedded.EmbeddedPostgres:
-        # What the machine's crash would lose is safe from that of a process.
+        # Without fsync, data survives a crash of the process, though not one of the machine.
         return asyncio.run(embedded.start(self._home, settings={"fsync": "off"}))
 
     def crash(self, number: int) -> None:
@@ -89,12 +90,12 @@ class Server:
 
 
 class Syncers:
-    """Processes that are killed, and started again as often as they end because somebody has to look."""
+    """Processes that are killed, and restarted whenever they give up."""
 
     def __init__(self, environment: dict[str, str], logs: Path, *, module: str = "syncer") -> None:
         self._environment, self._logs, self._module = environment, logs, module
         self._running: list[tuple[tuple[str, ...], subprocess.Popen[bytes]]] = []
-        self.interruptions = 0  # of a process that had something in flight, maybe
+        self.interruptions = 0  # of processes that may have had calls in flight
         self.statuses: list[int] = []
 
     def start(self, *arguments: str) -> None:
@@ -110,7 +111,7 @@ class Syncers:
         self._running.append((arguments, process))
 
     def kill(self, which: int) -> None:
-        """Kill one with -9, and start another in its place."""
+        """Kill one with -9 and restart it."""
         arguments, process = self._running.pop(which)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -119,7 +120,7 @@ class Syncers:
         self.start(*arguments)
 
     def wait(self) -> None:
-        """Return when all have ended by themselves with their work done."""
+        """Return when all have finished their work."""
         deadline = time.monotonic() + DEADLINE
         while self._running:
             assert time.monotonic() < deadline, self.log()
@@ -146,8 +147,8 @@ class Syncers:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path / "server")
+def server(tmp_path: Path) -> Iterator[CrashingPostgres]:
+    server = CrashingPostgres(tmp_path / "server")
     yield server
     server.release()
 
@@ -165,12 +166,12 @@ def fake_replicate(settings: Settings) -> Iterator[str]:
 
 
 def make_bad(folder: Path, each: int) -> dict[str, Reason]:
-    """Write *each* files of every kind that is rejected and that the model takes badly; return key -> reason."""
+    """Write *each* files of every kind that is rejected or fails in the model; return the reasons by key."""
     expected = {}
     for kind, (data, reason) in REJECTED.items():
         for number in range(each):
             expected[_write(folder, f"{kind}-{number}.jpg", data)] = reason
-    for kind, (colour, reason) in BAD_FOR_THE_MODEL.items():
+    for kind, (colour, reason) in FAILS_IN_THE_MODEL.items():
         for number in range(each):
             data = corpus.encoded(Image.new("RGB", (40 + number, 40), colour), "JPEG", quality=95)
             expected[_write(folder, f"{kind}-{number}.jpg", data)] = reason
@@ -184,7 +185,7 @@ def _write(folder: Path, name: str, data: bytes) -> str:
     return f"bad/{name}"
 
 
-def vectors_of_the_fake(folder: Path, keys: list[str]) -> dict[str, Vector]:
+def expected_vectors_of_the_fake(folder: Path, keys: list[str]) -> dict[str, Vector]:
     def vector(path: Path) -> Vector:
         sent = base64.b64decode(data_url(path.read_bytes()).partition(",")[2])
         return unit_vector(vector_of_pixels(sent), dimensions=DIMENSIONS)
@@ -192,7 +193,7 @@ def vectors_of_the_fake(folder: Path, keys: list[str]) -> dict[str, Vector]:
     return {key: vector(folder / key) for key in keys}
 
 
-async def _vectors_of_the_offline_model(folder: Path, keys: list[str], cache: Path) -> dict[str, Vector]:
+async def _expected_vectors_of_the_offline_model(folder: Path, keys: list[str], cache: Path) -> dict[str, Vector]:
     decoder = DecoderPool()
     embedder = OfflineEmbedder(cache, decoder)
     try:
@@ -203,19 +204,12 @@ async def _vectors_of_the_offline_model(folder: Path, keys: list[str], cache: Pa
     return {key: vector for key, vector in zip(keys, vectors, strict=True) if not isinstance(vector, ImageRefused)}
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def has_collection(url: str) -> bool:
     with psycopg.connect(url) as conn:
         return conn.execute(f"SELECT to_regclass('{BUCKET}_queue') IS NOT NULL").fetchone() == (True,)
 
 
-def assert_all_is_settled(url: str, vectors: dict[str, Vector], failed: dict[str, Reason]) -> None:
+def assert_final_state(url: str, vectors: dict[str, Vector], failed: dict[str, Reason]) -> None:
     with psycopg.connect(url) as conn:
 
         def rows(query: str) -> list[Any]:
@@ -227,7 +221,7 @@ def assert_all_is_settled(url: str, vectors: dict[str, Vector], failed: dict[str
         )
         pending = rows("SELECT r2_key FROM fire_queue JOIN fire_images USING (id) WHERE state = 'pending'")
         stored = rows("SELECT r2_key, embedding::text FROM fire_embeddings WHERE embedding IS NOT NULL")
-        kept = rows("SELECT sum(images), sum(pending), sum(failed) FROM fire_counts")
+        counts = rows("SELECT sum(images), sum(pending), sum(failed) FROM fire_counts")
         counted = rows(
             "SELECT (SELECT count(*) FROM fire_images), count(*) FILTER (WHERE state = 'pending'),"
             " count(*) FILTER (WHERE state = 'failed') FROM fire_queue"
@@ -237,14 +231,14 @@ def assert_all_is_settled(url: str, vectors: dict[str, Vector], failed: dict[str
     assert len(reasons) == len(failed)
     assert sorted(key for key, _ in stored) == sorted(vectors)
     for key, text in stored:
-        # A halfvec has 11 bits.
+        # A halfvec has a mantissa of 11 bits.
         np.testing.assert_allclose(json.loads(text), vectors[key], rtol=2**-11, atol=1e-6, err_msg=key)
-    assert kept == counted
+    assert counts == counted
 
 
-@pytest.mark.timeout(600)  # on a machine that is busy with something else
-def test_every_image_gets_its_vector_or_its_reason_though_everything_fails_again_and_again(
-    tmp_path: Path, server: Server
+@pytest.mark.timeout(600)  # on a busy machine
+def test_every_image_gets_its_vector_or_reason_despite_failures_of_every_service(
+    tmp_path: Path, server: CrashingPostgres
 ) -> None:
     rng = random.Random(4)
     folder, logs = tmp_path / "pictures", tmp_path / "logs"
@@ -254,7 +248,7 @@ def test_every_image_gets_its_vector_or_its_reason_though_everything_fails_again
     removed = [path.relative_to(folder).as_posix() for path in make_pictures(folder, 5, first=460)]
     failed |= dict.fromkeys(removed, Reason.OBJECT_MISSING)
     assert (len(good), len(failed)) == (460, 40)
-    vectors = vectors_of_the_fake(folder, good)
+    vectors = expected_vectors_of_the_fake(folder, good)
 
     each_once = sorted(FAULTS)
     rng.shuffle(each_once)
@@ -287,19 +281,19 @@ def test_every_image_gets_its_vector_or_its_reason_though_everything_fails_again
         syncers = Syncers(environment, logs, module="tests.helpers.hasty_syncer")
         try:
             syncers.start("sync", str(folder), "--bucket", BUCKET)
-            wait_for(lambda: has_collection(server.url))
+            wait_until(lambda: has_collection(server.url))
             syncers.start("embed", "--bucket", BUCKET)
             syncers.start("embed", "--bucket", BUCKET)
-            for turn in range(7):
+            for disturbance in range(7):
                 time.sleep(rng.uniform(1, 3))
-                if turn % 2:
+                if disturbance % 2:
                     proxy.stop()
                 else:
                     server.crash(rng.choice([signal.SIGQUIT, signal.SIGKILL]))
                 time.sleep(rng.uniform(0, 1))
                 syncers.kill(rng.randrange(3))
                 time.sleep(rng.uniform(0, 1))
-                if turn % 2:
+                if disturbance % 2:
                     proxy.start()
                 else:
                     server.recover()
@@ -312,7 +306,7 @@ def test_every_image_gets_its_vector_or_its_reason_though_everything_fails_again
     print({name: counts[name] for name in ("creates", "predictions", "faults", "poll_faults", "statuses", "texts")})
     print(f"{syncers.interruptions} interruptions, statuses {syncers.statuses}, store {proxy.counts}")
     assert syncers.statuses == [3, 3, 3]
-    assert_all_is_settled(server.url, vectors, failed)
+    assert_final_state(server.url, vectors, failed)
     faults = Counter(counts["faults"])
     assert set(faults) >= FAULTS
     assert counts["creates"] <= 500 + faults.total() + IN_FLIGHT * syncers.interruptions
@@ -333,9 +327,9 @@ def _get_json(url: str) -> Any:
         return json.load(answer)
 
 
-@pytest.mark.timeout(600)  # on a machine that is busy with something else
-def test_every_image_gets_its_vector_from_this_machine_though_processes_and_database_are_killed(
-    tmp_path: Path, server: Server, home: Path
+@pytest.mark.timeout(600)  # on a busy machine
+def test_every_image_gets_its_offline_vector_despite_killed_processes_and_databases(
+    tmp_path: Path, server: CrashingPostgres, home: Path
 ) -> None:
     rng = random.Random(5)
     folder, logs = tmp_path / "pictures", tmp_path / "logs"
@@ -370,5 +364,5 @@ def test_every_image_gets_its_vector_from_this_machine_though_processes_and_data
     finally:
         syncers.end()
     assert syncers.statuses == [3, 3, 3], syncers.log()
-    vectors = asyncio.run(_vectors_of_the_offline_model(folder, good, home / "models"))
-    assert_all_is_settled(server.url, vectors, failed)
+    vectors = asyncio.run(_expected_vectors_of_the_offline_model(folder, good, home / "models"))
+    assert_final_state(server.url, vectors, failed)

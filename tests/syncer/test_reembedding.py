@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.fakes.pgbouncer import pooled
 from tests.fakes.replicate import REFUSED_COLOUR, FakeReplicate
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Command, Server, Syncer, serving
+from tests.helpers.waiting import wait_until
 
 # CLIP models with a few thousand random weights, of 12 and 16 dimensions.
 MODELS = Path(__file__).parents[1] / "golden" / "clip"
@@ -229,9 +229,7 @@ def test_an_embedding_run_that_loses_its_model_to_a_switch_names_the_remedy(
     waiting = syncer.start("embed", "--bucket", "b", **LARGER, IMAGE_RETRY_SECONDS="300")
     try:
         with psycopg.connect(database_url, autocommit=True) as conn:
-            while conn.execute("SELECT FROM b_queue WHERE attempts = 1").fetchone() is None:
-                assert waiting.poll() is None
-                time.sleep(0.05)
+            wait_until(lambda: conn.execute("SELECT FROM b_queue WHERE attempts = 1").rowcount > 0, waiting)
         assert reembed(syncer, "--rollback").status == 0
         _, errors = waiting.communicate(timeout=120)
     finally:
@@ -280,11 +278,7 @@ def running_reembed(syncer: Syncer, replicate: FakeReplicate) -> Iterator["subpr
     command = ("reembed", "--bucket", "b", "--json")
     process = syncer.start(*command, **REPLICATE, REPLICATE_BASE_URL=replicate.url)
     try:
-        deadline = time.monotonic() + 60
-        while not replicate.counts.predictions:
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: replicate.counts.predictions > 0, process)
         yield process
     finally:
         if process.poll() is None:

@@ -27,6 +27,7 @@ from syncer.bucket.dry_run import BucketDryRun
 from syncer.deletion_policy import NO_DELETION, DeletionPolicy
 from syncer.progress import Progress
 from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_store
+from tests.helpers.external_objects import put_externally
 from tests.helpers.processes import new_database
 from tests.helpers.synced_folder import DELETE, DELETE_ANY, MODEL, Here, World
 from tests.helpers.synced_folder import bitmap as picture
@@ -82,20 +83,13 @@ class Bucket:
     store: ObjectStore
     external: ObjectStore
 
-    async def put(self, key: str, body: bytes) -> None:
-        """Put an object as another program does, without our metadata."""
-        if isinstance(self.external, FolderStore):
-            path = self.external._folder / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(body)
-        else:
-            assert isinstance(self.external, S3Store)
-            self.external._client.put_object(Bucket=self.external.bucket, Key=key, Body=body)
+    def put(self, key: str, body: bytes) -> None:
+        put_externally(self.external, key, body)
 
-    async def fill(self, count: int, prefix: str = "") -> list[str]:
+    def fill(self, count: int, prefix: str = "") -> list[str]:
         keys = [f"{prefix}{number:03}.bmp" for number in range(count)]
         for number, key in enumerate(keys):
-            await self.put(key, picture(number))
+            self.put(key, picture(number))
         return keys
 
     def adopter(self, progress: Progress, **options: Any) -> BucketAdopter:
@@ -168,8 +162,8 @@ ON_S3 = pytest.mark.parametrize("bucket", ["s3"], indirect=True)
 
 
 async def test_images_whose_objects_are_gone_are_counted_and_deleted_on_request(bucket: Bucket) -> None:
-    keys = await bucket.fill(30)
-    await bucket.put("elsewhere/a.bmp", picture(100))
+    keys = bucket.fill(30)
+    bucket.put("elsewhere/a.bmp", picture(100))
     assert await bucket.adopt(derivatives=True) == {"adopted": 31}
     derived = await bucket.derivatives()
     await bucket.external.delete([keys[0], keys[29]])
@@ -183,7 +177,7 @@ async def test_images_whose_objects_are_gone_are_counted_and_deleted_on_request(
 
 
 async def test_deleting_more_than_a_tenth_needs_confirmation(bucket: Bucket) -> None:
-    keys = await bucket.fill(20)
+    keys = bucket.fill(20)
     await bucket.adopt()
     await bucket.external.delete(keys[:3])
     assert await bucket.adopt(deletion=DELETE) == {"unchanged": 17}
@@ -194,7 +188,7 @@ async def test_deleting_more_than_a_tenth_needs_confirmation(bucket: Bucket) -> 
 
 
 async def test_a_bucket_or_prefix_without_any_image_deletes_nothing(bucket: Bucket) -> None:
-    keys = [*await bucket.fill(3, "years/"), *await bucket.fill(3, "zoo/")]
+    keys = [*bucket.fill(3, "years/"), *bucket.fill(3, "zoo/")]
     await bucket.adopt()
     await bucket.adopt(prefix="year's/", deletion=DELETE_ANY)
     assert (bucket.gone, bucket.withheld) == (0, "")
@@ -202,7 +196,7 @@ async def test_a_bucket_or_prefix_without_any_image_deletes_nothing(bucket: Buck
     await bucket.adopt(prefix="years/", deletion=DELETE_ANY)
     assert "right prefix" in bucket.withheld
     await bucket.external.delete(keys)
-    await bucket.put("notes.txt", b"no image")
+    bucket.put("notes.txt", b"no image")
     await bucket.adopt(deletion=DELETE_ANY)
     assert "right bucket" in bucket.withheld
     assert (bucket.gone, await bucket.keys()) == (6, keys)
@@ -210,7 +204,7 @@ async def test_a_bucket_or_prefix_without_any_image_deletes_nothing(bucket: Buck
 
 async def test_only_objects_under_the_prefix_can_be_missing(bucket: Bucket) -> None:
     for number, key in enumerate(["a.bmp", "b/1.bmp", "b/2.bmp", "b0.bmp", "b/.hidden/3.bmp"]):
-        await bucket.put(key, picture(number))
+        bucket.put(key, picture(number))
     assert await bucket.adopt() == {"adopted": 4}
     assert await bucket.adopt(prefix="b/.hidden/") == {"adopted": 1}
     await bucket.external.delete(["a.bmp", "b/1.bmp", "b0.bmp"])
@@ -220,8 +214,8 @@ async def test_only_objects_under_the_prefix_can_be_missing(bucket: Bucket) -> N
 
 
 async def test_rejections_and_tombstones_of_missing_objects_are_forgotten(bucket: Bucket) -> None:
-    await bucket.fill(3)
-    await bucket.put("text.bmp", b"no picture")
+    bucket.fill(3)
+    bucket.put("text.bmp", b"no picture")
     await bucket.adopt()
     rows = await bucket.world.rows()
     await delete_images(
@@ -232,17 +226,17 @@ async def test_rejections_and_tombstones_of_missing_objects_are_forgotten(bucket
     assert await bucket.adopt() == {"unchanged": 2}
     assert (bucket.gone, await bucket.failures()) == (0, {})
     # The tombstone of a missing object stays until a run with --delete.
-    await bucket.put("001.bmp", picture(1))
+    bucket.put("001.bmp", picture(1))
     if isinstance(bucket.store, S3Store):  # in a folder, another time is another version
         assert await bucket.adopt() == {"unchanged": 3}
     await bucket.external.delete(["001.bmp"])
     await bucket.adopt(deletion=DELETE)
-    await bucket.put("001.bmp", picture(1))
+    bucket.put("001.bmp", picture(1))
     assert await bucket.adopt() == {"unchanged": 2, "adopted": 1}
 
 
 async def test_images_from_folders_are_never_missing_from_an_adoption(bucket: Bucket) -> None:
-    await bucket.fill(3)
+    bucket.fill(3)
     await bucket.adopt()
     bucket.world.write("from a folder.bmp", 50)
     await bucket.world.sync()
@@ -252,7 +246,7 @@ async def test_images_from_folders_are_never_missing_from_an_adoption(bucket: Bu
 
 
 async def test_a_folder_uploads_its_copy_of_a_deleted_image(bucket: Bucket) -> None:
-    await bucket.fill(2)
+    bucket.fill(2)
     await bucket.adopt()
     bucket.world.write("000.bmp", 0)
     await bucket.world.sync()
@@ -264,7 +258,7 @@ async def test_a_folder_uploads_its_copy_of_a_deleted_image(bucket: Bucket) -> N
 
 
 async def test_an_object_uploaded_under_an_adopted_key_after_the_listing_is_not_missing(bucket: Bucket) -> None:
-    await bucket.fill(2)
+    bucket.fill(2)
     await bucket.adopt()
     await bucket.external.delete(["000.bmp"])
     real = bucket.store.list
@@ -283,7 +277,7 @@ async def test_an_object_uploaded_under_an_adopted_key_after_the_listing_is_not_
 
 @ON_S3
 async def test_an_incomplete_listing_deletes_nothing(bucket: Bucket, proxy: FaultyProxy) -> None:
-    keys = await bucket.fill(30)
+    keys = bucket.fill(30)
     await bucket.adopt()
     await bucket.external.delete([keys[0]])
     pages = 0
@@ -313,7 +307,7 @@ async def test_an_incomplete_listing_deletes_nothing(bucket: Bucket, proxy: Faul
 
 
 async def test_a_listing_out_of_order_deletes_nothing(bucket: Bucket) -> None:
-    keys = await bucket.fill(3)
+    keys = bucket.fill(3)
     await bucket.adopt()
     real = bucket.store.list
 
@@ -335,14 +329,14 @@ async def test_a_listing_out_of_order_deletes_nothing(bucket: Bucket) -> None:
 
 async def test_a_dry_run_predicts_what_an_adoption_does(bucket: Bucket) -> None:
     assert await bucket.dry_run() == {}
-    keys = await bucket.fill(12)
+    keys = bucket.fill(12)
     assert await bucket.dry_run() == dict.fromkeys(keys, "new")
     await bucket.adopt()
     assert await bucket.dry_run() == {}
     await bucket.external.delete(keys[:1])
-    await bucket.put(keys[1], picture(100))
-    await bucket.put("new.bmp", picture(101))
-    await bucket.put("text.bmp", b"no picture")
+    bucket.put(keys[1], picture(100))
+    bucket.put("new.bmp", picture(101))
+    bucket.put("text.bmp", b"no picture")
     predicted = {keys[1]: "edited", "new.bmp": "new", "text.bmp": "new"}
     assert await bucket.dry_run() == predicted | {keys[0]: "gone"}
     assert await bucket.dry_run(deletion=DELETE) == predicted | {keys[0]: "deleted"}
@@ -360,7 +354,7 @@ async def test_a_dry_run_predicts_what_an_adoption_does(bucket: Bucket) -> None:
 async def test_unusual_keys_are_adopted_and_recognised_again(bucket: Bucket) -> None:
     keys = [*STRANGE, "line\nbreak.bmp"] if isinstance(bucket.store, FolderStore) else STRANGE  # moto cannot
     for number, key in enumerate(keys):
-        await bucket.put(key, picture(number))
+        bucket.put(key, picture(number))
     assert await bucket.adopt(derivatives=True) == {"adopted": len(keys)}
     assert await bucket.keys() == sorted(keys)
     assert await bucket.adopt() == {"unchanged": len(keys)}
@@ -373,15 +367,15 @@ async def test_unusual_keys_are_adopted_and_recognised_again(bucket: Bucket) -> 
 @ON_S3
 async def test_keys_that_only_s3_allows_are_adopted_or_rejected(bucket: Bucket) -> None:
     for key in ("/at the root.bmp", "double//slash.bmp", "ends with dot..bmp", "folder.bmp/"):
-        await bucket.put(key, picture(len(key)))
-    await bucket.put("bell\x07.bmp", picture(50))
+        bucket.put(key, picture(len(key)))
+    bucket.put("bell\x07.bmp", picture(50))
     assert await bucket.adopt() == {"adopted": 3, "failed": 1}
     assert await bucket.failures() == {"bell\x07.bmp": "key_invalid"}
 
 
 async def test_a_prefix_matches_the_beginning_of_keys(bucket: Bucket) -> None:
     for number, key in enumerate(["2019.bmp", "2019/a.bmp", "2019/.b.bmp", "2019-old/c.bmp", ".cache/d.bmp"]):
-        await bucket.put(key, picture(number))
+        bucket.put(key, picture(number))
     assert await bucket.adopt(prefix="2019/") == {"adopted": 1}
     assert await bucket.adopt(prefix="2019") == {"adopted": 2, "unchanged": 1}
     assert await bucket.adopt(prefix=".ca") == {"adopted": 1}
@@ -389,29 +383,29 @@ async def test_a_prefix_matches_the_beginning_of_keys(bucket: Bucket) -> None:
 
 
 async def test_empty_objects_that_represent_folders_are_ignored(bucket: Bucket) -> None:
-    await bucket.put("album_$folder$", b"")
-    await bucket.put("album/photo", picture(1))
-    await bucket.put("album/empty.bmp", b"")
+    bucket.put("album_$folder$", b"")
+    bucket.put("album/photo", picture(1))
+    bucket.put("album/empty.bmp", b"")
     assert await bucket.adopt() == {"adopted": 1, "failed": 1}
     assert await bucket.failures() == {"album/empty.bmp": "empty_file"}
 
 
 async def test_a_changed_object_is_adopted_again_and_a_rewritten_one_is_not(bucket: Bucket) -> None:
-    await bucket.fill(3)
+    bucket.fill(3)
     await bucket.adopt()
     before = await bucket.world.rows()
-    await bucket.put("001.bmp", picture(50))
+    bucket.put("001.bmp", picture(50))
     assert await bucket.adopt() == {"unchanged": 2, "adopted": 1}
     after = await bucket.world.rows()
     assert (after["001.bmp"].id, after["000.bmp"]) == (before["001.bmp"].id, before["000.bmp"])
     assert after["001.bmp"].vector != before["001.bmp"].vector
     if isinstance(bucket.store, S3Store):
-        await bucket.put("001.bmp", picture(50))
+        bucket.put("001.bmp", picture(50))
         assert await bucket.adopt() == {"unchanged": 3}
 
 
 async def test_objects_deleted_during_the_adoption_are_skipped(bucket: Bucket) -> None:
-    keys = await bucket.fill(12)
+    keys = bucket.fill(12)
     real = bucket.store.download
 
     async def download(key: str, target: Path) -> Any:
@@ -428,7 +422,7 @@ async def test_a_rejected_object_is_read_again_only_after_a_change(bucket: Bucke
     whole = picture(1)
     bodies = {"good.bmp": whole, "text.bmp": b"I am no picture", "empty.png": b"", "cut.bmp": whole[:40]}
     for key, body in {**bodies, "wrong suffix.png": picture(2), "notes.txt": b"left alone"}.items():
-        await bucket.put(key, body)
+        bucket.put(key, body)
     assert await bucket.adopt() == {"adopted": 2, "failed": 3}
     refused = {"text.bmp": "not_an_image", "empty.png": "empty_file", "cut.bmp": "corrupt"}
     assert await bucket.failures() == refused
@@ -436,15 +430,15 @@ async def test_a_rejected_object_is_read_again_only_after_a_change(bucket: Bucke
     bucket.store.download = None  # type: ignore[method-assign, assignment]
     assert await bucket.adopt() == {"unchanged": 2, "failed": 3}
     bucket.store.download = real  # type: ignore[method-assign]
-    await bucket.put("text.bmp", picture(5))
+    bucket.put("text.bmp", picture(5))
     assert await bucket.adopt() == {"adopted": 1, "unchanged": 2, "failed": 2}
     del refused["text.bmp"]
     assert await bucket.failures() == refused
 
 
 async def test_two_keys_with_equal_content_share_one_vector(bucket: Bucket) -> None:
-    await bucket.put("a.bmp", picture(1))
-    await bucket.put("copies/b.bmp", picture(1))
+    bucket.put("a.bmp", picture(1))
+    bucket.put("copies/b.bmp", picture(1))
     assert await bucket.adopt() == {"adopted": 2}
     one, other = (await bucket.world.rows()).values()
     assert one.vector == other.vector
@@ -452,7 +446,7 @@ async def test_two_keys_with_equal_content_share_one_vector(bucket: Bucket) -> N
 
 
 async def test_an_image_has_the_age_of_its_object(bucket: Bucket) -> None:
-    await bucket.fill(3)
+    bucket.fill(3)
     await bucket.adopt()
     listed = {found.key: found.modified async for found in bucket.external.list()}
     assert await created(bucket.world) == listed
@@ -475,7 +469,7 @@ async def test_a_rebuilt_collection_belongs_to_its_folder_again(bucket: Bucket, 
         world.write(f"{number % 3}/{number}.bmp", number)
     await world.sync(derivatives=True)
     objects = {(found.key, found.etag, found.modified) async for found in bucket.external.list()}
-    await bucket.put("theirs.bmp", picture(50))
+    bucket.put("theirs.bmp", picture(50))
     await bucket.adopt(derivatives=True)
     with new_database(postgres, template) as url:
         database = Database(url, max_connections=5, retry_timeout=5)
@@ -547,7 +541,7 @@ async def test_an_interrupted_rebuild_resumes(bucket: Bucket, postgres: str, tem
 
 @ON_S3
 async def test_concurrent_adoptions_read_no_object_twice(bucket: Bucket, proxy: FaultyProxy) -> None:
-    await bucket.fill(30)
+    bucket.fill(30)
     proxy.clear()
     both = Progress(quiet=True)
     assert await asyncio.gather(bucket.adopter(both).run(), bucket.adopter(both).run()) == [True, True]
@@ -560,7 +554,7 @@ async def test_concurrent_adoptions_read_no_object_twice(bucket: Bucket, proxy: 
 
 @ON_S3
 async def test_an_archived_object_is_rejected_until_it_is_restored(bucket: Bucket, proxy: FaultyProxy) -> None:
-    await bucket.fill(3)
+    bucket.fill(3)
     archived = Fault("status", 403, "InvalidObjectState")
     proxy.rule = lambda request: archived if (request.kind, request.key) == ("get", "001.bmp") else None
     assert await bucket.adopt() == {"adopted": 2, "failed": 1}
@@ -572,7 +566,7 @@ async def test_an_archived_object_is_rejected_until_it_is_restored(bucket: Bucke
 
 @ON_S3
 async def test_a_read_only_bucket_is_adopted_without_derivatives(bucket: Bucket, proxy: FaultyProxy) -> None:
-    keys = await bucket.fill(3)
+    keys = bucket.fill(3)
     denied = Fault("status", 403, "AccessDenied")
     proxy.rule = lambda request: denied if request.kind in {"put", "delete"} else None
     with pytest.raises(ExceptionGroup) as raised:
@@ -588,7 +582,7 @@ async def test_a_read_only_bucket_is_adopted_without_derivatives(bucket: Bucket,
 
 @ON_S3
 async def test_store_faults_lose_no_object(bucket: Bucket, proxy: FaultyProxy) -> None:
-    await bucket.fill(60)
+    bucket.fill(60)
     rng = random.Random(7)
     faults = [Fault("status", 503, "SlowDown"), Fault("status", 500), Fault("reset"), Fault("lost"), Fault("half")]
     proxy.rule = lambda request: rng.choice(faults) if rng.random() < 0.2 else None
@@ -601,16 +595,16 @@ async def test_store_faults_lose_no_object(bucket: Bucket, proxy: FaultyProxy) -
 
 @ON_S3
 async def test_an_adoption_makes_no_superfluous_requests(bucket: Bucket, proxy: FaultyProxy) -> None:
-    keys = await bucket.fill(25)
+    keys = bucket.fill(25)
     for number in range(5):
-        await bucket.put(f"{number}.txt", b"left alone")
+        bucket.put(f"{number}.txt", b"left alone")
     proxy.clear()
     await bucket.adopt()
     assert proxy.counts == {"list": 3, "get": 25}  # ten objects a page
     proxy.clear()
     await bucket.adopt(deletion=DELETE)
     assert proxy.counts == {"list": 3}
-    await bucket.put("more.bmp", picture(60))
+    bucket.put("more.bmp", picture(60))
     await bucket.external.delete(keys[:1])
     proxy.clear()
     await bucket.adopt(deletion=DELETE, derivatives=True)
