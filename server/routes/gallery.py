@@ -92,18 +92,12 @@ async def _fill(collection: Collection, page: TemplateVariables, context: AppCon
 
 
 async def _results(context: AppContext, collection: Collection, query: GalleryQuery) -> ImagePage | HitPage:
-    filters, limit, cursor = query.filters(), query.limit, query.cursor
     if query.similar:
         image_id = requests.parse_image_id(query.similar)
-        similar = await context.search.similar(
-            collection, image_id, filters, strict=query.strict, limit=limit, cursor=cursor
-        )
-        return responses.hit_page(similar, context.stores)
+        return responses.hit_page(await context.search.similar(collection, image_id, query.page()), context.stores)
     if terms := query.terms():
-        found = await context.search.search(collection, terms, filters, strict=query.strict, limit=limit, cursor=cursor)
-        return responses.hit_page(found, context.stores)
-    recent = await context.search.recent(collection, filters, limit=limit, cursor=cursor)
-    return responses.image_page(recent, context.stores)
+        return responses.hit_page(await context.search.search(collection, terms, query.page()), context.stores)
+    return responses.image_page(await context.search.recent(collection, query.page()), context.stores)
 
 
 async def _term_variables(

@@ -22,9 +22,7 @@ async def list_images(request: Request) -> Response:
     if query.ids:
         found = await context.with_collection(query.bucket, context.search.by_ids, query.ids)
     else:
-        found = await context.with_collection(
-            query.bucket, context.search.recent, query.filters(), limit=query.limit, cursor=query.cursor
-        )
+        found = await context.with_collection(query.bucket, context.search.recent, query.page())
     return FastJSONResponse(responses.image_page(found, context.stores))
 
 
@@ -44,13 +42,5 @@ async def list_similar_images(request: Request) -> Response:
     query = requests.parse(SimilarQuery, request)
     image_id = requests.parse_image_id(request.path_params["id"])
     context = app_context(request)
-    found = await context.with_collection(
-        query.bucket,
-        context.search.similar,
-        image_id,
-        query.filters(),
-        strict=query.strict,
-        limit=query.limit,
-        cursor=query.cursor,
-    )
+    found = await context.with_collection(query.bucket, context.search.similar, image_id, query.page())
     return FastJSONResponse(responses.hit_page(found, context.stores))

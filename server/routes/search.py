@@ -9,7 +9,6 @@ from server.schemas import requests, responses
 from server.schemas.openapi import Operation
 from server.schemas.requests import ComposedSearchBody, SearchQuery
 from server.schemas.responses import FastJSONResponse, HitPage
-from shared.models import Filters
 
 
 @Operation(query=SearchQuery, response=HitPage, errors=(400, 404, 409, 429, 503))
@@ -25,15 +24,7 @@ async def search(request: Request) -> Response:
     if not terms:
         raise Problem(400, "q is missing: give the words to search for, or query_image, or term")
     context = app_context(request)
-    found = await context.with_collection(
-        query.bucket,
-        context.search.search,
-        terms,
-        query.filters(),
-        strict=query.strict,
-        limit=query.limit,
-        cursor=query.cursor,
-    )
+    found = await context.with_collection(query.bucket, context.search.search, terms, query.page())
     return FastJSONResponse(responses.hit_page(found, context.stores))
 
 
@@ -45,14 +36,6 @@ async def search_composed(request: Request) -> Response:
     """
     body = await requests.parse_body(ComposedSearchBody, request)
     context = app_context(request)
-    found = await context.with_collection(
-        body.bucket,
-        context.search.search,
-        [term.term() for term in body.terms],
-        body.filters.filters() if body.filters else Filters(),
-        strict=body.strict,
-        limit=body.limit,
-        cursor=body.cursor,
-        name="terms",
-    )
+    terms = [term.term() for term in body.terms]
+    found = await context.with_collection(body.bucket, context.search.search, terms, body.page(), name="terms")
     return FastJSONResponse(responses.hit_page(found, context.stores))

@@ -25,6 +25,7 @@ from starlette.requests import Request
 from server import request_body
 from server.problem import Problem
 from server.request_body import BodyLimit
+from server.search.service import PageRequest
 from server.search.terms import MAX_TERMS, MAX_WEIGHT, Kind, Term
 from shared.models import Filters
 
@@ -227,14 +228,26 @@ class ListQuery(FilterFields, PageQuery):
 
     ids: ImageIds | None = Field(None, description="return these images, in this order; missing ones are left out")
 
+    def page(self) -> PageRequest:
+        """Return the page as the search package takes it."""
+        return PageRequest(self.limit, self.cursor, self.filters())
 
-class SimilarQuery(FilterFields, PageQuery):
-    """A request for visual neighbours of an image."""
+
+class RankedQuery(FilterFields, PageQuery):
+    """A request for one page of a ranking."""
 
     strict: Strict = False
 
+    def page(self) -> PageRequest:
+        """Return the page as the search package takes it."""
+        return PageRequest(self.limit, self.cursor, self.filters(), self.strict)
 
-class SearchQuery(FilterFields, PageQuery):
+
+class SimilarQuery(RankedQuery):
+    """A request for visual neighbours of an image."""
+
+
+class SearchQuery(RankedQuery):
     """A search for a text, a picture or a weighted sum of them."""
 
     repeated = frozenset({"term"})
@@ -247,7 +260,6 @@ class SearchQuery(FilterFields, PageQuery):
         description="further terms: `[-][WEIGHT*]KIND:VALUE`, such as `text:at night`, `-text:people`, `0.5*image:12`,"
         " `query_image:HANDLE`; a leading minus counts against",
     )
-    strict: Strict = False
 
     def terms(self) -> list[Term]:
         """Return all terms: ``q``, ``query_image``, then each ``term``."""
@@ -271,6 +283,11 @@ class ComposedSearchBody(BodyModel):
     strict: bool = Field(False, description="leave out weak matches")
     limit: Limit = Field(DEFAULT_LIMIT, description="images per page")
     cursor: str | None = Field(None, description="`next_cursor` of the previous page; the first page if absent")
+
+    def page(self) -> PageRequest:
+        """Return the page as the search package takes it."""
+        filters = self.filters.filters() if self.filters else Filters()
+        return PageRequest(self.limit, self.cursor, filters, self.strict)
 
 
 class ImageUrlBody(BodyModel):

@@ -19,6 +19,19 @@ from shared.sql.filters import EVERYTHING
 
 
 @dataclass(frozen=True)
+class PageRequest:
+    """A page of a list: its size, the cursor behind which it starts, and the images that the list contains.
+
+    With ``strict`` search results are without weak matches.
+    """
+
+    limit: int
+    cursor: str | None = None
+    filters: Filters = EVERYTHING
+    strict: bool = False
+
+
+@dataclass(frozen=True)
 class ImageList:
     """A page of a list of images. ``next_cursor`` is None at the end."""
 
@@ -66,52 +79,30 @@ class SearchService:
         self._relevance = relevance
         self._cursors = cursors
 
-    async def recent(
-        self, collection: Collection, filters: Filters = EVERYTHING, *, limit: int, cursor: str | None
-    ) -> ImageList:
+    async def recent(self, collection: Collection, page: PageRequest) -> ImageList:
         """Return images, newest first, embedded or not."""
-        scope = f"recent {collection.bucket} {filters}"
-        position = await self._cursors.verify(scope, cursor)
+        scope = f"recent {collection.bucket} {page.filters}"
+        position = await self._cursors.verify(scope, page.cursor)
         before = (datetime.fromisoformat(position[0]), int(position[1])) if position else None
-        found = await self._database.read(images.recent, collection, filters, limit=limit + 1, before=before)
-        page = found[:limit]
-        following = [page[-1].created_at.isoformat(), page[-1].id] if len(found) > limit else None
-        return ImageList(collection.bucket, page, await self._cursors.sign(scope, following))
+        found = await self._database.read(images.recent, collection, page.filters, limit=page.limit + 1, before=before)
+        shown = found[: page.limit]
+        following = [shown[-1].created_at.isoformat(), shown[-1].id] if len(found) > page.limit else None
+        return ImageList(collection.bucket, shown, await self._cursors.sign(scope, following))
 
     async def search(
-        self,
-        collection: Collection,
-        terms: Sequence[Term],
-        filters: Filters = EVERYTHING,
-        *,
-        strict: bool,
-        limit: int,
-        cursor: str | None,
-        name: str = "term",
+        self, collection: Collection, terms: Sequence[Term], page: PageRequest, *, name: str = "term"
     ) -> SearchResults:
-        """Return the images nearest to the sum of *terms*; with *strict* without weak matches.
-
-        Error messages call the terms *name*.
-        """
+        """Return the images nearest to the sum of *terms*, which error messages call *name*."""
         query = await self._query_builder.build(collection, terms, name=name)
-        scope = f"{collection.bucket} {collection.model} {query.scope} {filters} {strict}"
-        position = await self._cursors.verify(scope, cursor)
+        scope = f"{collection.bucket} {collection.model} {query.scope} {page.filters} {page.strict}"
+        position = await self._cursors.verify(scope, page.cursor)
         threshold = await self._relevance.threshold(collection, query)
         embedded = await self._collections.embedded(collection)
-        ranked = RankedSearch(collection, query, filters, threshold, strict, embedded)
-        hits, following = await ranked.page(self._database, position, cursor, limit=limit)
+        ranked = RankedSearch(collection, query, page.filters, threshold, page.strict, embedded)
+        hits, following = await ranked.page(self._database, position, page.cursor, limit=page.limit)
         return SearchResults(collection.bucket, hits, threshold, await self._cursors.sign(scope, following))
 
-    async def similar(
-        self,
-        collection: Collection,
-        image_id: int,
-        filters: Filters = EVERYTHING,
-        *,
-        strict: bool,
-        limit: int,
-        cursor: str | None,
-    ) -> SearchResults:
+    async def similar(self, collection: Collection, image_id: int, page: PageRequest) -> SearchResults:
         """Return the images that look like one, without itself; none before it is embedded.
 
         Raises a 404 for an unknown image.
@@ -119,8 +110,7 @@ class SearchService:
         image = await self.image(collection, image_id)
         if image.status != "embedded":
             return SearchResults(collection.bucket, [], None, None)
-        term = Term("image", str(image_id))
-        return await self.search(collection, [term], filters, strict=strict, limit=limit, cursor=cursor)
+        return await self.search(collection, [Term("image", str(image_id))], page)
 
     async def image(self, collection: Collection, image_id: int) -> Image:
         """Return an image; raise a 404 that names it."""
