@@ -24,7 +24,6 @@ from shared.models import Collection
 from shared.object_keys import preview_key
 from shared.sql import collections, encoder_checks
 from shared.sql.encoder_checks import EmbeddedSample
-from shared.stores.base import ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -97,27 +96,26 @@ class LocalTextEncoder:
         try:
             for collection in await self._database.run(collections.list_all):
                 if collection.model == model:
-                    cosines += await self._sample_cosines(encoder, collection, SAMPLES - len(cosines))
+                    for sample in await self._database.run(encoder_checks.samples, collection, limit=MAX_TRIED):
+                        if len(cosines) < SAMPLES:
+                            cosines += await self._cosine(encoder, collection, sample)
         finally:
             await encoder.close()
         return cosines
 
-    async def _sample_cosines(self, encoder: ClipEmbedder, collection: Collection, count: int) -> list[float]:
-        store = self._stores.get(collection.bucket)
-        cosines: list[float] = []
-        for sample in await self._database.run(encoder_checks.samples, collection, limit=MAX_TRIED):
-            if len(cosines) == count:
-                break
-            try:
-                image = await self._as_sent(sample, collection.model, store)
-                cosines.append(await agreement(encoder, sample.vector, image=image))
-            except (ObjectMissing, ImageRefused) as exc:
-                log.info("%s is skipped in the comparison of models: %s", sample.key, exc)
-        return cosines
+    async def _cosine(self, encoder: ClipEmbedder, collection: Collection, sample: EmbeddedSample) -> list[float]:
+        """Return the cosine for one image, nothing if the image is missing or damaged."""
+        try:
+            image = await self._as_sent(sample, collection)
+            return [await agreement(encoder, sample.vector, image=image)]
+        except (ObjectMissing, ImageRefused) as exc:
+            log.info("%s is skipped in the comparison of models: %s", sample.key, exc)
+            return []
 
-    async def _as_sent(self, sample: EmbeddedSample, model: str, store: ObjectStore) -> bytes:
-        """Return the image as *model* received it: a scaled copy has a slightly different vector."""
-        if fetches_images(model):
+    async def _as_sent(self, sample: EmbeddedSample, collection: Collection) -> bytes:
+        """Return the image as the collection's model received it: a scaled copy has a slightly different vector."""
+        store = self._stores.get(collection.bucket)
+        if fetches_images(collection.model):
             return await store.get(preview_key(sample.sha256) if sample.derivatives else sample.key)
         url = await self._decoder.run(data_url, await store.get(sample.key))
         return base64.b64decode(url.partition(",")[2])
