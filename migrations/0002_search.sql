@@ -32,16 +32,6 @@ CREATE TABLE query_images (
 );
 CREATE INDEX query_images_expires ON query_images (expires_at);
 
--- Query images by address, so that the pages of a search fetch an address only once.
-CREATE TABLE query_addresses (
-    digest     bytea NOT NULL, -- SHA-256 of the address
-    handle     text NOT NULL REFERENCES query_images ON DELETE CASCADE,
-    model      text NOT NULL,
-    fetched_at timestamptz NOT NULL,
-    PRIMARY KEY (model, digest)
-);
-CREATE INDEX query_addresses_handle ON query_addresses (handle);
-
 -- Cosines of meaningless queries, measured by `syncer calibrate`: the threshold of weak matches.
 CREATE TABLE calibrations (
     bucket      text NOT NULL REFERENCES collections ON DELETE CASCADE,

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from server import metrics
 from server.adapters import Embedders
+from server.cache.single_flight import SingleFlightCache
 from server.problem import Problem
 from server.rate_limits import PaidQueries
 from server.search.text_vectors import from_stored
@@ -27,7 +28,8 @@ from shared.timing import timed
 
 LIFETIME = timedelta(days=7)  # of a handle, from its last upload
 MAX_STORED = 50_000  # pictures; beyond it those that expire first are deleted
-URL_TTL = timedelta(hours=1)
+MAX_URLS = 2000  # vectors by URL, in memory
+URL_TTL = 3600.0  # seconds
 CONCURRENCY = 16  # pictures, each held in memory
 
 
@@ -42,6 +44,10 @@ class QueryImages:
         self._paid_queries = paid_queries
         self._fetcher = fetcher
         self._slots = asyncio.Semaphore(CONCURRENCY)
+        # The pages of a search by URL share a fetch.
+        self._url_vectors: SingleFlightCache[tuple[str, str], Vector] = SingleFlightCache(
+            max_entries=MAX_URLS, ttl=URL_TTL
+        )
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -65,16 +71,8 @@ class QueryImages:
         return from_stored(found.embedding)
 
     async def by_url(self, collection: Collection, url: str, *, name: str) -> Vector:
-        """Return the vector of the picture at *url*, which is fetched unless it was within the last hour."""
-        now = datetime.now(UTC)
-        found = await self._database.run(
-            query_images.find_by_url, collection.model, _digest(url), fetched_after=now - URL_TTL, now=now
-        )
-        if found is None:
-            async with self._slots:
-                content = await self.fetch(url, name=name)
-                found = await self.add(collection, content, name=name, url=url)
-        return from_stored(found.embedding)
+        """Return the vector of the picture at *url*, which this process fetches once in URL_TTL."""
+        return await self._url_vectors.get((collection.model, url), self._fetch_vector, collection, url, name=name)
 
     async def fetch(self, url: str, *, name: str) -> bytes:
         """Return the image at *url*; raise a 400 with the reason when it cannot be fetched."""
@@ -97,9 +95,12 @@ class QueryImages:
         if found is None:
             vector = await self._embed(collection, ImageInput(content, url), name=name)
             found = await self._database.run(_save, model, digest, vector, expires_at=expires_at)
-        if url:
-            await self._database.run(query_images.save_url, model, _digest(url), handle=found.handle, now=now)
         return found
+
+    async def _fetch_vector(self, collection: Collection, url: str, *, name: str) -> Vector:
+        async with self._slots:
+            content = await self.fetch(url, name=name)
+            return from_stored((await self.add(collection, content, name=name, url=url)).embedding)
 
     async def _embed(self, collection: Collection, image: ImageInput, *, name: str) -> Vector:
         embedder = self._embedders.get(collection)
@@ -121,7 +122,3 @@ async def _save(conn: Connection, model: str, digest: bytes, vector: Vector, *, 
     await query_images.prune(conn, now=datetime.now(UTC), keep=MAX_STORED)
     handle = secrets.token_urlsafe(16)
     return await query_images.save(conn, model, digest, vector.tolist(), handle=handle, expires_at=expires_at)
-
-
-def _digest(url: str) -> bytes:
-    return hashlib.sha256(url.encode()).digest()

@@ -36,22 +36,6 @@ async def find(conn: AsyncConnection[Any], handle: str, *, now: datetime) -> Que
         return await cur.fetchone()
 
 
-async def find_by_url(
-    conn: AsyncConnection[Any], model: str, url_digest: bytes, *, fetched_after: datetime, now: datetime
-) -> QueryImage | None:
-    """Return the picture fetched from a URL after *fetched_after*; None if there is none."""
-    async with conn.cursor(row_factory=class_row(QueryImage)) as cur:
-        await cur.execute(
-            """
-            SELECT q.handle, q.model, q.embedding::real[], q.expires_at
-              FROM query_addresses AS a JOIN query_images AS q USING (handle)
-             WHERE a.model = %s AND a.digest = %s AND a.fetched_at > %s AND q.expires_at > %s
-            """,
-            [model, url_digest, fetched_after, now],
-        )
-        return await cur.fetchone()
-
-
 async def renew(
     conn: AsyncConnection[Any], model: str, digest: bytes, *, now: datetime, expires_at: datetime
 ) -> QueryImage | None:
@@ -86,15 +70,6 @@ async def save(
         saved = await cur.fetchone()
     assert saved is not None
     return saved
-
-
-async def save_url(conn: AsyncConnection[Any], model: str, url_digest: bytes, *, handle: str, now: datetime) -> None:
-    """Record that the picture *handle* was fetched from a URL."""
-    await conn.execute(
-        "INSERT INTO query_addresses (model, digest, handle, fetched_at) VALUES (%s, %s, %s, %s)"
-        " ON CONFLICT (model, digest) DO UPDATE SET handle = excluded.handle, fetched_at = excluded.fetched_at",
-        [model, url_digest, handle, now],
-    )
 
 
 async def prune(conn: AsyncConnection[Any], *, now: datetime, keep: int) -> int:
