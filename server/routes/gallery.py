@@ -66,7 +66,7 @@ def _empty_page(request: Request) -> TemplateVariables:
         "static": request.app.state.assets.address,
         "page_url": lambda **changes: page_url(query, **changes),
         "signed_in": COOKIE in request.cookies,
-        "largest_picture": QUERY_IMAGE.max_bytes,
+        "max_query_image_bytes": QUERY_IMAGE.max_bytes,
     }
 
 
@@ -78,7 +78,7 @@ async def _fill(collection: Collection, page: TemplateVariables, context: AppCon
     embedder = context.embedders.find(collection)
     page["notice"] = embedder.notice if embedder else None
     query = requests.parse(GalleryQuery, request)
-    if "choices" in request.query_params:
+    if "options" in request.query_params:
         page["facets"] = await context.facets.get(collection, query.filters().folder)
     terms_beside_q = query.terms()[1 if query.q else 0 :]
     page["terms"] = await _term_variables(context, collection, terms_beside_q)
@@ -103,22 +103,22 @@ async def _results(context: AppContext, collection: Collection, query: GalleryQu
 async def _term_variables(
     context: AppContext, collection: Collection, terms: Sequence[Term]
 ) -> list[TemplateVariables]:
-    """Return the variables of each term: its image if it is one of the collection, and the terms of the page after
-    this one is ``turned`` from more to less like, or ``removed``.
+    """Return the variables of each term: its URL parameter, its image if it is one of the collection, and the terms of
+    the page with its weight negated, and without it.
     """
     ids = [int(term.value) for term in terms if term.kind == "image"]
     found = responses.image_page(await context.search.by_ids(collection, ids), context.stores)
     images = {str(image["id"]): image for image in found["images"]}
-    written = [str(term) for term in terms]
+    parameters = [str(term) for term in terms]
     return [
         asdict(term)
         | {
-            "written": written[at],
+            "parameter": parameters[index],
             "image": images.get(term.value) if term.kind == "image" else None,
-            "turned": [*written[:at], str(replace(term, weight=-term.weight)), *written[at + 1 :]],
-            "removed": [*written[:at], *written[at + 1 :]],
+            "terms_flipped": [*parameters[:index], str(replace(term, weight=-term.weight)), *parameters[index + 1 :]],
+            "terms_without": [*parameters[:index], *parameters[index + 1 :]],
         }
-        for at, term in enumerate(terms)
+        for index, term in enumerate(terms)
     ]
 
 
