@@ -14,7 +14,7 @@ import pytest
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Syncer
 
-# Root, but without the right to read what it may not.
+# Root, but subject to file permissions.
 WITHOUT_READING_EVERYTHING = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
 
@@ -41,7 +41,7 @@ def images(url: str) -> int:
     return int(row[0])
 
 
-def test_a_dry_run_changes_nothing_and_a_run_does_what_it_said(
+def test_a_dry_run_changes_nothing_and_the_sync_does_what_it_printed(
     syncer: Syncer, folder: Path, home: Path, database_url: str
 ) -> None:
     said = syncer("sync", folder, "--bucket", "b", "--dry-run", "--json")
@@ -63,7 +63,7 @@ def test_a_dry_run_changes_nothing_and_a_run_does_what_it_said(
     }
 
 
-def test_more_than_a_tenth_is_not_deleted_and_the_status_says_so(syncer: Syncer, folder: Path) -> None:
+def test_a_refused_mass_deletion_has_exit_status_1(syncer: Syncer, folder: Path) -> None:
     assert syncer("upload", folder, "--bucket", "b").status == 0
     for number in range(3):
         (folder / f"set {number}" / f"picture-000{number}.jpg").unlink()
@@ -75,7 +75,7 @@ def test_more_than_a_tenth_is_not_deleted_and_the_status_says_so(syncer: Syncer,
     assert (done.status, done.json["deleted"], done.json["total"]) == (0, 3, 18)
 
 
-def test_syncers_at_the_same_time_end_well_and_upload_nothing_twice(
+def test_concurrent_syncers_upload_each_file_once(
     syncer: Syncer, folder: Path, home: Path, database_url: str
 ) -> None:
     make_pictures(folder, 200, first=100)
@@ -86,7 +86,7 @@ def test_syncers_at_the_same_time_end_well_and_upload_nothing_twice(
     assert (done.json["total"], done.json["unchanged"]) == (221, 221)
 
 
-def test_a_killed_syncer_holds_up_nobody(syncer: Syncer, folder: Path, database_url: str) -> None:
+def test_a_killed_syncer_does_not_block_the_next_one(syncer: Syncer, folder: Path, database_url: str) -> None:
     make_pictures(folder, 300, first=100)
     process = syncer.start("upload", folder, "--bucket", "b")
     deadline = time.monotonic() + 60
@@ -98,13 +98,13 @@ def test_a_killed_syncer_holds_up_nobody(syncer: Syncer, folder: Path, database_
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     with psycopg.connect(database_url) as conn:
-        # Only the dead process's file lock can tell in time that it has ended.
+        # Only the lock file tells in time that the process has ended.
         conn.execute("UPDATE source_locks SET expires_at = now() + interval '1 hour'")
     done = syncer("upload", folder, "--bucket", "b", "--json", timeout=100)
     assert (done.status, done.json["total"]) == (0, 321), done.stderr
 
 
-def test_a_folder_that_cannot_be_read_is_not_taken_for_gone(syncer: Syncer, folder: Path) -> None:
+def test_images_below_an_unreadable_folder_are_not_deleted(syncer: Syncer, folder: Path) -> None:
     assert syncer("upload", folder, "--bucket", "b").status == 0
     (folder / "set 1" / "picture-0001.jpg").unlink()
     (folder / "set 0").rename(folder / "set 9")
@@ -116,6 +116,6 @@ def test_a_folder_that_cannot_be_read_is_not_taken_for_gone(syncer: Syncer, fold
     (folder / "set 2").chmod(0o755)
     result = json.loads(done.stdout)
     assert (done.returncode, result["deleted"], result["moved"], result["total"]) == (3, 0, 3, 21), done.stderr
-    assert "looked at" in result["withheld"]
+    assert "could not be read" in result["withheld"]
     after = syncer("upload", folder, "--bucket", "b", "--delete", "--yes", "--json")
     assert (after.status, after.json["deleted"], after.json["total"]) == (0, 1, 20)

@@ -1,4 +1,4 @@
-"""``syncer sync --watch``: a real process, which follows what happens to a folder."""
+"""``syncer sync --watch`` as a real process on a folder that changes."""
 
 import shutil
 import signal
@@ -20,41 +20,41 @@ from tests.helpers.processes import Syncer
 
 @dataclass
 class Watcher:
-    """A running watch."""
+    """A running ``syncer sync --watch``."""
 
     process: "subprocess.Popen[str]"
     database_url: str
     log: Path
 
     def found(self) -> set[str]:
-        """Return the keys of the images that searches find."""
+        """Return the keys of embedded images."""
         return {key for key, vector in self.vectors().items() if vector is not None}
 
     def vectors(self) -> dict[str, str | None]:
-        """Return the vector of each image, by key; None where it has none yet."""
+        """Return the vector of each image by key; None if it has none yet."""
         with psycopg.connect(self.database_url) as conn:
             if conn.execute("SELECT to_regclass('photos_embeddings')").fetchone() == (None,):
                 return {}
             return dict(conn.execute("SELECT r2_key, embedding::text FROM photos_embeddings").fetchall())
 
-    def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until the condition holds, as long as the watch runs."""
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until the condition holds; fail if the process ends."""
         deadline = time.monotonic() + 90
         while not condition():
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
 
-    def until_found(self, expected: set[str]) -> None:
-        self.until(lambda: self.found() == expected)
+    def wait_until_found(self, expected: set[str]) -> None:
+        self.wait_until(lambda: self.found() == expected)
 
-    def until_said(self, text: str) -> None:
-        self.until(lambda: text in self.log.read_text())
+    def wait_until_logged(self, text: str) -> None:
+        self.wait_until(lambda: text in self.log.read_text())
 
 
 @contextmanager
 def watching(syncer: Syncer, folder: Path, log: Path, *flags: str, **environment: str) -> Iterator[Watcher]:
-    """A watch of the folder that has done its first sync, until the block ends."""
+    """Watch the folder while the block runs, which begins after the first sync."""
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "syncer", "sync", str(folder), "--bucket", "photos", "--watch", *flags],
@@ -67,7 +67,7 @@ def watching(syncer: Syncer, folder: Path, log: Path, *flags: str, **environment
         )
     watcher = Watcher(process, syncer.environment["DATABASE_URL"], log)
     try:
-        watcher.until_said("watching")
+        watcher.wait_until_logged("watching")
         yield watcher
     finally:
         process.send_signal(signal.SIGINT)
@@ -83,7 +83,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def more(tmp_path: Path) -> list[Path]:
-    """Pictures that are not in the folder yet."""
+    """Pictures outside the folder."""
     return make_pictures(tmp_path / "more", 10, first=100)
 
 
@@ -91,35 +91,35 @@ def names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg")}
 
 
-def test_what_happens_in_the_folder_happens_in_the_collection(
+def test_changes_of_the_folder_reach_the_collection(
     syncer: Syncer, folder: Path, more: list[Path], tmp_path: Path
 ) -> None:
     with watching(syncer, folder, tmp_path / "log", "--delete", "--yes") as watcher:
-        watcher.until_found(names(folder))
+        watcher.wait_until_found(names(folder))
         shutil.copy(more[0], folder / "new.jpg")
-        watcher.until_found(names(folder))
+        watcher.wait_until_found(names(folder))
 
         before = watcher.vectors()
         shutil.copy(more[1], folder / "new.jpg")
-        watcher.until(lambda: watcher.vectors()["new.jpg"] not in (None, before["new.jpg"]))
+        watcher.wait_until(lambda: watcher.vectors()["new.jpg"] not in (None, before["new.jpg"]))
 
         before = watcher.vectors()
         (folder / "new.jpg").rename(folder / "renamed.jpg")
         (folder / "set 1").rename(folder / "album")
-        watcher.until_found(names(folder))
+        watcher.wait_until_found(names(folder))
         after = watcher.vectors()
         assert after["renamed.jpg"] == before["new.jpg"]
         assert sorted(after.values()) == sorted(before.values())
 
         (folder / "renamed.jpg").unlink()
         shutil.rmtree(folder / "album")
-        watcher.until_found(names(folder))
+        watcher.wait_until_found(names(folder))
 
         make_pictures(folder / "whole" / "new" / "tree", 30, first=200)
-        watcher.until_found(names(folder))
+        watcher.wait_until_found(names(folder))
 
 
-def test_a_file_is_taken_when_it_is_written_whole(
+def test_a_file_is_uploaded_when_it_is_complete(
     syncer: Syncer, folder: Path, more: list[Path], tmp_path: Path
 ) -> None:
     content = more[0].read_bytes()
@@ -130,52 +130,52 @@ def test_a_file_is_taken_when_it_is_written_whole(
                 file.write(content[start : start + 200])
                 file.flush()
                 time.sleep(0.2)
-        # As editors save: under another name first, which takes the place of the old file.
+        # Editors save under another name first, which then replaces the old file.
         shutil.copy(more[1], folder / "set 1" / "saving.tmp")
         victim = next((folder / "set 1").glob("*.jpg"))
         victim.rename(victim.with_suffix(".jpg~"))
         (folder / "set 1" / "saving.tmp").rename(victim)
         before = watcher.vectors()[victim.relative_to(folder).as_posix()]
-        watcher.until_found(names(folder))
-        watcher.until(lambda: watcher.vectors()[victim.relative_to(folder).as_posix()] not in (None, before))
+        watcher.wait_until_found(names(folder))
+        watcher.wait_until(lambda: watcher.vectors()[victim.relative_to(folder).as_posix()] not in (None, before))
         with psycopg.connect(watcher.database_url) as conn:
             assert conn.execute("SELECT count(*) FROM photos_images WHERE truncated").fetchone() == (0,)
             assert conn.execute("SELECT max(attempts) FROM photos_files").fetchone() == (0,)
 
 
-def test_a_folder_that_vanishes_or_is_empty_is_waited_for(
+def test_a_watch_waits_for_a_folder_that_vanishes_or_is_empty(
     syncer: Syncer, folder: Path, more: list[Path], tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
     with watching(syncer, folder, log, "--delete", "--yes") as watcher:
-        watcher.until_found(names(folder))
+        watcher.wait_until_found(names(folder))
         everything, written = watcher.found(), watcher.vectors()
         folder.rename(tmp_path / "unmounted")
-        watcher.until_said("is its disk mounted?")
+        watcher.wait_until_logged("disk not mounted?")
         folder.mkdir()
         time.sleep(2.5)
         assert watcher.found() == everything
         folder.rmdir()
         (tmp_path / "unmounted").rename(folder)
-        watcher.until_said("is there")
+        watcher.wait_until_logged("is available")
         shutil.copy(more[0], folder / "after.jpg")
-        watcher.until_found(everything | {"after.jpg"})
+        watcher.wait_until_found(everything | {"after.jpg"})
         assert written.items() <= watcher.vectors().items()
-    assert log.read_text().count("is its disk mounted?") == 1
+    assert log.read_text().count("disk not mounted?") == 1
 
 
-def test_what_no_notification_tells_is_found_by_looking_again(
+def test_a_rescan_finds_changes_without_notification(
     syncer: Syncer, folder: Path, more: list[Path], tmp_path: Path
 ) -> None:
     with watching(syncer, folder, tmp_path / "log", WATCH_RESCAN_SECONDS="1") as watcher:
         (folder / "link").symlink_to(more[0].parent)
         linked = {f"link/{path.name}" for path in more[0].parent.glob("*.jpg")}
-        watcher.until(lambda: linked <= watcher.found())
+        watcher.wait_until(lambda: linked <= watcher.found())
         shutil.copy(more[1], more[0].parent / "behind the link.jpg")
-        watcher.until(lambda: "link/behind the link.jpg" in watcher.found())
+        watcher.wait_until(lambda: "link/behind the link.jpg" in watcher.found())
 
 
-def test_an_outage_of_the_store_does_not_end_it(syncer: Syncer, folder: Path, more: list[Path], tmp_path: Path) -> None:
+def test_a_watch_survives_an_outage_of_the_store(syncer: Syncer, folder: Path, more: list[Path], tmp_path: Path) -> None:
     with S3Server() as s3, FaultyProxy(s3.url) as proxy:
         s3.make_bucket("photos")
         syncer.environment |= {
@@ -185,10 +185,10 @@ def test_an_outage_of_the_store_does_not_end_it(syncer: Syncer, folder: Path, mo
             "OUTAGE_PATIENCE_SECONDS": "0",
         }
         with watching(syncer, folder, tmp_path / "log") as watcher:
-            watcher.until_found(names(folder))
+            watcher.wait_until_found(names(folder))
             proxy.stop()
             shutil.copy(more[0], folder / "meanwhile.jpg")
             time.sleep(3)
             assert watcher.process.poll() is None
             proxy.start()
-            watcher.until_found(names(folder))
+            watcher.wait_until_found(names(folder))
