@@ -88,7 +88,7 @@ async def _store(
 ) -> tuple[Image, bool]:
     """Return the image with this content, and whether it is new."""
     while True:
-        image_id = await context.database.run(contents.holder, collection=collection, sha256=examined.sha256)
+        image_id = await context.database.run(contents.find_image, collection=collection, sha256=examined.sha256)
         is_new = False
         if image_id is None:
             with suppress(_DuplicateUpload):  # then the next round finds the image of the other request
@@ -109,12 +109,12 @@ async def _ingest(
     async def check_duplicate(conn: Connection, image_id: int) -> None:
         nonlocal is_new
         await contents.lock(conn, collection, examined.sha256)
-        if await contents.holder(conn, collection, examined.sha256, besides=image_id) is not None:
+        if await contents.find_image(conn, collection, examined.sha256, besides=image_id) is not None:
             raise _DuplicateUpload
         is_new = await contents.is_new(conn, collection, image_id)
 
     for key in keys:
-        if await context.database.run(contents.is_taken, collection=collection, key=key):
+        if await context.database.run(contents.is_key_taken, collection=collection, key=key):
             continue
         try:
             image_id = await ingest(
@@ -125,7 +125,7 @@ async def _ingest(
                 path,
                 thumbnail=examined.thumbnail,
                 preview=examined.preview,
-                recorded=check_duplicate,
+                before_commit=check_duplicate,
             )
         except ImageRefused as refusal:
             if refusal.reason is not Reason.KEY_TAKEN:

@@ -18,7 +18,7 @@ from shared.stores.base import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore, object
 
 CLAIM_POLL = 0.1  # seconds between attempts to upload to a key whose object is being deleted
 
-Recorder = Callable[[Connection, int], Awaitable[None]]
+BeforeCommit = Callable[[Connection, int], Awaitable[None]]
 
 
 async def ingest(
@@ -33,7 +33,7 @@ async def ingest(
     replaces: bool = False,
     source: int | None = None,
     created_at: datetime | None = None,
-    recorded: Recorder | None = None,
+    before_commit: BeforeCommit | None = None,
 ) -> int:
     """Store the image with its derivatives, write its row, and return its id.
 
@@ -41,8 +41,8 @@ async def ingest(
     *thumbnail* and *preview*, the image shares those of another image with the same content, if there is one.
     With *replaces*, the object under the key belongs to the file of *source* and is overwritten. Without it, an object
     with the same bytes is accepted and any other is refused (KEY_TAKEN).
-    *created_at* orders recent images (default: now). *recorded* runs in the transaction that writes the row, and
-    whatever it raises rolls that back.
+    *created_at* orders recent images (default: now). *before_commit* runs in the transaction that writes the row, and
+    an exception from it rolls that back.
 
     Raises ImageRefused if the body changed or the key cannot be used, and ServiceError if the store or the database
     is unavailable. Repeating the call is safe.
@@ -59,7 +59,12 @@ async def ingest(
             if not intent.adopted:
                 await _put_image(store, image, body, existing, overwrite=replaces)
             image_id = await database.run(
-                _write_row, collection, image, intent, created_at=created_at or datetime.now(UTC), recorded=recorded
+                _write_row,
+                collection,
+                image,
+                intent,
+                created_at=created_at or datetime.now(UTC),
+                before_commit=before_commit,
             )
         except Exception as exc:
             stored = not isinstance(exc, ImageRefused)
@@ -89,14 +94,14 @@ async def _write_row(
     intent: UploadIntent,
     *,
     created_at: datetime,
-    recorded: Recorder | None,
+    before_commit: BeforeCommit | None,
 ) -> int | None:
     """Write the image's row and return its id; None if the upload missed its deadline and has to be repeated."""
     if not await pending_objects.complete_upload(conn, collection, intent):
         return None
     image_id = await images.add(conn, collection, image, now=created_at)
-    if recorded:
-        await recorded(conn, image_id)
+    if before_commit:
+        await before_commit(conn, image_id)
     return image_id
 
 

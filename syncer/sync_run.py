@@ -1,4 +1,4 @@
-"""Run the phases of a sync together: upload or adopt, and embed. Show progress and print the summary."""
+"""Phases of a sync: upload or adopt, and embed at the same time. Shows progress and prints the summary."""
 
 import argparse
 import asyncio
@@ -31,32 +31,39 @@ from syncer.context import (
 
 @dataclass
 class SyncRun:
-    """What the first phase works with; it calls ``arrived`` when there is something to embed."""
+    """Resources and results of the first phase. It calls ``notify_embedding`` when there is something to embed.
+
+    ``withheld`` tells why images were not deleted. ``gone`` counts adopted images that stay though their objects are
+    gone; None in a sync of a folder.
+    """
 
     arguments: argparse.Namespace
     context: CommandContext
     collection: Collection
     store: ObjectStore
     decoder: DecoderPool
-    arrived: Callable[[], None]
-    withheld: str = ""  # what was not deleted though that was asked for, and why
-    gone: int | None = None  # how many adopted images stay whose objects are gone; None where nobody looked
+    notify_embedding: Callable[[], None]
+    withheld: str = ""
+    gone: int | None = None
+
+
+FirstPhase = Callable[[SyncRun], Coroutine[Any, Any, None]]
 
 
 async def run_phases(
     arguments: argparse.Namespace,
-    bring: Callable[[SyncRun], Coroutine[Any, Any, None]] | None = None,
+    first_phase: FirstPhase | None = None,
     *,
     bucket: str | None = None,
     embed: bool = True,
 ) -> int:
-    """Run the first phase, which is *bring*, the second or both at once, show how they go on, and report.
+    """Run the first phase, the second (*embed*), or both at the same time; return the exit status.
 
-    The first phase makes the collection where there is none, of *bucket* where the settings name none.
+    With a first phase, create the collection if there is none; *bucket* is its name if the settings have none.
     """
     async with open_context(arguments) as context:
         decoder = context.open_decoder()
-        if bring:
+        if first_phase:
             collection, embedder = await _ensure_collection(context, bucket, decoder)
         else:
             collection = await require_collection(context)
@@ -67,18 +74,18 @@ async def run_phases(
         embedding = make_embedding_run(context, collection, embedder, store)
         run = SyncRun(arguments, context, collection, store, decoder, embedding.notify)
 
-        async def first_phase() -> None:
-            if bring:
-                await bring(run)
+        async def run_first_phase() -> None:
+            if first_phase:
+                await first_phase(run)
             embedding.finish()
 
-        # All that is loaded by now stays to the end: the collector need not go through it again and again.
+        # Everything loaded by now stays until the end, so the garbage collector need not visit it.
         gc.freeze()
         with context.progress.shown():
             async with asyncio.TaskGroup() as tasks:
                 display = tasks.create_task(show_status(context, collection))
                 async with asyncio.TaskGroup() as phases:
-                    phases.create_task(first_phase())
+                    phases.create_task(run_first_phase())
                     if embed:
                         phases.create_task(embedding.run())
                 display.cancel()

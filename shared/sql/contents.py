@@ -1,4 +1,4 @@
-"""Which content the images have: asked when one is taken in that may be there already."""
+"""Lookup of images by content and key, for uploads that may be duplicates."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from psycopg import AsyncConnection
 from shared.models import Collection
 from shared.sql import for_collection
 
-# Advisory locks have one number or two. We use those of two for contents: this one, and a hash.
+# First key of advisory locks on contents; the second is a hash.
 _LOCK = 0x1AB02
 
 
-async def holder(
+async def find_image(
     conn: AsyncConnection[Any], collection: Collection, sha256: bytes, *, besides: int | None = None
 ) -> int | None:
-    """Return the id of the first image that has this content, not counting *besides*; None when there is none."""
+    """Return the id of the first image with this content, other than *besides*; None if there is none."""
     cur = await conn.execute(
         for_collection("SELECT min(id) FROM {images} WHERE sha256 = %s AND id IS DISTINCT FROM %s", collection),
         [sha256, besides],
@@ -23,14 +23,14 @@ async def holder(
     return row[0] if row else None
 
 
-async def is_taken(conn: AsyncConnection[Any], collection: Collection, key: str) -> bool:
-    """Whether there is an image under *key*."""
+async def is_key_taken(conn: AsyncConnection[Any], collection: Collection, key: str) -> bool:
+    """Return whether an image has this key."""
     cur = await conn.execute(for_collection("SELECT FROM {images} WHERE r2_key = %s", collection), [key])
     return await cur.fetchone() is not None
 
 
 async def is_new(conn: AsyncConnection[Any], collection: Collection, image_id: int) -> bool:
-    """Whether it was this transaction that made the image."""
+    """Return whether this transaction has inserted the image."""
     cur = await conn.execute(
         for_collection("SELECT xmin = pg_current_xact_id()::xid FROM {images} WHERE id = %s", collection), [image_id]
     )
@@ -38,5 +38,5 @@ async def is_new(conn: AsyncConnection[Any], collection: Collection, image_id: i
 
 
 async def lock(conn: AsyncConnection[Any], collection: Collection, sha256: bytes) -> None:
-    """Wait for other transactions that lock this content, and make further ones wait for the end of ours."""
+    """Lock this content against other transactions that lock it, until the transaction ends."""
     await conn.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_LOCK, f"{collection.base} {sha256.hex()}"])

@@ -181,7 +181,7 @@ class BucketAdopter:
                 source=self._source,
                 # Lists show recent images first, and an adopted image is as old as its object.
                 created_at=min(modified, datetime.now(UTC)),
-                recorded=partial(self._record, stored, image.sha256),
+                before_commit=partial(self._record, stored, image.sha256),
             )
         except StoreError as exc:
             if exc.transient:

@@ -55,12 +55,12 @@ def resolved_folder(path: Path) -> Path:
     return folder
 
 
-async def sync_folder(folder: Path, run: SyncRun) -> None:
+async def sync_folder(run: SyncRun) -> None:
     """Sync the folder once, or with ``--watch`` until the process is interrupted."""
-    context, options = run.context, _options(run.arguments, folder, run.context.settings)
+    context, folder = run.context, resolved_folder(run.arguments.folder)
+    options = replace(_options(run.arguments, folder, context.settings), on_upload=run.notify_embedding)
     watch: bool = getattr(run.arguments, "watch", False)  # `syncer upload` has no such argument
     stability = StabilityCheck()
-    options = replace(options, on_upload=run.arrived)
     if watch:
         options = replace(options, is_stable=stability.is_stable)
     sync = FolderSync(

@@ -1,7 +1,6 @@
-"""`syncer sync`: upload what is new or changed, and embed until nothing is pending."""
+"""`syncer sync`: upload new and changed images, and embed until nothing is pending."""
 
 import argparse
-from functools import partial
 
 from syncer.commands.arguments import add_embed_concurrency
 from syncer.commands.folder_arguments import add_folder_arguments, print_dry_run, resolved_folder, sync_folder
@@ -20,4 +19,4 @@ async def run(arguments: argparse.Namespace) -> int:
     folder = resolved_folder(arguments.folder)
     if arguments.dry_run:
         return await print_dry_run(arguments, folder)
-    return await run_phases(arguments, partial(sync_folder, folder), bucket=folder.name)
+    return await run_phases(arguments, sync_folder, bucket=folder.name)

@@ -1,7 +1,6 @@
-"""`syncer upload`: the first phase alone."""
+"""`syncer upload`: upload new and changed images."""
 
 import argparse
-from functools import partial
 
 from syncer.commands.folder_arguments import add_folder_arguments, print_dry_run, resolved_folder, sync_folder
 from syncer.sync_run import run_phases
@@ -17,4 +16,4 @@ async def run(arguments: argparse.Namespace) -> int:
     folder = resolved_folder(arguments.folder)
     if arguments.dry_run:
         return await print_dry_run(arguments, folder)
-    return await run_phases(arguments, partial(sync_folder, folder), bucket=folder.name, embed=False)
+    return await run_phases(arguments, sync_folder, bucket=folder.name, embed=False)

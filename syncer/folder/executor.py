@@ -181,7 +181,7 @@ class Executor:
                     preview=examined.preview,
                     replaces=upload.replaces,
                     source=self._source.id,
-                    recorded=record,
+                    before_commit=record,
                 )
         except _DeletedMeanwhile:
             await self._keep_removed(file, examined.sha256)

@@ -75,9 +75,7 @@ def test_a_refused_mass_deletion_has_exit_status_1(syncer: Syncer, folder: Path)
     assert (done.status, done.json["deleted"], done.json["total"]) == (0, 3, 18)
 
 
-def test_concurrent_syncers_upload_each_file_once(
-    syncer: Syncer, folder: Path, home: Path, database_url: str
-) -> None:
+def test_concurrent_syncers_upload_each_file_once(syncer: Syncer, folder: Path, home: Path, database_url: str) -> None:
     make_pictures(folder, 200, first=100)
     running = [syncer.start("upload", folder, "--bucket", "b", "--json") for _ in range(3)]
     ended = [(process.communicate(timeout=120), process.returncode) for process in running]

@@ -119,9 +119,7 @@ def test_changes_of_the_folder_reach_the_collection(
         watcher.wait_until_found(names(folder))
 
 
-def test_a_file_is_uploaded_when_it_is_complete(
-    syncer: Syncer, folder: Path, more: list[Path], tmp_path: Path
-) -> None:
+def test_a_file_is_uploaded_when_it_is_complete(syncer: Syncer, folder: Path, more: list[Path], tmp_path: Path) -> None:
     content = more[0].read_bytes()
     with watching(syncer, folder, tmp_path / "log", "--delete", "--yes") as watcher:
         with (folder / "slow.jpg").open("wb") as file:
@@ -175,7 +173,9 @@ def test_a_rescan_finds_changes_without_notification(
         watcher.wait_until(lambda: "link/behind the link.jpg" in watcher.found())
 
 
-def test_a_watch_survives_an_outage_of_the_store(syncer: Syncer, folder: Path, more: list[Path], tmp_path: Path) -> None:
+def test_a_watch_survives_an_outage_of_the_store(
+    syncer: Syncer, folder: Path, more: list[Path], tmp_path: Path
+) -> None:
     with S3Server() as s3, FaultyProxy(s3.url) as proxy:
         s3.make_bucket("photos")
         syncer.environment |= {
