@@ -27,7 +27,7 @@ from PIL import Image
 
 from shared.db import embedded
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server
-from tests.helpers.many_files import link_many, make_known, run_and_measure
+from tests.helpers.many_files import link_many, record_files, run_and_measure
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Syncer
 
@@ -173,7 +173,7 @@ def measure_memory(scratch: Path, count: int) -> None:
         run_and_measure(syncer, output, *upload)
         (folder / picture.name).unlink()
         link_many(folder, picture, count)
-        make_known(server.url, folder, gone=count)
+        record_files(server.url, folder, missing=count)
         began = time.perf_counter()
         status, peak = run_and_measure(syncer, output, *upload)
         seconds = time.perf_counter() - began

@@ -1,12 +1,12 @@
-"""Random histories of a folder against a model: whatever happened, after a clean run all agree and nothing is lost.
+"""Random histories of a folder against a model: after a clean run, folder, bucket and table agree.
 
-A history is a list of changes to the folder, of images removed and added through the API of a real server, and of runs
-that go wrong: killed between any two operations or within one, several times in a row, with a store that fails, with a
-folder that cannot be listed, with an image removed meanwhile, or of a part of the folder alone. In between and at the
-end are clean runs. After each of these, the table, the bucket and the folder hold the same, but for what was removed
-and added (see ``expectation``), and nothing was uploaded or paid for that was there already.
+A history changes the folder, deletes and adds images through the API of a real server, and runs syncs that go wrong:
+killed at any operation, several times in a row, with a failing store, with an unreadable folder, with an image deleted
+meanwhile, or of a part of the folder alone. In between and at the end are clean runs. After each of these, the table
+and the bucket hold what the folder holds, except for what was deleted and added (see ``expectation``), and nothing was
+uploaded or paid for without need.
 
-``HISTORIES`` is how many are played for each store.
+``HISTORIES`` sets the number of histories for each store.
 """
 
 import asyncio
@@ -48,16 +48,16 @@ PATHS = [
     *("sub/a.bmp", "sub/deep/\u4e2d.bmp", "Sub/a.bmp", "sub.bmp"),
 ]
 FOLDERS = ["sub", "Sub", "sub/deep", "\u0645\u062c\u0644\u062f"]
-# Most of one size, so that an edit may keep it, and some of others.
+# Most have one size, so that an edit may keep it.
 CONTENTS = [bitmap(number) + bytes(number // 4) for number in range(8)]
 NOT_IN_THE_FOLDER = [6, 7]
 
 path = st.sampled_from(PATHS)
-which = st.integers(0, len(PATHS) - 1)  # of the files or images that are there
+which = st.integers(0, len(PATHS) - 1)  # index of an existing file or image
 content = st.integers(0, 5)
 folder = st.sampled_from(FOLDERS)
 how = st.sampled_from([DELETE_ANY, NO_DELETION])
-# A key of the API's own with anything, or one that a file may have or get, with what no file has.
+# Any content under a key that no file has, or content that no file has under a key that a file may have.
 added = st.one_of(
     st.tuples(st.sampled_from(["by the api/a.bmp", "by the api/b.bmp"]), content),
     st.tuples(path, st.sampled_from(NOT_IN_THE_FOLDER)),
@@ -77,7 +77,7 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "change_case": st.tuples(which),
     "rename_folder": st.tuples(folder, folder),
     "restore": st.just(()),
-    "remove_by_api": st.tuples(which),
+    "delete_by_api": st.tuples(which),
     "add_by_api": st.tuples(added),
     "put_into_the_bucket": st.tuples(path, st.sampled_from(NOT_IN_THE_FOLDER)),
 }
@@ -88,7 +88,7 @@ RUNS: dict[str, st.SearchStrategy[Any]] = {
     "disturbed": st.tuples(steps, which, st.none() | st.integers(0, 100), how),
     "with_faults": st.tuples(st.integers(0, 2**32), how),
     "with_a_folder_that_cannot_be_listed": st.tuples(folder, how),
-    "with_its_disk_away": st.tuples(how),
+    "with_its_disk_unmounted": st.tuples(how),
     "of_a_part": st.tuples(st.sampled_from([*PATHS, *FOLDERS]), how),
     "without_delete": st.just(()),
 }
@@ -100,7 +100,7 @@ histories = st.lists(st.tuples(st.lists(changes, min_size=1, max_size=6), runs),
 
 @contextmanager
 def unlistable(folder: Path) -> Iterator[None]:
-    """Root may list every folder; so this one refuses to be."""
+    """Make a folder unreadable, for root too."""
     original = os.scandir
 
     def scandir(path: Any = ".") -> Any:
@@ -114,7 +114,7 @@ def unlistable(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where histories are played: a server, and the stores that it and the syncer have in common."""
+    """A server, and the stores that it shares with the syncer."""
 
     database_url: str
     server: Server
@@ -125,7 +125,7 @@ class Place:
 
 @dataclass
 class History:
-    """What happens to one folder."""
+    """One folder, and the operations on it."""
 
     world: World
     place: Place
@@ -136,7 +136,7 @@ class History:
     def at(self, path: str) -> Path:
         return self.world.folder / path
 
-    # --- what people do ---
+    # --- changes ---
 
     def file(self, which: int) -> str | None:
         there = sorted(self.world.contents())
@@ -201,38 +201,38 @@ class History:
             self.at(old).rename(self.at(new))
 
     async def restore(self) -> None:
-        """The folder is given back what it held when all was in order the last time."""
+        """Restore the files of the last clean run."""
         for path, content in self.backup.items():
             if not self.at(path).is_dir() and not any(parent.is_file() for parent in self.at(path).parents):
                 self.at(path).parent.mkdir(parents=True, exist_ok=True)
                 self.at(path).write_bytes(content)
 
-    async def remove_by_api(self, which: int) -> None:
-        if key := await self._remove(which):
+    async def delete_by_api(self, which: int) -> None:
+        if key := await self._delete(which):
             own = self.expectation.own(await self.world.rows()).values()
             alone = sha256(key[1]) not in {row.sha256 for row in own}
-            self.expectation.remove(*key, alone=alone)
+            self.expectation.delete(*key, alone=alone)
 
     async def add_by_api(self, what: tuple[str, int]) -> None:
         key, number = what
         rows = await self.world.rows()
         answer = await self._ask("post", "/api/images", key=key, content=CONTENTS[number])
         known = sha256(CONTENTS[number]) in {row.sha256 for row in rows.values()}
-        # What a killed run has left under the key may be in the way for an hour.
+        # An object that a killed run has left under the key may block it for an hour.
         assert answer in ({200} if known else {409} if key in rows else {201, 409})
         if answer == 201:
             self.expectation.add(key, CONTENTS[number], as_image=True)
 
     async def put_into_the_bucket(self, key: str, number: int) -> None:
-        """Somebody else does, where nothing of ours lies or was about to be stored or deleted."""
+        """Put an object of others under a key that we do not use."""
         if key not in await self.world.objects() and key not in await self._doubtful():
             content = CONTENTS[number]
             store = self.world.store
             await store.put(key, content, content_type="image/bmp", cache_control="", sha256=sha256(content).hex())
             self.expectation.add(key, content, as_image=False)
 
-    async def _remove(self, which: int) -> tuple[str, bytes] | None:
-        """Remove an image; return its key and content, or None if there was none."""
+    async def _delete(self, which: int) -> tuple[str, bytes] | None:
+        """Delete an image through the API; return its key and content, or None if there was none."""
         rows = await self.world.rows()
         if not rows:
             return None
@@ -259,11 +259,11 @@ class History:
     # --- runs ---
 
     async def clean(self) -> None:
-        """All agree afterwards, and nothing was done that was not needed."""
+        """Sync undisturbed; check that everything agrees and that nothing was done without need."""
         world, expectation = self.world, self.expectation
         contents = self.backup = world.contents()
         before = await world.rows()
-        expectation.look(contents, before)
+        expectation.check_any_run(contents, before)
         deleted = set(expectation.hidden.values())
         # Images whose files have other content now, and those in doubt, may be uploaded and paid for again.
         doubtful = await self._doubtful()
@@ -281,7 +281,7 @@ class History:
             return
         assert world.withheld == ""
         assert counts["failed"] in expectation.refused(contents)
-        await world.check(expectation.settle(contents, rows), foreign=expectation.foreign)
+        await world.check(expectation.check_clean_run(contents, rows), foreign=expectation.foreign)
         await self._check_derivatives()
         own_after = Counter(row.sha256 for row in expectation.own(rows).values())
         own_before = Counter(row.sha256 for row in expectation.own(before).values())
@@ -298,33 +298,33 @@ class History:
         kept = Counter(row.sha256 for row in expectation.own(rows).values() if ids.get(row.id) == row.sha256)
         assert needed & there <= kept, "an image whose file still exists has lost its row"
 
-    clean_again = clean  # it comes twice as often
+    clean_again = clean  # makes clean runs twice as likely
 
     async def killed(self, lives: list[int], deletion: Any) -> None:
         for steps in lives:
             await self._live(Life(steps), deletion)
-            self.expectation.look(self.world.contents(), await self.world.rows())
+            self.expectation.check_any_run(self.world.contents(), await self.world.rows())
 
     async def disturbed(self, after: int, which: int, then_killed_in: int | None, deletion: Any) -> None:
-        """Somebody removes an image in the middle, and the process may be killed thereafter."""
-        removed = None
+        """Delete an image during the run, which may be killed after that."""
+        deleted = None
 
-        async def remove() -> None:
-            nonlocal removed
+        async def delete() -> None:
+            nonlocal deleted
             own = self.expectation.own(await self.world.rows()).values()
-            removed = await self._remove(which)
+            deleted = await self._delete(which)
             life.ends_in = then_killed_in
-            if removed:
-                # What other files with this content become depends on what was first.
-                alone = [row.sha256 for row in own].count(sha256(removed[1])) == 1
-                alone &= list(self.world.contents().values()).count(removed[1]) <= 1
-                self.expectation.remove(*removed, alone=alone)
+            if deleted:
+                # Other files with this content may have been uploaded before.
+                alone = [row.sha256 for row in own].count(sha256(deleted[1])) == 1
+                alone &= list(self.world.contents().values()).count(deleted[1]) <= 1
+                self.expectation.delete(*deleted, alone=alone)
 
-        life = Life(disturbed_in=after, meanwhile=remove)
+        life = Life(disturbed_in=after, meanwhile=delete)
         await self._live(life, deletion)
         await life.finish()
-        event("disturbed" if removed else "not disturbed")
-        self.expectation.look(self.world.contents(), await self.world.rows())
+        event("disturbed" if deleted else "not disturbed")
+        self.expectation.check_any_run(self.world.contents(), await self.world.rows())
 
     async def _live(self, life: Life, deletion: Any) -> None:
         world = self.world
@@ -379,7 +379,7 @@ class History:
             event("was ended by faults")
         finally:
             self.place.proxy.rule = lambda request: None
-        self.expectation.look(self.world.contents(), await self.world.rows())
+        self.expectation.check_any_run(self.world.contents(), await self.world.rows())
 
     async def with_a_folder_that_cannot_be_listed(self, folder: str, deletion: Any) -> None:
         before = await self.world.rows()
@@ -388,11 +388,11 @@ class History:
         if self.at(folder).is_dir():
             assert counts["failed"] >= 1
             assert counts["deleted"] == 0
-            # Under another name, if it was moved from there.
+            # They may have moved to another name.
             unseen = {(row.id, row.sha256) for key, row in before.items() if key.startswith(f"{folder}/")}
             assert unseen <= {(row.id, row.sha256) for row in (await self.world.rows()).values()}
 
-    async def with_its_disk_away(self, deletion: Any) -> None:
+    async def with_its_disk_unmounted(self, deletion: Any) -> None:
         before = await self.world.rows()
         folder = self.world.folder
         aside = folder.rename(folder.with_name(f"{folder.name} elsewhere"))
@@ -412,7 +412,7 @@ class History:
 
     async def _sync(self, paths: list[str] | None = None, **more: Any) -> Counter[str]:
         counts = await self.world.sync(paths, derivatives=self.derivatives, **more)
-        self.expectation.look(self.world.contents(), await self.world.rows())
+        self.expectation.check_any_run(self.world.contents(), await self.world.rows())
         return counts
 
     async def _doubtful(self) -> set[str]:
@@ -429,7 +429,7 @@ class History:
         return await self.world.database.run(read)
 
     async def _check_derivatives(self) -> None:
-        """The bucket holds thumbnails and previews of what is there, and no others."""
+        """Check that the bucket has the thumbnails and previews of the images, and no others."""
 
         async def read(conn: Connection) -> list[Any]:
             cur = await conn.execute(f"SELECT sha256 FROM {self.world.collection.base}_images WHERE derivatives")
@@ -453,7 +453,7 @@ class History:
 
 def _only(exc: BaseException, kind: type[BaseException]) -> bool:
     if isinstance(exc, BaseExceptionGroup):
-        # When one task is killed, the others are cancelled.
+        # If one task is killed, the others are cancelled.
         return all(_only(each, kind) for each in exc.exceptions)
     return isinstance(exc, (kind, asyncio.CancelledError))
 
@@ -488,7 +488,7 @@ SETTINGS = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
     print_blob=True,
-    # A history takes seconds, and shrinking one takes hundreds of them: that is for a long run.
+    # A history takes seconds, and shrinking plays hundreds of them.
     phases=tuple(Phase) if HISTORIES > 100 else (Phase.explicit, Phase.reuse, Phase.generate),
 )
 any_history = given(history=st.tuples(st.booleans(), beginnings, histories))

@@ -1,4 +1,4 @@
-"""Folders of very many files, cheaply: links to one picture, with the rows that a sync of them would have left."""
+"""Folders of very many files: links to one picture, with the records of an earlier sync."""
 
 import os
 import subprocess
@@ -14,19 +14,19 @@ PER_FOLDER = 1000
 
 
 def link_many(folder: Path, picture: Path, count: int) -> None:
-    """Make *count* files that all have the picture's content."""
+    """Make *count* files with the content of the picture."""
     for first in range(0, count, PER_FOLDER):
         subfolder = folder / f"{first // PER_FOLDER:04}"
         subfolder.mkdir(parents=True)
-        # A file system allows only so many links to one file.
+        # File systems limit the number of links to one file.
         original = subfolder / f"{first:07}.jpg"
         original.write_bytes(picture.read_bytes())
         for number in range(first + 1, min(first + PER_FOLDER, count)):
             original.with_name(f"{number:07}.jpg").hardlink_to(original)
 
 
-def make_known(database_url: str, folder: Path, *, gone: int) -> None:
-    """Make a row of *photos* for each file of the folder, and *gone* more; all of one image, which must be there."""
+def record_files(database_url: str, folder: Path, *, missing: int) -> None:
+    """Record each file of the folder, and *missing* more, in the collection *photos*; all with its only image."""
     with psycopg.connect(database_url) as conn:
         found = conn.execute("SELECT source_id, sha256, image_id, seen_at FROM photos_files LIMIT 1").fetchone()
         assert found is not None
@@ -39,14 +39,12 @@ def make_known(database_url: str, folder: Path, *, gone: int) -> None:
                     status = entry.stat()
                     times = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
                     copy.write_row((source, f"{subfolder.name}/{entry.name}", *times, *rest))
-            for number in range(gone):
+            for number in range(missing):
                 copy.write_row((source, f"gone/{number // PER_FOLDER:04}/{number:07}.jpg", 1, 1, 1, *rest))
 
 
 def run_and_measure(syncer: Syncer, output: Path, *arguments: str | Path) -> tuple[int, int]:
-    """Run a command, and keep what it prints in the file *output*; return its exit status, and the most memory that its
-    process had at any time, in bytes.
-    """
+    """Run a command with its results in the file *output*; return its exit status and peak memory in bytes."""
     with output.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "syncer", *map(str, arguments)],

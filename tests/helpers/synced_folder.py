@@ -1,4 +1,4 @@
-"""A folder, its bucket and its table, driven without starting a process for each run."""
+"""A folder with its bucket and its table, synced inside the test's own process."""
 
 import asyncio
 import hashlib
@@ -43,7 +43,7 @@ def sha256(content: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Row:
-    """One image of the table."""
+    """One image with its vector."""
 
     id: int
     sha256: bytes
@@ -58,7 +58,7 @@ class Here:
 
 
 class Counted:
-    """A store that counts what it is asked."""
+    """A store that counts its requests."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -92,7 +92,7 @@ class Counted:
 
 @dataclass
 class World:
-    """A folder that is synced to a bucket; ``paid`` counts the vectors by content."""
+    """A folder that is synced to a bucket; ``paid`` counts computed vectors by content."""
 
     folder: Path
     database: Database
@@ -151,7 +151,7 @@ class World:
         return [step for step in steps if step.kind != "unchanged"]
 
     async def embed(self) -> None:
-        """Give each image that waits a vector, and count it as paid."""
+        """Store a vector for each pending image, and count it as paid."""
 
         async def some(conn: Connection) -> int:
             claimed = await queue.claim(
@@ -185,9 +185,9 @@ class World:
         return {key: await self.store.get(key) for key in keys}
 
     async def check(self, expected: dict[str, bytes], *, foreign: Mapping[str, bytes] = MappingProxyType({})) -> None:
-        """Assert that table and bucket hold these contents, each with the vector of its content, and no trash.
+        """Assert that table and bucket hold these contents with their vectors, and that no object is pending.
 
-        *foreign* lies in the bucket beside them.
+        *foreign* are objects of others in the bucket.
         """
         rows = await self.rows()
         assert {key: row.sha256 for key, row in rows.items()} == {k: sha256(c) for k, c in expected.items()}
@@ -197,13 +197,13 @@ class World:
             assert vector == [value / 16 for value in row.sha256[:3]]
         assert await self.objects() == expected | foreign
 
-        async def trash(conn: Connection) -> list[Any]:
+        async def pending(conn: Connection) -> list[Any]:
             return await (await conn.execute(f"SELECT * FROM {self.collection.base}_pending")).fetchall()
 
-        assert await self.database.run(trash) == []
+        assert await self.database.run(pending) == []
 
     def contents(self) -> dict[str, bytes]:
-        """Return what the folder holds."""
+        """Return the contents of the folder's files by path."""
         return {
             path.relative_to(self.folder).as_posix(): path.read_bytes()
             for path in self.folder.rglob("*.bmp")

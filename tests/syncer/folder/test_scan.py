@@ -1,4 +1,4 @@
-"""Listing a folder."""
+"""Listing of the images in a folder."""
 
 import os
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_paths_come_in_the_order_of_their_bytes(tmp_path_factory, trees: set[tup
     assert len(found) == sum(1 for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
 
 
-def test_only_images_are_listed_and_nothing_hidden(tmp_path: Path) -> None:
+def test_only_visible_images_are_listed(tmp_path: Path) -> None:
     for name in ("a.JPG", "b.jpg", "c.txt", ".hidden.jpg", ".folder/d.jpg", "sub/e.jpg"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -45,7 +45,7 @@ def test_only_images_are_listed_and_nothing_hidden(tmp_path: Path) -> None:
     assert paths(tmp_path) == ["a.JPG", "b.jpg", "sub/e.jpg"]
 
 
-def test_links_are_followed_and_circles_end(tmp_path: Path) -> None:
+def test_links_are_followed_except_in_circles(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.jpg").touch()
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -53,7 +53,7 @@ def test_links_are_followed_and_circles_end(tmp_path: Path) -> None:
     assert paths(tmp_path) == ["link/a.jpg", "real/a.jpg"]
 
 
-def test_a_name_that_is_no_text_and_a_broken_link_are_reported(tmp_path: Path) -> None:
+def test_an_undecodable_name_and_a_broken_link_are_reported(tmp_path: Path) -> None:
     (Path(os.fsdecode(bytes(tmp_path) + b"/\xff.jpg"))).touch()
     (tmp_path / "broken.jpg").symlink_to(tmp_path / "nowhere")
     reported = {entry.path for entry in scan(tmp_path, Selection(tmp_path, SUFFIXES)) if isinstance(entry, Unlisted)}
@@ -67,7 +67,7 @@ def make(folder: Path, *names: str) -> None:
         path.touch()
 
 
-def test_what_lies_at_and_below_a_path_is_listed_alone(tmp_path: Path) -> None:
+def test_only_files_at_and_below_a_path_are_listed(tmp_path: Path) -> None:
     make(tmp_path, "a.jpg", "sub/b.jpg", "sub/deep/c.jpg", "sub/.hidden/d.jpg", "subs/e.jpg")
     assert paths(tmp_path, "sub") == ["sub/b.jpg", "sub/deep/c.jpg"]
     assert paths(tmp_path, "sub/deep/c.jpg") == ["sub/deep/c.jpg"]
@@ -75,7 +75,7 @@ def test_what_lies_at_and_below_a_path_is_listed_alone(tmp_path: Path) -> None:
     assert paths(tmp_path, "nowhere/f.jpg") == paths(tmp_path, "a.jpg/f.jpg") == []
 
 
-def test_patterns_of_the_command_line_choose_among_files(tmp_path: Path) -> None:
+def test_patterns_of_the_command_line_select_files(tmp_path: Path) -> None:
     make(tmp_path, "a.jpg", "raw/b.jpg", "raw/c.jpg", "2024/raw/d.jpg", "2024/e.jpg")
     assert paths(tmp_path, exclude=["raw/"]) == ["2024/e.jpg", "a.jpg"]
     assert paths(tmp_path, exclude=["/raw", "e.*"]) == ["2024/raw/d.jpg", "a.jpg"]
@@ -84,7 +84,7 @@ def test_patterns_of_the_command_line_choose_among_files(tmp_path: Path) -> None
     assert paths(tmp_path, "raw", exclude=["raw/"]) == paths(tmp_path, "raw/b.jpg", exclude=["raw/"]) == []
 
 
-def test_ignore_files_speak_of_their_own_folder_and_the_nearest_one_wins(tmp_path: Path) -> None:
+def test_ignore_files_apply_below_their_folder_and_the_nearest_one_wins(tmp_path: Path) -> None:
     make(tmp_path, "a.jpg", "x.jpg", "sub/x.jpg", "sub/y.jpg", "sub/deep/y.jpg", "other/y.jpg", ".hidden/h.jpg")
     (tmp_path / IGNORE_FILE).write_text("# a comment\nx.jpg\n!.hidden/\n")
     (tmp_path / "sub" / IGNORE_FILE).write_text("!x.jpg\n/y.jpg\n")
@@ -92,7 +92,7 @@ def test_ignore_files_speak_of_their_own_folder_and_the_nearest_one_wins(tmp_pat
     assert paths(tmp_path, exclude=["sub/x.jpg"]) == [".hidden/h.jpg", "a.jpg", "other/y.jpg", "sub/deep/y.jpg"]
 
 
-def test_our_own_derivatives_are_never_taken(tmp_path: Path) -> None:
+def test_our_own_derivatives_are_never_listed(tmp_path: Path) -> None:
     make(tmp_path, ".image-browser/thumbnails/a.jpg", "b.jpg")
     (tmp_path / IGNORE_FILE).write_text("!.image-browser/\n!.image-browser\n")
     assert paths(tmp_path) == ["b.jpg"]
@@ -106,14 +106,12 @@ def test_a_folder_whose_ignore_file_cannot_be_used_is_unlisted(tmp_path: Path) -
     assert not selection.includes("sub/b.jpg")
 
 
-def test_a_pattern_that_is_none_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_an_invalid_pattern_is_an_error_that_names_its_option(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--exclude"):
         Selection(tmp_path, SUFFIXES, exclude=["!"])
 
 
-def test_a_file_that_has_just_changed_is_looked_at_again_next_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_ctime_of_a_file_that_has_just_changed_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, "a.jpg")
     selection = Selection(tmp_path, SUFFIXES)
     seen = []

@@ -1,4 +1,4 @@
-"""What a sync costs in requests to the store: counted by a proxy in front of it."""
+"""Number of requests to the store, counted by a proxy in front of it."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -28,7 +28,7 @@ def proxy(server: S3Server) -> Iterator[FaultyProxy]:
 
 @pytest_asyncio.fixture
 async def world(server: S3Server, proxy: FaultyProxy, tmp_path: Path, database: Database) -> AsyncIterator[World]:
-    """A folder of ten pictures, synced with derivatives, whose requests are forgotten."""
+    """A synced folder of ten pictures with derivatives; the proxy counts from here on."""
     bucket = f"bucket-{uuid4().hex[:8]}"
     async with AsyncExitStack() as stack:
         server.make_bucket(bucket)
@@ -44,7 +44,7 @@ async def world(server: S3Server, proxy: FaultyProxy, tmp_path: Path, database: 
         yield world
 
 
-async def test_nothing_is_asked_about_files_that_are_as_they_were(world: World, proxy: FaultyProxy) -> None:
+async def test_unchanged_files_cost_no_request(world: World, proxy: FaultyProxy) -> None:
     await world.sync(derivatives=True, deletion=DELETE_ANY)
     world.write("0/0.bmp", 0)  # touched
     await world.sync(derivatives=True, deletion=DELETE_ANY)
@@ -54,14 +54,14 @@ async def test_nothing_is_asked_about_files_that_are_as_they_were(world: World, 
 async def test_an_edit_is_one_upload(world: World, proxy: FaultyProxy) -> None:
     world.write("1/1.bmp", 100)
     await world.sync(derivatives=True)
-    # The thumbnail and the preview of what it was go with one request.
+    # One request deletes the thumbnail and the preview of the old content.
     assert proxy.counts == {"put": 3, "delete": 1}
 
 
 async def test_a_renamed_file_is_copied_and_its_old_object_deleted(world: World, proxy: FaultyProxy) -> None:
     (world.folder / "1/1.bmp").rename(world.folder / "renamed.bmp")
     await world.sync(derivatives=True)
-    # The first says that nobody else's object is written over.
+    # The head makes sure that no object of others is overwritten.
     assert proxy.counts == {"head": 1, "copy": 1, "delete": 1}
 
 
@@ -77,7 +77,7 @@ async def test_a_copy_is_one_upload_without_derivatives(world: World, proxy: Fau
     assert proxy.counts == {"put": 1}
 
 
-async def test_files_that_are_gone_are_deleted_with_one_request(world: World, proxy: FaultyProxy) -> None:
+async def test_images_of_missing_files_are_deleted_with_one_request(world: World, proxy: FaultyProxy) -> None:
     for number in range(4):
         (world.folder / f"{number % 3}/{number}.bmp").unlink()
     await world.sync(derivatives=True, deletion=DELETE_ANY)
