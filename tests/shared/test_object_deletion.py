@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from shared import object_deletion
 from shared.db.pool import Connection, Database
 from shared.errors import ImageRefused, Reason, StoreError
 from shared.ingest import ingest
