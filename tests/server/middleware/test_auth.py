@@ -134,6 +134,14 @@ def test_a_cursor_of_another_bucket_is_refused(guarded_server: Server) -> None:
     assert answer.status_code == 400
 
 
+def test_a_token_for_reading_cannot_write(guarded_server: Server) -> None:
+    image = first_image(guarded_server, "mine")
+    for token in (READ_TOKEN, TOKEN_OF_MINE):
+        answer = guarded_server.http.delete(f"/api/images/{image['id']}?bucket=mine", headers=bearer(token))
+        assert answer.status_code == 403
+        assert "writing needs API_TOKEN" in answer.json()["detail"]
+
+
 def test_metrics_need_a_token_for_all_buckets(guarded_server: Server) -> None:
     assert guarded_server.http.get("/metrics", headers=bearer(TOKEN_OF_MINE)).status_code == 403
     assert guarded_server.http.get("/metrics", headers=bearer(READ_TOKEN)).status_code == 200
@@ -165,7 +173,9 @@ def test_a_client_with_too_many_wrong_tokens_is_locked_out(two_collections: TwoC
         assert server.http.get("/sign-in").status_code == 200
 
 
-def test_buckets_hides_all_other_collections(two_collections: TwoCollections) -> None:
+def test_a_server_without_tokens_is_read_only_and_hides_collections_outside_buckets(
+    two_collections: TwoCollections,
+) -> None:
     with two_collections.serving("one bucket", BUCKETS="mine", BUCKET="yours") as server:
         assert [c["bucket"] for c in server.get("/api/collections")["collections"]] == ["mine"]
         for url in (
@@ -182,3 +192,5 @@ def test_buckets_hides_all_other_collections(two_collections: TwoCollections) ->
             assert server.http.get(url).status_code == 404, url
         assert "yours" not in server.http.get("/metrics").text
         assert server.http.get("/sign-in").headers["location"] == "/"
+        refused = server.http.delete("/api/images/1?bucket=mine")
+        assert (refused.status_code, "set API_TOKEN" in refused.json()["detail"]) == (403, True)

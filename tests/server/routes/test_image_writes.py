@@ -143,19 +143,7 @@ def test_a_refused_upload_leaves_nothing_behind(writer: Writer) -> None:
         answer = writer.send(body, **parameters)
         assert answer.status_code == status, answer.text
         assert answer.headers["content-type"] == "application/problem+json"
-    for form in (b"", b"--x\r\n", b"no boundary"):
-        headers = BEARER | {"Content-Type": "multipart/form-data; boundary=x"}
-        assert writer.server.http.post("/api/images?bucket=b", content=form, headers=headers).status_code == 400
     assert (writer.listed(), writer.objects()) == (keys, objects)
-
-
-def test_a_file_without_content_length_is_refused_as_soon_as_it_is_too_large(writer: Writer) -> None:
-    def chunks() -> Iterator[bytes]:
-        for _ in range(100):
-            yield b"\xff\xd8\xff" + b"x" * 10_000
-
-    answer = writer.server.http.post("/api/images?bucket=b&filename=a.jpg", content=chunks(), headers=BEARER)
-    assert answer.status_code == 413
 
 
 def test_a_deleted_image_does_not_come_back_with_the_folder_that_has_it(writer: Writer) -> None:
@@ -203,7 +191,7 @@ def test_deleting_an_adopted_image_leaves_its_object_and_it_is_not_adopted_again
     assert "theirs.jpg" not in writer.listed()
 
 
-def test_writing_needs_the_api_token_in_the_header(environment: dict[str, str], tmp_path: Path, writer: Writer) -> None:
+def test_writing_needs_the_api_token_in_the_header(writer: Writer) -> None:
     http = writer.server.http
     keys = writer.listed()
     image = writer.server.get("/api/images", bucket="b")["images"][0]
@@ -214,11 +202,4 @@ def test_writing_needs_the_api_token_in_the_header(environment: dict[str, str], 
         ):
             assert answer.status_code == 401
             assert "API_TOKEN" in answer.json()["detail"]
-    reading = {"READ_TOKEN": "read-token-of-tests", "READ_TOKENS": "b=read-token-of-bucket"}
-    for settings, reason in ((reading, "set API_TOKEN"), (reading | {"API_TOKEN": TOKEN}, "for reading")):
-        with serving(environment | settings, tmp_path / "reading.log") as server:
-            for token in reading["READ_TOKEN"], "read-token-of-bucket":
-                bearer = {"Authorization": f"Bearer {token}"}
-                answer = server.http.delete(f"/api/images/{image['id']}?bucket=b", headers=bearer)
-                assert (answer.status_code, reason in answer.json()["detail"]) == (403, True)
     assert writer.listed() == keys
