@@ -91,13 +91,15 @@ async def open_context(arguments: argparse.Namespace, *, migrated: bool = True) 
     connections = loaded.upload_concurrency + loaded.embed_concurrency + 3
     async with (
         factory.open_database(
-            loaded, max_connections=connections, retry_timeout=retry_timeout, report=progress.waiting
+            loaded, max_connections=connections, retry_timeout=retry_timeout, report=progress.report_outage
         ) as database,
         AsyncExitStack() as resources,
     ):
         if migrated:
             await database.run(migrate.migrate)
-        yield CommandContext(loaded, database, progress, outage_policy(retry_timeout, progress.waiting), resources)
+        yield CommandContext(
+            loaded, database, progress, outage_policy(retry_timeout, progress.report_outage), resources
+        )
 
 
 def require_bucket(loaded: SyncerSettings, default: str | None = None) -> str:

@@ -206,9 +206,9 @@ class EmbeddingRun:
         calls = self._embedder.calls - self._recorded_calls
         self._recorded_calls += calls
         embedded, quarantined = await self._database.run(self._store_outcomes, batch, outcomes, started, calls)
-        self._progress.embedded(embedded)
+        self._progress.count("embedded", embedded)
         for job, refusal in quarantined:
-            self._progress.failed(job.key, refusal)
+            self._progress.report_failure(job.key, refusal)
 
     async def _store_outcomes(
         self, conn: Connection, batch: Sequence[Job], outcomes: Sequence[Outcome], started: datetime, calls: int

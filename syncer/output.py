@@ -35,13 +35,13 @@ def print_sync_summary(status: Status, done: Counter[str], *, gone: int | None, 
         print(f"syncer: {withheld}", file=sys.stderr)
 
 
-async def print_dry_run(run: DryRun, *, as_one_object: bool) -> None:
+async def print_dry_run(run: DryRun, *, as_json: bool) -> None:
     """Print what a run would do: a line for each file that is not unchanged, and the number of files of each kind."""
     counts: Counter[str] = Counter()
     steps = []
     async for step in run.steps():
         counts[step.kind] += 1
-        if as_one_object and step.kind != "unchanged":
+        if as_json and step.kind != "unchanged":
             steps.append({"action": step.kind, "path": step.path, **({"detail": step.detail} if step.detail else {})})
         elif step.kind == "moved":
             print(f"{step.kind:<11}{_printable(step.detail)} -> {_printable(step.path)}")
@@ -49,7 +49,7 @@ async def print_dry_run(run: DryRun, *, as_one_object: bool) -> None:
             detail = f": {step.detail}" if step.detail else ""
             print(f"{step.kind:<11}{_printable(step.path + detail)}")
     totals = {kind: counts[kind] for kind in get_args(Kind)}
-    if as_one_object:
+    if as_json:
         withheld = run.withheld or None
         print_json({"bucket": run.bucket, "dry_run": True, **totals, "withheld": withheld, "files": steps})
         return

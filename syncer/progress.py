@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Literal, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
@@ -13,6 +13,8 @@ from rich.progress import Progress as RichProgress
 
 from shared.collection_status import Status, format_speed, format_status
 from shared.errors import ImageRefused
+
+ProgressKind = Literal["uploaded", "adopted", "moved", "deleted", "unchanged", "embedded", "failed"]
 
 LINE_INTERVAL = 10.0  # seconds between two plain lines
 
@@ -49,36 +51,19 @@ class Progress:
             yield
         self._bar = None
 
-    def uploaded(self) -> None:
-        self._count("uploaded")
+    def count(self, kind: ProgressKind, n: int = 1) -> None:
+        """Count files, objects or images; ``failed`` counts those rejected by an earlier run as well."""
+        self.counts[kind] += n
+        self._last_outage = ""
+        if self._bar:
+            self._bar.update(self._task, details=self._details(self._speed))
 
-    def adopted(self) -> None:
-        self._count("adopted")
-
-    def moved(self) -> None:
-        """Count an image that followed its renamed file."""
-        self._count("moved")
-
-    def deleted(self, images: int) -> None:
-        self._count("deleted", images)
-
-    def kept(self) -> None:
-        """Count an unchanged file or object."""
-        self._count("unchanged")
-
-    def embedded(self, images: int) -> None:
-        self._count("embedded", images)
-
-    def failed(self, name: str, refusal: ImageRefused) -> None:
+    def report_failure(self, name: str, refusal: ImageRefused) -> None:
         """Count and report a rejected file or a quarantined image."""
-        self._count("failed")
+        self.count("failed")
         self.say(f"{name}: {refusal.reason}: {refusal.detail}")
 
-    def rejected_before(self) -> None:
-        """Count an unchanged file or object that an earlier run rejected."""
-        self._count("failed")
-
-    def waiting(self, reason: str) -> None:
+    def report_outage(self, reason: str) -> None:
         """Report an outage, once until the run makes progress or the reason changes."""
         if reason != self._last_outage:
             self._last_outage = reason
@@ -107,12 +92,6 @@ class Progress:
             if line != self._last_line:  # a watch may be idle for days
                 self._last_line = line
                 self.say(line)
-
-    def _count(self, kind: str, n: int = 1) -> None:
-        self.counts[kind] += n
-        self._last_outage = ""
-        if self._bar:
-            self._bar.update(self._task, details=self._details(self._speed))
 
     def _details(self, first: str) -> str:
         counted = ", ".join(f"{n:,} {kind}" for kind, n in self.counts.items() if kind != "embedded" and n)

@@ -135,9 +135,9 @@ class BucketAdopter:
         if listed.refusal:
             await self._reject(listed.stored, listed.refusal)
         elif listed.step.kind == "unreadable":
-            self._progress.rejected_before()
+            self._progress.count("failed")
         else:
-            self._progress.kept()
+            self._progress.count("unchanged")
 
     async def _work(self, to_adopt: "asyncio.Queue[StoredObject | None]", scratch: Path) -> None:
         while stored := await to_adopt.get():
@@ -191,7 +191,7 @@ class BucketAdopter:
                 " writes nothing to the bucket",
                 transient=False,
             ) from exc
-        self._progress.adopted()
+        self._progress.count("adopted")
         self._options.on_adopted()
 
     async def _examine(self, stored: StoredObject, scratch: Path) -> tuple[NewImage, bytes | None, bytes | None]:
@@ -249,7 +249,7 @@ class BucketAdopter:
             now=datetime.now(UTC),
             refusal=refusal,
         )
-        self._progress.failed(stored.key, refusal)
+        self._progress.report_failure(stored.key, refusal)
 
     async def _delete_missing(self, planner: BucketPlanner) -> None:
         steps = await planner.missing()
@@ -259,7 +259,7 @@ class BucketAdopter:
             await self._database.run(files.forget, self._collection, self._source, keys)
         for keys in batches([step.path for step in steps if step.kind == "deleted"]):
             deleted = await self._database.run(adopted_objects.delete_images, self._collection, self._source, keys)
-            self._progress.deleted(deleted)
+            self._progress.count("deleted", deleted)
 
     async def _delete_pending_objects(self) -> None:
         if not self._options.derivatives:  # such a run does not write to the bucket

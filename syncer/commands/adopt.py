@@ -89,5 +89,5 @@ async def _print_dry_run(arguments: argparse.Namespace) -> int:
             retry=context.retry,
             deletion=deletion_policy(arguments),
         )
-        await output.print_dry_run(run, as_one_object=arguments.json)
+        await output.print_dry_run(run, as_json=arguments.json)
     return DONE

@@ -87,7 +87,7 @@ async def print_dry_run(arguments: argparse.Namespace, folder: Path) -> int:
     retry_timeout = settings.outage_patience_seconds
     async with factory.open_database(settings, max_connections=2, retry_timeout=retry_timeout) as database:
         dry_run = FolderDryRun(_options(arguments, folder, settings), bucket, database)
-        await output.print_dry_run(dry_run, as_one_object=arguments.json)
+        await output.print_dry_run(dry_run, as_json=arguments.json)
     return DONE
 
 

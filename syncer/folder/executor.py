@@ -89,9 +89,9 @@ class Executor:
                 case Upload() | Move() | Touch() | KeepRemoved():
                     await queue.put(action)
                 case Unchanged(known) if known.reason:
-                    self._progress.rejected_before()
+                    self._progress.count("failed")
                 case Unchanged():
-                    self._progress.kept()
+                    self._progress.count("unchanged")
                 case Reject(path, refusal, stat):
                     await self._reject(path, refusal, stat)
                 case Delete(path):
@@ -124,7 +124,7 @@ class Executor:
         match action:
             case Touch(file):
                 await self._source.run(files.touch, file.path, stat=file.stat, now=datetime.now(UTC))
-                self._progress.kept()
+                self._progress.count("unchanged")
             case KeepRemoved(file, sha256):
                 await self._keep_removed(file, sha256)
             case Move():
@@ -147,7 +147,7 @@ class Executor:
             await self._upload(Upload(move.file, move.known))
             return
         if moved:
-            self._progress.moved()
+            self._progress.count("moved")
         else:
             await self._apply_once(await self._planner.replan(move))
 
@@ -186,13 +186,13 @@ class Executor:
         except _DeletedMeanwhile:
             await self._keep_removed(file, examined.sha256)
             return
-        self._progress.uploaded()
+        self._progress.count("uploaded")
         self._options.on_upload()
 
     async def _keep_removed(self, file: LocalFile, sha256: bytes) -> None:
         now = datetime.now(UTC)
         await self._source.run(files.keep_removed, file.path, stat=file.stat, sha256=sha256, now=now)
-        self._progress.kept()
+        self._progress.count("unchanged")
 
     async def _reject(self, path: str, refusal: ImageRefused, stat: FileTimes | None) -> None:
         """Report the file, and record it for `syncer failed` unless not even the listing could read it."""
@@ -201,12 +201,12 @@ class Executor:
             await self._source.run(files.record, path, stat=stat, sha256=None, image_id=None, now=now, refusal=refusal)
         if refusal.reason in {Reason.UNREADABLE, Reason.CHANGED}:
             self._planner.complete = False
-        self._progress.failed(path, refusal)
+        self._progress.report_failure(path, refusal)
 
     async def _delete(self, deleted: list[str], forgotten: list[str]) -> None:
         """Delete the images of some missing files and the records of others; empty both lists."""
         if deleted:
-            self._progress.deleted(await self._source.run(files.delete_missing, deleted))
+            self._progress.count("deleted", await self._source.run(files.delete_missing, deleted))
         if forgotten:
             await self._source.run(files.forget, forgotten)
         deleted.clear()
