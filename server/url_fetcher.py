@@ -56,7 +56,7 @@ def is_public(address: IPAddress) -> bool:
 
 
 class UrlFetcher:
-    """Fetches images. Belongs to one event loop."""
+    """HTTP client for images. Belongs to one event loop."""
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from server.secret_key import SecretKey
 
 
 class Cursors:
-    """Signs and verifies cursors. Each is bound to its list, described by a *scope*, and rejected for any other."""
+    """Signer of cursors. Each cursor is bound to its list, described by a *scope*, and refused for any other."""
 
     def __init__(self, key: SecretKey) -> None:
         self._key = key

@@ -42,7 +42,7 @@ class Mixture:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """What to search for: a unit vector, and the words to find in names and captions too.
+    """A query: a unit vector, and the words to find in names and captions too.
 
     *scope* identifies the query in cursors. *exclude* are images not to be shown.
     """
@@ -55,7 +55,7 @@ class Query:
 
 
 class QueryBuilder:
-    """Turns terms into queries."""
+    """Builder of queries from terms."""
 
     def __init__(self, database: Database, text_vectors: TextVectors, query_images: QueryImages) -> None:
         self._database = database

@@ -60,7 +60,7 @@ class ImageRecord:
 
 
 class SearchService:
-    """Answers what a parsed request asks for, in plain values.
+    """Searches and lists of images, for parsed requests and in plain values.
 
     Every method raises ModelChanged or psycopg's UndefinedTable when its collection is stale.
     """
