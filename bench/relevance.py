@@ -93,7 +93,7 @@ async def main() -> None:
             "chosen with": (await texts(model, CHOOSING), await texts(model, NONSENSE_CHOOSING)),
             "reported": (await texts(model, REPORTING), await texts(model, NONSENSE_REPORTING)),
         }
-        background = await model.background()
+        background = await model.reference_vectors()
         made = await model.embed_texts(list(nonsense(TEXTS)))
     finally:
         await model.close()

@@ -118,7 +118,7 @@ def make_embedder(
         concurrency=concurrency,
         timeouts=Timeouts(prediction=20, server_wait=10, response=5, retry_timeout=5) if interactive else None,
     )
-    if embedder.wants == "address" and _uses_folders(settings):
+    if embedder.input_kind == "address" and _uses_folders(settings):
         raise SettingsError(
             f"REPLICATE_MODEL is {settings.replicate_model!r}: it downloads images itself and cannot reach folders on"
             " this machine; set R2_ACCOUNT_ID or S3_ENDPOINT_URL, or use REPLICATE_MODEL=openai/clip"

@@ -189,7 +189,7 @@ class EmbeddingRun:
         return [next(vectors) if isinstance(image, ImageInput) else image for image in inputs]
 
     async def _input(self, job: Job) -> ImageInput | ImageRefused:
-        if self._embedder.wants == "address":
+        if self._embedder.input_kind == "address":
             key = preview_key(job.sha256) if job.derivatives else job.key
             return ImageInput(address=self._store.address(key))
         try:

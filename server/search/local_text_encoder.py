@@ -15,7 +15,8 @@ from server.settings import ServerSettings
 from shared import factory
 from shared.db import migrate
 from shared.db.pool import Database
-from shared.embedders.clip.embedder import ClipEmbedder, agreement
+from shared.embedders.base import agreement
+from shared.embedders.clip.embedder import ClipEmbedder
 from shared.embedders.replicate.image_input import data_url
 from shared.embedders.replicate.models import fetches_images
 from shared.errors import ImageRefused, ModelError, ObjectMissing, ServiceError

@@ -104,7 +104,7 @@ class QueryImages:
 
     async def _embed(self, collection: Collection, image: ImageInput, *, name: str) -> Vector:
         embedder = self._embedders.get(collection)
-        if embedder.wants == "address" and not image.address:
+        if embedder.input_kind == "address" and not image.address:
             raise Problem(
                 400,
                 f"{name}: {embedder.name}, the model of the collection {collection.bucket!r}, fetches images itself:"

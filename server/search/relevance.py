@@ -17,7 +17,7 @@ from server.cache.collection_cache import CollectionCache
 from server.cache.single_flight import SingleFlightCache
 from server.search.query import Query
 from shared.db.pool import Database
-from shared.embedders.base import Embedder, HasBackground
+from shared.embedders.base import Embedder, HasReferenceVectors
 from shared.models import Collection
 from shared.sql import calibrations
 from shared.sql.calibrations import Calibration
@@ -102,7 +102,7 @@ class Relevance:
     async def _baseline(self, collection: Collection) -> Baseline | None:
         # A server that encodes texts itself may have no token for the collection's model, and so no embedder.
         embedder = self._find_embedder(collection)
-        if isinstance(embedder, HasBackground):
+        if isinstance(embedder, HasReferenceVectors):
             background = await self._backgrounds.get(embedder.name, embedder.background)
             return BackgroundBaseline(background, await self._collections.embedded(collection))
         calibration = await self._database.read(calibrations.find, collection.bucket, collection.model)

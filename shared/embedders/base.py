@@ -1,7 +1,7 @@
-"""What turns images and texts into vectors: the protocol that the program sees, whatever model is behind it.
+"""Protocol of the models that turn images and texts into vectors.
 
 The adapters are ``replicate`` (CLIP over an API), ``clip`` (ONNX Runtime on this machine) and ``offline`` (a small
-model that comes with Python packages). One contract suite, ``tests/contract/test_embedders.py``, runs on each.
+model from Python packages). The contract suite ``tests/contract/test_embedders.py`` runs on each.
 """
 
 from collections.abc import Sequence
@@ -18,69 +18,94 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ImageInput:
-    """One image for a model: the file's bytes, or an address for a model that fetches images itself."""
+    """An image for a model: the bytes of its file, or its address for a model that fetches images itself."""
 
     data: bytes = b""
     address: str = ""
 
 
 class Embedder(Protocol):
-    """A model that puts images and texts into one space, where the inner product of two vectors is their cosine.
+    """A model that maps images and texts into one vector space, in which inner products are cosines.
 
-    ``name`` identifies the space: vectors of two names are never compared. ``batch_size`` is how many images one call
-    of embed_images should be given, ``wants`` which field of an ImageInput it reads, ``local`` whether a call costs
-    nothing but this machine's time. ``price_per_image`` is an estimate in US dollars, 0 where nothing is charged.
-    ``notice`` is a sentence that people should read who use the model, or None.
+    ``name`` identifies the space; vectors under different names cannot be compared. ``batch_size`` is the best number
+    of images per call of embed_images, ``input_kind`` the field of ImageInput that it reads. ``local`` means that calls
+    need no service. ``price_per_image`` is an estimate in US dollars. ``notice`` is a sentence for users of the model.
     """
 
     name: str
     dimensions: int
     batch_size: int
-    wants: Literal["data", "address"]
+    input_kind: Literal["data", "address"]
     local: bool
     price_per_image: float
     notice: str | None
 
     @property
     def calls(self) -> int:
-        """How many calls were made that are charged for, failed tries included; one may take batch_size images."""
+        """The number of charged calls so far, including failed ones; each takes up to batch_size images."""
 
     async def embed_images(self, images: Sequence[ImageInput]) -> list[Vector | ImageRefused]:
-        """Return for each image, in order, its unit-length vector [dimensions], or why the image is at fault.
+        """Return the unit vector [dimensions] or the refusal of each image, in order.
 
-        Raises ModelError when the model or its service is at fault: then nothing is known of any of the images.
+        Raises ModelError if the model or its service fails; no image is to blame then.
         """
 
     async def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the texts' unit-length vectors [len(texts), dimensions]; a text too long for the model is cut.
+        """Return the unit vectors [len(texts), dimensions]; texts that are too long are cut.
 
-        Raises ModelError when the model or its service is at fault.
+        Raises ModelError if the model or its service fails.
         """
 
     async def close(self) -> None:
-        """Give back connections, threads and memory."""
+        """Release connections, threads and memory."""
 
 
 @runtime_checkable
-class HasBackground(Protocol):
-    """A model that knows what queries score against images in general."""
+class HasReferenceVectors(Protocol):
+    """A model with vectors of typical images, against which chance scores of a query can be measured."""
 
-    async def background(self) -> NDArray[np.float32]:
-        """Return stand-ins for images that show anything at all, unit-length vectors [n, dimensions]."""
+    async def reference_vectors(self) -> NDArray[np.float32]:
+        """Return unit vectors [n, dimensions] that stand for images of all kinds."""
 
 
 def unit_vector(values: Sequence[float] | NDArray[np.floating], *, dimensions: int) -> Vector:
     """Return *values* as a float32 vector of length 1, shape [dimensions].
 
-    Raises ImageRefused(BAD_VECTOR) for a wrong number of dimensions, a value that is not finite, or a zero vector:
-    PostgreSQL would take the last one, and it would answer every query with 0.
+    Raises ImageRefused(BAD_VECTOR) for another shape, a value that is not finite, or a zero vector, which PostgreSQL
+    would accept and which would score 0 for every query.
     """
     vector = np.asarray(values, dtype=np.float64)
     if vector.shape != (dimensions,):
-        raise ImageRefused(Reason.BAD_VECTOR, f"the model gave a vector of shape {vector.shape}, not ({dimensions},)")
+        raise ImageRefused(
+            Reason.BAD_VECTOR, f"the model returned a vector of shape {vector.shape}, not ({dimensions},)"
+        )
     if not np.isfinite(vector).all():
-        raise ImageRefused(Reason.BAD_VECTOR, "the model gave a vector with values that are not finite")
+        raise ImageRefused(Reason.BAD_VECTOR, "the model returned a vector with values that are not finite")
     norm = float(np.linalg.norm(vector))
     if norm < 1e-12:
-        raise ImageRefused(Reason.BAD_VECTOR, "the model gave a vector of zeros")
+        raise ImageRefused(Reason.BAD_VECTOR, "the model returned a vector of zeros")
     return (vector / norm).astype(np.float32)
+
+
+async def agreement(
+    embedder: Embedder,
+    vector: Sequence[float] | NDArray[np.floating],
+    *,
+    image: bytes | None = None,
+    text: str | None = None,
+) -> float:
+    """Return the cosine of *vector* and the vector that *embedder* computes for *image* or *text*.
+
+    From 0.999 on, vectors computed elsewhere, such as by the same weights behind an API, can be compared with those of
+    *embedder*. Preprocessing differs more often than weights do, so an image is the stricter test, but a text needs
+    only the text tower. Returns 0 for a vector of other dimensions. Raises what embedding raises.
+    """
+    if image is not None:
+        (own,) = await embedder.embed_images([ImageInput(data=image)])
+        if isinstance(own, ImageRefused):
+            raise own
+    else:
+        (own,) = await embedder.embed_texts([text or ""])
+    if np.shape(vector) != own.shape:
+        return 0.0
+    return float(own @ unit_vector(vector, dimensions=len(own)))

@@ -1,6 +1,6 @@
-"""Bytes in, values out: what a file holds, its pixels, and what is made from them for the gallery.
+"""Image files: formats, decoding, metadata and thumbnails.
 
-Everything here decodes what strangers made: run it through ``shared.images.worker_pool.DecoderPool``.
+All of it parses untrusted bytes: run it in a ``shared.images.worker_pool.DecoderPool``.
 """
 
 from shared.images.decode import MAX_PIXELS, open_rgb

@@ -1,7 +1,7 @@
-"""Opens untrusted image files, and turns whatever pixels lie inside into upright sRGB.
+"""Decode untrusted image files into upright sRGB.
 
-Pillow's plugins are used by their classes, not through ``Image.open``: then only the formats named here can ever be
-tried on a stranger's bytes, and no plugin that some other library registers.
+Pillow's plugins are called directly and not through ``Image.open``, so that only the formats named here are tried on
+untrusted bytes, and no plugin that another library registers.
 """
 
 import io
@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import AvifImagePlugin, Image, ImageCms, ImageFile
@@ -23,12 +23,13 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from shared.errors import ImageRefused, Reason
 from shared.images.formats import SNIFF_BYTES, Format, sniff
+from shared.images.refusals import decoder_message
 
-# Checked against the header, before anything is decoded. Pillow holds most images at four bytes a pixel: 0.8 GB.
+# Checked against the header before decoding. Pillow stores most images at four bytes per pixel: 0.8 GB.
 MAX_PIXELS = 200_000_000
-# Pillow's own cap is a warning first, lower, and only checked on some paths: ours stands in its place.
+# Pillow's own limit is lower, at first only a warning, and not checked everywhere: ours replaces it.
 Image.MAX_IMAGE_PIXELS = None
-# One image, one core: the worker processes are what runs in parallel.
+# The worker processes are what runs in parallel.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 Size = tuple[int, int]
@@ -46,16 +47,16 @@ _TRANSPOSES = {
 }
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
-# Whether Pillow decodes what there is of a cut file is a switch for the whole process.
-_truncated_switch = threading.Lock()
+# Pillow's option to decode truncated files applies to the whole process.
+_truncation_lock = threading.Lock()
 
 
 @dataclass
 class Decoded:
-    """The pixels of an image as they lie in the file, maybe smaller, and how to show them.
+    """The pixels of an image as stored in the file, possibly reduced, and how to show them.
 
-    ``size`` is the image's full size as shown: upright, and before any shrinking. ``orientation`` is EXIF's, 1 to 8.
-    Metadata can be read from ``exif`` and ``image.info`` as long as the file is open.
+    ``size`` is the full size of the image when upright. ``orientation`` is EXIF's, 1 to 8. Metadata can be read from
+    ``exif`` and ``image.info`` while the file is open.
     """
 
     format: Format
@@ -66,24 +67,23 @@ class Decoded:
     truncated: bool
 
     def upright(self, image: Image.Image) -> Image.Image:
-        """Return *image*, which has been made from this one's pixels, turned the way it is to be seen."""
+        """Return *image*, made from these pixels, in upright orientation."""
         method = _TRANSPOSES.get(self.orientation)
         return image if method is None else image.transpose(method)
 
-    def lying(self, shown: Size) -> Size:
-        """Return the size that an image of size *shown* has before it is turned upright."""
-        return turned(shown, self.orientation)
+    def stored_size(self, upright: Size) -> Size:
+        """Return the size before orientation of an image of size *upright*."""
+        return oriented(upright, self.orientation)
 
 
 def open_rgb(source: bytes | Path, *, at_least: Size | None = None, colour_profile: bool = True) -> Image.Image:
-    """Return the image upright, in sRGB, mode RGB, with what is transparent on white.
+    """Return the image upright, in sRGB and mode RGB, on white where it is transparent.
 
-    With *at_least* (width, height, as shown) it may come smaller than it is, never below that size on either side,
-    where that makes decoding cheaper. With ``colour_profile=False`` the values are taken as they are stored, as the
-    reference processors of models do. The pixels of a JPEG or PNG of 8 bits without colour profile and transparency
-    are those of ``ImageOps.exif_transpose(Image.open(file)).convert("RGB")``.
-    Of an animation the first frame is taken, of a camera's raw file the embedded preview, of a file that ends early
-    what there is. Raises ImageRefused.
+    Given *at_least* (upright width and height), the result may be reduced, not below that size on either side, if this
+    makes decoding cheaper. With ``colour_profile=False`` the stored values are returned unconverted, as in the
+    reference preprocessing of models. For an 8-bit JPEG or PNG without colour profile and transparency the pixels
+    equal ``ImageOps.exif_transpose(Image.open(file)).convert("RGB")``. Returns the first frame of an animation, the
+    preview of a raw file, and the decodable part of a truncated file. Raises ImageRefused.
     """
     with opened(source) as file:
         decoded = decode(file, needed=(lambda _: at_least) if at_least else None)
@@ -94,56 +94,75 @@ def open_rgb(source: bytes | Path, *, at_least: Size | None = None, colour_profi
 
 @contextmanager
 def opened(source: bytes | Path) -> Iterator[File]:
-    """Open *source* for reading; what the system cannot read raises ImageRefused(UNREADABLE), now or later."""
+    """Open *source*; errors of the system while it is open become ImageRefused(UNREADABLE)."""
     try:
-        # What Pillow has to say of a file goes nowhere: the result says what matters, and stderr is for progress.
+        # Pillow's warnings are dropped: the result states what matters, and stderr is for progress.
         with (
             io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
             warnings.catch_warnings(action="ignore"),
         ):
             yield file
     except OSError as exc:
-        detail = f"the file cannot be read: {exc.strerror or exc}"
+        detail = f"cannot read the file: {exc.strerror or exc}"
         raise ImageRefused(Reason.UNREADABLE, detail, final=False) from exc
 
 
 def decode(file: File, *, needed: Callable[[Size], Size] | None = None) -> Decoded:
-    """Decode the image in *file*. *needed* gets its size as shown, and returns the least size that will do.
+    """Decode the image in *file*. *needed* maps its upright size to the smallest size that suffices.
 
-    Raises ImageRefused, and OSError with its number for what the system cannot read.
+    Raises ImageRefused, and OSError with an errno for errors of the system.
     """
     file.seek(0)
     kind = sniff(file.read(SNIFF_BYTES))
-    if kind is Format.RAW:
-        from shared.images.raw import decode_preview  # LibRaw takes half a second to load
-
-        return decode_preview(file, needed)
-    return _decode_as(kind, file, needed)
+    return _decode_raw(file, needed) if kind is Format.RAW else _decode_as(kind, file, needed)
 
 
-class _CutShort(ImageRefused):
-    """The decoder began with the pixels, and gave up on them."""
+def _decode_raw(file: File, needed: Callable[[Size], Size] | None) -> Decoded:
+    """Decode the preview of a raw file; its size is what can be shown."""
+    from shared.images.raw import read_preview  # LibRaw takes half a second to load
+
+    preview = read_preview(file)
+    decoded = decode(io.BytesIO(preview.data), needed=needed)
+    if decoded.orientation == 1:  # few previews state their orientation
+        size = oriented(decoded.size, preview.orientation)
+        decoded = replace(decoded, orientation=preview.orientation, size=size)
+    return replace(decoded, format=Format.RAW, exif=_tiff_exif(file) or decoded.exif)
 
 
-# These decoders give the whole picture or nothing.
+def _tiff_exif(file: File) -> Image.Exif | None:
+    """Return the EXIF of a raw file that has the structure of a TIFF; the preview often has less."""
+    exif = Image.Exif()
+    try:
+        file.seek(0)
+        exif.load_from_fp(file)
+        return exif if len(exif) else None
+    except Exception:  # another structure or a broken one: the preview can be shown anyway
+        return None
+
+
+class _Truncated(ImageRefused):
+    """The decoder failed while reading pixels."""
+
+
+# These decoders return the whole picture or nothing.
 _ALL_OR_NOTHING = frozenset({Format.WEBP, Format.HEIC, Format.AVIF})
 
 
 def _decode_as(kind: Format, file: File, needed: Callable[[Size], Size] | None) -> Decoded:
     try:
         return _load(kind, _read_header(kind, file), needed, truncated=False)
-    except _CutShort:
+    except _Truncated:
         if kind in _ALL_OR_NOTHING:
             raise
-    # Once more, for whatever can be had: a photo cut off by a full disk or a broken transfer still shows something.
-    with _truncated_switch:
+    # Decode what there is: a photo truncated by a full disk or a broken transfer still shows something.
+    with _truncation_lock:
         ImageFile.LOAD_TRUNCATED_IMAGES = True
         try:
             decoded = _load(kind, _read_header(kind, file), needed, truncated=True)
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = False
     if not _shows_something(decoded.image):
-        raise ImageRefused(Reason.CORRUPT, f"the file ends before any of the {kind.name} picture can be seen")
+        raise ImageRefused(Reason.CORRUPT, f"the file ends before any of the {kind.name} picture")
     return decoded
 
 
@@ -169,7 +188,7 @@ def _plugin(kind: Format) -> Callable[[File], ImageFile.ImageFile]:
         case Format.BMP:
             return BmpImageFile
         case Format.RAW:
-            raise AssertionError("raw files are decoded by shared.images.raw")
+            raise AssertionError("raw files are decoded by their preview")
 
 
 def _read_header(kind: Format, file: File) -> ImageFile.ImageFile:
@@ -181,10 +200,10 @@ def _read_header(kind: Format, file: File) -> ImageFile.ImageFile:
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno is not None:
             raise
-        raise ImageRefused(Reason.CORRUPT, f"the {kind.name} header cannot be read: {one_line(exc)}") from exc
+        raise ImageRefused(Reason.CORRUPT, f"cannot read the {kind.name} header: {decoder_message(exc)}") from exc
     width, height = image.size
     if width * height > MAX_PIXELS:
-        detail = f"it declares {width:,} x {height:,} pixels, at most {MAX_PIXELS // 1_000_000:,} million are taken"
+        detail = f"it declares {width:,} x {height:,} pixels; the limit is {MAX_PIXELS // 1_000_000:,} million"
         raise ImageRefused(Reason.TOO_LARGE, detail)
     return image
 
@@ -194,30 +213,24 @@ def _load(
 ) -> Decoded:
     try:
         if kind is not Format.JPEG:
-            # First of all, since the metadata of a PNG may lie behind its pixels; and a TIFF is turned on loading,
-            # and then says no more that it has to be.
+            # Before reading EXIF: in a PNG it may follow the pixels, and loading a TIFF applies and clears its
+            # orientation.
             image.load()
         exif, orientation = _exif(image)
-        size = turned(image.size, orientation)
+        size = oriented(image.size, orientation)
         if kind is Format.JPEG:
             if needed:
-                image.draft(None, turned(needed(size), orientation))
+                image.draft(None, oriented(needed(size), orientation))
             image.load()
     except MemoryError:
         raise
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno is not None:
             raise
-        if "memory" in str(exc).lower():  # codecs that do their own allocating
+        if "memory" in str(exc).lower():  # codecs with their own allocators
             raise MemoryError(str(exc)) from exc
-        raise _CutShort(Reason.CORRUPT, f"the {kind.name} data cannot be decoded: {one_line(exc)}") from exc
+        raise _Truncated(Reason.CORRUPT, f"cannot decode the {kind.name} data: {decoder_message(exc)}") from exc
     return Decoded(kind, image, size, orientation, exif, truncated)
-
-
-def one_line(exc: Exception) -> str:
-    """Return what a decoder has to say, for the end of a sentence."""
-    said = exc.args[0].decode(errors="replace") if exc.args and isinstance(exc.args[0], bytes) else str(exc)
-    return " ".join(said.split())[:200].rstrip(".")
 
 
 def _exif(image: Image.Image) -> tuple[Image.Exif, int]:
@@ -225,28 +238,28 @@ def _exif(image: Image.Image) -> tuple[Image.Exif, int]:
         exif = image.getexif()
         orientation = exif.get(_ORIENTATION_TAG)
         return exif, orientation if orientation in _TRANSPOSES else 1
-    except Exception:  # whatever is wrong with the metadata, the picture can be seen
+    except Exception:  # broken metadata does not prevent decoding
         return Image.Exif(), 1
 
 
-def turned(size: Size, orientation: int) -> Size:
-    """Return the size as shown of what lies in the file with *size*, or the other way round."""
+def oriented(size: Size, orientation: int) -> Size:
+    """Convert between stored and upright size."""
     return (size[1], size[0]) if orientation >= 5 else size
 
 
 def _shows_something(image: Image.Image) -> bool:
-    """Tell whether a picture that ends early has begun: a fiftieth of it differs from what the rest is filled with."""
+    """Return whether at least a fiftieth of a truncated picture differs from the fill colour."""
     sample = image.resize((64, 64), Image.Resampling.NEAREST)
     data = (sample.convert("L") if sample.mode == "1" else sample).tobytes()
     length = len(data) // (64 * 64)
-    differ = sum(data[start : start + length] != data[-length:] for start in range(0, len(data), length))
-    return differ >= 0.02 * 64 * 64
+    differing = sum(data[start : start + length] != data[-length:] for start in range(0, len(data), length))
+    return differing >= 0.02 * 64 * 64
 
 
 def to_srgb(image: Image.Image, *, size: Size | None = None) -> Image.Image:
-    """Return *image* in mode RGB and the sRGB colour space, with what is transparent on white and no metadata.
+    """Return *image* in mode RGB and sRGB, on white where transparent, and without metadata.
 
-    With *size* it is resized first, so that colours are converted for no more pixels than are kept.
+    It is resized to *size* first, so that colours are converted only for the remaining pixels.
     """
     image = _in_plain_mode(image)
     if size and size != image.size:
@@ -264,7 +277,7 @@ def to_srgb(image: Image.Image, *, size: Size | None = None) -> Image.Image:
 
 
 def _in_plain_mode(image: Image.Image) -> Image.Image:
-    """Return *image* in one of the modes L, LA, RGB, RGBA, CMYK and LAB, with its ``info``."""
+    """Return *image* in mode L, LA, RGB, RGBA, CMYK or LAB, with its ``info``."""
     if image.mode.startswith(("I", "F")):
         return _with_eight_bits(image)
     if image.has_transparency_data:
@@ -275,23 +288,23 @@ def _in_plain_mode(image: Image.Image) -> Image.Image:
 
 
 def _with_eight_bits(image: Image.Image) -> Image.Image:
-    """Return an image of 16 or 32 bits a pixel as shades of grey in mode L; convert() would clip it to white."""
-    import numpy as np  # which takes a tenth of a second to load, and few images need
+    """Return an image of 16 or 32 bits per pixel in mode L; convert() would clip it to white."""
+    import numpy as np  # takes a tenth of a second to load, and few images need it
 
     if image.mode.startswith("I;16"):
         grey = (np.asarray(image) >> 8).astype(np.uint8)
     else:
-        # These have no fixed white: stretch what is there.
+        # These have no fixed white: stretch the values.
         values = np.nan_to_num(np.asarray(image, dtype=np.float64))
         low, high = values.min(), values.max()
         grey = ((values - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
-    made = Image.fromarray(grey)
-    made.info = {name: value for name, value in image.info.items() if name == "icc_profile"}
-    return made
+    image_8bit = Image.fromarray(grey)
+    image_8bit.info = {name: value for name, value in image.info.items() if name == "icc_profile"}
+    return image_8bit
 
 
 def _without_profile(image: Image.Image) -> Image.Image | None:
-    """Return *image* converted from its colour profile to sRGB; None when it has none that can be used or is needed."""
+    """Return *image* converted from its colour profile to sRGB, or None without a usable or necessary profile."""
     try:
         if image.mode == "LAB":
             source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
@@ -303,5 +316,5 @@ def _without_profile(image: Image.Image) -> Image.Image | None:
             return None
         return ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        # A broken profile, or one for other channels than the image has. (LAB cannot fail: its profile is ours.)
+        # A broken profile or one for other channels. (LAB cannot fail: its profile is ours.)
         return None

@@ -1,4 +1,4 @@
-"""Which kinds of images are taken, and how they are told apart: by their first bytes, never by their names."""
+"""Supported image formats, detected by the first bytes of a file and never by its name."""
 
 import struct
 from enum import StrEnum
@@ -7,7 +7,7 @@ from shared.errors import ImageRefused, Reason
 
 
 class Format(StrEnum):
-    """A kind of image file that is taken."""
+    """A supported format."""
 
     JPEG = "jpeg"
     PNG = "png"
@@ -21,7 +21,7 @@ class Format(StrEnum):
 
     @property
     def content_type(self) -> str:
-        """The media type that a browser gets with the file."""
+        """The media type for HTTP responses."""
         return "image/x-raw" if self is Format.RAW else f"image/{self.value}"
 
 
@@ -29,13 +29,13 @@ RAW_EXTENSIONS = frozenset(
     {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw"}
     | {".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
 )
-# What a scan of a folder looks at (compare in lower case); what lies inside decides about the rest.
+# A folder scan considers only these (in lower case); the content decides about the rest.
 EXTENSIONS = RAW_EXTENSIONS | frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".heic", ".heif", ".hif", ".avif", ".tif", ".tiff"}
     | {".bmp", ".dib"}
 )
 
-# As many bytes of a file's start as `sniff` makes use of.
+# `sniff` uses at most this many bytes.
 SNIFF_BYTES = 64 << 10
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
@@ -52,7 +52,7 @@ _RAW_SIGNATURES = (
     b"II\x1a\0\0\0HEAPCCDR",  # Canon CRW
 )
 
-# Named, so that the refusal can say what the file is.
+# Listed so that the refusal can name them.
 _UNSUPPORTED = (
     (b"8BPS", "a Photoshop document"),
     (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
@@ -82,10 +82,10 @@ _NOT_IMAGES = (
 
 
 def sniff(head: bytes) -> Format:
-    """Return the format of the file that begins with *head*, its first SNIFF_BYTES bytes (all of a shorter file).
+    """Return the format of a file from *head*, its first SNIFF_BYTES bytes.
 
-    Raises ImageRefused, which says what the file is where that can be told: EMPTY, UNSUPPORTED for images of a kind
-    that is not taken, NOT_AN_IMAGE for everything else.
+    Raises ImageRefused: EMPTY, UNSUPPORTED for images in other formats, or NOT_AN_IMAGE; the detail names the kind of
+    file if it is known.
     """
     if not head:
         raise ImageRefused(Reason.EMPTY, "the file is empty")
@@ -103,7 +103,7 @@ def sniff(head: bytes) -> Format:
         return Format.RAW if _is_raw_tiff(head) else Format.TIFF
     if head[4:8] == b"ftyp":
         return _sniff_ftyp(head)
-    # Two letters are a weak signature; the size of the header that follows is one of a few.
+    # Two letters are a weak signature, so the header size that follows must be one of a few.
     if head.startswith(b"BM") and head[14:18] in {
         struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124)
     }:
@@ -112,13 +112,13 @@ def sniff(head: bytes) -> Format:
 
 
 def _sniff_ftyp(head: bytes) -> Format:
-    """Tell apart what is stored in an ISO base media file: HEIC, AVIF, Canon CR3, or a video."""
+    """Distinguish ISO base media files: HEIC, AVIF, Canon CR3 or a video."""
     size = min(int.from_bytes(head[:4], "big"), len(head), 256)
     major = head[8:12]
     brands = {major, *(head[i : i + 4] for i in range(16, size - 3, 4))}
     if major == b"crx ":
         return Format.RAW
-    # An AVIF may call itself mif1 first, and names avif among the compatible brands.
+    # The major brand of an AVIF may be mif1, with avif among the compatible brands.
     if brands & _AVIF_BRANDS and major not in _HEIF_BRANDS - {b"mif1", b"msf1"}:
         return Format.AVIF
     if brands & _HEIF_BRANDS:
@@ -126,7 +126,7 @@ def _sniff_ftyp(head: bytes) -> Format:
     raise ImageRefused(Reason.NOT_AN_IMAGE, "this is a video")
 
 
-# The TIFF tags by which a camera's raw file differs from a picture.
+# TIFF tags that distinguish raw files from pictures.
 _SUBFILE_TYPE = 254
 _COMPRESSION = 259
 _PHOTOMETRIC = 262
@@ -138,7 +138,7 @@ _RAW_PHOTOMETRICS = frozenset({32803, 34892})  # colour filter array, linear raw
 
 
 def _is_raw_tiff(head: bytes) -> bool:
-    """Tell whether a TIFF holds sensor data: most cameras' raw formats are TIFFs with a small picture in front."""
+    """Return whether a TIFF holds sensor data: most raw formats are TIFFs that begin with a small picture."""
     if head[8:10] == b"CR":  # Canon CR2
         return True
     tags = _first_directory(head)
@@ -151,7 +151,7 @@ def _is_raw_tiff(head: bytes) -> bool:
 
 
 def _first_directory(head: bytes) -> dict[int, int]:
-    """Return tag -> first inline value of a classic TIFF's first directory, as far as *head* reaches."""
+    """Return tag -> first inline value of the first directory of a classic TIFF, as far as *head* reaches."""
     order = "<" if head.startswith(b"II") else ">"
     try:
         (offset,) = struct.unpack_from(order + "I", head, 4)
@@ -160,7 +160,7 @@ def _first_directory(head: bytes) -> dict[int, int]:
         for entry in range(offset + 2, offset + 2 + 12 * count, 12):
             tag, kind = struct.unpack_from(order + "HH", head, entry)
             (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), head, entry + 8)
-    except struct.error:  # the directory lies further in, as in most TIFFs that were written in one pass
+    except struct.error:  # the directory is further in, as in most TIFFs that were written in one pass
         return {}
     return tags
 
@@ -168,15 +168,15 @@ def _first_directory(head: bytes) -> dict[int, int]:
 def _refusal(head: bytes) -> ImageRefused:
     for signature, what in _UNSUPPORTED:
         if head.startswith(signature):
-            return ImageRefused(Reason.UNSUPPORTED, f"this is {what}, which is not taken")
+            return ImageRefused(Reason.UNSUPPORTED, f"this is {what}, which is not supported")
     for signature, what in _NOT_IMAGES:
         if head.startswith(signature):
             return ImageRefused(Reason.NOT_AN_IMAGE, f"this is {what}")
     if not head.strip(b"\0"):
-        return ImageRefused(Reason.NOT_AN_IMAGE, "the file holds nothing but zeros")
+        return ImageRefused(Reason.NOT_AN_IMAGE, "the file holds only zeros")
     if (text := _as_text(head)) is not None:
         if "<svg" in text[:4096].lower():
-            return ImageRefused(Reason.UNSUPPORTED, "this is an SVG drawing, which is not taken")
+            return ImageRefused(Reason.UNSUPPORTED, "this is an SVG drawing, which is not supported")
         if text.lstrip()[:15].lower().startswith(("<!doctype html", "<html")):
             return ImageRefused(Reason.NOT_AN_IMAGE, "this is a web page")
         return ImageRefused(Reason.NOT_AN_IMAGE, "this is a text file")
@@ -188,7 +188,7 @@ def _as_text(head: bytes) -> str | None:
         return head.decode("utf-16", errors="ignore")
     if b"\0" in head:
         return None
-    for ending in range(4):  # the cut may go through a character of up to four bytes
+    for ending in range(4):  # the head may end within a character of up to four bytes
         try:
             return head[: len(head) - ending].decode()
         except UnicodeDecodeError:

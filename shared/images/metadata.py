@@ -1,6 +1,6 @@
-"""What an image says about itself in EXIF, IPTC and XMP: text from strangers, cleaned, bounded, and often broken.
+"""Metadata in EXIF, IPTC and XMP: untrusted and often broken text, cleaned and bounded.
 
-Nothing here raises for what a file holds: what cannot be read is left out.
+Nothing here raises an error for the content of a file: unreadable fields are omitted.
 """
 
 import math
@@ -31,10 +31,10 @@ _XMP_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class Metadata:
-    """What is known of a picture's making. ``exif`` holds further fields, as JSON can.
+    """Metadata of a photo. ``exif`` holds further fields as JSON values.
 
-    ``taken_at`` has the offset that the camera wrote. Many write none: then it is what their clock showed, as if that
-    were UTC, so that the order of one camera's pictures, and the date and hour that a person remembers, are right.
+    ``taken_at`` has the UTC offset that the camera wrote. Many write none; then its local time is taken as UTC,
+    which keeps the order of its pictures and the date and hour that people remember.
     """
 
     taken_at: datetime | None = None
@@ -48,14 +48,14 @@ class Metadata:
 
 
 def read_metadata(decoded: Decoded) -> Metadata:
-    """Return what the image says about itself, as long as its file is open."""
+    """Return the metadata of the image, whose file must be open."""
     exif = _or(_NO_TAGS, lambda: dict(decoded.exif)) | _or(_NO_TAGS, lambda: decoded.exif.get_ifd(IFD.Exif))
     gps = _or(_NO_TAGS, lambda: decoded.exif.get_ifd(IFD.GPSInfo))
     iptc = _or(_NO_IPTC, lambda: _iptc(decoded.image))
     xmp = _or(None, lambda: _xmp(decoded.image, exif))
-    if not (exif or gps or iptc or xmp is not None):  # as of most pictures that were made for the web
+    if not (exif or gps or iptc or xmp is not None):  # as in most pictures made for the web
         return Metadata()
-    latitude, longitude = _or(_NOWHERE, lambda: _position(gps))
+    latitude, longitude = _or(_NO_POSITION, lambda: _position(gps))
     return Metadata(
         taken_at=_taken_at(exif),
         camera=_camera(_text(exif.get(Base.Make)), _text(exif.get(Base.Model))),
@@ -71,7 +71,7 @@ def read_metadata(decoded: Decoded) -> Metadata:
 def _or(default: T, read: Callable[[], T]) -> T:
     try:
         return read()
-    except Exception:  # parsers of hand-made structures raise whatever they stumble over
+    except Exception:  # the parsers raise all kinds of errors for malformed structures
         return default
 
 
@@ -79,11 +79,11 @@ def _or(default: T, read: Callable[[], T]) -> T:
 
 
 def _text(value: object, limit: int = _LINE) -> str:
-    """Return what a tag holds as clean text: NFC, without NUL, control characters and lone surrogates."""
+    """Return the value of a tag as NFC text without NUL, control characters and lone surrogates."""
     if isinstance(value, tuple | list):
         value = value[0] if value else ""
     if isinstance(value, str):
-        # EXIF is ASCII by its standard and read as Latin-1 by Pillow, but phones write UTF-8.
+        # EXIF is specified as ASCII and read as Latin-1 by Pillow, but phones write UTF-8.
         text = _or(value, lambda: value.encode("latin-1").decode())
     elif isinstance(value, bytes):
         text = _or(value.decode("latin-1"), lambda: value.decode())
@@ -95,7 +95,7 @@ def _text(value: object, limit: int = _LINE) -> str:
 
 
 def _xp_text(value: object) -> str:
-    """Return the text of a tag that Windows writes, which is UTF-16 in bytes."""
+    """Return the text of a tag that Windows writes, which is UTF-16."""
     raw = bytes(value) if isinstance(value, bytes | tuple) else b""
     return raw.decode("utf-16-le", errors="ignore").rstrip("\0")
 
@@ -113,7 +113,7 @@ def _taken_at(exif: Tags) -> datetime | None:
             taken = datetime.strptime(_text(exif.get(time_tag))[:19].replace("-", ":"), "%Y:%m:%d %H:%M:%S")
         except ValueError:
             continue
-        if taken.year >= 1826:  # a photograph is not older; cameras whose clock was never set write the year 0 or 1
+        if taken.year >= 1826:  # the oldest photograph; cameras whose clock was never set write the year 0 or 1
             return taken.replace(tzinfo=_offset(_text(exif.get(offset_tag))))
     return None
 
@@ -136,10 +136,10 @@ _COMPANY_WORDS = re.compile(
 
 
 def _camera(make: str, model: str) -> str | None:
-    """Return maker and model as people say them: "Canon EOS 5D", "Nikon D90", "Sony ILCE-7M3"."""
+    """Return maker and model in common form: "Canon EOS 5D", "Nikon D90", "Sony ILCE-7M3"."""
     brand = _COMPANY_WORDS.sub("", make)
     first = model.split(" ")[0]
-    # "Eastman Kodak" makes the "KODAK EASYSHARE": the word that both share is the name.
+    # "Eastman Kodak" makes the "KODAK EASYSHARE": the shared word is the brand.
     if first and first.lower() in brand.lower().split():
         brand = first
     if (brand.isupper() and len(brand) > 3) or brand.islower():
@@ -151,15 +151,15 @@ def _camera(make: str, model: str) -> str | None:
 # Place
 
 
-_NOWHERE: tuple[float | None, float | None] = (None, None)
+_NO_POSITION: tuple[float | None, float | None] = (None, None)
 
 
 def _position(gps: Tags) -> tuple[float | None, float | None]:
     latitude = _degrees(gps[GPS.GPSLatitude], negative=_text(gps.get(GPS.GPSLatitudeRef)).upper() == "S")
     longitude = _degrees(gps[GPS.GPSLongitude], negative=_text(gps.get(GPS.GPSLongitudeRef)).upper() == "W")
     valid = abs(latitude) <= 90 and abs(longitude) <= 180  # false for NaN, too
-    # What has no fix writes zeros: a buoy in the Gulf of Guinea has few photographs.
-    return (latitude, longitude) if valid and (latitude or longitude) else _NOWHERE
+    # Receivers without a fix write zeros.
+    return (latitude, longitude) if valid and (latitude or longitude) else _NO_POSITION
 
 
 def _degrees(parts: Iterable[Any], *, negative: bool) -> float:
@@ -175,8 +175,8 @@ _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _IPTC_KEYWORDS = (2, 25)
 _IPTC_CAPTION = (2, 120)
 _TIFF_XMP = 700
-# What cameras write into every picture is no caption.
-_NO_CAPTION = re.compile(
+# Cameras write these into every picture.
+_BOILERPLATE = re.compile(
     r"(olympus|sony|minolta|konica|pentax|kodak|samsung|fuji|canon|nikon)?\s*(digital (still )?camera|dsc|dcim.*)"
     r"|default|untitled|charset=.*|image description|screenshot|\W*",
     re.IGNORECASE,
@@ -193,7 +193,7 @@ def _xmp(image: Image.Image, exif: Tags) -> ElementTree.Element | None:
         packet = packet.encode(errors="ignore")
     if not isinstance(packet, bytes) or len(packet) > _XMP_BYTES:
         return None
-    if b"<!" in packet.replace(b"<!--", b""):  # XMP declares no entities; expanding them can take for ever
+    if b"<!" in packet.replace(b"<!--", b""):  # XMP declares no entities; expanding them can take exponential time
         return None
     return ElementTree.fromstring(packet.strip(b"\0 \n\r\t"))
 
@@ -219,7 +219,7 @@ def _keywords(exif: Tags, iptc: Iptc, xmp: ElementTree.Element | None) -> tuple[
 def _caption(exif: Tags, iptc: Iptc, xmp: ElementTree.Element | None) -> str | None:
     for value in (*_xmp_items(xmp, "description"), iptc.get(_IPTC_CAPTION), exif.get(Base.ImageDescription)):
         caption = _text(value, _CAPTION)
-        if not _NO_CAPTION.fullmatch(caption):
+        if not _BOILERPLATE.fullmatch(caption):
             return caption
     return None
 

@@ -1,52 +1,43 @@
-"""The preview that a camera stores in its raw file."""
+"""Previews embedded in raw files of cameras."""
 
 import io
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 import rawpy
 from PIL import Image
 
 from shared.errors import ImageRefused, Reason
-from shared.images.decode import Decoded, File, Size, decode, one_line, turned
-from shared.images.formats import Format
+from shared.images.refusals import decoder_message
 
-# How LibRaw names a turn -> how EXIF does.
+# LibRaw's flip -> EXIF orientation.
 _ORIENTATIONS = {3: 3, 5: 8, 6: 6}
 
 
-def decode_preview(file: File, needed: Callable[[Size], Size] | None) -> Decoded:
-    """Return the embedded preview of the raw file; its size is the preview's, that of what can be shown.
+@dataclass(frozen=True)
+class RawPreview:
+    """The image file that a camera embeds in a raw file, and the EXIF orientation of the photo."""
 
-    Raises ImageRefused.
-    """
+    data: bytes
+    orientation: int
+
+
+def read_preview(file: io.BytesIO | io.BufferedReader) -> RawPreview:
+    """Return the embedded preview of a raw file. Raises ImageRefused."""
     file.seek(0)
     try:
         with rawpy.imread(file) as raw:
             orientation = _ORIENTATIONS.get(raw.sizes.flip, 1)
             preview = raw.extract_thumb()
     except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError) as exc:
-        detail = "this is a camera's raw file without a preview that can be shown"
-        raise ImageRefused(Reason.UNSUPPORTED, detail) from exc
+        raise ImageRefused(Reason.UNSUPPORTED, "this raw file has no preview that can be shown") from exc
     except rawpy.LibRawError as exc:
-        raise ImageRefused(Reason.CORRUPT, f"the camera's raw file cannot be read: {one_line(exc)}") from exc
-    if isinstance(preview.data, bytes):
-        decoded = decode(io.BytesIO(preview.data), needed=needed)
-    else:
-        image = Image.fromarray(np.asarray(preview.data))
-        decoded = Decoded(Format.RAW, image, image.size, 1, Image.Exif(), truncated=False)
-    if decoded.orientation == 1:  # few previews say themselves how they are to be turned
-        decoded = replace(decoded, orientation=orientation, size=turned(decoded.size, orientation))
-    return replace(decoded, format=Format.RAW, exif=_exif(file) or decoded.exif)
+        raise ImageRefused(Reason.CORRUPT, f"cannot read the raw file: {decoder_message(exc)}") from exc
+    data = preview.data if isinstance(preview.data, bytes) else _as_bmp(np.asarray(preview.data))
+    return RawPreview(data, orientation)
 
 
-def _exif(file: File) -> Image.Exif | None:
-    """Return what a raw file that is built like a TIFF says of the picture; the preview often knows less."""
-    exif = Image.Exif()
-    try:
-        file.seek(0)
-        exif.load_from_fp(file)
-        return exif if len(exif) else None
-    except Exception:  # another structure, or a broken one: the picture can be seen all the same
-        return None
+def _as_bmp(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "BMP")
+    return file.getvalue()

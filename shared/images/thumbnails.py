@@ -1,9 +1,9 @@
-"""Everything that is kept of an image: its facts, and the small pictures that the gallery shows in its place.
+"""Properties, thumbnail, preview and placeholder of an image.
 
-Pillow makes them. libvips was tried in its place (both with one core, as a worker has, medians of seven): for a photo
-of 12 megapixels, thumbnail and preview take 0.23 s with Pillow and 0.26 s with libvips, since both decode JPEG at half
-size inside libjpeg-turbo, and more than a third of the time is libwebp's in either. What libvips gains, it gains by
-threads, which the worker processes use up already; its binary package reads no HEIC; and two decoders are two to trust.
+Pillow was compared with libvips (one core each, as in a worker; medians of seven): for a photo of 12 megapixels,
+thumbnail and preview take 0.23 s with Pillow and 0.26 s with libvips, since both decode JPEG at half size in
+libjpeg-turbo and spend more than a third of the time in libwebp. The advantage of libvips is threads, but the workers
+already use every core. Its binary package reads no HEIC, and it would be a second decoder to trust.
 """
 
 import base64
@@ -19,24 +19,23 @@ from shared.images.decode import Size, decode, opened, to_srgb
 from shared.images.formats import Format
 from shared.images.metadata import Metadata, read_metadata
 
-# Twice the width of a column of the gallery, for dense screens, and tall enough for a phone's screenshot.
+# Twice the width of a gallery column, for dense screens, and tall enough for a phone's screenshot.
 _THUMBNAIL_BOX = (512, 1024)
 _PREVIEW_BOX = (1600, 1600)
 _PLACEHOLDER_BOX = (16, 16)
 _GLANCE_BOX = (192, 192)
-# libwebp's fastest but one: the next takes 60 ms longer for a preview, and saves a tenth of its bytes.
+# libwebp's second fastest: the next takes 60 ms longer per preview and saves a tenth of its bytes.
 _WEBP_METHOD = 1
 _WEBP_QUALITY = 80
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What is known of an image, and what was made from it.
+    """Properties of an image file and the smaller pictures made from it.
 
-    ``size`` (bytes) and ``sha256`` are those of the bytes looked at. ``width`` and ``height`` are those of the picture
-    as it is shown. ``placeholder`` is the picture at 16 pixels in a data: URL of about 250 characters, for an <img> or
-    a background, which any browser blurs by enlarging it. ``truncated`` says that the file ends early.
-    ``thumbnail`` and ``preview`` are WebP, upright, in sRGB, without metadata; both or neither.
+    ``size`` is in bytes; ``width`` and ``height`` are upright. ``placeholder`` is the picture at 16
+    pixels as a data: URL of about 250 characters, blurred by browsers when enlarged. ``truncated`` means that
+    the file ends early. ``thumbnail`` and ``preview`` are WebP, upright, in sRGB and without metadata; both or neither.
     """
 
     format: Format
@@ -52,18 +51,18 @@ class Examined:
 
     @property
     def content_type(self) -> str:
-        """The media type of what the file really holds."""
+        """The media type of the content, whatever the name of the file."""
         return self.format.content_type
 
     @property
     def orientation(self) -> Literal["landscape", "portrait", "square"]:
-        """Which side is the longer one; nearly square, within a twentieth, is square."""
+        """The longer side; up to a twentieth of difference counts as square."""
         if abs(self.width - self.height) * 20 <= max(self.width, self.height):
             return "square"
         return "landscape" if self.width > self.height else "portrait"
 
     def columns(self) -> dict[str, Any]:
-        """Return the fields of shared.models.NewImage that the file itself decides."""
+        """Return the fields of shared.models.NewImage that depend on the file alone."""
         return {
             "sha256": self.sha256,
             "size": self.size,
@@ -85,9 +84,9 @@ class Examined:
 
 
 def examine(source: bytes | Path, *, derivatives: bool = True) -> Examined:
-    """Return all that is kept of the image; without *derivatives* no thumbnail and no preview are made.
+    """Return the properties of the image, and thumbnail and preview unless *derivatives* is false.
 
-    Raises ImageRefused for what cannot be shown, with the reason.
+    Raises ImageRefused.
     """
     box = _PREVIEW_BOX if derivatives else _PLACEHOLDER_BOX
     with opened(source) as file:
@@ -95,8 +94,8 @@ def examine(source: bytes | Path, *, derivatives: bool = True) -> Examined:
         size = file.seek(0, io.SEEK_END)
         decoded = decode(file, needed=lambda shown: _within(box, shown))
         metadata = read_metadata(decoded)
-        # Colours, turns and the smaller pictures are worked out on the preview's pixels, a fraction of the photo's.
-        upright = decoded.upright(to_srgb(decoded.image, size=decoded.lying(_within(box, decoded.size))))
+        # Colours and orientation are converted on the pixels of the preview, a fraction of the photo's.
+        upright = decoded.upright(to_srgb(decoded.image, size=decoded.stored_size(_within(box, decoded.size))))
     thumbnail = _shrunk(upright, _THUMBNAIL_BOX)
     return Examined(
         format=decoded.format,
@@ -114,7 +113,7 @@ def examine(source: bytes | Path, *, derivatives: bool = True) -> Examined:
 
 @dataclass(frozen=True)
 class Glance:
-    """An image's size as it is shown, and a small picture of it in a data: URL of some kilobytes."""
+    """The size of an upright image, and a thumbnail as a data: URL of some kilobytes."""
 
     width: int
     height: int
@@ -122,10 +121,10 @@ class Glance:
 
 
 def glance(source: bytes | Path) -> Glance:
-    """Return what is shown of an image that is not kept. Raises ImageRefused for what cannot be shown."""
+    """Return what the gallery shows of an uploaded query image. Raises ImageRefused."""
     with opened(source) as file:
         decoded = decode(file, needed=lambda shown: _within(_GLANCE_BOX, shown))
-        upright = decoded.upright(to_srgb(decoded.image, size=decoded.lying(_within(_GLANCE_BOX, decoded.size))))
+        upright = decoded.upright(to_srgb(decoded.image, size=decoded.stored_size(_within(_GLANCE_BOX, decoded.size))))
     return Glance(*decoded.size, _data_url(upright))
 
 
@@ -134,7 +133,7 @@ def _data_url(image: Image.Image) -> str:
 
 
 def _within(box: Size, size: Size) -> Size:
-    """Return *size* scaled down to fit into *box*, each side at least one pixel."""
+    """Return *size* scaled down to fit into *box*, at least one pixel on each side."""
     scale = min(1, box[0] / size[0], box[1] / size[1])
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 

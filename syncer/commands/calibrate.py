@@ -2,7 +2,7 @@
 
 import argparse
 
-from shared.embedders.base import HasBackground
+from shared.embedders.base import HasReferenceVectors
 from syncer import calibration, output
 from syncer.commands.arguments import add_bucket
 from syncer.context import DONE, open_context, require_collection
@@ -26,6 +26,6 @@ async def run(arguments: argparse.Namespace) -> int:
             f"{collection.bucket}: meaningless texts reach a cosine of {measured.words_level:.3f}, random pairs of"
             f" images {measured.image_level:.3f}; servers mark matches below as weak, within a minute"
         )
-        if isinstance(embedder, HasBackground):
+        if isinstance(embedder, HasReferenceVectors):
             print(f"{embedder.name} brings its own background vectors, which servers use instead")
     return DONE

@@ -89,7 +89,7 @@ async def test_it_says_what_it_is(embedder: Embedder) -> None:
     assert embedder.name
     assert embedder.dimensions > 0
     assert embedder.batch_size >= 1
-    assert embedder.wants in ("data", "address")
+    assert embedder.input_kind in ("data", "address")
     assert isinstance(embedder.local, bool)
     assert embedder.price_per_image >= 0
     assert embedder.calls >= 0

@@ -3,6 +3,7 @@
 ``cases`` gives them all with what is expected of each; single ones come from the functions above it.
 """
 
+import io
 import struct
 import zlib
 from collections.abc import Sequence
@@ -65,7 +66,25 @@ def jpeg(width: int = 640, height: int = 480, *, seed: int = 0, **options: Any) 
     return encode(photo(width, height, seed=seed), "JPEG", **{"quality": 90} | options)
 
 
-# What is broken
+def read(data: bytes) -> Image.Image:
+    """Return the image in the file *data* as Pillow reads it."""
+    return Image.open(io.BytesIO(data))
+
+
+def corners(image: Image.Image) -> list[tuple[int, ...]]:
+    """Return the colours of the four quarters: upper left, upper right, lower left, lower right."""
+    width, height = image.size
+    points = [(x * width // 4, y * height // 4) for y in (1, 3) for x in (1, 3)]
+    return [image.getpixel(point) for point in points]  # type: ignore[misc]
+
+
+def assert_upright(image: Image.Image, *, tolerance: int = 30) -> None:
+    """Check that *image* shows ``marked()`` in upright orientation."""
+    for found, expected in zip(corners(image), (RED, GREEN, BLUE, YELLOW), strict=True):
+        assert np.abs(np.subtract(found, expected)).max() <= tolerance, (found, expected)
+
+
+# Broken files
 
 
 def jpeg_header(data: bytes) -> bytes:

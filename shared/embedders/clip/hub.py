@@ -1,4 +1,4 @@
-"""The models that are known by name, and fetching them from the model hub, once."""
+"""Models that can be chosen by name, and their download from the model hub."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ _TIMEOUT = 10.0  # seconds
 
 @dataclass(frozen=True)
 class HubModel:
-    """A model that the hub has as ONNX files."""
+    """A model that the hub offers as ONNX files."""
 
     name: str
     repository: str
@@ -24,7 +24,7 @@ class HubModel:
 
 
 HUB_MODELS = (
-    # The layout of Xenova encodes only the tokens that a query has, and images in batches.
+    # Xenova's exports accept texts of any length and batches of images.
     HubModel("ViT-L/14", "Xenova/clip-vit-large-patch14", TRANSFORMERS, 768),
     HubModel("ViT-B/32", "Xenova/clip-vit-base-patch32", TRANSFORMERS, 512),
     HubModel("ViT-B-16-SigLIP2", "immich-app/ViT-B-16-SigLIP2__webli", OPEN_CLIP, 768),
@@ -32,34 +32,33 @@ HUB_MODELS = (
 
 
 def known_model(name: str) -> HubModel | None:
-    """Return the model of that name; ``/`` and ``-``, capitals and small letters are the same."""
+    """Return the model of that name, regardless of case and of ``/`` or ``-``."""
     wanted = name.replace("/", "-").lower()
     return next((model for model in HUB_MODELS if model.folder_name.lower() == wanted), None)
 
 
 def fetch(model: HubModel, folder: Path, tower: Tower, *, endpoint: str | None = None) -> None:
-    """Fetch what *tower* needs and *folder* has not got yet; nothing is asked of the hub when all is there.
+    """Download the files of *tower* that *folder* lacks; without any, the hub is not contacted.
 
-    Raises ModelError with the remedy. What was cut short is continued by the next call.
+    The next call resumes an interrupted download. Raises ModelError with the remedy.
     """
     missing = [name for name in model.layout.files(tower) if not (folder / name).is_file()]
     if not missing:
         return
     import huggingface_hub  # takes a third of a second, and most starts find all files
 
-    name = "its list of files"
+    name = "list of files"
     try:
-        # Asked first: this answers at once when there is no connection, and all files come from the same commit.
+        # First, because it fails at once without a connection, and so that all files come from the same commit.
         commit = huggingface_hub.HfApi(endpoint).model_info(model.repository, timeout=_TIMEOUT).sha
         for name in missing:
             huggingface_hub.hf_hub_download(
                 model.repository, name, revision=commit, local_dir=folder, endpoint=endpoint
             )
-    except Exception as exc:  # its own, and those of whichever HTTP library it found, have no common class
+    except Exception as exc:  # its exceptions and those of its HTTP library have no common class
         raise ModelError(
-            f"{model.repository} cannot be fetched from the model hub for CLIP_MODEL={model.name}: {name}:"
-            f" {str(exc).strip().partition(chr(10))[0]}. Try again later; or put the files of that repository into"
-            f" {folder}; or give CLIP_MODEL a folder that holds a model; or set EMBEDDER=offline, which needs no"
-            " download",
+            f"cannot download {model.repository} from the model hub for CLIP_MODEL={model.name}: {name}:"
+            f" {str(exc).strip().partition(chr(10))[0]}. Try again later, put the files of that repository into"
+            f" {folder}, set CLIP_MODEL to a folder with a model, or set EMBEDDER=offline, which needs no download",
             transient=False,
         ) from exc

@@ -1,4 +1,4 @@
-"""Turns texts into token numbers, as open_clip and transformers do."""
+"""Tokenisation of texts as in open_clip and transformers."""
 
 import html
 import string
@@ -15,10 +15,10 @@ _NO_PUNCTUATION = str.maketrans("_", " ", string.punctuation.replace("_", ""))
 
 
 def clean_text(text: str, clean: Clean) -> str:
-    """Return *text* as it is given to the tokenizer.
+    """Return *text* as the tokenizer expects it.
 
-    The first steps and the kinds of ``open_clip`` are those of its ``tokenizer.get_clean_fn``; ``canonicalize`` is from
-    big_vision, where SigLIP was trained.
+    The ``open_clip`` variants follow its ``tokenizer.get_clean_fn``; ``canonicalize`` originates in big_vision, where
+    SigLIP was trained.
     """
     if clean in ("none", "lower"):
         return text.lower() if clean == "lower" else text
@@ -30,18 +30,15 @@ def clean_text(text: str, clean: Clean) -> str:
 
 
 class TextTokenizer:
-    """The tokenizer of one model. A text that is too long is cut, and keeps its end token."""
+    """The tokenizer of one model. Texts that are too long are cut and keep their end token."""
 
     def __init__(self, model: TextModel, *, pad: bool) -> None:
-        """Read the model's tokenizer; with *pad* all texts become as long as its context.
-
-        Raises ModelError when the file cannot be used.
-        """
+        """Load the tokenizer; with *pad* all texts are padded to the context length. Raises ModelError."""
         try:
             self._tokenizer = Tokenizer.from_file(str(model.tokenizer))
         except Exception as exc:  # tokenizers raises Exception itself
             raise ModelError(
-                f"{model.tokenizer} is not a tokenizer's file ({exc}): fetch it again", transient=False
+                f"{model.tokenizer} is not a tokenizer file ({exc}): download it again", transient=False
             ) from exc
         self._clean = model.clean
         self._tokenizer.enable_truncation(model.context_length)
@@ -50,8 +47,8 @@ class TextTokenizer:
             pad_id = self._tokenizer.token_to_id(model.pad_token)
             if pad_id is None:
                 raise ModelError(
-                    f"{model.tokenizer} does not know the token {model.pad_token!r}, with which texts are padded: fetch"
-                    " it and its tokenizer_config.json again",
+                    f"{model.tokenizer} lacks the padding token {model.pad_token!r}: download it and its"
+                    " tokenizer_config.json again",
                     transient=False,
                 )
             self._tokenizer.enable_padding(
@@ -62,6 +59,6 @@ class TextTokenizer:
             )
 
     def __call__(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the token numbers of *text* and, of the same length, 1 for its tokens and 0 for padding."""
+        """Return the token ids of *text* and its attention mask: 1 for tokens, 0 for padding."""
         encoding = self._tokenizer.encode(clean_text(text, self._clean))
         return np.array(encoding.ids, np.int64), np.array(encoding.attention_mask, np.int64)

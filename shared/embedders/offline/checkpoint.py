@@ -1,4 +1,4 @@
-"""Reads the weights of a PyTorch checkpoint without PyTorch."""
+"""Read the weights of a PyTorch checkpoint without PyTorch."""
 
 import pickle
 from collections import OrderedDict
@@ -12,7 +12,7 @@ _STORAGE_TYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8"
 
 
 class _Storage:
-    """A run of numbers that tensors are cut from; the file brings its values after everything that refers to it."""
+    """Numbers that tensors are views of; their values follow in the file after everything that refers to them."""
 
     def __init__(self, dtype: np.dtype[Any], size: int) -> None:
         self.dtype = dtype
@@ -36,7 +36,7 @@ class _Tensor:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds the few types that a state dict is made of, and refuses all else that a pickle could run."""
+    """Unpickler for the few types of a state dict; refuses everything else that a pickle could execute."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
@@ -49,7 +49,7 @@ class _Unpickler(pickle.Unpickler):
             return _Tensor
         if module == "torch" and name in _STORAGE_TYPES:
             return _STORAGE_TYPES[name]
-        raise pickle.UnpicklingError(f"{module}.{name} does not belong in a file of weights")
+        raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a file of weights")
 
     def persistent_load(self, pid: Any) -> _Storage:
         _, dtype, key, _, size, *_ = pid
@@ -59,8 +59,8 @@ class _Unpickler(pickle.Unpickler):
 def read_weights(path: Path) -> dict[str, NDArray[Any]]:
     """Return the arrays of the state dict in *path*, by name.
 
-    Reads the layout that torch.save wrote before version 1.6: the pickles of a magic number, a protocol version,
-    facts of the system, the state dict and the storages' keys; then each storage as an int64 count and its values.
+    Reads the format of torch.save before version 1.6: the pickles of a magic number, a protocol version,
+    system information, the state dict and the storage keys; then each storage as an int64 count and its values.
     Raises pickle.UnpicklingError for anything else.
     """
     with path.open("rb") as file:
@@ -73,5 +73,5 @@ def read_weights(path: Path) -> dict[str, NDArray[Any]]:
             count = int.from_bytes(file.read(8), "little")
             storage.values = np.fromfile(file, storage.dtype, count)
             if not count == storage.size == storage.values.size:
-                raise pickle.UnpicklingError(f"{path} ends early: {storage.size} values expected")
+                raise pickle.UnpicklingError(f"{path} is truncated: expected {storage.size} values")
     return {name: tensor.array() for name, tensor in tensors.items()}

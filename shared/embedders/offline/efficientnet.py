@@ -18,7 +18,7 @@ _BATCH_NORM_EPSILON = 1e-3
 
 
 class EfficientNet:
-    """Adds the network to a graph, with its batch normalisation folded into the convolutions."""
+    """Builder of the network, with batch normalisation folded into the convolutions."""
 
     def __init__(self, graph: Graph, weights: Mapping[str, NDArray[Any]]) -> None:
         self._graph = graph
@@ -36,7 +36,7 @@ class EfficientNet:
         for blocks, stride in _STAGES:
             for position in range(blocks):
                 y = self._block(x, f"_blocks.{index}.", stride if position == 0 else 1)
-                # The first block of a stage changes the shape; the others add to what they are given.
+                # The first block of a stage changes the shape; the others are residual.
                 x = y if position == 0 else graph.node("Add", y, x)
                 index += 1
         x = self._convolution(x, "_conv_head", "_bn1")
@@ -46,7 +46,7 @@ class EfficientNet:
         )
 
     def _block(self, x: str, prefix: str, stride: int) -> str:
-        """Inverted residual block: widen, convolve each channel by itself, narrow."""
+        """Add an inverted residual block: expand, depthwise convolution, project."""
         if f"{prefix}_expand_conv.weight" in self._weights:
             x = self._convolution(x, f"{prefix}_expand_conv", f"{prefix}_bn0")
         channels = self._weights[f"{prefix}_depthwise_conv.weight"].shape[0]

@@ -1,6 +1,6 @@
-"""The model that needs no download from a hub and no account: two small networks that come as Python packages.
+"""Offline model without download or account: two small networks from Python packages.
 
-``build`` says how it works. It is built once, in some seconds, into a folder that all processes share.
+``build`` describes how it works. It is built once, in some seconds, into a folder that all processes share.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from shared.errors import ImageRefused
 from shared.images.worker_pool import DecoderPool
 
 if TYPE_CHECKING:
-    # Decoding workers import this package, and have no use for ONNX Runtime.
+    # Decoder workers import this package and must not load ONNX Runtime.
     from shared.embedders.offline.towers import ImageTower, TextTower
 
 P = ParamSpec("P")
@@ -30,38 +30,35 @@ T = TypeVar("T")
 
 
 class OfflineEmbedder:
-    """Two small networks whose vectors share one space, computed on this machine's processors.
+    """Two small networks whose vectors share one space, computed on the CPU. Safe for concurrent calls."""
 
-    It can be called from several tasks at once.
-    """
-
-    # A change of the recipe, its data or its networks is a new space, and needs a new name.
+    # A change of the recipe, its data or its networks makes another space and needs another name.
     name = "offline-v1"
     dimensions = 384
-    batch_size = 4  # each image's file is held in memory meanwhile, and more at once are no faster
-    wants: Literal["data", "address"] = "data"
+    batch_size = 4  # the files are in memory during the call, and larger batches are no faster
+    input_kind: Literal["data", "address"] = "data"
     local = True
     price_per_image = 0.0
     calls = 0
     notice: str | None = (
         "The offline model is not CLIP: it knows 1,000 kinds of things and is weak on actions, relations and people. "
-        "It shows how the program works, without an account or a download."
+        "It needs neither an account nor a download."
     )
 
     def __init__(self, models: Path, decoder: DecoderPool, *, threads: int | None = None) -> None:
-        """Use the model in a folder of its own below *models*, building it there when first needed.
+        """Use the model in a folder below *models*, where it is built on first use.
 
-        *threads* is how many images or texts are computed at once, one on each processor unless given.
-        Raises SettingsError when the packages of the extra ``offline`` are missing.
+        *threads* images or texts are computed at once, by default one per processor. Raises SettingsError if packages
+        of the extra ``offline`` are missing.
         """
         self._cache = models / self.name
         check_packages(self._cache)
         threads = threads or os.cpu_count() or 1
         self._decoder = decoder
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="offline-model")
-        # Enough that neither decoders nor networks wait for each other; more would only fill memory with pixels.
+        # Enough to keep decoders and networks busy; more would only fill memory with pixels.
         self._in_flight = asyncio.Semaphore(4 * threads)
-        self._loading = threading.Lock()  # held while one of the cached properties below is made
+        self._loading = threading.Lock()  # guards the cached properties below
 
     async def embed_images(self, images: Sequence[ImageInput]) -> list[Vector | ImageRefused]:
         results = await asyncio.gather(*(self._embed_image(image.data) for image in images), return_exceptions=True)
@@ -75,12 +72,9 @@ class OfflineEmbedder:
     async def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return await self._run(self._embed_texts, texts)
 
-    async def background(self) -> NDArray[np.float32]:
-        """Return 1,000 stand-ins for images, unit-length vectors [1000, 384].
-
-        What a query scores against them tells whether its best match in a collection is better than chance.
-        """
-        return await self._run(self._read_background)
+    async def reference_vectors(self) -> NDArray[np.float32]:
+        """Return the unit vectors [1000, 384] of the classes that the image network distinguishes."""
+        return await self._run(self._read_class_vectors)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.shutdown)
@@ -106,7 +100,7 @@ class OfflineEmbedder:
             tower = self._text_tower
         return tower.embed(texts)
 
-    def _read_background(self) -> NDArray[np.float32]:
+    def _read_class_vectors(self) -> NDArray[np.float32]:
         from shared.embedders.offline.towers import read_class_vectors
 
         with self._loading:

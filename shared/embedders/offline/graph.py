@@ -1,4 +1,4 @@
-"""Writes ONNX graphs node by node."""
+"""Builder of ONNX graphs."""
 
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,16 @@ from onnx import helper, numpy_helper
 
 
 class Graph:
-    """An ONNX graph that grows: each method adds something and returns the name by which later nodes refer to it."""
+    """An ONNX graph under construction; methods return the name by which later nodes refer to what they add."""
 
     def __init__(self, model: onnx.ModelProto | None = None) -> None:
-        """Begin with *model*, or with nothing."""
+        """Start from *model* or from an empty graph."""
         self._model = model or helper.make_model(
             helper.make_graph([], "image_browser", [], []), opset_imports=[helper.make_opsetid("", 13)], ir_version=8
         )
 
     def input(self, name: str, element_type: int, shape: list[int | str]) -> str:
-        """Add an input of the graph; a dimension given by name is free."""
+        """Add an input of the graph; named dimensions are variable."""
         self._model.graph.input.append(helper.make_tensor_value_info(name, element_type, shape))
         return name
 
@@ -34,7 +34,7 @@ class Graph:
         return name
 
     def save(self, path: Path, *, output: str, shape: list[int | str]) -> None:
-        """Write the graph to *path* with *output* (float32) as its only output, once the ONNX checker accepts it."""
+        """Check the graph and write it to *path* with *output* (float32) as its only output."""
         del self._model.graph.output[:]
         self._model.graph.output.append(helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, shape))
         onnx.checker.check_model(self._model)

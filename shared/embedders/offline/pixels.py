@@ -1,4 +1,4 @@
-"""What the offline model sees of an image. Runs in a decoding worker, so it imports no model."""
+"""Preprocessing of the offline model. Runs in a decoder worker, so it imports no model."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,14 +6,14 @@ from PIL import Image
 
 from shared.images import open_rgb
 
-_AREA = 10  # squared, the patches of 32 x 32 pixels that an image is given, whatever its shape
-_NARROWEST = 0.5  # width to height; what is narrower, or wider than 1 / this, is squeezed
+_SIDE = 10  # patches of 32 x 32 pixels; images of any shape become 10 x 10 patches in area
+_MIN_ASPECT = 0.5  # width to height; narrower images, and those wider than the inverse, are squeezed
 
 
 def model_size(width: int, height: int) -> tuple[int, int]:
-    """Return the width and height at which an image is shown to the model: about 320 x 320 pixels, multiples of 32."""
-    side = np.sqrt(np.clip(width / height, _NARROWEST, 1 / _NARROWEST))
-    return 32 * int(np.rint(_AREA * side)), 32 * int(np.rint(_AREA / side))
+    """Return the size of the model's input for an image: about 320 x 320 pixels, multiples of 32."""
+    side = np.sqrt(np.clip(width / height, _MIN_ASPECT, 1 / _MIN_ASPECT))
+    return 32 * int(np.rint(_SIDE * side)), 32 * int(np.rint(_SIDE / side))
 
 
 def read_pixels(data: bytes) -> NDArray[np.uint8]:

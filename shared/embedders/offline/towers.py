@@ -1,4 +1,4 @@
-"""The built model at work: texts or pixels in, vectors out. Blocks while it computes; may be called from any thread."""
+"""The networks of the built model. Calls block and are thread-safe."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,52 +14,52 @@ from shared.errors import ModelError
 
 DIMENSIONS = 384
 
-# The files of the built model, all in one folder.
+# Files of the built model.
 TEXT_TOWER = "text_encoder.onnx"
 IMAGE_TOWER = "image_encoder.onnx"
 CLASS_VECTORS = "class_vectors.npy"
 
 _VOCABULARY = Path(__file__).with_name("vocab.txt")
-_LONGEST_TEXT = 128  # tokens, as in the training of the text network
-_BATCH = 32  # texts in one call
+_MAX_TOKENS = 128  # as in the training of the text network
+_BATCH = 32  # texts per call
 
 
 class TextTower:
-    """A sentence network (paraphrase-MiniLM-L3-v2): the mean of its last hidden states."""
+    """Sentence network (paraphrase-MiniLM-L3-v2) with mean pooling of the last hidden states."""
 
     def __init__(self, folder: Path) -> None:
         self._network = _Network(folder / TEXT_TOWER)
         self._tokenizer = BertWordPieceTokenizer(str(_VOCABULARY), lowercase=True)
-        self._tokenizer.enable_truncation(_LONGEST_TEXT)
+        self._tokenizer.enable_truncation(_MAX_TOKENS)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the texts' unit-length vectors [len(texts), 384]; a text is cut after 126 word pieces."""
+        """Return the unit vectors [len(texts), 384]; texts are cut after 126 word pieces."""
         tokens = [self._tokenizer.encode(text).ids for text in texts]
         vectors = np.empty((len(texts), DIMENSIONS), np.float32)
         lengths = np.array([len(ids) for ids in tokens])
-        # Texts of one length share a call: three times as fast as one by one, and nothing is padded.
+        # Texts of equal length share a call: three times as fast as one by one, without padding.
         for length in np.unique(lengths):
             same = np.flatnonzero(lengths == length)
-            for some in np.split(same, range(_BATCH, len(same), _BATCH)):
-                ids = np.array([tokens[index] for index in some])
-                vectors[some] = self._network.run(input_ids=ids, attention_mask=np.ones_like(ids))
+            for batch in np.split(same, range(_BATCH, len(same), _BATCH)):
+                ids = np.array([tokens[index] for index in batch])
+                vectors[batch] = self._network.run(input_ids=ids, attention_mask=np.ones_like(ids))
         return vectors
 
 
 class ImageTower:
-    """EfficientNet-Lite2, and what its 1,000 classes mean."""
+    """EfficientNet-Lite2 followed by the vectors of its 1,000 classes."""
 
     def __init__(self, folder: Path) -> None:
         self._network = _Network(folder / IMAGE_TOWER)
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the unit-length vector [384] of RGB values [height, width, 3], both sides multiples of 32."""
+        """Return the unit vector [384] of RGB values [height, width, 3], both sides multiples of 32."""
         vector: NDArray[np.float32] = self._network.run(pixels=pixels[np.newaxis])[0]
         return vector
 
 
 def read_class_vectors(folder: Path) -> NDArray[np.float32]:
-    """Return what the 1,000 classes mean, as images that show nothing else: unit-length vectors [1000, 384]."""
+    """Return the unit vectors [1000, 384] of the classes."""
     vectors: NDArray[np.float32] = np.load(folder / CLASS_VECTORS)
     return vectors
 
@@ -67,12 +67,12 @@ def read_class_vectors(folder: Path) -> NDArray[np.float32]:
 class _Network:
     def __init__(self, path: Path) -> None:
         options = onnxruntime.SessionOptions()
-        # Each call computes in its caller's thread: two cores with an image each do more than two that share one.
+        # Each call computes in its caller's thread: one image per core is faster than two cores per image.
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(self, **inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the network's only output; raise ModelError when ONNX Runtime cannot compute it."""
+        """Return the only output. Raises ModelError if ONNX Runtime fails."""
         try:
             (output,) = self._session.run(None, inputs)
         except (Fail, RuntimeException) as exc:

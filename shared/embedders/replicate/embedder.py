@@ -74,7 +74,7 @@ class ReplicateEmbedder:
         # Another version may preprocess images differently, so its vectors get another name.
         self.name = f"replicate:{path}" if self._version == known.version else f"replicate:{model}"
         self.batch_size = known.batch_size
-        self.wants: Literal["data", "address"] = "address" if self.batch_size > 1 else "data"
+        self.input_kind: Literal["data", "address"] = "address" if self.batch_size > 1 else "data"
         self.price_per_image = known.price_per_image
 
     @property
@@ -88,7 +88,7 @@ class ReplicateEmbedder:
         A ModelError discards vectors of the same call that were already paid for: pass at most batch_size images.
         """
         began = time.monotonic()
-        if self.wants == "data":
+        if self.input_kind == "data":
             results = await _all([self._embed_data(image.data) for image in images])
         else:
             results = await self._embed_addresses([image.address for image in images])

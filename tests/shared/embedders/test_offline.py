@@ -118,7 +118,7 @@ async def test_a_search_puts_the_right_photo_first(
 
 
 async def test_the_background_tells_what_is_there_from_nonsense(offline: OfflineEmbedder, photos: Path) -> None:
-    background = await offline.background()
+    background = await offline.reference_vectors()
     assert background.shape == (1000, offline.dimensions)
     assert background.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(background, axis=1), 1, atol=1e-4)
@@ -189,7 +189,7 @@ async def test_a_build_that_was_killed_is_done_again_and_two_at_once_make_one_mo
 async def test_a_damaged_model_is_built_again(
     tmp_path: Path, decoder: DecoderPool, offline: OfflineEmbedder, shared_folder: Path, photos: Path
 ) -> None:
-    await offline.background()  # so that it is there
+    await offline.reference_vectors()  # so that it is there
     folder = Path(shutil.copytree(shared_folder / "models" / offline.name, tmp_path / offline.name))
     damaged = bytearray((folder / "text_encoder.onnx").read_bytes())
     damaged[len(damaged) // 2] ^= 255

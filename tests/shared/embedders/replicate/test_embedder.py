@@ -378,7 +378,7 @@ async def test_fifty_images_need_one_call(make: Any, fake: FakeReplicate, bucket
     embedder = make(BATCH)
     results = await embedder.embed_images(images)
     np.testing.assert_array_equal(results, [vector_of(data) for data in pictures])
-    assert (embedder.wants, embedder.batch_size, fake.counts.creates) == ("address", 50, 1)
+    assert (embedder.input_kind, embedder.batch_size, fake.counts.creates) == ("address", 50, 1)
 
 
 @pytest.mark.parametrize(

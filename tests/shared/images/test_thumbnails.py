@@ -1,0 +1,46 @@
+import base64
+
+import pytest
+from PIL import Image
+
+from shared.images import examine
+from tests.helpers import corpus
+from tests.helpers.corpus import RED, assert_upright, read
+from tests.helpers.pictures import encode
+
+
+def test_thumbnail_and_preview_keep_the_shape_and_are_never_enlarged() -> None:
+    sizes = {
+        (2400, 1600): ((512, 341), (1600, 1067)),
+        (1000, 4000): ((256, 1024), (400, 1600)),
+        (300, 200): ((300, 200), (300, 200)),
+        (20_000, 3): ((512, 1), (1600, 1)),
+    }
+    for size, (thumbnail, preview) in sizes.items():
+        image = examine(encode(Image.new("RGB", size, RED), "JPEG"))
+        assert image.thumbnail is not None
+        assert image.preview is not None
+        assert (read(image.thumbnail).size, read(image.preview).size) == (thumbnail, preview)
+
+
+def test_properties_do_not_depend_on_derivatives() -> None:
+    data = corpus.jpeg(1200, 900, exif=corpus.exif_bytes({271: "Canon"}))
+    full, facts = examine(data), examine(data, derivatives=False)
+    assert (facts.thumbnail, facts.preview) == (None, None)
+    assert {**full.columns(), "derivatives": False, "placeholder": ""} == {**facts.columns(), "placeholder": ""}
+
+
+def test_the_placeholder_shows_the_picture_in_a_few_bytes() -> None:
+    image = examine(encode(corpus.marked(), "PNG"))
+    head, _, payload = image.placeholder.partition(",")
+    assert head == "data:image/webp;base64"
+    assert len(image.placeholder) < 400
+    assert_upright(read(base64.b64decode(payload)), tolerance=60)
+
+
+@pytest.mark.parametrize(
+    ("size", "orientation"),
+    [((640, 480), "landscape"), ((480, 640), "portrait"), ((500, 500), "square"), ((500, 490), "square")],
+)
+def test_the_longer_side_names_the_orientation(size: tuple[int, int], orientation: str) -> None:
+    assert examine(corpus.jpeg(*size), derivatives=False).orientation == orientation
