@@ -1,11 +1,10 @@
-"""Measures the models that run on this machine: images per second, and what a text costs by its length.
+"""Throughput of the local models: images per second, and the cost of texts by length.
 
     python -m bench.local_models [--images 64] [--rounds 5] [--scratch FOLDER]
 
-An embedder is compared with as little as can be: the same files decoded by a pool of processes, then the same arrays
-given to a bare ONNX Runtime session, each with the whole machine to itself. Both are measured in every round, one after
-the other, and the ratio is the median over the rounds. Where the machine has other work to do, compare the processor
-time per image, too. CLIP has the shape of ViT-B/32 and random weights.
+The baseline is minimal: the same files decoded by a process pool, then the same arrays passed to a bare ONNX Runtime
+session, each with the whole machine to itself. Every round measures both, and the ratio is the median over the rounds.
+On a busy machine compare the processor time per image. CLIP has the shape of ViT-B/32 and random weights.
 """
 
 import argparse
@@ -30,7 +29,7 @@ import skimage.data
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.random_clip import ensure_made
+from bench.random_clip import ensure_generated
 from shared.embedders.base import Embedder, ImageInput
 from shared.embedders.clip import preprocess as clip_pixels
 from shared.embedders.clip.embedder import ClipEmbedder
@@ -41,7 +40,7 @@ from shared.images.worker_pool import DecoderPool
 
 CORES = os.cpu_count() or 1
 Read = Callable[[bytes], NDArray[np.uint8]]
-Spent = tuple[float, float]  # seconds, and seconds of processor time
+Duration = tuple[float, float]  # wall and processor seconds
 Feed = Callable[[Sequence[NDArray[np.uint8]]], dict[str, NDArray[Any]]]
 
 
@@ -55,7 +54,7 @@ async def main() -> None:
     print(f"{len(files)} photos of 1600 x 1200, {sum(map(len, files)) / len(files) / 1e3:.0f} kB; {CORES} cores")
 
     decoder = DecoderPool()
-    folder = ensure_made(arguments.scratch / "random-ViT-B-32")
+    folder = ensure_generated(arguments.scratch / "random-ViT-B-32")
     clip = ClipEmbedder(str(folder), arguments.scratch, decoder)
     model = read_image_model(folder)
     await measure_images(
@@ -79,7 +78,7 @@ async def main() -> None:
 
 
 def photos(count: int) -> list[bytes]:
-    """Return JPEG files made of photographs that come with scikit-image, each another detail."""
+    """Return JPEG files of photographs from scikit-image, each rotated by another angle."""
     sources = [Image.fromarray(getattr(skimage.data, name)()) for name in ("astronaut", "coffee", "chelsea", "rocket")]
     files = []
     for number in range(count):
@@ -103,25 +102,25 @@ async def measure_images(
         pixels = list(processes.map(read, files))
         feeds = [feed(pixels[start : start + batch]) for start in range(0, len(pixels), batch)]
         await embedder.embed_images(images)
-        # The bare session may use the cores in the way that suits it better.
+        # The bare session uses the cores in whichever way is faster.
         work: Callable[[], object] = min(
             lambda: [together.run(None, values) for values in feeds],
             lambda: list(threads.map(lambda values: alone.run(None, values), feeds)),
             key=seconds,
         )
 
-        async def bare() -> Spent:
+        async def bare() -> Duration:
             before = processor_seconds()
             wall = seconds(lambda: list(processes.map(read, files))) + seconds(work)
             return wall, processor_seconds() - before
 
-        async def own() -> Spent:
+        async def own() -> Duration:
             before, start = processor_seconds(), time.perf_counter()
             await embedder.embed_images(images)
             return time.perf_counter() - start, processor_seconds() - before
 
         for number in range(rounds):
-            # Each goes first in every other round.
+            # Alternate which one goes first.
             if number % 2:
                 ours, theirs = await own(), await bare()
             else:
@@ -141,8 +140,8 @@ async def measure_images(
 async def measure_texts(embedder: Embedder) -> None:
     texts = {words: " ".join(["dog"] * words) for words in (1, 3, 5, 10, 20, 40, 70)}
     await embedder.embed_texts(list(texts.values()))
-    spent: dict[int, list[Spent]] = {words: [] for words in texts}
-    # In turns, so that what else the machine does meets all lengths alike.
+    spent: dict[int, list[Duration]] = {words: [] for words in texts}
+    # Interleaved, so that other load on the machine affects all lengths alike.
     for _ in range(20):
         for words, text in texts.items():
             before, start = time.process_time(), time.perf_counter()
@@ -160,7 +159,7 @@ def bare_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
 
 
 def processor_seconds() -> float:
-    """Return the processor time that this program and its workers have taken."""
+    """Return the processor time of this program and its workers."""
     this = psutil.Process()
     times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
     return sum(spent.user + spent.system for spent in times)

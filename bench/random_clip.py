@@ -1,4 +1,4 @@
-"""Makes a CLIP of the shape of ViT-B/32 with random weights, without PyTorch: for measuring, not for searching."""
+"""Generate a CLIP model of the shape of ViT-B/32 with random weights, without PyTorch, for benchmarks."""
 
 import json
 import shutil
@@ -14,8 +14,8 @@ DIMENSIONS, CONTEXT, VOCABULARY = 512, 77, 49408
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 
 
-def ensure_made(folder: Path) -> Path:
-    """Return *folder*, holding the model in the layout of transformers.js; 600 MB, made once."""
+def ensure_generated(folder: Path) -> Path:
+    """Return *folder* after generating the model (600 MB) in the layout of transformers.js unless it exists."""
     if not (folder / "config.json").exists():
         (folder / "onnx").mkdir(parents=True, exist_ok=True)
         onnx.save(vision_tower(), folder / "onnx" / "vision_model.onnx")
@@ -36,18 +36,18 @@ def ensure_made(folder: Path) -> Path:
 
 
 def vision_tower() -> onnx.ModelProto:
-    """Patches of 32 x 32 of an image of 224 x 224, 12 layers of 768: takes pixel_values, gives image_embeds."""
+    """Return a network from pixel_values to image_embeds: patches of 32 x 32 of 224 x 224 pixels, 12 layers of 768."""
     graph = _Graph()
     patches = graph.add("Conv", "pixel_values", graph.weights(768, 3, 32, 32), strides=[32, 32], kernel_shape=[32, 32])
-    patches = graph.add("Reshape", patches, graph.whole(0, 768, 49))
+    patches = graph.add("Reshape", patches, graph.ints(0, 768, 49))
     patches = graph.add("Transpose", patches, perm=[0, 2, 1])
-    count = graph.add("Slice", graph.add("Shape", "pixel_values"), graph.whole(0), graph.whole(1))
-    shape = graph.add("Concat", count, graph.whole(1, 768), axis=0)
+    count = graph.add("Slice", graph.add("Shape", "pixel_values"), graph.ints(0), graph.ints(1))
+    shape = graph.add("Concat", count, graph.ints(1, 768), axis=0)
     x = graph.add("Concat", graph.add("Expand", graph.weights(1, 1, 768), shape), patches, axis=1)
     x = graph.norm(graph.add("Add", x, graph.weights(50, 768)), 768)
     for _ in range(12):
         x = graph.layer(x, width=768, heads=12)
-    pooled = graph.norm(graph.add("Gather", x, graph.whole_scalar(0), axis=1), 768)
+    pooled = graph.norm(graph.add("Gather", x, graph.int_scalar(0), axis=1), 768)
     graph.add("MatMul", pooled, graph.weights(768, DIMENSIONS), output="image_embeds")
     return graph.model(
         ("pixel_values", TensorProto.FLOAT, ["batch", 3, 224, 224]), ("image_embeds", ["batch", DIMENSIONS])
@@ -55,26 +55,26 @@ def vision_tower() -> onnx.ModelProto:
 
 
 def text_tower() -> onnx.ModelProto:
-    """12 layers of 512 under a causal mask: takes input_ids of any length, gives text_embeds."""
+    """Return a network from input_ids of any length to text_embeds: 12 layers of 512 with a causal mask."""
     graph = _Graph()
-    length = graph.add("Slice", graph.add("Shape", "input_ids"), graph.whole(1), graph.whole(2))
+    length = graph.add("Slice", graph.add("Shape", "input_ids"), graph.ints(1), graph.ints(2))
     x = graph.add("Gather", graph.weights(VOCABULARY, 512), "input_ids")
-    x = graph.add("Add", x, graph.add("Slice", graph.weights(CONTEXT, 512), graph.whole(0), length, graph.whole(0)))
+    x = graph.add("Add", x, graph.add("Slice", graph.weights(CONTEXT, 512), graph.ints(0), length, graph.ints(0)))
     causal = graph.constant(np.triu(np.full((CONTEXT, CONTEXT), -1e9, np.float32), 1))
     both = graph.add("Concat", length, length, axis=0)
-    mask = graph.add("Slice", causal, graph.whole(0, 0), both, graph.whole(0, 1))
+    mask = graph.add("Slice", causal, graph.ints(0, 0), both, graph.ints(0, 1))
     for _ in range(12):
         x = graph.layer(x, width=512, heads=8, mask=mask)
     x = graph.norm(x, 512)
     end = graph.add("ArgMax", "input_ids", axis=1, keepdims=1)
-    index = graph.add("Expand", graph.add("Unsqueeze", end, graph.whole(2)), graph.whole(1, 1, 512))
-    pooled = graph.add("Squeeze", graph.add("GatherElements", x, index, axis=1), graph.whole(1))
+    index = graph.add("Expand", graph.add("Unsqueeze", end, graph.ints(2)), graph.ints(1, 1, 512))
+    pooled = graph.add("Squeeze", graph.add("GatherElements", x, index, axis=1), graph.ints(1))
     graph.add("MatMul", pooled, graph.weights(512, DIMENSIONS), output="text_embeds")
     return graph.model(("input_ids", TensorProto.INT64, ["batch", "length"]), ("text_embeds", ["batch", DIMENSIONS]))
 
 
 class _Graph:
-    """A graph that grows; every method returns the name of a value."""
+    """A graph under construction; methods return the names of values."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
@@ -91,10 +91,10 @@ class _Graph:
         self._initializers.append(numpy_helper.from_array(values, name))
         return name
 
-    def whole(self, *values: int) -> str:
+    def ints(self, *values: int) -> str:
         return self.constant(np.array(values, np.int64))
 
-    def whole_scalar(self, value: int) -> str:
+    def int_scalar(self, value: int) -> str:
         return self.constant(np.array(value, np.int64))
 
     def weights(self, *shape: int) -> str:
@@ -108,12 +108,12 @@ class _Graph:
         return self.add("Add", self.add("MatMul", x, self.weights(width, out)), self.weights(out))
 
     def layer(self, x: str, *, width: int, heads: int, mask: str | None = None) -> str:
-        """One layer of a transformer, with normalisation first and QuickGELU, as CLIP has it."""
+        """Add a pre-norm transformer layer with QuickGELU, as in CLIP."""
         normed = self.norm(x, width)
         query, key, value = (
             self.add(
                 "Transpose",
-                self.add("Reshape", self.linear(normed, width, width), self.whole(0, -1, heads, width // heads)),
+                self.add("Reshape", self.linear(normed, width, width), self.ints(0, -1, heads, width // heads)),
                 perm=perm,
             )
             for perm in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])
@@ -123,7 +123,7 @@ class _Graph:
         if mask:
             scores = self.add("Add", scores, mask)
         mixed = self.add("MatMul", self.add("Softmax", scores, axis=-1), value)
-        mixed = self.add("Reshape", self.add("Transpose", mixed, perm=[0, 2, 1, 3]), self.whole(0, -1, width))
+        mixed = self.add("Reshape", self.add("Transpose", mixed, perm=[0, 2, 1, 3]), self.ints(0, -1, width))
         x = self.add("Add", x, self.linear(mixed, width, width))
         hidden = self.linear(self.norm(x, width), width, 4 * width)
         gate = self.add("Sigmoid", self.add("Mul", hidden, self.constant(np.array(1.702, np.float32))))

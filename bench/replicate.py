@@ -1,7 +1,8 @@
-"""How near the Replicate embedder comes to what Replicate's answering time allows: `python -m bench.replicate`.
+"""Throughput of the Replicate embedder relative to the latency of the service: `python -m bench.replicate`.
 
-A fake Replicate on this machine answers each call after 500 ms. Three calls at once then allow 6 images a second from
-a single model, and 300 from the batch model, which is given 50 addresses a call.
+A local fake of Replicate answers each call after 500 ms. Three concurrent calls then allow 6 images a second for a
+single model and 300 for the batch model, which takes 50 addresses per call. With 250 ms, it also measures what random
+refusals without a hint cost.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ LATENCY = 0.5  # seconds
 CONCURRENCY = 3
 SINGLE = 90  # images
 BATCHED = 3000
-# More than calls, so that images are decoded while others are waited for.
+# More than calls, so that images are decoded during calls.
 WORKERS = 2 * CONCURRENCY
 
 
@@ -38,9 +39,9 @@ def photo(seed: int) -> bytes:
 
 
 @contextmanager
-def fake_replicate() -> Iterator[str]:
-    """Run the fake as a process of its own, and give its address."""
-    settings = json.dumps({"latency": LATENCY, "fetches": False})
+def fake_replicate(latency: float = LATENCY, refusals: float = 0.0) -> Iterator[str]:
+    """Run the fake as a process and yield its address."""
+    settings = json.dumps({"latency": latency, "fetches": False, "faults": {"429_bare": refusals}})
     command = [sys.executable, "-m", "tests.fakes.replicate", "--settings", settings]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
@@ -51,7 +52,7 @@ def fake_replicate() -> Iterator[str]:
 
 
 async def images_per_second(embedder: ReplicateEmbedder, images: list[ImageInput]) -> float:
-    """Return how many are embedded in a second."""
+    """Return the number of images embedded per second."""
     waiting = [images[i : i + embedder.batch_size] for i in range(0, len(images), embedder.batch_size)]
 
     async def work() -> None:
@@ -68,7 +69,7 @@ async def measure(url: str, model: str, images: list[ImageInput]) -> float:
     decoder = DecoderPool()
     embedder = ReplicateEmbedder(token="r8_fake", decoder=decoder, model=model, base_url=url, concurrency=CONCURRENCY)
     try:
-        await embedder.embed_images(images[:WORKERS])  # which opens connections and starts decoding workers
+        await embedder.embed_images(images[:WORKERS])  # opens connections and starts decoder workers
         return await images_per_second(embedder, images)
     finally:
         await embedder.close()
@@ -83,10 +84,14 @@ async def main() -> None:
         single = await measure(url, "openai/clip", files)
         batch = await measure(url, "andreasjansson/clip-features", addresses)
     ideal = CONCURRENCY / LATENCY
-    print(f"{CONCURRENCY} calls at once, {LATENCY * 1000:.0f} ms each")
+    print(f"{CONCURRENCY} concurrent calls of {LATENCY * 1000:.0f} ms")
     print(f"{'model':30} {'images/s':>9} {'of ideal':>9} {'of single':>10}")
     print(f"{'openai/clip':30} {single:9.2f} {single / ideal:9.1%} {1:9.1f}x")
     print(f"{'andreasjansson/clip-features':30} {batch:9.2f} {batch / ideal / 50:9.1%} {batch / single:9.1f}x")
+    for refusals in (0.0, 1 / 8):
+        with fake_replicate(0.25, refusals) as url:
+            rate = await measure(url, "openai/clip", (3 * files)[:200])
+        print(f"200 images at 250 ms, {refusals:.1%} of the calls refused without a hint: {200 / rate:.1f} s")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every embedder promises, asked of each adapter. A new adapter is one more entry in ``EMBEDDERS``."""
+"""Contract suite of all embedders. A new adapter is one more entry in ``EMBEDDERS``."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,16 +18,16 @@ from shared.images.worker_pool import DecoderPool
 from tests.fakes.replicate import FakeReplicate
 from tests.helpers.pictures import encode, noise, picture
 
-# Each has a fixture of its own below, named "{entry}_embedder".
+# Each has a fixture named "{entry}_embedder".
 EMBEDDERS = ["offline", "clip", "siglip", "replicate"]
 
 SIZE = (96, 64)
 
-# Models of a few thousand random weights, made by tests/golden/make_clip.py.
+# Models of a few thousand random weights from tests/golden/make_clip.py.
 CLIP_MODELS = Path(__file__).parents[1] / "golden" / "clip"
 
 
-# One decoder and one model for all of them: an embedder belongs to one event loop.
+# One event loop for all tests, since the decoder pool and the embedders belong to one.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -85,7 +85,7 @@ def assert_unit_vectors(vectors: np.ndarray, embedder: Embedder) -> None:
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
 
 
-async def test_it_says_what_it_is(embedder: Embedder) -> None:
+async def test_the_attributes_are_valid(embedder: Embedder) -> None:
     assert embedder.name
     assert embedder.dimensions > 0
     assert embedder.batch_size >= 1
@@ -108,12 +108,12 @@ async def test_texts_become_unit_vectors(embedder: Embedder) -> None:
     assert_unit_vectors(vectors, embedder)
 
 
-async def test_nothing_gives_nothing(embedder: Embedder) -> None:
+async def test_no_input_gives_no_vectors(embedder: Embedder) -> None:
     assert await embedder.embed_images([]) == []
     assert (await embedder.embed_texts([])).shape == (0, embedder.dimensions)
 
 
-async def test_a_vector_does_not_depend_on_what_else_is_asked(embedder: Embedder) -> None:
+async def test_a_vector_does_not_depend_on_its_batch(embedder: Embedder) -> None:
     files = [picture(number, (64 + 32 * number, 96), "PNG") for number in range(5)]
     together = await embedder.embed_images([ImageInput(data) for data in files])
     alone = [await vector_of(embedder, data) for data in files]
@@ -131,7 +131,7 @@ async def test_different_images_and_texts_get_different_vectors(embedder: Embedd
     assert cat @ rocket < 0.9999
 
 
-async def test_a_bad_image_is_refused_in_its_place_and_the_others_get_their_vectors(embedder: Embedder) -> None:
+async def test_a_bad_image_is_refused_and_others_get_vectors(embedder: Embedder) -> None:
     good = picture(1, SIZE, "PNG")
     bad = [b"", b"no image at all", good[:20], picture(2, SIZE, "WEBP")[:200]]
     files = [good, *bad, good]
@@ -146,7 +146,7 @@ async def test_a_bad_image_is_refused_in_its_place_and_the_others_get_their_vect
         assert refusal.detail
 
 
-async def test_more_images_than_a_batch_are_all_answered_in_order(embedder: Embedder) -> None:
+async def test_more_images_than_a_batch_keep_their_order(embedder: Embedder) -> None:
     few = [picture(number, SIZE, "PNG") for number in range(3)]
     expected = [await vector_of(embedder, data) for data in few]
     count = embedder.batch_size + 10
@@ -161,7 +161,7 @@ async def test_more_images_than_a_batch_are_all_answered_in_order(embedder: Embe
     ("kind", "mode"),
     [("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "LA"), ("GIF", "P"), ("WEBP", "RGBA")],
 )
-async def test_every_kind_of_image_gets_a_vector(embedder: Embedder, kind: str, mode: str) -> None:
+async def test_every_format_gets_a_vector(embedder: Embedder, kind: str, mode: str) -> None:
     await vector_of(embedder, encode(noise(3, SIZE).convert(mode), kind))
 
 
@@ -170,10 +170,10 @@ async def test_any_shape_gets_a_vector(embedder: Embedder, size: tuple[int, int]
     await vector_of(embedder, picture(4, size, "PNG"))
 
 
-async def test_a_turned_photo_is_seen_upright(embedder: Embedder) -> None:
+async def test_orientation_is_applied(embedder: Embedder) -> None:
     upright = noise(5, SIZE)
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be seen turned by 90 degrees clockwise
+    exif[0x0112] = 6  # shown rotated by 90 degrees clockwise
     turned = encode(upright.transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
     assert await vector_of(embedder, turned) @ await vector_of(embedder, encode(upright, "PNG")) > 0.9999
 
@@ -183,7 +183,7 @@ async def test_a_text_too_long_for_the_model_is_cut(embedder: Embedder) -> None:
     assert whole @ longer > 0.9999
 
 
-async def test_many_tasks_may_ask_at_once(embedder: Embedder) -> None:
+async def test_concurrent_calls_get_their_own_vectors(embedder: Embedder) -> None:
     files = [picture(number, SIZE, "PNG") for number in range(4)]
     expected_images = [await vector_of(embedder, data) for data in files]
     expected_texts = await embedder.embed_texts(["a cat", "a rocket"])
@@ -196,11 +196,11 @@ async def test_many_tasks_may_ask_at_once(embedder: Embedder) -> None:
         assert (vectors * expected_texts).sum(axis=1).min() > 0.9999
 
 
-async def test_it_can_be_used_again_after_a_call_was_cancelled(embedder: Embedder) -> None:
+async def test_an_embedder_works_after_a_cancelled_call(embedder: Embedder) -> None:
     files = [picture(number, SIZE, "PNG") for number in range(20)]
     expected = await vector_of(embedder, files[0])
     call = asyncio.ensure_future(embedder.embed_images([ImageInput(data) for data in files]))
-    await asyncio.sleep(0)  # it has begun, and cannot have ended
+    await asyncio.sleep(0)  # the call has started and cannot have finished
     assert call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call

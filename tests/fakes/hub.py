@@ -1,4 +1,4 @@
-"""A model hub on this machine: serves the files of folders as repositories, and counts who asks for what."""
+"""A local model hub that serves folders as repositories and counts requests."""
 
 import hashlib
 import json
@@ -11,10 +11,10 @@ COMMIT = "0123456789" * 4
 
 
 class FakeHub:
-    """Serves ``repositories``, name -> folder. ``fetched`` lists the files whose content was asked for.
+    """Serves ``repositories``, name -> folder. ``fetched`` lists the files whose content was requested.
 
-    A file whose path is in ``cut_short`` ends in the middle, as when a connection breaks; one in ``stalled`` does not
-    come until the hub is closed.
+    Files in ``cut_short`` end in the middle, as after a broken connection; files in ``stalled`` are not sent until the
+    hub closes.
     """
 
     def __init__(self, repositories: dict[str, Path]) -> None:

@@ -1,11 +1,10 @@
-"""A Replicate that behaves, and misbehaves, as the real one does, over real HTTP.
+"""A fake of Replicate's HTTP API with the three models that return CLIP vectors, and with its faults.
 
-It knows the three models that put out CLIP's vectors. Every fault that it can draw is in FAULTS or POLL_FAULTS; they
-come by ``script``, one a call, or else by the probabilities in ``faults``. It counts what it was asked.
+FAULTS and POLL_FAULTS list the faults. They are injected by ``script``, one per call, or at random with the
+probabilities in ``faults``.
 
-In a test: ``with FakeReplicate.serving() as fake: ...``, a thread of this process. As a process of its own:
-``python -m tests.fakes.replicate --port 0``, which prints its address; ``POST /_control`` sets any field of Settings,
-``GET /_counts`` returns the counters.
+In a test: ``with FakeReplicate.serving() as fake: ...``, in a thread. As a process:
+``python -m tests.fakes.replicate``, which prints its address and returns its counters at ``/_counts``.
 """
 
 import argparse
@@ -26,7 +25,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Self
@@ -47,11 +46,11 @@ ENDED = ("succeeded", "failed", "canceled", "aborted")
 Values = Sequence[float] | Sequence[None]
 Encoder = Callable[[Any], Values | Awaitable[Values]]
 
-# Images all of one of these colours are bad ones, whatever the size and the JPEG quality in which they come.
-REFUSED_COLOUR = (255, 0, 255)  # the model fails on it, without saying that it always will
-ZEROS_COLOUR = (0, 255, 255)  # its vector is zeros
-SHORT_COLOUR = (255, 255, 0)  # its vector has 512 dimensions
-NULLS_COLOUR = (0, 255, 0)  # its vector is nulls, which is how JSON has NaN
+# Images of one of these colours are bad, in any size and JPEG quality.
+REFUSED_COLOUR = (255, 0, 255)  # the model fails without a final reason
+ZEROS_COLOUR = (0, 255, 255)  # a vector of zeros
+SHORT_COLOUR = (255, 255, 0)  # a vector of 512 dimensions
+NULLS_COLOUR = (0, 255, 0)  # a vector of nulls, as JSON represents NaN
 _BAD_VECTORS: dict[tuple[int, ...], Values] = {
     ZEROS_COLOUR: [0.0] * DIMENSIONS,
     SHORT_COLOUR: [0.0] * 512,
@@ -60,19 +59,19 @@ _BAD_VECTORS: dict[tuple[int, ...], Values] = {
 
 
 class ModelFailure(Exception):
-    """What an encoder raises to make the prediction fail; the message is the prediction's error."""
+    """Raised by an encoder to make the prediction fail with this message."""
 
 
 @functools.lru_cache(maxsize=256)
 def vector_of_pixels(data: bytes) -> list[float]:
-    """Return a vector that is a function of the image's pixels alone, not of length 1."""
+    """Return a vector that depends on the pixels alone; its length is not 1."""
     with Image.open(io.BytesIO(data)) as image:
         pixels = np.asarray(image.convert("RGB"))
     return _vector(pixels.tobytes())
 
 
 def vector_of_text(text: str) -> list[float]:
-    """Return a vector that is a function of the text alone, not of length 1."""
+    """Return a vector that depends on the text alone; its length is not 1."""
     return _vector(text.encode())
 
 
@@ -83,27 +82,26 @@ def _vector(content: bytes) -> list[float]:
 
 
 def count_tokens(text: str) -> int:
-    """Return a number of tokens as CLIP might count: one for every four bytes of a word, and two around the text."""
+    """Return a plausible number of CLIP tokens: one per four bytes of a word, and two around the text."""
     pieces = re.findall(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d|(?:[^\w\s]|_)+", text.lower())
     return 2 + sum(-(-len(piece.encode()) // 4) for piece in pieces)
 
 
 @dataclass
 class Settings:
-    """What can be set before and while it runs. Times are in seconds."""
+    """Behaviour that can be changed while the fake runs. Times are in seconds."""
 
     token: str = "r8_fake"
-    latency: float = 0.0  # from create to the end of a prediction
-    latency_per_input: float = 0.0  # more, for each line of a batch
-    unwaited: float = 0.0  # probability that a create does not wait for the answer, though asked to
-    fetches: bool = True  # without, an address stands for its image, and a benchmark measures no server of files
+    latency: float = 0.0  # of a prediction
+    unwaited: float = 0.0  # probability that a create ignores the request to wait
+    fetches: bool = True  # if false, vectors depend on the address and nothing is fetched
     seed: int = 0
     faults: dict[str, float] = field(default_factory=dict)  # fault -> probability, for creates
     poll_faults: dict[str, float] = field(default_factory=dict)  # fault -> probability, for gets
-    script: list[str] = field(default_factory=list)  # faults of the next creates, "" for none; taken out when used
+    script: list[str] = field(default_factory=list)  # faults of the next creates, "" for none; consumed
     poll_script: list[str] = field(default_factory=list)
-    retry_after: float = 1.0  # what a fault that is drawn says where it says a time
-    rate: int = 0  # creates let through in `rate_period`, 0 for all; over it, `rate_refusal` tells which 429
+    retry_after: float = 1.0  # seconds stated by faults that state a time
+    rate: int = 0  # creates per `rate_period`, 0 for no limit; the rest get `rate_refusal`
     rate_period: float = 60.0
     burst: int = 1
     rate_refusal: str = "429_resets"
@@ -111,18 +109,17 @@ class Settings:
 
 @dataclass
 class Counts:
-    """What it was asked, and what it did."""
+    """Counters of requests and outcomes."""
 
     creates: int = 0
-    predictions: int = 0  # creates that were let in: what would be charged for
+    predictions: int = 0  # accepted creates, which would be charged
     gets: int = 0
     cancels: int = 0
     most_running: int = 0
-    largest_input: int = 0  # characters of the largest data: URL
-    faults: Counter[str] = field(default_factory=Counter)  # creates that did not end with all vectors, by why
+    faults: Counter[str] = field(default_factory=Counter)  # creates without all vectors, by fault
     poll_faults: Counter[str] = field(default_factory=Counter)
-    statuses: Counter[str] = field(default_factory=Counter)  # how predictions ended
-    images: Counter[str] = field(default_factory=Counter)  # by SHA-256 of the bytes that came or were fetched
+    statuses: Counter[str] = field(default_factory=Counter)  # final statuses of predictions
+    images: Counter[str] = field(default_factory=Counter)  # by SHA-256 of the bytes received or fetched
     texts: Counter[str] = field(default_factory=Counter)
     headers: list[dict[str, str]] = field(default_factory=list)  # of the last creates
 
@@ -140,26 +137,26 @@ class Prediction:
 
 _HTML = "<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center></body></html>"
 
-# What can be drawn for a create: answers instead of a prediction, ...
+# Faults of a create: an error instead of a prediction, ...
 REFUSALS = frozenset(
     {"401", "402", "404", "422"}
     | {"429_seconds", "429_date", "429_resets", "429_expected", "429_field", "429_rate", "429_bare"}
     | {"500", "502", "503", "503_retry_after", "504", "reset", "hang", "not_json"}
 )
-# ... a prediction that is made, and its answer lost, ...
+# ... a prediction whose answer is lost, ...
 LOSSES = frozenset({"lost", "cut"})
-# ... or one that ends badly, or never.
+# ... or a prediction that fails, has a bad output or never finishes.
 ENDS = frozenset(
     {"E1000", "E1001", "E6716", "E8367", "E8765", "E9243", "interrupted", "failed", "canceled", "aborted"}
     | {"stuck_starting", "stuck_processing", "empty", "nothing", "nulls", "zeros", "short"}
 )
 FAULTS = REFUSALS | LOSSES | ENDS
-_OUTPUTS = frozenset({"empty", "nothing", "nulls", "zeros", "short"})  # which a prediction that failed has not
+_OUTPUTS = frozenset({"empty", "nothing", "nulls", "zeros", "short"})  # not applied to a prediction that failed
 POLL_FAULTS = frozenset({"429_seconds", "429_bare", "500", "502", "503", "reset", "hang", "not_json"})
 
 
 class FakeReplicate:
-    """The service. Its fields may be read, and its settings set, from another thread."""
+    """The service. Other threads may read its fields and change its settings."""
 
     def __init__(
         self,
@@ -168,7 +165,7 @@ class FakeReplicate:
         encode_image: Encoder = vector_of_pixels,
         encode_text: Encoder = vector_of_text,
     ) -> None:
-        """Encoders give 768 values for the bytes of an image and for a text, and raise ModelFailure to make it fail."""
+        """Encoders return 768 values for the bytes of an image or for a text, or raise ModelFailure."""
         self.settings = settings or Settings()
         self.counts = Counts()
         self.url = ""
@@ -185,7 +182,7 @@ class FakeReplicate:
     @classmethod
     @contextmanager
     def serving(cls, settings: Settings | None = None, **encoders: Encoder) -> Iterator[Self]:
-        """Serve from a thread of its own on a free port for as long as the block lasts."""
+        """Serve from a thread on a free port."""
         fake = cls(settings, **encoders)
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="fake-replicate", daemon=True)
@@ -200,7 +197,7 @@ class FakeReplicate:
             loop.close()
 
     async def start(self, port: int = 0) -> web.AppRunner:
-        """Serve on the loopback *port*, 0 for a free one; ``url`` is the address then."""
+        """Serve at ``url`` on the loopback *port*, 0 for a free one."""
         app = web.Application(client_max_size=8 << 20, middlewares=[self._authorise])
         app.add_routes(
             [
@@ -210,7 +207,6 @@ class FakeReplicate:
                 web.post("/v1/predictions/{id}/cancel", self._cancel),
                 web.get("/v1/account", self._account),
                 web.get("/v1/models/{owner}/{name}/versions/{id}", self._version),
-                web.post("/_control", self._control),
                 web.get("/_counts", self._show_counts),
             ]
         )
@@ -222,7 +218,7 @@ class FakeReplicate:
         return runner
 
     async def stop(self, runner: web.AppRunner) -> None:
-        """Stop at once, with all that is under way."""
+        """Stop at once and cancel running predictions."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -237,18 +233,6 @@ class FakeReplicate:
             )
         response: web.StreamResponse = await handler(request)
         return response
-
-    async def _control(self, request: web.Request) -> web.Response:
-        for name, value in (await request.json()).items():
-            if name == "reset_counts":
-                self.counts = Counts()
-            elif name in {each.name for each in fields(Settings)}:
-                setattr(self.settings, name, value)
-            else:
-                return web.json_response({"unknown": name}, status=400)
-        if "seed" in await request.json():
-            self._random.seed(self.settings.seed)
-        return web.json_response(vars(self.settings))
 
     async def _show_counts(self, _: web.Request) -> web.Response:
         return web.json_response(vars(self.counts))
@@ -321,8 +305,7 @@ class FakeReplicate:
         prediction.status = "processing"
         if fault == "stuck_processing":
             return
-        inputs = len(str(prediction.input.get("inputs", "")).splitlines())
-        ends_at = time.monotonic() + self.settings.latency + self.settings.latency_per_input * inputs
+        ends_at = time.monotonic() + self.settings.latency
         try:
             status, error, output = "succeeded", None, await self._output(prediction.model, prediction.input)
         except ModelFailure as exc:
@@ -359,7 +342,9 @@ class FakeReplicate:
         return await self._answer(request, 200, self._shown(prediction))
 
     def _shown(self, prediction: Prediction) -> dict[str, Any]:
-        address = f"https://api.replicate.com/v1/predictions/{prediction.id}"  # as behind a proxy: not our own address
+        address = (
+            f"https://api.replicate.com/v1/predictions/{prediction.id}"  # as behind a proxy, not this server's address
+        )
         return {
             "id": prediction.id,
             "model": prediction.model,
@@ -387,7 +372,7 @@ class FakeReplicate:
         return {"embedding": []}
 
     async def _clip_features(self, inputs: str) -> list[dict[str, Any]]:
-        """One for each line; an image that cannot be had fails them all, with an error that names its address."""
+        """Return a vector per line. An image that cannot be fetched fails the prediction, which names its address."""
         lines = [line.strip() for line in inputs.strip().splitlines()]
         addresses = [line for line in lines if re.match("https?://", line)]
         texts = [line for line in lines if line not in addresses]
@@ -415,11 +400,10 @@ class FakeReplicate:
             async with session.get(address) as response:  # whatever the status
                 vectors[address] = await self._image_vector(await response.read())
         except (aiohttp.ClientError, ModelFailure):
-            pass  # the model goes on, and fails later
+            pass  # the model continues and fails later
 
     async def _image_bytes(self, image: str) -> bytes:
         if image.startswith("data:"):
-            self.counts.largest_input = max(self.counts.largest_input, len(image))
             return base64.b64decode(image.partition(",")[2])
         async with aiohttp.ClientSession() as session, session.get(image) as response:
             return await response.read()
@@ -457,7 +441,7 @@ class FakeReplicate:
         return ""
 
     def _seconds_over_limit(self) -> float:
-        """Take a token, and return 0, or for how long there will be none: a bucket of `burst` tokens."""
+        """Take a token from a bucket of `burst` tokens; return 0, or the seconds until the next one."""
         settings = self.settings
         if not settings.rate:
             return 0.0
@@ -469,9 +453,7 @@ class FakeReplicate:
             return 0.0
         return (1 - self._tokens) / a_second
 
-    async def _refuse(self, request: web.Request, fault: str, pause: float) -> web.StreamResponse:
-        told = math.ceil(pause) if pause > 1 else round(pause, 3)
-        throttled = "Request was throttled."
+    async def _refuse(self, request: web.Request, fault: str, wait: float) -> web.StreamResponse:
         match fault:
             case "reset":
                 assert request.transport is not None
@@ -489,30 +471,36 @@ class FakeReplicate:
                 return await self._not_found(request)
             case "422":
                 return await self._no_version(request)
-            case "429_seconds":
-                return await self._problem(request, 429, throttled, {"Retry-After": str(told)})
-            case "429_date":
-                date = formatdate(time.time() + math.ceil(pause), usegmt=True)
-                return await self._problem(request, 429, throttled, {"Retry-After": date})
-            case "429_resets":
-                return await self._problem(request, 429, f"{throttled} Your rate limit resets in ~{told}s.")
-            case "429_expected":
-                return await self._problem(request, 429, f"{throttled} Expected available in {told} second.")
-            case "429_field":
-                return await self._problem(request, 429, throttled, retry_after=told)
-            case "429_rate":
-                rate = 60 * (self.settings.rate or 600) / self.settings.rate_period
-                detail = (
-                    f"{throttled} Your rate limit for creating predictions is reduced to {rate:g} requests per minute"
-                )
-                return await self._problem(request, 429, f"{detail} with a burst of 1 requests. It resets in ~{told}s.")
-            case "429_bare":
-                return await self._problem(request, 429, throttled)
             case "502":
                 return await self._answer(request, 502, _HTML)
             case "503_retry_after":
-                return await self._problem(request, 503, "Service unavailable", {"Retry-After": str(told)})
+                return await self._problem(request, 503, "Service unavailable", {"Retry-After": str(_rounded(wait))})
+            case throttling if throttling.startswith("429"):
+                return await self._throttle(request, throttling, wait)
         return await self._problem(request, int(fault), "Something went wrong")
+
+    async def _throttle(self, request: web.Request, fault: str, wait: float) -> web.StreamResponse:
+        """Answer 429 with the wait in one of the places where Replicate states it."""
+        headers, members, seconds = {}, {}, _rounded(wait)
+        detail = "Request was throttled."
+        match fault:
+            case "429_seconds":
+                headers = {"Retry-After": str(seconds)}
+            case "429_date":
+                headers = {"Retry-After": formatdate(time.time() + math.ceil(wait), usegmt=True)}
+            case "429_resets":
+                detail += f" Your rate limit resets in ~{seconds}s."
+            case "429_expected":
+                detail += f" Expected available in {seconds} second."
+            case "429_field":
+                members = {"retry_after": seconds}
+            case "429_rate":
+                rate = 60 * (self.settings.rate or 600) / self.settings.rate_period
+                detail += (
+                    f" Your rate limit for creating predictions is reduced to {rate:g} requests per minute with a burst"
+                    f" of 1 requests. It resets in ~{seconds}s."
+                )
+        return await self._problem(request, 429, detail, headers, **members)
 
     async def _not_found(self, request: web.Request) -> web.StreamResponse:
         return await self._problem(request, 404, "The requested resource could not be found.")
@@ -529,7 +517,7 @@ class FakeReplicate:
     async def _answer(
         self, request: web.Request, status: int, body: Any, headers: dict[str, str] | None = None, *, cut: bool = False
     ) -> web.StreamResponse:
-        """Answer with JSON, or HTML for a str: now in one piece, now in chunks; *cut* ends the connection midway."""
+        """Answer with JSON, or HTML for a str, chunked at random; *cut* closes the connection midway."""
         kind = "text/html" if isinstance(body, str) else "application/json"
         data = (body if isinstance(body, str) else json.dumps(body)).encode()
         response = web.StreamResponse(status=status, headers={**(headers or {}), "Content-Type": kind})
@@ -554,7 +542,7 @@ class FakeReplicate:
 
 
 def _spoil(fault: str, output: Any) -> tuple[str, str | None, Any]:
-    """Return status, error and output of a prediction that ends as the fault says."""
+    """Return status, error and output of a prediction with that fault."""
     bad: dict[str, Any] = {"nulls": [None] * DIMENSIONS, "zeros": [0.0] * DIMENSIONS, "short": [0.5] * 512, "empty": []}
     match fault:
         case "canceled" | "aborted":
@@ -574,14 +562,18 @@ def _spoil(fault: str, output: Any) -> tuple[str, str | None, Any]:
     return "failed", f"Director: unexpected error handling prediction ({fault})", None
 
 
+def _rounded(seconds: float) -> float:
+    return math.ceil(seconds) if seconds > 1 else round(seconds, 3)
+
+
 def _too_long(tokens: int) -> str:
     return f"The size of tensor a ({tokens}) must match the size of tensor b (77) at non-singleton dimension 1"
 
 
 def _only_colour(image: Image.Image) -> tuple[int, ...] | None:
-    """Return the colour that the whole image has, rounded to full channels; None for one of several colours."""
+    """Return the colour of an image of one colour, rounded to full channels, else None."""
     low, high = zip(*image.convert("RGB").getextrema(), strict=True)
-    if any(most - least > 16 for least, most in zip(low, high, strict=True)):  # JPEG moves them a little
+    if any(most - least > 16 for least, most in zip(low, high, strict=True)):  # JPEG is inexact
         return None
     colour = tuple(255 if least > 239 else 0 if most < 16 else -1 for least, most in zip(low, high, strict=True))
     return None if -1 in colour else colour
@@ -622,7 +614,7 @@ async def _main() -> None:
 
 @asynccontextmanager
 async def offline_encoders(cache: Path) -> AsyncIterator[dict[str, Encoder]]:
-    """Encoders that give the offline model's vectors, filled up to 768 dimensions with zeros, and not of length 1."""
+    """Provide encoders with the vectors of the offline model, padded to 768 dimensions and not of length 1."""
     from shared.embedders.base import ImageInput
     from shared.embedders.offline.embedder import OfflineEmbedder
     from shared.errors import ImageRefused

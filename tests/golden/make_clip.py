@@ -1,10 +1,10 @@
-"""Makes small CLIP and SigLIP models with random weights, and what the reference implementations compute with them.
+"""Generate small CLIP and SigLIP models with random weights, and golden vectors of the reference implementations.
 
     pip install torch==2.13.0 torchvision transformers==5.23.0 open_clip_torch==3.3.0 onnx onnxscript
     python -m tests.golden.make_clip
 
-Run by hand, in an environment of its own: the tests need only what it leaves in ``tests/golden/clip``. The weights are
-random and large, so that towers tell pictures apart: a crop that is off by one pixel, or another token, shows at once.
+Run it by hand in a separate environment: the tests need only its output in ``tests/golden/clip``. The weights are
+random and large, so that a crop that is off by one pixel, or another token, changes the vectors visibly.
 """
 
 import gzip
@@ -55,7 +55,7 @@ def main() -> None:
         onnx.checker.check_model(str(file))
 
 
-# The open_clip layout, as the repositories of immich-app have it
+# The open_clip layout of the repositories of immich-app
 
 
 def open_clip_clip(folder: Path, pictures: list[Image.Image]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -175,7 +175,7 @@ def save_open_clip(
     tokens: torch.Tensor,
     pictures: list[Image.Image],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Write the model as that layout has it, with a batch of one and texts padded, and return the golden values."""
+    """Write the model in that layout, for single padded texts and images, and return the golden values."""
     (folder / "visual").mkdir()
     write_json(folder / "config.json", config)
     write_json(folder / "visual/preprocess_cfg.json", preprocess)
@@ -189,7 +189,7 @@ def save_open_clip(
         return tokens, texts(tokens), images(pixels)
 
 
-# The transformers.js layout, as the repositories of Xenova and onnx-community have it
+# The transformers.js layout of the repositories of Xenova and onnx-community
 
 
 def transformers_clip(folder: Path, pictures: list[Image.Image]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -276,7 +276,7 @@ def save_transformers(
     *,
     names: tuple[str, str],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Write the model as that layout has it, with free sizes of batch and text, and return the golden values."""
+    """Write the model in that layout, with dynamic batch and text sizes, and return the golden values."""
     (folder / "onnx").mkdir()
     randomise(model)
     model.config.to_json_file(folder / "config.json")
@@ -296,11 +296,11 @@ def save_transformers(
         return tokens, texts(tokens)[1], images(pixels)[1]
 
 
-# CommandContext
+# Tokenizers and weights
 
 
 def save_clip_tokenizer(folder: Path) -> transformers.CLIPTokenizer:
-    """Write a CLIP tokenizer whose merges are learnt from a few words, with the ids that open_clip would give."""
+    """Write a CLIP tokenizer with merges learnt from a few words and the token ids of open_clip."""
     characters = list(open_clip.tokenizer.bytes_to_unicode().values())
     trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -316,7 +316,7 @@ def save_clip_tokenizer(folder: Path) -> transformers.CLIPTokenizer:
 
 
 def save_siglip2_tokenizer(folder: Path) -> int:
-    """Write a tokenizer of the Gemma kind, as SigLIP2's: spaces are letters, unknown letters bytes, <eos> ends."""
+    """Write a tokenizer like SigLIP2's (Gemma): spaces are characters, unknown characters bytes, <eos> at the end."""
     specials = ["<pad>", "<eos>", "<bos>", "<unk>"]
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -345,7 +345,7 @@ def save_siglip2_tokenizer(folder: Path) -> int:
 
 @torch.no_grad()
 def randomise(model: torch.nn.Module) -> None:
-    """Give *model* weights under which different inputs get different vectors, and every weight matters."""
+    """Set weights under which different inputs get different vectors and every weight matters."""
     for name, weight in model.named_parameters():
         if weight.ndim < 2 and name.endswith("weight"):
             weight.uniform_(0.5, 1.5)
@@ -361,18 +361,18 @@ def randomise(model: torch.nn.Module) -> None:
 def export(
     module: torch.nn.Module, args: tuple[Any, ...], path: Path, *, inputs: list[str], outputs: list[str], **options: Any
 ) -> None:
-    # The exporter that the published files were made with.
+    # The exporter of the published files.
     torch.onnx.export(
         module, args, path, input_names=inputs, output_names=outputs, opset_version=17, dynamo=False, **options
     )
     model = onnx.load(path)
-    for node in model.graph.node:  # where it came from: a fifth of the file
+    for node in model.graph.node:  # provenance, a fifth of the file
         node.name = node.doc_string = ""
     onnx.save(model, path)
 
 
 def check_spread(name: str, texts: torch.Tensor, images: torch.Tensor) -> None:
-    """Print how alike the vectors of different inputs are: towers that answer the same to all would prove nothing."""
+    """Print how similar the vectors of different inputs are: towers with constant output would prove nothing."""
     for what, vectors in (("texts", texts), ("images", images)):
         unit = torch.nn.functional.normalize(vectors, dim=-1)
         others = (unit @ unit.T)[~torch.eye(len(unit), dtype=torch.bool)]

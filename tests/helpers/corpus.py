@@ -1,6 +1,6 @@
-"""Images of every kind that is taken, and files that only look like images: made here, so that none is anybody's.
+"""Generated images in every supported format, and files that only look like images.
 
-``cases`` gives them all with what is expected of each; single ones come from the functions above it.
+``cases`` returns them all with the expected result; the functions above it make single ones.
 """
 
 import io
@@ -19,14 +19,14 @@ from shared.errors import Reason
 from shared.images import Format
 from tests.helpers.pictures import encode
 
-# The corners of a marked picture: where they end up says how it was turned.
+# The quarters of a marked picture: their places show its orientation.
 RED, GREEN, BLUE, YELLOW = (220, 30, 30), (30, 180, 40), (40, 60, 220), (230, 220, 40)
 ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
 class Case:
-    """A file, and what is to become of it: shown with this format and size, or refused for a reason."""
+    """A file with its expected format and size, or the reason of its refusal."""
 
     name: str
     data: bytes
@@ -36,7 +36,7 @@ class Case:
     truncated: bool = False
 
     def write(self, folder: Path) -> Path:
-        """Write the file into *folder*, and return its path."""
+        """Write the file into *folder* and return its path."""
         path = folder / self.name
         path.write_bytes(self.data)
         return path
@@ -53,7 +53,7 @@ def marked(width: int = 320, height: int = 240) -> Image.Image:
 
 
 def photo(width: int = 640, height: int = 480, *, seed: int = 0) -> Image.Image:
-    """Return a picture with smooth shades and some noise, other ones for other seeds."""
+    """Return a picture of smooth shades with some noise that depends on *seed*."""
     random = np.random.default_rng(seed)
     coarse = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
@@ -108,7 +108,7 @@ def png_bomb(width: int = 50_000, height: int = 50_000) -> bytes:
 
 
 def garbage(length: int = 20_000) -> bytes:
-    """Return bytes that mean nothing, always the same ones."""
+    """Return fixed random bytes."""
     return np.random.default_rng(7).bytes(length)
 
 
@@ -185,7 +185,7 @@ def exif_bytes(tags: dict[int, Any], *, exif: dict[int, Any] | None = None, gps:
 
 
 def oriented(orientation: int, kind: str = "JPEG") -> bytes:
-    """Return a file that is shown as ``marked()``, whose pixels lie as EXIF's *orientation*, 1 to 8, says."""
+    """Return a file that shows ``marked()`` and stores it with EXIF *orientation* 1 to 8."""
     turns = Image.Transpose
     lying = {
         2: turns.FLIP_LEFT_RIGHT,
@@ -220,7 +220,7 @@ def with_segment(data: bytes, segment: bytes) -> bytes:
 
 
 def dng(*, orientation: int = 1, preview: bool = True) -> bytes:
-    """Return a camera's raw file (DNG): a preview, ``marked()`` as JPEG, in front of a mosaic of grey."""
+    """Return a raw file (DNG) with ``marked()`` as JPEG preview and a grey mosaic."""
     mosaic = np.full((64, 64), 1000, dtype="<u2").tobytes()
     picture = encode(marked(), "JPEG", quality=90)
     short, long, rational, byte, text = "H", "I", "R", "B", "s"
@@ -267,10 +267,10 @@ def dng(*, orientation: int = 1, preview: bool = True) -> bytes:
 
 
 def _tiff(entries: list[tuple[int, str, Any]]) -> bytes:
-    """Return a little-endian TIFF; a value that is bytes or a directory is laid down, and its offset put in."""
+    """Return a little-endian TIFF; values that are bytes or directories are stored, and their offsets inserted."""
     out = bytearray(b"II*\0\0\0\0\0")
 
-    def lay(data: bytes) -> int:
+    def store(data: bytes) -> int:
         offset = len(out)
         out.extend(data + bytes(len(data) % 2))
         return offset
@@ -283,14 +283,16 @@ def _tiff(entries: list[tuple[int, str, Any]]) -> bytes:
                 packed, count = value, len(value)
             else:
                 count = len(value)
-                values = [lay(v) if isinstance(v, bytes) else directory(v) if isinstance(v, list) else v for v in value]
+                values = [
+                    store(v) if isinstance(v, bytes) else directory(v) if isinstance(v, list) else v for v in value
+                ]
                 if kind == "R":
                     packed = b"".join(struct.pack("<II", number, 1) for number in values)
                 else:
                     packed = struct.pack(f"<{count}{kind}", *values)
-            inline = packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack("<I", lay(packed))
+            inline = packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack("<I", store(packed))
             rows += struct.pack("<HHI", tag, codes[kind], count) + inline
-        return lay(struct.pack("<H", len(rows) // 12) + rows + bytes(4))
+        return store(struct.pack("<H", len(rows) // 12) + rows + bytes(4))
 
     first = directory(entries)
     struct.pack_into("<I", out, 4, first)
@@ -302,7 +304,7 @@ def _tiff(entries: list[tuple[int, str, Any]]) -> bytes:
 
 @cache
 def cases() -> tuple[Case, ...]:
-    """Return every odd image that is to be shown, and every file that is to be refused."""
+    """Return all unusual images and all files to be refused."""
     return (*shown(), *refused())
 
 

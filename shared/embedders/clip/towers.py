@@ -137,7 +137,7 @@ class _Network:
 
     def mismatch(self, problem: str) -> ModelError:
         return ModelError(
-            f"{self._path} {problem}: it does not match its settings or is not a tower of a CLIP model; give a folder as"
+            f"{self._path} {problem}: it does not match its settings or is no tower of a CLIP model; give a folder as"
             " published by immich-app or Xenova",
             transient=False,
         )

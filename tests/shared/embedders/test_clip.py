@@ -1,6 +1,6 @@
-"""The vectors of CLIP on this machine are those of the reference implementations.
+"""Parity of local CLIP with the reference implementations, downloads, and error messages.
 
-The models and the golden vectors are what ``tests/golden/make_clip.py`` left in ``tests/golden/clip``.
+``tests/golden/make_clip.py`` generated the models and golden vectors in ``tests/golden/clip``.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ async def decoder() -> AsyncIterator[DecoderPool]:
 
 
 class Clip:
-    """Makes embedders that are closed in the end."""
+    """Makes embedders and remembers them to be closed."""
 
     def __init__(self, cache: Path, decoder: DecoderPool) -> None:
         self.cache = cache
@@ -67,8 +67,8 @@ async def clip(tmp_path: Path, decoder: DecoderPool) -> AsyncIterator[Clip]:
 
 
 @pytest.fixture
-def copied(tmp_path: Path) -> Path:
-    """A folder with a model of the transformers.js layout, to be spoilt."""
+def model_copy(tmp_path: Path) -> Path:
+    """Return a folder with a model in the transformers.js layout, to be damaged."""
     return Path(shutil.copytree(MODELS / "transformers_clip", tmp_path / "my-clip"))
 
 
@@ -85,25 +85,25 @@ def only_vectors(results: list[Vector | ImageRefused]) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("model", GOLDEN)
-async def test_image_vectors_are_those_of_the_reference(clip: Clip, model: str) -> None:
+async def test_image_vectors_equal_the_reference(clip: Clip, model: str) -> None:
     vectors = only_vectors(await clip(MODELS / model).embed_images(PICTURES))
     assert cosines(vectors, GOLDEN[model]["images"]).min() >= 0.999
 
 
 @pytest.mark.parametrize("model", GOLDEN)
-async def test_text_vectors_are_those_of_the_reference(clip: Clip, model: str) -> None:
+async def test_text_vectors_equal_the_reference(clip: Clip, model: str) -> None:
     vectors = await clip(MODELS / model).embed_texts(TEXTS)
     assert cosines(vectors, GOLDEN[model]["texts"]).min() >= 0.999
 
 
 @pytest.mark.parametrize("model", GOLDEN)
-def test_tokens_are_those_of_the_reference(model: str) -> None:
+def test_tokens_equal_the_reference(model: str) -> None:
     described = read_text_model(MODELS / model)
     tokenize = TextTokenizer(described, pad=True)
     for text, golden in zip(TEXTS, GOLDEN[model]["tokens"], strict=True):
         ids, mask = tokenize(text)
         assert len(ids) == described.context_length
-        # After the end token CLIP sees nothing, and open_clip fills up with other tokens than transformers.
+        # CLIP ignores what follows the end token, and open_clip pads with other tokens than transformers.
         compared = int(mask.sum()) if described.causal else len(ids)
         assert ids.tolist()[:compared] == golden[:compared]
 
@@ -116,7 +116,7 @@ def test_a_text_that_is_cut_keeps_its_end_token(model: str) -> None:
     assert cut[-1] == short[-1]
 
 
-async def test_only_the_tokens_there_are_are_encoded_and_give_the_vector_of_the_padded_text(clip: Clip) -> None:
+async def test_omitting_the_padding_does_not_change_the_vector(clip: Clip) -> None:
     described = read_text_model(MODELS / "transformers_clip")
     session = onnxruntime.InferenceSession(described.weights)
     padded = TextTokenizer(described, pad=True)
@@ -127,7 +127,7 @@ async def test_only_the_tokens_there_are_are_encoded_and_give_the_vector_of_the_
     assert len(TextTokenizer(described, pad=False)("a photo of a dog")[0]) == 7
 
 
-async def test_an_image_has_the_same_vector_alone_and_in_a_batch(clip: Clip) -> None:
+async def test_a_batch_does_not_change_the_vectors(clip: Clip) -> None:
     embedder = clip(MODELS / "transformers_clip")
     together = only_vectors(await embedder.embed_images(PICTURES * 3))
     alone = [only_vectors(await embedder.embed_images([image]))[0] for image in PICTURES]
@@ -137,7 +137,7 @@ async def test_an_image_has_the_same_vector_alone_and_in_a_batch(clip: Clip) -> 
 # Behaviour
 
 
-async def test_a_broken_image_is_refused_by_itself(clip: Clip) -> None:
+async def test_a_broken_image_is_refused_alone(clip: Clip) -> None:
     embedder = clip(MODELS / "transformers_clip")
     whole = await embedder.embed_images(PICTURES[:2])
     results = await embedder.embed_images([PICTURES[0], ImageInput(data=b"no image"), PICTURES[1]])
@@ -148,13 +148,13 @@ async def test_a_broken_image_is_refused_by_itself(clip: Clip) -> None:
     assert isinstance(refused, ImageRefused)
 
 
-async def test_no_image_and_no_text_give_no_vector(clip: Clip) -> None:
+async def test_no_input_gives_no_vectors(clip: Clip) -> None:
     embedder = clip(MODELS / "open_clip_clip")
     assert await embedder.embed_images([]) == []
     assert (await embedder.embed_texts([])).shape == (0, embedder.dimensions)
 
 
-async def test_vectors_have_unit_length_and_the_dimensions_that_are_said(clip: Clip) -> None:
+async def test_vectors_have_unit_length_and_the_stated_dimensions(clip: Clip) -> None:
     for model, dimensions in [("open_clip_clip", 12), ("open_clip_siglip2", 16), ("transformers_siglip2", 16)]:
         embedder = clip(MODELS / model)
         assert embedder.dimensions == dimensions
@@ -165,7 +165,7 @@ async def test_vectors_have_unit_length_and_the_dimensions_that_are_said(clip: C
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
 
 
-async def test_many_calls_at_once_answer_each_with_its_own(clip: Clip) -> None:
+async def test_concurrent_calls_get_their_own_vectors(clip: Clip) -> None:
     embedder = clip(MODELS / "open_clip_clip")
     golden = GOLDEN["open_clip_clip"]["images"]
     calls = [embedder.embed_images(PICTURES[start:] + PICTURES[:start]) for start in range(len(PICTURES))]
@@ -173,7 +173,7 @@ async def test_many_calls_at_once_answer_each_with_its_own(clip: Clip) -> None:
         assert cosines(only_vectors(results), golden[start:] + golden[:start]).min() >= 0.999
 
 
-async def test_agreement_tells_the_same_weights_from_others(clip: Clip) -> None:
+async def test_agreement_distinguishes_weights(clip: Clip) -> None:
     embedder, other = clip(MODELS / "open_clip_siglip2"), clip(MODELS / "transformers_siglip2")
     golden = GOLDEN["open_clip_siglip2"]
     assert await agreement(embedder, golden["images"][0], image=PICTURES[0].data) >= 0.999
@@ -184,7 +184,7 @@ async def test_agreement_tells_the_same_weights_from_others(clip: Clip) -> None:
         await agreement(embedder, golden["images"][0], image=b"no image")
 
 
-async def test_a_panorama_of_one_row_of_pixels_costs_no_memory(clip: Clip) -> None:
+async def test_a_panorama_of_one_row_of_pixels_needs_little_memory(clip: Clip) -> None:
     file = io.BytesIO()
     Image.new("RGB", (60_000, 1), "red").save(file, "PNG")
     (vector,) = await clip(MODELS / "open_clip_clip").embed_images([ImageInput(data=file.getvalue())])
@@ -194,18 +194,20 @@ async def test_a_panorama_of_one_row_of_pixels_costs_no_memory(clip: Clip) -> No
 # Names
 
 
-async def test_a_folder_is_named_with_a_fingerprint_of_its_weights(clip: Clip, copied: Path, tmp_path: Path) -> None:
-    name = clip(copied).name
+async def test_a_folder_is_named_with_a_fingerprint_of_its_weights(
+    clip: Clip, model_copy: Path, tmp_path: Path
+) -> None:
+    name = clip(model_copy).name
     assert name.startswith("clip:my-clip@")
-    assert clip(shutil.copytree(copied, tmp_path / "elsewhere" / "my-clip")).name == name
-    shutil.copytree(MODELS / "transformers_siglip2", copied, dirs_exist_ok=True)
-    assert clip(copied).name.startswith("clip:my-clip@")
-    assert clip(copied).name != name
+    assert clip(shutil.copytree(model_copy, tmp_path / "elsewhere" / "my-clip")).name == name
+    shutil.copytree(MODELS / "transformers_siglip2", model_copy, dirs_exist_ok=True)
+    assert clip(model_copy).name.startswith("clip:my-clip@")
+    assert clip(model_copy).name != name
 
 
-async def test_known_models_say_their_name_and_dimensions_before_anything_is_fetched(clip: Clip) -> None:
-    said = {name: (clip(name).name, clip(name).dimensions) for name in ["ViT-L/14", "vit-b-32", "ViT-B-16-SigLIP2"]}
-    assert said == {
+async def test_name_and_dimensions_are_known_before_the_download(clip: Clip) -> None:
+    found = {name: (clip(name).name, clip(name).dimensions) for name in ["ViT-L/14", "vit-b-32", "ViT-B-16-SigLIP2"]}
+    assert found == {
         "ViT-L/14": ("clip:ViT-L/14", 768),
         "vit-b-32": ("clip:ViT-B/32", 512),
         "ViT-B-16-SigLIP2": ("clip:ViT-B-16-SigLIP2", 768),
@@ -213,7 +215,7 @@ async def test_known_models_say_their_name_and_dimensions_before_anything_is_fet
     assert not clip.cache.exists()
 
 
-async def test_a_name_that_is_neither_a_model_nor_a_folder_is_refused_with_the_names_there_are(clip: Clip) -> None:
+async def test_an_unknown_model_is_refused_with_the_known_names(clip: Clip) -> None:
     with pytest.raises(
         SettingsError, match=r"CLIP_MODEL is 'ViT-X/99': give one of ViT-L/14, ViT-B/32, ViT-B-16-SigLIP2"
     ):
@@ -225,7 +227,7 @@ async def test_a_name_that_is_neither_a_model_nor_a_folder_is_refused_with_the_n
 
 @pytest.fixture
 def tiny_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """A hub that has the tiny model, under the name of ViT-B/32, and says that it has 12 dimensions."""
+    """Serve a tiny model of 12 dimensions under the name ViT-B/32."""
     model = next(model for model in HUB_MODELS if model.repository == XENOVA)
     monkeypatch.setattr("shared.embedders.clip.hub.HUB_MODELS", (tiny(model),))
     repository = shutil.copytree(MODELS / "transformers_clip", tmp_path / "repository")
@@ -238,7 +240,7 @@ def tiny(model: Any) -> Any:
     return replace(model, dimensions=12)
 
 
-async def test_each_tower_is_fetched_once_when_it_is_first_used_and_nothing_else(clip: Clip, tiny_hub: FakeHub) -> None:
+async def test_each_tower_is_downloaded_once_on_first_use(clip: Clip, tiny_hub: FakeHub) -> None:
     embedder = clip("ViT-B/32", endpoint=tiny_hub.endpoint)
     assert cosines(await embedder.embed_texts(TEXTS), GOLDEN["transformers_clip"]["texts"]).min() >= 0.999
     assert sorted(tiny_hub.fetched) == [
@@ -258,7 +260,7 @@ async def test_each_tower_is_fetched_once_when_it_is_first_used_and_nothing_else
     assert tiny_hub.requests == requests
 
 
-async def test_a_hub_that_cannot_be_reached_is_one_message_with_the_ways_out(clip: Clip) -> None:
+async def test_an_unreachable_hub_is_reported_with_the_alternatives(clip: Clip) -> None:
     embedder = clip("ViT-L/14", endpoint="http://127.0.0.1:9")
     with pytest.raises(ModelError) as error:
         await embedder.embed_texts(["a dog"])
@@ -270,9 +272,7 @@ async def test_a_hub_that_cannot_be_reached_is_one_message_with_the_ways_out(cli
     assert not error.value.transient
 
 
-async def test_a_download_that_was_cut_short_is_said_and_goes_on_with_the_next_call(
-    clip: Clip, tiny_hub: FakeHub
-) -> None:
+async def test_an_interrupted_download_is_reported_and_resumed(clip: Clip, tiny_hub: FakeHub) -> None:
     embedder = clip("ViT-B/32", endpoint=tiny_hub.endpoint)
     tiny_hub.cut_short.add("onnx/text_model.onnx")
     with pytest.raises(ModelError, match=r"cannot download Xenova/.*onnx/text_model\.onnx"):
@@ -300,7 +300,7 @@ def test_a_download_can_be_interrupted(tmp_path: Path) -> None:
     assert errors.rstrip().endswith("KeyboardInterrupt")
 
 
-async def test_a_repository_without_the_file_is_said(clip: Clip, tiny_hub: FakeHub) -> None:
+async def test_a_missing_file_of_a_repository_is_reported(clip: Clip, tiny_hub: FakeHub) -> None:
     (tiny_hub.repositories[XENOVA] / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match=r"cannot download Xenova/.*tokenizer\.json"):
         await clip("ViT-B/32", endpoint=tiny_hub.endpoint).embed_texts(["a dog"])
@@ -312,10 +312,10 @@ async def test_a_repository_without_the_file_is_said(clip: Clip, tiny_hub: FakeH
 @pytest.mark.parametrize(
     "file", ["config.json", "tokenizer.json", "preprocessor_config.json", "onnx/vision_model.onnx"]
 )
-def test_a_folder_without_a_file_that_is_needed_is_refused_at_once(clip: Clip, copied: Path, file: str) -> None:
-    (copied / file).unlink()
+def test_an_incomplete_folder_is_refused_at_once(clip: Clip, model_copy: Path, file: str) -> None:
+    (model_copy / file).unlink()
     with pytest.raises(ModelError, match=file):
-        clip(copied)
+        clip(model_copy)
 
 
 @pytest.mark.parametrize(
@@ -334,71 +334,71 @@ def test_a_folder_without_a_file_that_is_needed_is_refused_at_once(clip: Clip, c
         ("preprocessor_config.json", '{"size": 32, "do_normalize": false}'),
     ],
 )
-def test_settings_that_make_no_sense_are_refused_at_once(clip: Clip, copied: Path, file: str, content: str) -> None:
-    (copied / file).write_text(content)
+def test_invalid_settings_are_refused_at_once(clip: Clip, model_copy: Path, file: str, content: str) -> None:
+    (model_copy / file).write_text(content)
     with pytest.raises(ModelError, match=file):
-        clip(copied)
+        clip(model_copy)
 
 
-async def test_what_is_no_network_is_said_with_the_remedy(clip: Clip, copied: Path) -> None:
-    weights = copied / "onnx/vision_model.onnx"
+async def test_a_damaged_network_is_reported_with_the_remedy(clip: Clip, model_copy: Path) -> None:
+    weights = model_copy / "onnx/vision_model.onnx"
     weights.write_bytes(weights.read_bytes()[:20_000])
-    embedder = clip(copied)
+    embedder = clip(model_copy)
     with pytest.raises(ModelError, match=r"cannot load .*vision_model\.onnx .*delete it and start again"):
         await embedder.embed_images(PICTURES)
     assert (await embedder.embed_texts(["a dog"])).shape == (1, 12)
 
 
-async def test_what_is_no_tokenizer_is_said_with_the_remedy(clip: Clip, copied: Path) -> None:
-    (copied / "tokenizer.json").write_text("{}")
+async def test_a_damaged_tokenizer_is_reported_with_the_remedy(clip: Clip, model_copy: Path) -> None:
+    (model_copy / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelError, match=r"tokenizer\.json is not a tokenizer file .*download it again"):
-        await clip(copied).embed_texts(["a dog"])
+        await clip(model_copy).embed_texts(["a dog"])
 
 
-async def test_towers_that_do_not_fit_their_settings_are_refused(clip: Clip, copied: Path) -> None:
-    swapped = copied / "onnx/swapped.onnx"
-    (copied / "onnx/text_model.onnx").rename(swapped)
-    (copied / "onnx/vision_model.onnx").rename(copied / "onnx/text_model.onnx")
-    swapped.rename(copied / "onnx/vision_model.onnx")
+async def test_swapped_towers_are_refused(clip: Clip, model_copy: Path) -> None:
+    swapped = model_copy / "onnx/swapped.onnx"
+    (model_copy / "onnx/text_model.onnx").rename(swapped)
+    (model_copy / "onnx/vision_model.onnx").rename(model_copy / "onnx/text_model.onnx")
+    swapped.rename(model_copy / "onnx/vision_model.onnx")
     with pytest.raises(ModelError, match=r"text_model\.onnx takes texts of shape"):
-        await clip(copied).embed_texts(["a dog"])
+        await clip(model_copy).embed_texts(["a dog"])
     with pytest.raises(ModelError, match=r"vision_model\.onnx takes"):
-        await clip(copied).embed_images(PICTURES)
+        await clip(model_copy).embed_images(PICTURES)
 
 
-async def test_a_tower_for_images_of_another_size_is_refused(clip: Clip, copied: Path) -> None:
-    settings = json.loads((copied / "preprocessor_config.json").read_text())
+async def test_a_tower_of_another_image_size_is_refused(clip: Clip, model_copy: Path) -> None:
+    settings = json.loads((model_copy / "preprocessor_config.json").read_text())
     settings |= {"size": {"shortest_edge": 48}, "crop_size": 48}
-    (copied / "preprocessor_config.json").write_text(json.dumps(settings))
+    (model_copy / "preprocessor_config.json").write_text(json.dumps(settings))
     with pytest.raises(
         ModelError, match=r"takes images of shape \[3, 32, 32\], but its settings produce \[3, 48, 48\]"
     ):
-        await clip(copied).embed_images(PICTURES)
+        await clip(model_copy).embed_images(PICTURES)
 
 
-async def test_a_tower_of_other_dimensions_is_refused(clip: Clip, copied: Path) -> None:
-    config = json.loads((copied / "config.json").read_text())
-    (copied / "config.json").write_text(json.dumps(config | {"projection_dim": 512}))
+async def test_a_tower_of_other_dimensions_is_refused(clip: Clip, model_copy: Path) -> None:
+    config = json.loads((model_copy / "config.json").read_text())
+    (model_copy / "config.json").write_text(json.dumps(config | {"projection_dim": 512}))
     with pytest.raises(ModelError, match="instead of vectors of 512 dimensions"):
-        await clip(copied).embed_texts(["a dog"])
+        await clip(model_copy).embed_texts(["a dog"])
 
 
-async def test_names_and_types_are_read_from_the_network(clip: Clip, copied: Path) -> None:
+async def test_input_names_are_read_from_the_network(clip: Clip, model_copy: Path) -> None:
     for tower, renamed in [("text", {"input_ids": "tokens"}), ("vision", {"pixel_values": "picture"})]:
-        path = copied / f"onnx/{tower}_model.onnx"
+        path = model_copy / f"onnx/{tower}_model.onnx"
         model = onnx.load(path)
         for node in model.graph.node:
             node.input[:] = [renamed.get(name, name) for name in node.input]
         for value in model.graph.input:
             value.name = renamed.get(value.name, value.name)
         onnx.save(model, path)
-    embedder = clip(copied)
+    embedder = clip(model_copy)
     assert cosines(await embedder.embed_texts(TEXTS), GOLDEN["transformers_clip"]["texts"]).min() >= 0.999
     vectors = only_vectors(await embedder.embed_images(PICTURES))
     assert cosines(vectors, GOLDEN["transformers_clip"]["images"]).min() >= 0.999
 
 
-async def test_a_graphics_card_that_cannot_be_used_is_noted_and_the_processors_compute(
+async def test_an_unavailable_gpu_is_logged_and_the_cpu_computes(
     clip: Clip, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -409,7 +409,7 @@ async def test_a_graphics_card_that_cannot_be_used_is_noted_and_the_processors_c
     assert "CUDAExecutionProvider is unavailable" in caplog.text
 
 
-def test_decoding_workers_load_neither_the_network_nor_the_tokenizer() -> None:
+def test_preprocessing_loads_neither_network_nor_tokenizer() -> None:
     code = (
         "import sys, shared.embedders.clip.preprocess;"
         "print([name for name in ('onnxruntime', 'tokenizers', 'ftfy', 'huggingface_hub') if name in sys.modules])"

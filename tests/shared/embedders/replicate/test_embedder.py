@@ -2,10 +2,6 @@
 
 import asyncio
 import base64
-import json
-import subprocess
-import sys
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
@@ -523,29 +519,3 @@ async def test_a_failed_check_names_the_wrong_setting(make: Any, bucket: Bucket)
     bucket.add("v1", b"<html>")
     with pytest.raises(ModelError):
         await make(base_url=bucket.url).check()
-
-
-# --- The fake as a process ---
-
-
-async def test_the_fake_runs_as_a_process_that_is_controlled_over_http() -> None:
-    command = [sys.executable, "-m", "tests.fakes.replicate", "--settings", '{"latency": 0.01}']
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip()
-
-        def post(path: str, body: dict[str, Any]) -> Any:
-            headers = {"Content-Type": "application/json", "Authorization": "Bearer r8_fake", "Prefer": "wait"}
-            request = urllib.request.Request(url + path, json.dumps(body).encode(), headers)
-            with urllib.request.urlopen(request) as response:
-                return json.load(response)
-
-        assert post("/_control", {"latency": 0.02, "script": ["failed"]})["latency"] == 0.02
-        create = "/v1/models/openai/clip/predictions"
-        assert post(create, {"input": {"text": "a dog"}})["status"] == "failed"
-        assert post(create, {"input": {"text": "a dog"}})["output"]["embedding"] == vector_of_text("a dog")
-        with urllib.request.urlopen(url + "/_counts") as response:
-            counts = json.load(response)
-        assert (counts["creates"], counts["faults"]) == (2, {"failed": 1})
-        process.terminate()
-        assert process.wait() == 0
