@@ -3,13 +3,22 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from shared.collection_status import Status, format_status
-from shared.models import Failure, NextEmbeddings
+from shared.models import Failure
 from syncer.dry_run import DryRun, Kind
+
+
+@dataclass(frozen=True)
+class ReEmbedding:
+    """State and status of a collection's second set of vectors."""
+
+    state: Literal["preparing", "filling", "previous"]
+    status: Status
 
 
 def print_json(result: Any) -> None:
@@ -30,7 +39,7 @@ def print_sync_summary(status: Status, done: Counter[str], *, gone: int | None, 
     else:
         rare = [kind for kind in ("adopted", "moved", "deleted") if done[kind]]
         print(", ".join(f"{done[kind]:,} {kind}" for kind in ("uploaded", *rare, "unchanged", "embedded")))
-        print_status([status])
+        print_status(status)
     if withheld:
         print(f"syncer: {withheld}", file=sys.stderr)
 
@@ -63,28 +72,20 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def print_status(rows: Sequence[Status], beside: Mapping[str, tuple[NextEmbeddings, Status]] | None = None) -> None:
-    """Print the progress of collections; *beside* are the second sets of vectors, by bucket."""
-    if not rows:
-        print("no collections; `syncer sync DIR --bucket NAME` creates one")
-    for row in rows:
-        print(f"{row.bucket}: {format_status(row)}")
-        if row.pending and not row.rate_per_minute:
-            print("  nothing was embedded recently; run `syncer embed` to continue")
-        for reason, count in row.reasons.items():
-            print(f"  failed: {count:,} {reason}")
-        if beside and row.bucket in beside:
-            _print_beside(*beside[row.bucket])
-
-
-def _print_beside(beside: NextEmbeddings, status: Status) -> None:
-    match beside.state:
-        case "preparing":
-            print(f"  re-embedding with {status.model}: preparing")
-        case "filling":
-            print(f"  re-embedding with {status.model}: {format_status(status)}")
-        case "previous":
-            print(f"  previous vectors of {status.model}: `syncer reembed` --rollback restores, --forget deletes them")
+def print_status(status: Status, re_embedding: ReEmbedding | None = None) -> None:
+    """Print the progress of a collection, and of its second set of vectors."""
+    print(f"{status.bucket}: {format_status(status)}")
+    if status.pending and not status.rate_per_minute:
+        print("  nothing was embedded recently; run `syncer embed` to continue")
+    for reason, count in status.reasons.items():
+        print(f"  failed: {count:,} {reason}")
+    match re_embedding:
+        case ReEmbedding("preparing", following):
+            print(f"  re-embedding with {following.model}: preparing")
+        case ReEmbedding("filling", following):
+            print(f"  re-embedding with {following.model}: {format_status(following)}")
+        case ReEmbedding("previous", previous):
+            print(f"  previous vectors of {previous.model}: reembed --rollback restores, --forget deletes them")
 
 
 def print_failures(rows: Sequence[Failure]) -> None:

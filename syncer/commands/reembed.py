@@ -58,7 +58,7 @@ async def run(arguments: argparse.Namespace) -> int:
     else:
         print(f"{status.bucket}: switched from {collection.model} to {status.model}; --rollback switches back")
         output.print_failures(failures)
-        output.print_status([status])
+        output.print_status(status)
     return SOME_FAILED if status.failed else DONE
 
 

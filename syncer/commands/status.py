@@ -5,15 +5,14 @@ from typing import Any
 
 from shared.collection_status import Status
 from shared.db.pool import Connection
-from shared.models import Collection, NextEmbeddings
+from shared.models import Collection
 from shared.sql import collections
 from syncer import output, reembedding
 from syncer.commands.arguments import add_bucket
 from syncer.context import DONE, open_context, read_status, require_collection
+from syncer.output import ReEmbedding
 
 HELP = "show counts, speed, time left, costs and failures of each collection"
-
-Rows = list[tuple[Status, tuple[NextEmbeddings, Status] | None]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,27 +21,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(arguments: argparse.Namespace) -> int:
     async with open_context(arguments) as context:
-        selected = (
-            [await require_collection(context)]
-            if arguments.bucket
-            else await context.database.run(collections.list_all)
-        )
-        rows = await context.database.run(_read, selected)
+        if arguments.bucket:
+            selected = [await require_collection(context)]
+        else:
+            selected = await context.database.run(collections.list_all)
+        rows = [await context.database.run(_read, collection) for collection in selected]
     if arguments.json:
         output.print_json({"buckets": [_as_json(*row) for row in rows]})
-    else:
-        output.print_status([row for row, _ in rows], {row.bucket: beside for row, beside in rows if beside})
+        return DONE
+    if not rows:
+        print("no collections; `syncer sync DIR --bucket NAME` creates one")
+    for status, re_embedding in rows:
+        output.print_status(status, re_embedding)
     return DONE
 
 
-async def _read(conn: Connection, selected: list[Collection]) -> Rows:
-    rows: Rows = []
-    for collection in selected:
-        status = await read_status(conn, collection)
-        beside = await reembedding.find_next(conn, collection)
-        rows.append((status, (beside[0], await read_status(conn, beside[1])) if beside else None))
-    return rows
+async def _read(conn: Connection, collection: Collection) -> tuple[Status, ReEmbedding | None]:
+    status = await read_status(conn, collection)
+    following = await reembedding.find_next(conn, collection)
+    if following is None:
+        return status, None
+    found, target = following
+    return status, ReEmbedding(found.state, await read_status(conn, target))
 
 
-def _as_json(status: Status, beside: tuple[NextEmbeddings, Status] | None) -> dict[str, Any]:
-    return status.as_json() | {"beside": beside[1].as_json() | {"state": beside[0].state} if beside else None}
+def _as_json(status: Status, re_embedding: ReEmbedding | None) -> dict[str, Any]:
+    second = re_embedding.status.as_json() | {"state": re_embedding.state} if re_embedding else None
+    return status.as_json() | {"beside": second}

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -60,19 +60,6 @@ def server() -> Iterator[S3Server]:
 def proxy(server: S3Server) -> Iterator[FaultyProxy]:
     with FaultyProxy(server.url) as running:
         yield running
-
-
-class BorrowedStore:
-    """A store that stays open when its user closes it."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    async def close(self) -> None:
-        pass
 
 
 @dataclass
@@ -463,6 +450,20 @@ async def created(world: World) -> dict[str, datetime]:
 # --- a lost database --------------------------------------------------------------------------------------------------
 
 
+@asynccontextmanager
+async def lost_database(bucket: Bucket, postgres: str, template: str) -> AsyncIterator[None]:
+    """Give the bucket an empty database during the block."""
+    with new_database(postgres, template) as url:
+        database = Database(url, max_connections=5, retry_timeout=5)
+        await database.open()
+        try:
+            # The fixture closes the store, not this stack.
+            bucket.world = await World.make(AsyncExitStack(), bucket.world.folder, database, bucket.store)
+            yield
+        finally:
+            await database.close()
+
+
 async def test_a_rebuilt_collection_belongs_to_its_folder_again(bucket: Bucket, postgres: str, template: str) -> None:
     world = bucket.world
     for number in range(12):
@@ -471,27 +472,23 @@ async def test_a_rebuilt_collection_belongs_to_its_folder_again(bucket: Bucket, 
     objects = {(found.key, found.etag, found.modified) async for found in bucket.external.list()}
     bucket.put("theirs.bmp", picture(50))
     await bucket.adopt(derivatives=True)
-    with new_database(postgres, template) as url:
-        database = Database(url, max_connections=5, retry_timeout=5)
-        await database.open()
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(database.close)
-            bucket.world = rebuilt = await World.make(stack, world.folder, database, BorrowedStore(bucket.store))
-            assert await bucket.adopt(reclaim=True, derivatives=True) == {"adopted": 13}
-            assert await image_columns(rebuilt) == await image_columns(world)
-            assert await rebuilt.sync(derivatives=True) == {"uploaded": 12}
-            # Nothing was uploaded or embedded again.
-            assert objects <= {(found.key, found.etag, found.modified) async for found in bucket.external.list()}
-            assert rebuilt.paid == dict.fromkeys(rebuilt.paid, 1)
-            assert await rebuilt.sync(derivatives=True) == {"unchanged": 12}
-            # Moves, edits and deletions are synced as before.
-            (world.folder / "0/0.bmp").rename(world.folder / "moved.bmp")
-            world.write("1/1.bmp", 60)
-            (world.folder / "2/2.bmp").unlink()
-            done = await rebuilt.sync(derivatives=True, deletion=DELETE)
-            assert done == {"unchanged": 9, "moved": 1, "uploaded": 1, "deleted": 1}
-            assert await bucket.adopt(reclaim=True, deletion=DELETE_ANY) == {"unchanged": 12}
-            await rebuilt.check(rebuilt.contents() | {"theirs.bmp": picture(50)})
+    async with lost_database(bucket, postgres, template):
+        rebuilt = bucket.world
+        assert await bucket.adopt(reclaim=True, derivatives=True) == {"adopted": 13}
+        assert await image_columns(rebuilt) == await image_columns(world)
+        assert await rebuilt.sync(derivatives=True) == {"uploaded": 12}
+        # Nothing was uploaded or embedded again.
+        assert objects <= {(found.key, found.etag, found.modified) async for found in bucket.external.list()}
+        assert rebuilt.paid == dict.fromkeys(rebuilt.paid, 1)
+        assert await rebuilt.sync(derivatives=True) == {"unchanged": 12}
+        # Moves, edits and deletions are synced as before.
+        (world.folder / "0/0.bmp").rename(world.folder / "moved.bmp")
+        world.write("1/1.bmp", 60)
+        (world.folder / "2/2.bmp").unlink()
+        done = await rebuilt.sync(derivatives=True, deletion=DELETE)
+        assert done == {"unchanged": 9, "moved": 1, "uploaded": 1, "deleted": 1}
+        assert await bucket.adopt(reclaim=True, deletion=DELETE_ANY) == {"unchanged": 12}
+        await rebuilt.check(rebuilt.contents() | {"theirs.bmp": picture(50)})
 
 
 async def image_columns(world: World) -> list[Any]:
@@ -512,28 +509,23 @@ async def test_an_interrupted_rebuild_resumes(bucket: Bucket, postgres: str, tem
     for number in range(12):
         bucket.world.write(f"{number}.bmp", number)
     await bucket.world.sync()
-    with new_database(postgres, template) as url:
-        database = Database(url, max_connections=5, retry_timeout=5)
-        await database.open()
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(database.close)
-            bucket.world = await World.make(stack, bucket.world.folder, database, BorrowedStore(bucket.store))
-            await bucket.adopt(prefix="1")  # without --reclaim, at first
-            real, left = bucket.store.download, 5
+    async with lost_database(bucket, postgres, template):
+        await bucket.adopt(prefix="1")  # without --reclaim, at first
+        real, left = bucket.store.download, 5
 
-            async def download(key: str, target: Path) -> Any:
-                nonlocal left
-                left -= 1
-                if left < 0:
-                    raise StoreError("interrupted", transient=False)
-                return await real(key, target)
+        async def download(key: str, target: Path) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise StoreError("interrupted", transient=False)
+            return await real(key, target)
 
-            bucket.store.download = download  # type: ignore[method-assign]
-            with pytest.raises(ExceptionGroup):
-                await bucket.adopt(reclaim=True)
-            bucket.store.download = real  # type: ignore[method-assign]
+        bucket.store.download = download  # type: ignore[method-assign]
+        with pytest.raises(ExceptionGroup):
             await bucket.adopt(reclaim=True)
-            assert {row[1] for row in await image_columns(bucket.world)} == {"folder"}
+        bucket.store.download = real  # type: ignore[method-assign]
+        await bucket.adopt(reclaim=True)
+        assert {row[1] for row in await image_columns(bucket.world)} == {"folder"}
 
 
 # --- concurrent adoptions ---------------------------------------------------------------------------------------------
