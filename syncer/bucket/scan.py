@@ -23,7 +23,7 @@ _AFTER_RESERVED = RESERVED_PREFIX + "\U0010ffff"
 class BucketScan:
     """One pass over the objects whose keys begin with *prefix*.
 
-    *source* is that of adopted objects. Without a collection or source, no object has a recorded state.
+    *source* is that of adopted objects, None before the first adoption, and *collection* None before the first sync.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class BucketScan:
         return suffix in EXTENSIONS if suffix else stored.size > 0
 
     async def _states(self, keys: Sequence[str]) -> list[ObjectState]:
-        if self._collection is None or self._source is None:
+        if self._collection is None:
             return [ObjectState(key) for key in keys]
         return await self._database.run(adopted_objects.states, self._collection, self._source, keys)
 

@@ -24,11 +24,9 @@ import pytest
 from PIL import Image
 
 from shared.db import embedded
-from shared.embedders.base import ImageInput, Vector, unit_vector
-from shared.embedders.offline.embedder import OfflineEmbedder
+from shared.embedders.base import Vector, unit_vector
 from shared.embedders.replicate.image_input import data_url
-from shared.errors import ImageRefused, Reason
-from shared.images.worker_pool import DecoderPool
+from shared.errors import Reason
 from tests.fakes.replicate import (
     DIMENSIONS,
     FAULTS,
@@ -92,8 +90,8 @@ class CrashingPostgres:
 class Syncers:
     """Processes that are killed, and restarted whenever they give up."""
 
-    def __init__(self, environment: dict[str, str], logs: Path, *, module: str = "syncer") -> None:
-        self._environment, self._logs, self._module = environment, logs, module
+    def __init__(self, environment: dict[str, str], logs: Path) -> None:
+        self._environment, self._logs = environment, logs
         self._running: list[tuple[tuple[str, ...], subprocess.Popen[bytes]]] = []
         self.interruptions = 0  # of processes that may have had calls in flight
         self.statuses: list[int] = []
@@ -101,7 +99,7 @@ class Syncers:
     def start(self, *arguments: str) -> None:
         with (self._logs / f"{arguments[0]}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", self._module, *arguments],
+                [sys.executable, "-m", "tests.helpers.hasty_syncer", *arguments],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -193,17 +191,6 @@ def expected_vectors_of_the_fake(folder: Path, keys: list[str]) -> dict[str, Vec
     return {key: vector(folder / key) for key in keys}
 
 
-async def _expected_vectors_of_the_offline_model(folder: Path, keys: list[str], cache: Path) -> dict[str, Vector]:
-    decoder = DecoderPool()
-    embedder = OfflineEmbedder(cache, decoder)
-    try:
-        vectors = await embedder.embed_images([ImageInput(data=(folder / key).read_bytes()) for key in keys])
-    finally:
-        await embedder.close()
-        await decoder.close()
-    return {key: vector for key, vector in zip(keys, vectors, strict=True) if not isinstance(vector, ImageRefused)}
-
-
 def has_collection(url: str) -> bool:
     with psycopg.connect(url) as conn:
         return conn.execute(f"SELECT to_regclass('{BUCKET}_queue') IS NOT NULL").fetchone() == (True,)
@@ -278,7 +265,7 @@ def test_every_image_gets_its_vector_or_reason_despite_failures_of_every_service
         environment |= {"EMBEDDER": "replicate", "REPLICATE_API_TOKEN": "r8_fake", "REPLICATE_BASE_URL": replicate}
         environment |= {"S3_ENDPOINT_URL": proxy.url, "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID}
         environment |= {"AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY, "PYTHONWARNINGS": "ignore"}
-        syncers = Syncers(environment, logs, module="tests.helpers.hasty_syncer")
+        syncers = Syncers(environment, logs)
         try:
             syncers.start("sync", str(folder), "--bucket", BUCKET)
             wait_until(lambda: has_collection(server.url))
@@ -325,44 +312,3 @@ def _s3_client(url: str) -> Any:
 def _get_json(url: str) -> Any:
     with urllib.request.urlopen(url) as answer:
         return json.load(answer)
-
-
-@pytest.mark.timeout(600)  # on a busy machine
-def test_every_image_gets_its_offline_vector_despite_killed_processes_and_databases(
-    tmp_path: Path, server: CrashingPostgres, home: Path
-) -> None:
-    rng = random.Random(5)
-    folder, logs = tmp_path / "pictures", tmp_path / "logs"
-    logs.mkdir()
-    environment = make_environment(home, server.url) | SHORT_TIMES | {"PYTHONWARNINGS": "ignore"}
-
-    removed = [path.relative_to(folder).as_posix() for path in make_pictures(folder, 4)]
-    first = Syncers(environment, logs)
-    first.start("upload", str(folder), "--bucket", BUCKET)
-    first.wait()
-    for key in removed:
-        (home / "buckets" / BUCKET / key).unlink()
-    failed = dict.fromkeys(removed, Reason.OBJECT_MISSING)
-    for kind, (data, reason) in REJECTED.items():
-        for number in range(2):
-            failed[_write(folder, f"{kind}-{number}.jpg", data)] = reason
-    good = [path.relative_to(folder).as_posix() for path in make_pictures(folder, 110, first=4)]
-    assert (len(good), len(failed)) == (110, 10)
-
-    syncers = Syncers(environment, logs)
-    try:
-        syncers.start("sync", str(folder), "--bucket", BUCKET)
-        syncers.start("embed", "--bucket", BUCKET)
-        syncers.start("embed", "--bucket", BUCKET)
-        for _ in range(5):
-            time.sleep(rng.uniform(0.5, 2))
-            server.crash(rng.choice([signal.SIGQUIT, signal.SIGKILL]))
-            syncers.kill(rng.randrange(3))
-            time.sleep(rng.uniform(0, 1))
-            server.recover()
-        syncers.wait()
-    finally:
-        syncers.end()
-    assert syncers.statuses == [3, 3, 3], syncers.log()
-    vectors = asyncio.run(_expected_vectors_of_the_offline_model(folder, good, home / "models"))
-    assert_final_state(server.url, vectors, failed)

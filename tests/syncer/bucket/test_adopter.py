@@ -30,7 +30,7 @@ from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_store
 from tests.helpers.external_objects import put_externally
 from tests.helpers.processes import new_database
 from tests.helpers.synced_folder import DELETE, DELETE_ANY, MODEL, Here, World
-from tests.helpers.synced_folder import bitmap as picture
+from tests.helpers.synced_folder import bitmap
 
 STRANGE = [
     "with space.bmp",
@@ -76,7 +76,7 @@ class Bucket:
     def fill(self, count: int, prefix: str = "") -> list[str]:
         keys = [f"{prefix}{number:03}.bmp" for number in range(count)]
         for number, key in enumerate(keys):
-            self.put(key, picture(number))
+            self.put(key, bitmap(number))
         return keys
 
     def adopter(self, progress: Progress, **options: Any) -> BucketAdopter:
@@ -150,7 +150,7 @@ ON_S3 = pytest.mark.parametrize("bucket", ["s3"], indirect=True)
 
 async def test_images_whose_objects_are_gone_are_counted_and_deleted_on_request(bucket: Bucket) -> None:
     keys = bucket.fill(30)
-    bucket.put("elsewhere/a.bmp", picture(100))
+    bucket.put("elsewhere/a.bmp", bitmap(100))
     assert await bucket.adopt(derivatives=True) == {"adopted": 31}
     derived = await bucket.derivatives()
     await bucket.external.delete([keys[0], keys[29]])
@@ -191,7 +191,7 @@ async def test_a_bucket_or_prefix_without_any_image_deletes_nothing(bucket: Buck
 
 async def test_only_objects_under_the_prefix_can_be_missing(bucket: Bucket) -> None:
     for number, key in enumerate(["a.bmp", "b/1.bmp", "b/2.bmp", "b0.bmp", "b/.hidden/3.bmp"]):
-        bucket.put(key, picture(number))
+        bucket.put(key, bitmap(number))
     assert await bucket.adopt() == {"adopted": 4}
     assert await bucket.adopt(prefix="b/.hidden/") == {"adopted": 1}
     await bucket.external.delete(["a.bmp", "b/1.bmp", "b0.bmp"])
@@ -213,12 +213,12 @@ async def test_rejections_and_tombstones_of_missing_objects_are_forgotten(bucket
     assert await bucket.adopt() == {"unchanged": 2}
     assert (bucket.gone, await bucket.failures()) == (0, {})
     # The tombstone of a missing object stays until a run with --delete.
-    bucket.put("001.bmp", picture(1))
+    bucket.put("001.bmp", bitmap(1))
     if isinstance(bucket.store, S3Store):  # in a folder, another time is another version
         assert await bucket.adopt() == {"unchanged": 3}
     await bucket.external.delete(["001.bmp"])
     await bucket.adopt(deletion=DELETE)
-    bucket.put("001.bmp", picture(1))
+    bucket.put("001.bmp", bitmap(1))
     assert await bucket.adopt() == {"unchanged": 2, "adopted": 1}
 
 
@@ -240,7 +240,7 @@ async def test_a_folder_uploads_its_copy_of_a_deleted_image(bucket: Bucket) -> N
     await bucket.external.delete(["000.bmp"])
     assert await bucket.adopt(deletion=DELETE_ANY) == {"unchanged": 1, "deleted": 1}
     await bucket.world.sync()
-    assert await bucket.world.objects() == {"000.bmp": picture(0), "001.bmp": picture(1)}
+    assert await bucket.world.objects() == {"000.bmp": bitmap(0), "001.bmp": bitmap(1)}
     assert await bucket.keys() == ["000.bmp", "001.bmp"]
 
 
@@ -258,7 +258,7 @@ async def test_an_object_uploaded_under_an_adopted_key_after_the_listing_is_not_
 
     bucket.store.list = late  # type: ignore[method-assign]
     await bucket.adopt(deletion=DELETE_ANY)
-    assert await bucket.world.objects() == {"000.bmp": picture(50), "001.bmp": picture(1)}
+    assert await bucket.world.objects() == {"000.bmp": bitmap(50), "001.bmp": bitmap(1)}
     assert await bucket.keys() == ["000.bmp", "001.bmp"]
 
 
@@ -321,8 +321,8 @@ async def test_a_dry_run_predicts_what_an_adoption_does(bucket: Bucket) -> None:
     await bucket.adopt()
     assert await bucket.dry_run() == {}
     await bucket.external.delete(keys[:1])
-    bucket.put(keys[1], picture(100))
-    bucket.put("new.bmp", picture(101))
+    bucket.put(keys[1], bitmap(100))
+    bucket.put("new.bmp", bitmap(101))
     bucket.put("text.bmp", b"no picture")
     predicted = {keys[1]: "edited", "new.bmp": "new", "text.bmp": "new"}
     assert await bucket.dry_run() == predicted | {keys[0]: "gone"}
@@ -335,13 +335,21 @@ async def test_a_dry_run_predicts_what_an_adoption_does(bucket: Bucket) -> None:
     assert "4 of 12" in bucket.withheld
 
 
+async def test_a_dry_run_before_the_first_adoption_knows_the_images_from_folders(bucket: Bucket) -> None:
+    bucket.world.write("from a folder.bmp", 1)
+    await bucket.world.sync()
+    bucket.put("new.bmp", bitmap(2))
+    assert await bucket.dry_run() == {"new.bmp": "new"}
+    assert await bucket.adopt() == {"adopted": 1, "unchanged": 1}
+
+
 # --- objects ----------------------------------------------------------------------------------------------------------
 
 
 async def test_unusual_keys_are_adopted_and_recognised_again(bucket: Bucket) -> None:
     keys = [*STRANGE, "line\nbreak.bmp"] if isinstance(bucket.store, FolderStore) else STRANGE  # moto cannot
     for number, key in enumerate(keys):
-        bucket.put(key, picture(number))
+        bucket.put(key, bitmap(number))
     assert await bucket.adopt(derivatives=True) == {"adopted": len(keys)}
     assert await bucket.keys() == sorted(keys)
     assert await bucket.adopt() == {"unchanged": len(keys)}
@@ -354,15 +362,15 @@ async def test_unusual_keys_are_adopted_and_recognised_again(bucket: Bucket) -> 
 @ON_S3
 async def test_keys_that_only_s3_allows_are_adopted_or_rejected(bucket: Bucket) -> None:
     for key in ("/at the root.bmp", "double//slash.bmp", "ends with dot..bmp", "folder.bmp/"):
-        bucket.put(key, picture(len(key)))
-    bucket.put("bell\x07.bmp", picture(50))
+        bucket.put(key, bitmap(len(key)))
+    bucket.put("bell\x07.bmp", bitmap(50))
     assert await bucket.adopt() == {"adopted": 3, "failed": 1}
     assert await bucket.failures() == {"bell\x07.bmp": "key_invalid"}
 
 
 async def test_a_prefix_matches_the_beginning_of_keys(bucket: Bucket) -> None:
     for number, key in enumerate(["2019.bmp", "2019/a.bmp", "2019/.b.bmp", "2019-old/c.bmp", ".cache/d.bmp"]):
-        bucket.put(key, picture(number))
+        bucket.put(key, bitmap(number))
     assert await bucket.adopt(prefix="2019/") == {"adopted": 1}
     assert await bucket.adopt(prefix="2019") == {"adopted": 2, "unchanged": 1}
     assert await bucket.adopt(prefix=".ca") == {"adopted": 1}
@@ -371,7 +379,7 @@ async def test_a_prefix_matches_the_beginning_of_keys(bucket: Bucket) -> None:
 
 async def test_empty_objects_that_represent_folders_are_ignored(bucket: Bucket) -> None:
     bucket.put("album_$folder$", b"")
-    bucket.put("album/photo", picture(1))
+    bucket.put("album/photo", bitmap(1))
     bucket.put("album/empty.bmp", b"")
     assert await bucket.adopt() == {"adopted": 1, "failed": 1}
     assert await bucket.failures() == {"album/empty.bmp": "empty_file"}
@@ -381,13 +389,13 @@ async def test_a_changed_object_is_adopted_again_and_a_rewritten_one_is_not(buck
     bucket.fill(3)
     await bucket.adopt()
     before = await bucket.world.rows()
-    bucket.put("001.bmp", picture(50))
+    bucket.put("001.bmp", bitmap(50))
     assert await bucket.adopt() == {"unchanged": 2, "adopted": 1}
     after = await bucket.world.rows()
     assert (after["001.bmp"].id, after["000.bmp"]) == (before["001.bmp"].id, before["000.bmp"])
     assert after["001.bmp"].vector != before["001.bmp"].vector
     if isinstance(bucket.store, S3Store):
-        bucket.put("001.bmp", picture(50))
+        bucket.put("001.bmp", bitmap(50))
         assert await bucket.adopt() == {"unchanged": 3}
 
 
@@ -406,9 +414,9 @@ async def test_objects_deleted_during_the_adoption_are_skipped(bucket: Bucket) -
 
 
 async def test_a_rejected_object_is_read_again_only_after_a_change(bucket: Bucket) -> None:
-    whole = picture(1)
+    whole = bitmap(1)
     bodies = {"good.bmp": whole, "text.bmp": b"I am no picture", "empty.png": b"", "cut.bmp": whole[:40]}
-    for key, body in {**bodies, "wrong suffix.png": picture(2), "notes.txt": b"left alone"}.items():
+    for key, body in {**bodies, "wrong suffix.png": bitmap(2), "notes.txt": b"left alone"}.items():
         bucket.put(key, body)
     assert await bucket.adopt() == {"adopted": 2, "failed": 3}
     refused = {"text.bmp": "not_an_image", "empty.png": "empty_file", "cut.bmp": "corrupt"}
@@ -417,15 +425,15 @@ async def test_a_rejected_object_is_read_again_only_after_a_change(bucket: Bucke
     bucket.store.download = None  # type: ignore[method-assign, assignment]
     assert await bucket.adopt() == {"unchanged": 2, "failed": 3}
     bucket.store.download = real  # type: ignore[method-assign]
-    bucket.put("text.bmp", picture(5))
+    bucket.put("text.bmp", bitmap(5))
     assert await bucket.adopt() == {"adopted": 1, "unchanged": 2, "failed": 2}
     del refused["text.bmp"]
     assert await bucket.failures() == refused
 
 
 async def test_two_keys_with_equal_content_share_one_vector(bucket: Bucket) -> None:
-    bucket.put("a.bmp", picture(1))
-    bucket.put("copies/b.bmp", picture(1))
+    bucket.put("a.bmp", bitmap(1))
+    bucket.put("copies/b.bmp", bitmap(1))
     assert await bucket.adopt() == {"adopted": 2}
     one, other = (await bucket.world.rows()).values()
     assert one.vector == other.vector
@@ -470,7 +478,7 @@ async def test_a_rebuilt_collection_belongs_to_its_folder_again(bucket: Bucket, 
         world.write(f"{number % 3}/{number}.bmp", number)
     await world.sync(derivatives=True)
     objects = {(found.key, found.etag, found.modified) async for found in bucket.external.list()}
-    bucket.put("theirs.bmp", picture(50))
+    bucket.put("theirs.bmp", bitmap(50))
     await bucket.adopt(derivatives=True)
     async with lost_database(bucket, postgres, template):
         rebuilt = bucket.world
@@ -488,7 +496,7 @@ async def test_a_rebuilt_collection_belongs_to_its_folder_again(bucket: Bucket, 
         done = await rebuilt.sync(derivatives=True, deletion=DELETE)
         assert done == {"unchanged": 9, "moved": 1, "uploaded": 1, "deleted": 1}
         assert await bucket.adopt(reclaim=True, deletion=DELETE_ANY) == {"unchanged": 12}
-        await rebuilt.check(rebuilt.contents() | {"theirs.bmp": picture(50)})
+        await rebuilt.check(rebuilt.contents() | {"theirs.bmp": bitmap(50)})
 
 
 async def image_columns(world: World) -> list[Any]:
@@ -596,7 +604,7 @@ async def test_an_adoption_makes_no_superfluous_requests(bucket: Bucket, proxy: 
     proxy.clear()
     await bucket.adopt(deletion=DELETE)
     assert proxy.counts == {"list": 3}
-    bucket.put("more.bmp", picture(60))
+    bucket.put("more.bmp", bitmap(60))
     await bucket.external.delete(keys[:1])
     proxy.clear()
     await bucket.adopt(deletion=DELETE, derivatives=True)
