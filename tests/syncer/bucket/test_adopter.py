@@ -29,8 +29,7 @@ from syncer.progress import Progress
 from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_store
 from tests.helpers.external_objects import put_externally
 from tests.helpers.processes import new_database
-from tests.helpers.synced_folder import DELETE, DELETE_ANY, MODEL, Here, World
-from tests.helpers.synced_folder import bitmap
+from tests.helpers.synced_folder import DELETE, DELETE_ANY, MODEL, Here, World, bitmap
 
 STRANGE = [
     "with space.bmp",
