@@ -12,6 +12,7 @@
 ``lives``               kill or disturb a process at any operation on database, store or disk
 ``hasty_syncer``        run ``syncer`` with short timeouts for Replicate
 ``filled_collections``  fill collections with vectors, without a syncer
+``composed_queries``    send composed queries and upload pictures
 ``query_sentences``     sentences for the sample photos, and meaningless ones
 ``worker_tasks``        tasks for decoder workers
 """
