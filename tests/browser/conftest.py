@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
@@ -154,6 +155,17 @@ def site(
         conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+class Tile(NamedTuple):
+    """A tile of the grid, with its box in pixels from the top left corner of the document."""
+
+    position: int
+    name: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
 @dataclass
 class Tab:
     """A page of the browser, with its requests and console messages."""
@@ -182,19 +194,19 @@ class Tab:
         shifts: list[str] = self.page.evaluate(f"window.{name}")
         return shifts
 
-    def tiles(self) -> list[dict[str, float | str]]:
+    def tiles(self) -> list[Tile]:
         """The rendered tiles, in document order."""
-        tiles: list[dict[str, float | str]] = self.page.evaluate(
+        tiles = self.page.evaluate(
             """() => [...document.querySelectorAll(".grid > .tile")].map((tile) => {
               const box = tile.getBoundingClientRect();
-              return { position: Number(tile.ariaPosInSet), name: tile.querySelector(".tile-image").alt,
-                       left: box.left, top: box.top + scrollY, right: box.right, bottom: box.bottom + scrollY };
+              return [Number(tile.ariaPosInSet), tile.querySelector(".tile-image").alt,
+                      box.left, box.top + scrollY, box.right, box.bottom + scrollY];
             })"""
         )
-        return tiles
+        return [Tile(*tile) for tile in tiles]
 
     def names(self) -> list[str]:
-        return [str(tile["name"]) for tile in self.tiles()]
+        return [tile.name for tile in self.tiles()]
 
 
 OpenTab = Callable[..., Tab]
@@ -227,15 +239,10 @@ def file_name(key: str) -> str:
     return key.rsplit("/", 1)[-1]
 
 
-def all_images(site: Site, bucket: str) -> list[dict[str, str]]:
-    images: list[dict[str, str]] = []
-    cursor = None
-    while True:
-        more = {"cursor": cursor} if cursor else {}
-        page = site.server.get("/api/images", bucket=bucket, limit=200, **more)
-        images += page["images"]
-        if (cursor := page["next_cursor"]) is None:
-            return images
+def all_images(site: Site) -> list[dict[str, str]]:
+    """The images of ``many``."""
+    images: list[dict[str, str]] = site.server.get("/api/images", bucket="many", limit=200)["images"]
+    return images
 
 
 @pytest.fixture

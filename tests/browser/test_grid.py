@@ -1,11 +1,12 @@
 """The grid of images in Chromium."""
 
+from itertools import combinations
 from urllib.parse import unquote
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import HOSTILE_NAMES, MANY_COUNT, OpenTab, Site, all_images, file_name, ready
+from tests.browser.conftest import HOSTILE_NAMES, MANY_COUNT, OpenTab, Site, Tile, all_images, file_name, ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -23,17 +24,17 @@ def scroll_to_the_end(page: Page) -> None:
 def test_a_long_grid_keeps_its_order_and_renders_few_tiles(open_gallery: OpenTab, site: Site) -> None:
     tab = open_gallery("/?bucket=many")
     tab.page.mouse.move(600, 400)
-    seen: dict[int, dict[str, float | str]] = {}
+    seen: dict[int, Tile] = {}
     most = 0
     for _ in range(200):
         tiles = tab.tiles()
         most = max(most, len(tiles))
-        positions = [int(tile["position"]) for tile in tiles]
+        positions = [tile.position for tile in tiles]
         assert positions == sorted(positions), "the document follows the order of the list"
         for tile in tiles:
-            first_seen = seen.setdefault(int(tile["position"]), tile)
-            assert first_seen["name"] == tile["name"]
-            assert first_seen["top"] == pytest.approx(tile["top"], abs=1), "placed tiles never move"
+            first_seen = seen.setdefault(tile.position, tile)
+            assert first_seen.name == tile.name
+            assert first_seen.top == pytest.approx(tile.top, abs=1), "placed tiles never move"
         if max(positions) == MANY_COUNT:
             break
         tab.page.mouse.wheel(0, 700)
@@ -41,9 +42,9 @@ def test_a_long_grid_keeps_its_order_and_renders_few_tiles(open_gallery: OpenTab
 
     assert tab.shifts == []
     assert sorted(seen) == list(range(1, MANY_COUNT + 1))
-    expected = [file_name(key) for key in site.server.keys("/api/images", bucket="many", limit=200)]
-    assert [seen[number]["name"] for number in range(1, len(expected) + 1)] == expected
-    tops = [float(seen[number]["top"]) for number in sorted(seen)]
+    expected = [file_name(image["key"]) for image in all_images(site)]
+    assert [seen[number].name for number in sorted(seen)] == expected
+    tops = [seen[number].top for number in sorted(seen)]
     assert all(later >= earlier - 2 for earlier, later in zip(tops, tops[1:], strict=False)), "reads from top to bottom"
     assert most < 100
     files = [unquote(path) for path in tab.requests if path.startswith("/files/")]
@@ -62,17 +63,10 @@ def test_tiles_never_overlap_at_any_width(open_gallery: OpenTab) -> None:
               return Math.abs(Math.max(...rights) - grid.right) <= 1;
             }"""
         )
-        tiles = tab.tiles()
-        for one in tiles:
-            for other in tiles:
-                apart = (
-                    one is other
-                    or float(one["right"]) <= float(other["left"])
-                    or float(other["right"]) <= float(one["left"])
-                    or float(one["bottom"]) <= float(other["top"])
-                    or float(other["bottom"]) <= float(one["top"])
-                )
-                assert apart, (width, one, other)
+        for one, other in combinations(tab.tiles(), 2):
+            beside = one.right <= other.left or other.right <= one.left
+            above = one.bottom <= other.top or other.bottom <= one.top
+            assert beside or above, (width, one, other)
         assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
 
 
@@ -109,7 +103,7 @@ def test_returning_restores_a_scroll_position_deep_in_the_grid(open_gallery: Ope
     scroll_to_the_end(tab.page)
     tab.page.evaluate("scrollBy(0, -900)")
     tab.page.wait_for_timeout(500)  # the position is saved when scrolling stops
-    before = {tile["name"]: tile["top"] for tile in tab.tiles()}
+    before = {tile.name: tile.top for tile in tab.tiles()}
     offset = tab.page.evaluate("scrollY")
     assert offset > 2000
     if leave == "search":
@@ -122,14 +116,14 @@ def test_returning_restores_a_scroll_position_deep_in_the_grid(open_gallery: Ope
         tab.page.reload()
     tab.page.wait_for_function("(offset) => Math.abs(scrollY - offset) <= 1", arg=offset)
     tab.page.wait_for_timeout(100)
-    after = {tile["name"]: tile["top"] for tile in tab.tiles()}
+    after = {tile.name: tile.top for tile in tab.tiles()}
     assert set(before) & set(after)
     assert all(before[name] == pytest.approx(after[name], abs=1) for name in set(before) & set(after))
 
 
 @pytest.mark.parametrize("path", ["/?bucket=photos", "/?bucket=photos&q=a+cat", "/?bucket=many&similar={longest}"])
 def test_a_phone_never_scrolls_sideways(open_tab: OpenTab, site: Site, path: str) -> None:
-    longest = max(all_images(site, "many"), key=lambda image: len(image["key"]))["id"]
+    longest = max(all_images(site), key=lambda image: len(image["key"]))["id"]
     tab = open_tab(path.format(longest=longest), width=390, height=844, is_mobile=True, has_touch=True)
     expect(tab.page.locator("main.is-ready")).to_be_visible()
     assert tab.page.evaluate("document.documentElement.scrollWidth") == 390
@@ -140,7 +134,7 @@ def test_a_phone_never_scrolls_sideways(open_tab: OpenTab, site: Site, path: str
 def test_hostile_file_names_are_shown_as_text(open_tab: OpenTab, open_gallery: OpenTab, site: Site) -> None:
     tab = open_gallery("/?bucket=many")
     scroll_to_the_end(tab.page)
-    hostile = [i for i in all_images(site, "many") if i["key"].startswith("hostile/")]
+    hostile = [i for i in all_images(site) if i["key"].startswith("hostile/")]
     assert {image["key"] for image in hostile} == {f"hostile/{name}" for name in HOSTILE_NAMES}
     for image in hostile:
         name = file_name(image["key"])

@@ -47,7 +47,7 @@ def test_images_appear_when_uploaded_and_lose_the_pending_status_when_indexed(
     add(3)
     expect(tab.page.locator("#count")).to_have_text("13 images")
     expect(tab.page.locator(".tile.is-pending")).to_have_count(3)
-    assert {int(tile["position"]) for tile in tab.tiles()[:3]} == {1, 2, 3}
+    assert {tile.position for tile in tab.tiles()[:3]} == {1, 2, 3}
 
     expect(tab.page.locator(".grid.is-moving")).to_have_count(0)
     tab.page.evaluate("scrollTo(0, 500)")
@@ -55,7 +55,7 @@ def test_images_appear_when_uploaded_and_lose_the_pending_status_when_indexed(
     add(2)
     button = tab.page.get_by_role("button", name="2 new images")
     expect(button).to_be_visible()
-    assert [tile for tile in tab.tiles() if tile["name"] == in_view["name"]] == [in_view], "tiles in view never move"
+    assert [tile for tile in tab.tiles() if tile.name == in_view.name] == [in_view], "tiles in view never move"
     button.click()
     expect(tab.page.locator(".tile").first).to_have_attribute("aria-setsize", "15")
     assert tab.page.evaluate("scrollY") == 0

@@ -80,8 +80,8 @@ def test_weak_matches_on_any_page_are_below_a_divider_and_can_be_hidden(open_gal
     box = divider.bounding_box()
     assert box is not None
     tiles = tab.tiles()
-    assert all(float(tile["bottom"]) <= box["y"] for tile in tiles[:9])
-    assert all(float(tile["top"]) >= box["y"] + box["height"] for tile in tiles[9:])
+    assert all(tile.bottom <= box["y"] for tile in tiles[:9])
+    assert all(tile.top >= box["y"] + box["height"] for tile in tiles[9:])
     assert tab.shifts == []
     tab.page.unroute("**/api/search?*")
     divider.get_by_role("link", name="Hide").click()

@@ -55,7 +55,7 @@ class Gallery {
     if (!this.bucket && !main.dataset.error) this.#waitForCollection();
   }
 
-  /** Whether tiles may move: nothing is open above the grid. */
+  /** Return whether tiles may move: nothing is open above the grid. */
   get canShift() {
     return !document.querySelector("dialog[open]") && !document.hidden;
   }
@@ -391,7 +391,7 @@ class Gallery {
     this.#newImages.update(stats);
   }
 
-  /** What was loaded, for screen readers. */
+  /** The loaded list as text, for screen readers. */
   #summary() {
     const { state, list } = this;
     const count = `${imageCount(list.images.length)}${list.done ? "" : " and more"}`;

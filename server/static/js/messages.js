@@ -14,7 +14,7 @@ export function emptyListMessage({ state, stats, selected }) {
   return message;
 }
 
-/** Which message fits, decided in the same order as in templates/gallery.html. */
+/** Choose the message, in the same order as templates/gallery.html. */
 function emptyReason({ state, stats, selected }) {
   const searching = isSearch(state) || state.similar !== "";
   if (state.similar && selected?.status === "pending") return "image-not-indexed";

@@ -57,10 +57,10 @@ export const withoutFilter = (state, name) => ({
   filters: state.filters.filter(([other]) => other !== name),
 });
 
-/** Whether the state is a search by words, images, or both. */
+/** Return whether the state is a search by words, images, or both. */
 export const isSearch = (state) => Boolean(state.q || state.terms.length);
 
-/** Whether the state shows the recent images without filters. */
+/** Return whether the state shows the recent images without filters. */
 export const isRecent = (state) => !state.similar && !isSearch(state) && !state.filters.length;
 
 /** The URL parameters of a query. */
@@ -75,5 +75,5 @@ export function pageUrl({ bucket, q, terms, similar, view, filters }) {
   return `/?${params}`;
 }
 
-/** Whether two states list the same images: they may differ in the enlarged image. */
+/** Return whether two states list the same images: they may differ in the enlarged image. */
 export const isSameList = (a, b) => pageUrl({ ...a, view: "" }) === pageUrl({ ...b, view: "" });

@@ -16,7 +16,7 @@ export class VisitedPages {
     history.replaceState({ ...history.state, key: this.#key }, "");
   }
 
-  /** Whether the page was reached from another one of ours, so that going back leads there. */
+  /** Return whether the page was reached from another one of ours, so that going back leads there. */
   get hasPrevious() {
     return Boolean(history.state?.from);
   }
