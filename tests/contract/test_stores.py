@@ -108,11 +108,6 @@ async def find_in_listing(store: ObjectStore, key: str) -> StoredObject:
     return next(stored for stored in [stored async for stored in store.list(key)] if stored.key == key)
 
 
-async def test_get_returns_the_stored_bytes(store: ObjectStore) -> None:
-    await put(store, "a.jpg", b"some pixels")
-    assert await store.get("a.jpg") == b"some pixels"
-
-
 async def test_a_file_can_be_stored(store: ObjectStore, tmp_path: Path) -> None:
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(b"pixels from a file" * 1000)

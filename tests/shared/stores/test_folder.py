@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ImageRefused, ObjectExists, ObjectMissing, Reason, SettingsError, StoreError
-from shared.stores.base import CACHE_IMAGE, CACHE_IMMUTABLE
+from shared.stores.base import CACHE_IMMUTABLE
 from shared.stores.folder import FolderStore, folder_name
 
 
@@ -247,11 +247,6 @@ async def test_a_key_that_cannot_be_a_path_is_refused(store: FolderStore, key: s
         store.path(key)
 
 
-async def test_a_key_may_contain_a_line_break(store: FolderStore) -> None:
-    await put(store, "new\nline.jpg")
-    assert await list_keys(store) == ["new\nline.jpg"]
-
-
 @pytest.mark.parametrize("overwrite", [True, False])
 async def test_a_key_cannot_be_a_file_and_a_folder(store: FolderStore, overwrite: bool) -> None:
     await put(store, "a/b")
@@ -469,11 +464,3 @@ async def test_a_full_disk_is_reported_with_a_remedy_and_leaves_no_files(
 )
 def test_addresses_are_paths_on_our_server(tmp_path: Path, bucket: str, key: str, version: str, address: str) -> None:
     assert FolderStore(tmp_path, bucket).address(key, version=version) == address
-
-
-async def test_each_object_has_its_own_cache_header(store: FolderStore) -> None:
-    digest = hashlib.sha256(b"pixels").hexdigest()
-    await store.put("a.jpg", b"pixels", content_type="image/jpeg", cache_control=CACHE_IMAGE, sha256=digest)
-    await put(store, "b.jpg")
-    assert (await store.head("a.jpg")).cache_control == CACHE_IMAGE
-    assert (await store.head("b.jpg")).cache_control == CACHE_IMMUTABLE
