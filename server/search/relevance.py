@@ -103,7 +103,7 @@ class Relevance:
         # A server that encodes texts itself may have no token for the collection's model, and so no embedder.
         embedder = self._find_embedder(collection)
         if isinstance(embedder, HasReferenceVectors):
-            background = await self._backgrounds.get(embedder.name, embedder.background)
+            background = await self._backgrounds.get(embedder.name, embedder.reference_vectors)
             return BackgroundBaseline(background, await self._collections.embedded(collection))
         calibration = await self._database.read(calibrations.find, collection.bucket, collection.model)
         return CalibratedBaseline(calibration) if calibration else None

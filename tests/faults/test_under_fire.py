@@ -40,7 +40,7 @@ from tests.fakes.replicate import (
 )
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, Request, S3Server
 from tests.helpers import corpus
-from tests.helpers.pictures import make_pictures
+from tests.helpers.pictures import encode, make_pictures
 from tests.helpers.processes import make_environment
 from tests.helpers.waiting import wait_until
 
@@ -171,7 +171,7 @@ def make_bad(folder: Path, each: int) -> dict[str, Reason]:
             expected[_write(folder, f"{kind}-{number}.jpg", data)] = reason
     for kind, (colour, reason) in FAILS_IN_THE_MODEL.items():
         for number in range(each):
-            data = corpus.encoded(Image.new("RGB", (40 + number, 40), colour), "JPEG", quality=95)
+            data = encode(Image.new("RGB", (40 + number, 40), colour), quality=95)
             expected[_write(folder, f"{kind}-{number}.jpg", data)] = reason
     return expected
 
