@@ -50,7 +50,7 @@ async def ingest(
     image_id = None
     while image_id is None:
         intent = UploadIntent(image.key, image.sha256, image.derivatives, adopted=image.origin == "adopted")
-        existing = await record_intent(database, collection, intent, source=source, replaces=replaces)
+        existing = await begin_upload(database, collection, intent, source=source, replaces=replaces)
         if image.derivatives and thumbnail is None and not (existing.derivatives or intent.adopted):
             image = replace(image, derivatives=False)
         try:
@@ -74,10 +74,10 @@ async def ingest(
     return image_id
 
 
-async def record_intent(
+async def begin_upload(
     database: Database, collection: Collection, intent: UploadIntent, *, source: int | None, replaces: bool
 ) -> ExistingObject:
-    """Record what is about to be stored, as soon as no other process is deleting the object under one of the keys."""
+    """Record the intent; wait first while another process is deleting the object under one of its keys."""
     while True:
         existing = await database.run(
             pending_objects.record_intent, collection, intent, source=source, replaces=replaces

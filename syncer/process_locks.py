@@ -1,7 +1,7 @@
 """Liveness of the processes that own leases.
 
 A lease in the database expires some time after its last renewal, and other machines see no more than that. On one
-machine nobody has to wait so long: each owner locks a file, and the kernel releases that lock when the process ends.
+machine that wait is unnecessary: each owner locks a file, and the kernel releases that lock when the process ends.
 """
 
 import fcntl

@@ -74,13 +74,29 @@ async def record_intent(
     object may no longer be what its row says, and the next sync uploads the file again.
     """
     await conn.execute("SELECT pg_advisory_xact_lock_shared(%s, hashtext(%s))", [_LOCK, collection.base])
-    claimed = await conn.execute(
+    parameters = {
+        "keys": intent.keys,
+        "upload": intent.upload,
+        "sha256": intent.sha256,
+        "own": intent.key,
+        "source": source,
+        "time": UPLOAD_TIME,
+    }
+    found = await conn.execute(
         for_collection(
-            "SELECT FROM {pending_objects} WHERE key = ANY(%s) AND claimed_until > now() LIMIT 1", collection
+            """
+            SELECT EXISTS (SELECT FROM {pending_objects} WHERE key = ANY(%(keys)s) AND claimed_until > now()),
+                   ARRAY(SELECT sha256 FROM {pending_objects} WHERE key = %(own)s AND due_at <= now()),
+                   EXISTS (SELECT FROM {images} WHERE sha256 = %(sha256)s AND derivatives)
+            """,
+            collection,
         ),
-        [intent.keys],
+        parameters,
     )
-    if claimed.rowcount:
+    row = await found.fetchone()
+    assert row is not None
+    claimed, leftovers, derivatives = row
+    if claimed:
         return None
     await conn.execute(
         for_collection(
@@ -92,33 +108,16 @@ async def record_intent(
             """,
             collection,
         ),
-        {
-            "keys": intent.keys,
-            "upload": intent.upload,
-            "sha256": intent.sha256,
-            "own": intent.key,
-            "source": source,
-            "time": UPLOAD_TIME,
-        },
+        parameters,
     )
     if replaces:
         await conn.execute(
-            for_collection("UPDATE {files} SET sha256 = NULL WHERE source_id = %s AND path = %s", collection),
-            [source, intent.key],
+            for_collection(
+                "UPDATE {files} SET sha256 = NULL WHERE source_id = %(source)s AND path = %(own)s", collection
+            ),
+            parameters,
         )
-    found = await conn.execute(
-        for_collection(
-            """
-            SELECT ARRAY(SELECT sha256 FROM {pending_objects} WHERE key = %s AND due_at <= now()),
-                   EXISTS (SELECT FROM {images} WHERE sha256 = %s AND derivatives)
-            """,
-            collection,
-        ),
-        [intent.key, intent.sha256],
-    )
-    row = await found.fetchone()
-    assert row is not None
-    return ExistingObject(frozenset(row[0]), row[1])
+    return ExistingObject(frozenset(leftovers), derivatives)
 
 
 async def complete_upload(conn: AsyncConnection[Any], collection: Collection, intent: UploadIntent) -> bool:

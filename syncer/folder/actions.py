@@ -14,10 +14,6 @@ class Unchanged:
 
     known: KnownFile
 
-    @property
-    def path(self) -> str:
-        return self.known.path
-
 
 @dataclass(frozen=True)
 class Touch:

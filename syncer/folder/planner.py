@@ -62,8 +62,9 @@ class Planner:
         self._source = source
         self._edited: dict[str, Changed] = {}
         self._missing: list[str] = []
-        self._moved: dict[int, str] = {}  # former paths of images that already have a Move
-        self._first_sync: bool | None = None
+        self._moved: dict[int, str] = {}  # images that have a Move, with their former paths
+        self._vacated: list[str] = []  # former paths of the latest moves
+        self._first_sync = False
         self._found_any = False
         self.complete = True
         self.withheld = ""
@@ -92,6 +93,7 @@ class Planner:
 
     async def _scan(self, paths: Sequence[str]) -> AsyncIterator[Action]:
         """Yield actions for all but edited files. Those wait until images have moved away from their keys."""
+        self._first_sync = self._source is None or await self._source.run(files.is_first_sync)
         batch: list[tuple[LocalFile, KnownFile | None]] = []
         for path in paths:
             async for file, known in merge(list_files(self._options, path), list_known(self._source, path)):
@@ -135,7 +137,7 @@ class Planner:
         """Return the content's hash; None in a first sync, where nothing can have moved and nothing was deleted."""
         try:
             check_key(file.path)
-            return None if await self._is_first_sync() else await asyncio.to_thread(digest, file.absolute)
+            return None if self._first_sync else await asyncio.to_thread(digest, file.absolute)
         except ImageRefused as refusal:
             return refusal
 
@@ -145,11 +147,9 @@ class Planner:
         return Reject(path, refusal, file.stat if file else None)
 
     def _pop_vacated(self) -> list[Changed]:
-        """Remove and return the edited files whose own image has a Move, so that their keys are free."""
-        vacated = [edit for edit in self._edited.values() if edit.known and edit.known.image_id in self._moved]
-        for edit in vacated:
-            del self._edited[edit.file.path]
-        return vacated
+        """Remove and return the edited files whose own image has moved away since the last call."""
+        paths, self._vacated = self._vacated, []
+        return [self._edited.pop(path) for path in paths if path in self._edited]
 
     async def _resolve(self, changed: Sequence[Changed], *, overwrites: bool = False) -> AsyncIterator[FileAction]:
         for start in range(0, len(changed), _LOOKUP_BATCH):
@@ -166,6 +166,7 @@ class Planner:
             for image in matches.movable.get(changed.sha256, ()):
                 if await self._can_move(image, file, overwrites=overwrites):
                     self._moved[image.image_id] = image.path
+                    self._vacated.append(image.path)
                     return Move(file, known, image, replaces=overwrites)
         if changed.sha256 in matches.tombstones:
             return KeepRemoved(file, changed.sha256)
@@ -196,11 +197,6 @@ class Planner:
                 yield Forget(path) if path in plan.forgotten else Missing(path)
 
     # --- the database ---------------------------------------------------------------------------------------------
-
-    async def _is_first_sync(self) -> bool:
-        if self._first_sync is None:
-            self._first_sync = self._source is None or await self._source.run(files.is_first_sync)
-        return self._first_sync
 
     async def _find_matches(self, changed: Sequence[Changed]) -> Matches:
         assert self._source is not None

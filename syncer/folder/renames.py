@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shared.db.pool import Connection
 from shared.errors import DatabaseError, ImageRefused, ObjectMissing
-from shared.ingest import record_intent
+from shared.ingest import begin_upload
 from shared.sql import files, pending_objects
 from shared.sql.files import MovableImage
 from shared.sql.pending_objects import UploadIntent
@@ -28,7 +28,7 @@ async def move_image(source: Source, store: ObjectStore, move: Move) -> bool:
     has the new key. Raises ImageRefused if the store cannot keep the key.
     """
     intent = UploadIntent(move.file.path, move.image.sha256, derivatives=False)
-    existing = await record_intent(source.database, source.collection, intent, source=source.id, replaces=move.replaces)
+    existing = await begin_upload(source.database, source.collection, intent, source=source.id, replaces=move.replaces)
     copied = False
     try:
         if not move.replaces and not await _is_free(store, intent.key, existing.leftovers):
