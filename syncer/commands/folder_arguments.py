@@ -74,7 +74,7 @@ async def sync_folder(run: SyncRun) -> None:
     )
     if watch:
         rescan = context.settings.watch_rescan_seconds
-        await Watch(folder, options.selection, sync, stability, context.progress, rescan=rescan).run()
+        await Watch(options, sync, stability, context.progress, rescan=rescan).run()
     if not await sync.run():
         context.progress.say("another sync of this folder is running and a second one is queued")
     run.withheld = sync.withheld

@@ -9,14 +9,6 @@ from syncer.folder.ignore import Selection
 from syncer.folder.scan import LocalFile
 
 
-def _always_stable(file: LocalFile) -> bool:
-    return True
-
-
-def _ignore() -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class FolderOptions:
     """A folder, the name of its source, and how to sync it.
@@ -31,5 +23,5 @@ class FolderOptions:
     concurrency: int = 8
     derivatives: bool = True
     deletion: DeletionPolicy = NO_DELETION
-    is_stable: Callable[[LocalFile], bool] = _always_stable
-    on_upload: Callable[[], None] = _ignore
+    is_stable: Callable[[LocalFile], bool] = lambda file: True
+    on_upload: Callable[[], None] = lambda: None

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from watchfiles import awatch
 
-from syncer.folder.ignore import IGNORE_FILE, Selection
+from syncer.folder.ignore import IGNORE_FILE
+from syncer.folder.options import FolderOptions
 from syncer.folder.scan import LocalFile
 from syncer.folder.sync import FolderSync
 from syncer.progress import Progress
@@ -104,8 +105,7 @@ class Watch:
 
     def __init__(
         self,
-        folder: Path,
-        selection: Selection,
+        options: FolderOptions,
         sync: FolderSync,
         stability: StabilityCheck,
         progress: Progress,
@@ -113,8 +113,8 @@ class Watch:
         rescan: float,
     ) -> None:
         """*sync* leaves out files that are not stable by *stability*; every *rescan* seconds, sync the whole folder."""
-        self._folder = folder
-        self._selection = selection
+        self._folder = options.folder
+        self._selection = options.selection
         self._sync = sync
         self._stability = stability
         self._progress = progress
