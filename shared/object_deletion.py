@@ -8,8 +8,8 @@
 
 A deletion removes the image's row and lists its objects as due in one transaction. Cleaning up then takes three steps:
 
-1. One transaction claims objects that are due and unreferenced. While a claim lasts, uploads to its keys wait.
-2. The objects are deleted from the store; no transaction is open.
+1. One transaction claims objects that are due. While a claim lasts, uploads to its keys wait.
+2. Those that no image references are deleted from the store; no transaction is open.
 3. One transaction deletes their rows.
 
 After ``kill -9`` at any point these hold:
@@ -78,8 +78,8 @@ async def _delete_batch(database: Database, store: ObjectStore, collection: Coll
         return None
     try:
         async with asyncio.timeout(CHECK_TIMEOUT):
-            ours = await asyncio.gather(*(_is_ours(store, each) for each in due))
-        keys = [each.key for each, is_ours in zip(due, ours, strict=True) if is_ours]
+            ours = await asyncio.gather(*(_own_key(store, each) for each in due if not each.referenced))
+        keys = [key for key in ours if key is not None]
         await store.delete(keys)
     except (StoreError, TimeoutError) as exc:
         with suppress(DatabaseError):  # the claim expires by itself
@@ -93,12 +93,12 @@ async def _delete_batch(database: Database, store: ObjectStore, collection: Coll
     return len(keys)
 
 
-async def _is_ours(store: ObjectStore, due: PendingDeletion) -> bool:
-    """Return whether the object is ours to delete, and not what an interrupted upload found under its key."""
+async def _own_key(store: ObjectStore, due: PendingDeletion) -> str | None:
+    """Return the object's key if it is ours to delete; None if an interrupted upload found it there."""
     if due.derived or due.stored:
-        return True
+        return due.key
     try:
-        held = await object_sha256(store, await store.head(due.key))
+        found = await object_sha256(store, await store.head(due.key))
     except ObjectMissing:
-        return False
-    return held in {content.hex() for content in due.contents}
+        return None
+    return due.key if found in {content.hex() for content in due.contents} else None

@@ -57,12 +57,16 @@ class ExistingObject:
 
 @dataclass(frozen=True)
 class PendingDeletion:
-    """A claimed object. Unless it is ``derived`` or certainly ``stored``, it is ours only with one of ``contents``."""
+    """A claimed object, which is deleted unless an image references it.
+
+    If it is neither ``derived`` nor certainly ``stored``, it is ours only with one of ``contents``.
+    """
 
     key: str
     derived: bool
     stored: bool
     contents: list[bytes]
+    referenced: bool
 
 
 async def record_intent(
@@ -256,21 +260,10 @@ async def schedule_deletion(
 async def claim_due(
     conn: AsyncConnection[Any], collection: Collection, claim: UUID, *, duration: timedelta, limit: int
 ) -> list[PendingDeletion]:
-    """Claim up to *limit* objects that are due and unreferenced, for *duration*; drop the rows of referenced ones."""
+    """Claim up to *limit* objects that are due, for *duration*."""
     if not await _is_any_due(conn, collection):
         return []
     await conn.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_LOCK, collection.base])
-    await conn.execute(
-        for_collection(
-            """
-            DELETE FROM {pending_objects} AS p
-             WHERE due_at <= now() AND (claimed_until IS NULL OR claimed_until <= now())
-               AND CASE WHEN derived THEN EXISTS (SELECT FROM {images} AS i WHERE i.sha256 = p.sha256 AND derivatives)
-                        ELSE EXISTS (SELECT FROM {images} WHERE r2_key = key) END
-            """,
-            collection,
-        )
-    )
     async with conn.cursor(row_factory=class_row(PendingDeletion)) as cur:
         await cur.execute(
             for_collection(
@@ -281,10 +274,15 @@ async def claim_due(
                      ORDER BY key LIMIT %(limit)s),
                 claimed AS (
                     UPDATE {pending_objects} SET claim = %(claim)s, claimed_until = now() + %(duration)s
-                     WHERE key IN (SELECT key FROM due) RETURNING key, derived, stored, sha256)
-                SELECT key, bool_or(derived) AS derived, bool_or(stored) AS stored,
-                       array_agg(DISTINCT sha256) AS contents
-                  FROM claimed GROUP BY key
+                     WHERE key IN (SELECT key FROM due) RETURNING key, derived, stored, sha256),
+                objects AS (
+                    SELECT key, bool_or(derived) AS derived, bool_or(stored) AS stored,
+                           array_agg(DISTINCT sha256) AS contents
+                      FROM claimed GROUP BY key)
+                SELECT *, CASE WHEN derived
+                          THEN EXISTS (SELECT FROM {images} AS i WHERE i.sha256 = contents[1] AND i.derivatives)
+                          ELSE EXISTS (SELECT FROM {images} AS i WHERE i.r2_key = key) END AS referenced
+                  FROM objects
                 """,
                 collection,
             ),
@@ -301,7 +299,7 @@ async def _is_any_due(conn: AsyncConnection[Any], collection: Collection) -> boo
 
 
 async def finish_claim(conn: AsyncConnection[Any], collection: Collection, claim: UUID) -> None:
-    """Delete the rows of claimed objects, which are no longer in the bucket."""
+    """Delete the rows of claimed objects, which are no longer in the bucket or are referenced."""
     await conn.execute(for_collection("DELETE FROM {pending_objects} WHERE claim = %s", collection), [claim])
 
 
