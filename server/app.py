@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Route
@@ -18,7 +17,6 @@ from server.middleware.auth import AuthMiddleware
 from server.middleware.proxy_headers import ProxyHeaders
 from server.middleware.request_log import RequestLog
 from server.middleware.security_headers import SecurityHeaders
-from server.problem import Problem
 from server.routes import (
     api_docs,
     collections,
@@ -38,7 +36,6 @@ from server.settings import ServerSettings
 from server.url_fetcher import UrlFetcher
 from shared import settings
 from shared.db import migrate
-from shared.errors import ServiceError, SettingsError
 
 
 def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> Starlette:
@@ -88,7 +85,7 @@ def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> 
             Middleware(AuthMiddleware, tokens=tokens),
             Middleware(GZipMiddleware, minimum_size=1024),
         ],
-        exception_handlers=dict.fromkeys((Problem, ServiceError, SettingsError, HTTPException), errors.handle),
+        exception_handlers=dict.fromkeys(errors.HANDLED, errors.handle),
     )
     app.state.assets = assets
     app.state.tokens = tokens

@@ -12,13 +12,11 @@ from starlette.responses import Response
 from server.access import COOKIE
 from server.collection_counts import collection_counts
 from server.context import AppContext, app_context
-from server.problem import Problem
 from server.request_body import QUERY_IMAGE
 from server.schemas import errors, requests, responses
 from server.schemas.requests import FilterFields, GalleryQuery
 from server.schemas.responses import HitPage, ImagePage
 from server.search.terms import Term
-from shared.errors import ServiceError, SettingsError
 from shared.models import Collection
 
 FILTERS = (*FilterFields.model_fields, "strict")
@@ -36,7 +34,7 @@ async def show_gallery(request: Request) -> Response:
         page |= responses.collection_list(counts)
         if counts:
             await context.with_collection(request.query_params.get("bucket"), _fill, page, context, request)
-    except (Problem, ServiceError, SettingsError) as exc:
+    except errors.HANDLED as exc:
         problem = errors.problem_of(exc)
         page |= {"status": problem.status, "error": problem.detail}
     response: Response = request.app.state.templates.TemplateResponse(

@@ -8,12 +8,11 @@ from starlette.responses import Response
 from server import image_upload, request_body
 from server.context import AppContext, app_context
 from server.request_body import BodyLimit
-from server.schemas import errors, requests, responses
+from server.schemas import requests, responses
 from server.schemas.openapi import Operation, Schema
 from server.schemas.requests import AddImageQuery, CollectionQuery
 from server.schemas.responses import FastJSONResponse, ImageItem
 from shared import object_deletion
-from shared.errors import ImageRefused
 from shared.images import examine
 from shared.models import Collection
 
@@ -46,18 +45,13 @@ async def add_image(request: Request) -> Response:
     context = app_context(request)
     await context.collection(query.bucket, fresh=True)  # refuse an unknown bucket before the upload
     limit = BodyLimit("the file", context.settings.upload_max_bytes, UPLOAD_TIMEOUT)
-    try:
-        if query.key is not None:
-            image_upload.check_image_key(query.key)
-        async with request_body.received_file(request, limit) as file:
-            examined = await context.decoder.run(examine, file.path)
-            filename = query.filename or file.filename or ""
-            keys = [query.key] if query.key else image_upload.keys_for(filename, examined.sha256)
-            added = await context.with_collection(
-                query.bucket, image_upload.add_image, context, file.path, examined, keys
-            )
-    except ImageRefused as refusal:
-        raise errors.problem_of_upload(refusal) from refusal
+    if query.key is not None:
+        image_upload.check_image_key(query.key)
+    async with request_body.received_file(request, limit) as file:
+        examined = await context.decoder.run(examine, file.path)
+        filename = query.filename or file.filename or ""
+        keys = [query.key] if query.key else image_upload.keys_for(filename, examined.sha256)
+        added = await context.with_collection(query.bucket, image_upload.add_image, context, file.path, examined, keys)
     return FastJSONResponse(
         responses.image_item(added.image, context.stores.get(added.bucket)),
         status_code=201 if added.is_new else 200,

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from server.context import app_context
 from server.schemas import requests, responses
 from server.schemas.openapi import Operation
-from server.schemas.requests import CollectionQuery, ListQuery, SimilarQuery
+from server.schemas.requests import CollectionQuery, ListQuery, RankedQuery
 from server.schemas.responses import FastJSONResponse, HitPage, ImageDetails, ImagePage
 
 
@@ -36,10 +36,10 @@ async def get_image(request: Request) -> Response:
     return FastJSONResponse({**responses.image_item(found.image, context.stores.get(found.bucket)), **found.metadata})
 
 
-@Operation(query=SimilarQuery, response=HitPage)
+@Operation(query=RankedQuery, response=HitPage)
 async def list_similar_images(request: Request) -> Response:
     """GET /api/images/{id}/similar: visual neighbours of an image, without the image itself."""
-    query = requests.parse(SimilarQuery, request)
+    query = requests.parse(RankedQuery, request)
     image_id = requests.parse_image_id(request.path_params["id"])
     context = app_context(request)
     found = await context.with_collection(query.bucket, context.search.similar, image_id, query.page())

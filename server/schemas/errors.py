@@ -12,6 +12,7 @@ from server.log_config import request_id
 from server.problem import Problem
 from shared.errors import ImageRefused, Reason, ServiceError, SettingsError
 
+HANDLED = (Problem, HTTPException, ServiceError, ImageRefused, SettingsError)
 _STATUS_OF_REFUSAL = {
     Reason.EMPTY: 400,
     Reason.KEY_INVALID: 400,
@@ -60,15 +61,12 @@ def problem_of(error: Exception) -> Problem:
         case ServiceError():
             seconds = max(1, round(error.retry_after or 1))
             return Problem(503, f"{error}", headers={"Retry-After": str(seconds)})
+        case ImageRefused():
+            return Problem(_STATUS_OF_REFUSAL.get(error.reason, 422), error.detail)
         case SettingsError():
             return Problem(503, f"the server is not configured for this: {error}")
         case _:
             return Problem(500, "internal error; the server's log has the details")
-
-
-def problem_of_upload(refusal: ImageRefused) -> Problem:
-    """Return the problem to report for an uploaded image that cannot be used."""
-    return Problem(_STATUS_OF_REFUSAL.get(refusal.reason, 422), refusal.detail)
 
 
 async def handle(request: Request, error: Exception) -> Response:

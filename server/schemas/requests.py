@@ -4,7 +4,7 @@ Invalid input becomes a 400 that names the parameter, its value and the allowed 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -140,13 +140,6 @@ class FacetsQuery(CollectionQuery):
         return (self.folder or "").strip("/") or None
 
 
-class PageQuery(CollectionQuery):
-    """A request for one page of a list."""
-
-    limit: Limit = Field(DEFAULT_LIMIT, description="images per page")
-    cursor: str | None = Field(None, description="`next_cursor` of the previous page; the first page if absent")
-
-
 class FilterFields(BaseModel):
     """Conditions that every listed image meets."""
 
@@ -223,28 +216,30 @@ def _parse_term(value: object) -> object:
 UrlTerm = Annotated[TermBody, BeforeValidator(_parse_term), WithJsonSchema({"type": "string", "minLength": 6})]
 
 
-class ListQuery(FilterFields, PageQuery):
-    """A request for recent images, or for the images with given ids."""
+class PageQuery(FilterFields, CollectionQuery):
+    """A request for one page of a list of images."""
 
-    ids: ImageIds | None = Field(None, description="return these images, in this order; missing ones are left out")
+    limit: Limit = Field(DEFAULT_LIMIT, description="images per page")
+    cursor: str | None = Field(None, description="`next_cursor` of the previous page; the first page if absent")
 
     def page(self) -> PageRequest:
         """Return the page as the search package takes it."""
         return PageRequest(self.limit, self.cursor, self.filters())
 
 
-class RankedQuery(FilterFields, PageQuery):
-    """A request for one page of a ranking."""
+class ListQuery(PageQuery):
+    """A request for recent images, or for the images with given ids."""
+
+    ids: ImageIds | None = Field(None, description="return these images, in this order; missing ones are left out")
+
+
+class RankedQuery(PageQuery):
+    """A request for images ranked by similarity."""
 
     strict: Strict = False
 
     def page(self) -> PageRequest:
-        """Return the page as the search package takes it."""
-        return PageRequest(self.limit, self.cursor, self.filters(), self.strict)
-
-
-class SimilarQuery(RankedQuery):
-    """A request for visual neighbours of an image."""
+        return replace(super().page(), strict=self.strict)
 
 
 class SearchQuery(RankedQuery):
