@@ -57,14 +57,10 @@ class ImageRefused(ImageBrowserError):
     """
 
     def __init__(self, reason: Reason, detail: str, *, final: bool = True) -> None:
-        # Both arguments go to `args`, so that pickling keeps them: decoder workers raise this error, too.
-        super().__init__(reason, detail)
+        super().__init__(detail)
         self.reason = reason
         self.detail = detail
         self.final = final
-
-    def __str__(self) -> str:
-        return self.detail
 
 
 class ModelChanged(ImageBrowserError):

@@ -32,7 +32,7 @@ from shared.images.worker_pool import DecoderPool
 from tests.fakes.hub import FakeHub
 from tests.golden.clip_inputs import FILES, TEXTS
 
-MODELS = Path(__file__).parents[2] / "golden" / "clip"
+MODELS = Path(__file__).parents[3] / "golden" / "clip"
 GOLDEN: dict[str, dict[str, Any]] = json.loads((MODELS / "golden.json").read_text())
 PICTURES = [ImageInput(data=data) for data in FILES]
 XENOVA = "Xenova/clip-vit-base-patch32"

@@ -24,7 +24,7 @@ from shared.images.worker_pool import DecoderPool
 from tests.helpers.pictures import encode
 
 # Vectors of ``files`` (by name) and ``TEXTS`` (as "texts") from the reference encoder of the recipe, in 16-bit floats.
-GOLDEN = Path(__file__).parents[2] / "golden" / "offline.npz"
+GOLDEN = Path(__file__).parents[3] / "golden" / "offline.npz"
 
 TEXTS = [
     "a cat",
