@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.synced_folder import World, bitmap
+from tests.helpers.synced_folder import DELETE_ANY, World, bitmap, sha256
 
 
 def rename(old: str, new: str) -> Callable[[Path], object]:
@@ -118,3 +118,15 @@ async def test_a_folder_may_take_the_name_of_a_file(world: World) -> None:
     await world.sync()
     await world.check(world.contents())
     assert world.paid.total() == 3, "one vector was computed again"
+
+
+async def test_an_image_is_deleted_if_an_object_of_others_has_the_new_key(world: World) -> None:
+    world.write("a.bmp", 1)
+    world.write("b.bmp", 2)
+    await world.sync()
+    foreign = bitmap(3)
+    await world.store.put("z.bmp", foreign, content_type="image/bmp", cache_control="", sha256=sha256(foreign).hex())
+    (world.folder / "a.bmp").rename(world.folder / "z.bmp")
+    counts = await world.sync(deletion=DELETE_ANY)
+    assert (counts["failed"], counts["deleted"]) == (1, 1)
+    await world.check({"b.bmp": bitmap(2)}, foreign={"z.bmp": foreign})
