@@ -3,15 +3,21 @@
 Statements refer to a collection's tables by placeholders such as ``{images}``, which ``for_collection`` replaces.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import LiteralString
+from typing import Any, LiteralString, TypeVar
 
+from psycopg import AsyncCursor
+from psycopg.rows import class_row
 from psycopg.sql import SQL, Identifier
 from pydantic_core import to_json
 
 from shared.db import table_names
+from shared.db.pool import Connection
 from shared.models import Collection
+
+Row = TypeVar("Row")
+Parameters = Sequence[Any] | Mapping[str, Any]
 
 
 def for_collection(statement: LiteralString, collection: Collection) -> bytes:
@@ -33,3 +39,35 @@ def vector_text(vector: Sequence[float]) -> str:
     which pydantic serialises many times faster than a loop in Python.
     """
     return to_json(vector).decode()
+
+
+async def execute(
+    conn: Connection, collection: Collection, statement: LiteralString, parameters: Parameters | None = None
+) -> AsyncCursor[Any]:
+    """Run *statement* on the collection's tables and return the cursor."""
+    return await conn.execute(for_collection(statement, collection), parameters)
+
+
+async def fetch_all(
+    conn: Connection,
+    collection: Collection | None,
+    row: type[Row],
+    statement: LiteralString,
+    parameters: Parameters | None = None,
+) -> list[Row]:
+    """Return the rows of *statement*, each as an instance of *row*."""
+    async with conn.cursor(row_factory=class_row(row)) as cur:
+        await cur.execute(for_collection(statement, collection) if collection else statement, parameters)
+        return await cur.fetchall()
+
+
+async def fetch_one(
+    conn: Connection,
+    collection: Collection | None,
+    row: type[Row],
+    statement: LiteralString,
+    parameters: Parameters | None = None,
+) -> Row | None:
+    """Return the first row of *statement* as an instance of *row*, or None."""
+    rows = await fetch_all(conn, collection, row, statement, parameters)
+    return rows[0] if rows else None

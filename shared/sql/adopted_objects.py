@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from psycopg import AsyncConnection
-from psycopg.rows import class_row
-
+from shared.db.pool import Connection
 from shared.models import Collection
-from shared.sql import for_collection, pending_objects
+from shared.sql import execute, fetch_all, pending_objects
 
 # The image is still the adopted one: no folder has uploaded another under its key since.
 _ADOPTED = "(i.origin = 'adopted' AND i.sha256 = f.sha256)"
@@ -48,47 +45,43 @@ class MissingObject:
 
 
 async def states(
-    conn: AsyncConnection[Any], collection: Collection, source: int | None, keys: Sequence[str]
+    conn: Connection, collection: Collection, source: int | None, keys: Sequence[str]
 ) -> list[ObjectState]:
     """Return the state of each of *keys*, in the same order; *source* is that of adopted objects, if any."""
-    async with conn.cursor(row_factory=class_row(ObjectState)) as cur:
-        await cur.execute(
-            for_collection(
-                """
-                SELECT listed.key, i.origin, f.size, f.ctime_ns AS version, f.reason,
-                       i.id IS NULL AND EXISTS (SELECT FROM {pending_objects} AS t WHERE t.key = listed.key) AS busy
-                  FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS listed (key, position)
-                  LEFT JOIN {images} AS i ON i.r2_key = listed.key
-                  LEFT JOIN {files} AS f ON f.source_id = %(source)s::int AND f.path = listed.key
-                       AND (f.image_id IS NOT NULL OR f.removed OR f.reason IS NOT NULL)
-                 ORDER BY listed.position
-                """,
-                collection,
-            ),
-            {"source": source, "keys": list(keys)},
-        )
-        return await cur.fetchall()
+    return await fetch_all(
+        conn,
+        collection,
+        ObjectState,
+        """
+        SELECT listed.key, i.origin, f.size, f.ctime_ns AS version, f.reason,
+               i.id IS NULL AND EXISTS (SELECT FROM {pending_objects} AS t WHERE t.key = listed.key) AS busy
+          FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS listed (key, position)
+          LEFT JOIN {images} AS i ON i.r2_key = listed.key
+          LEFT JOIN {files} AS f ON f.source_id = %(source)s::int AND f.path = listed.key
+               AND (f.image_id IS NOT NULL OR f.removed OR f.reason IS NOT NULL)
+         ORDER BY listed.position
+        """,
+        {"source": source, "keys": list(keys)},
+    )
 
 
-async def reclaim(conn: AsyncConnection[Any], collection: Collection, source: int, key: str, sha256: bytes) -> None:
+async def reclaim(conn: Connection, collection: Collection, source: int, key: str, sha256: bytes) -> None:
     """Turn the adopted image under *key*, if it has this content, into one uploaded from a folder.
 
     Its record in *source*, that of adopted objects, is deleted, so that an adoption never deletes the image.
     """
-    reclaimed = await conn.execute(
-        for_collection(
-            "UPDATE {images} SET origin = 'folder' WHERE r2_key = %s AND origin = 'adopted' AND sha256 = %s", collection
-        ),
+    reclaimed = await execute(
+        conn,
+        collection,
+        "UPDATE {images} SET origin = 'folder' WHERE r2_key = %s AND origin = 'adopted' AND sha256 = %s",
         [key, sha256],
     )
     if reclaimed.rowcount:
-        await conn.execute(
-            for_collection("DELETE FROM {files} WHERE source_id = %s AND path = %s", collection), [source, key]
-        )
+        await execute(conn, collection, "DELETE FROM {files} WHERE source_id = %s AND path = %s", [source, key])
 
 
 async def missing(
-    conn: AsyncConnection[Any],
+    conn: Connection,
     collection: Collection,
     source: int,
     *,
@@ -101,35 +94,32 @@ async def missing(
 
     Both bounds are keys; None for *to* means the end.
     """
-    async with conn.cursor(row_factory=class_row(MissingObject)) as cur:
-        await cur.execute(
-            for_collection(
-                f"""
-                SELECT f.path AS key, i.id IS NOT NULL AS adopted, f.removed
-                  FROM {{files}} AS f LEFT JOIN {{images}} AS i ON i.id = f.image_id
-                 WHERE f.source_id = %(source)s AND f.path > %(after)s AND f.path >= %(prefix)s
-                   AND (%(to)s::text IS NULL OR f.path <= %(to)s) AND starts_with(f.path, %(prefix)s)
-                   AND f.path <> ALL(%(keys)s) AND (i.id IS NULL OR {_ADOPTED})
-                 ORDER BY f.path
-                """,  # noqa: S608 - constant
-                collection,
-            ),
-            {"source": source, "prefix": prefix, "keys": list(keys), "after": after, "to": to},
-        )
-        return await cur.fetchall()
+    return await fetch_all(
+        conn,
+        collection,
+        MissingObject,
+        f"""
+        SELECT f.path AS key, i.id IS NOT NULL AS adopted, f.removed
+          FROM {{files}} AS f LEFT JOIN {{images}} AS i ON i.id = f.image_id
+         WHERE f.source_id = %(source)s AND f.path > %(after)s AND f.path >= %(prefix)s
+           AND (%(to)s::text IS NULL OR f.path <= %(to)s) AND starts_with(f.path, %(prefix)s)
+           AND f.path <> ALL(%(keys)s) AND (i.id IS NULL OR {_ADOPTED})
+         ORDER BY f.path
+        """,  # noqa: S608 - constants
+        {"source": source, "prefix": prefix, "keys": list(keys), "after": after, "to": to},
+    )
 
 
-async def count(conn: AsyncConnection[Any], collection: Collection, source: int, *, prefix: str) -> int:
+async def count(conn: Connection, collection: Collection, source: int, *, prefix: str) -> int:
     """Return the number of adopted images under *prefix*; *source* is that of adopted objects."""
-    cur = await conn.execute(
-        for_collection(
-            """
-            SELECT count(*) FROM {files} AS f
-             WHERE source_id = %(source)s AND path >= %(prefix)s AND starts_with(path, %(prefix)s)
-               AND image_id IS NOT NULL
-            """,
-            collection,
-        ),
+    cur = await execute(
+        conn,
+        collection,
+        """
+        SELECT count(*) FROM {files} AS f
+         WHERE source_id = %(source)s AND path >= %(prefix)s AND starts_with(path, %(prefix)s)
+           AND image_id IS NOT NULL
+        """,
         {"source": source, "prefix": prefix},
     )
     row = await cur.fetchone()
@@ -137,19 +127,18 @@ async def count(conn: AsyncConnection[Any], collection: Collection, source: int,
     return int(row[0])
 
 
-async def delete_images(conn: AsyncConnection[Any], collection: Collection, source: int, keys: Sequence[str]) -> int:
+async def delete_images(conn: Connection, collection: Collection, source: int, keys: Sequence[str]) -> int:
     """Delete the adopted images under *keys* and schedule the deletion of their thumbnails; return their number.
 
     There is no tombstone: a folder that holds one of them uploads it with its next sync.
     """
-    cur = await conn.execute(
-        for_collection(
-            f"""
-            SELECT i.id FROM {{files}} AS f JOIN {{images}} AS i ON i.id = f.image_id
-             WHERE f.source_id = %(source)s AND f.path = ANY(%(keys)s) AND {_ADOPTED}
-            """,  # noqa: S608 - constant
-            collection,
-        ),
+    cur = await execute(
+        conn,
+        collection,
+        f"""
+        SELECT i.id FROM {{files}} AS f JOIN {{images}} AS i ON i.id = f.image_id
+         WHERE f.source_id = %(source)s AND f.path = ANY(%(keys)s) AND {_ADOPTED}
+        """,  # noqa: S608 - constants
         {"source": source, "keys": list(keys)},
     )
     return await pending_objects.delete_images(

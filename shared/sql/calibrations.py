@@ -2,13 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from psycopg import AsyncConnection
-from psycopg.rows import class_row
-
+from shared.db.pool import Connection
 from shared.models import Collection
-from shared.sql import for_collection
+from shared.sql import execute, fetch_one
 
 
 @dataclass(frozen=True)
@@ -28,18 +25,19 @@ class Calibration:
     measured_at: datetime
 
 
-async def find(conn: AsyncConnection[Any], bucket: str, model: str) -> Calibration | None:
+async def find(conn: Connection, bucket: str, model: str) -> Calibration | None:
     """Return the calibration of the bucket's collection with this model."""
-    async with conn.cursor(row_factory=class_row(Calibration)) as cur:
-        await cur.execute(
-            "SELECT words_level, words_mean, image_level, image_mean, images, measured_at"
-            " FROM calibrations WHERE bucket = %s AND model = %s",
-            [bucket, model],
-        )
-        return await cur.fetchone()
+    return await fetch_one(
+        conn,
+        None,
+        Calibration,
+        "SELECT words_level, words_mean, image_level, image_mean, images, measured_at"
+        " FROM calibrations WHERE bucket = %s AND model = %s",
+        [bucket, model],
+    )
 
 
-async def save(conn: AsyncConnection[Any], bucket: str, model: str, measured: Calibration) -> None:
+async def save(conn: Connection, bucket: str, model: str, measured: Calibration) -> None:
     """Store a calibration in place of the previous one."""
     await conn.execute(
         """
@@ -56,7 +54,7 @@ async def save(conn: AsyncConnection[Any], bucket: str, model: str, measured: Ca
     )
 
 
-async def uncalibrated(conn: AsyncConnection[Any]) -> list[tuple[str, str]]:
+async def uncalibrated(conn: Connection) -> list[tuple[str, str]]:
     """Return bucket and model of the collections without a calibration of their current model."""
     # `syncer doctor` may run before the migration.
     row = await (await conn.execute("SELECT to_regclass('calibrations') IS NOT NULL")).fetchone()
@@ -72,20 +70,18 @@ async def uncalibrated(conn: AsyncConnection[Any]) -> list[tuple[str, str]]:
     return await cur.fetchall()
 
 
-async def random_vectors(conn: AsyncConnection[Any], collection: Collection, *, limit: int) -> list[list[float]]:
+async def random_vectors(conn: Connection, collection: Collection, *, limit: int) -> list[list[float]]:
     """Return the vectors of up to *limit* random images of different content."""
-    cur = await conn.execute(
-        for_collection(
-            # Select ids first: sorting rows with vectors would read all vectors.
-            """
-            SELECT e.embedding::real[]
-              FROM (SELECT min(i.id) AS id FROM {images} AS i JOIN {embeddings} AS has USING (id)
-                     WHERE has.embedding IS NOT NULL GROUP BY i.sha256
-                     ORDER BY random() LIMIT %s) AS picked
-              JOIN {embeddings} AS e USING (id)
-            """,
-            collection,
-        ),
+    cur = await execute(
+        conn,
+        collection,
+        """
+        SELECT e.embedding::real[]
+          FROM (SELECT min(i.id) AS id FROM {images} AS i JOIN {embeddings} AS has USING (id)
+                 WHERE has.embedding IS NOT NULL GROUP BY i.sha256
+                 ORDER BY random() LIMIT %s) AS picked
+          JOIN {embeddings} AS e USING (id)
+        """,
         [limit],
     )
     return [list(row[0]) for row in await cur.fetchall()]

@@ -1,34 +1,29 @@
 """Collections, their sources, and values shared by all servers."""
 
 from datetime import datetime
-from typing import Any
 
-from psycopg import AsyncConnection
-from psycopg.rows import class_row
 from psycopg.sql import SQL, Identifier
 
 from shared.db import migrate, table_names
+from shared.db.pool import Connection
 from shared.errors import SettingsError
 from shared.models import Collection
+from shared.sql import fetch_all, fetch_one
 
 _COLUMNS = "bucket, regexp_replace(table_name, '_embeddings$', '') AS base, model, dimensions, title, created_at"
 
 
-async def list_all(conn: AsyncConnection[Any]) -> list[Collection]:
+async def list_all(conn: Connection) -> list[Collection]:
     """Return all collections, oldest first."""
-    async with conn.cursor(row_factory=class_row(Collection)) as cur:
-        await cur.execute(f"SELECT {_COLUMNS} FROM collections ORDER BY created_at, bucket")  # noqa: S608 - a constant
-        return await cur.fetchall()
+    return await fetch_all(conn, None, Collection, f"SELECT {_COLUMNS} FROM collections ORDER BY created_at, bucket")  # noqa: S608 - constants
 
 
-async def find(conn: AsyncConnection[Any], bucket: str) -> Collection | None:
+async def find(conn: Connection, bucket: str) -> Collection | None:
     """Return the collection of *bucket*, or None."""
-    async with conn.cursor(row_factory=class_row(Collection)) as cur:
-        await cur.execute(f"SELECT {_COLUMNS} FROM collections WHERE bucket = %s", [bucket])  # noqa: S608 - a constant
-        return await cur.fetchone()
+    return await fetch_one(conn, None, Collection, f"SELECT {_COLUMNS} FROM collections WHERE bucket = %s", [bucket])  # noqa: S608 - constants
 
 
-async def ensure(conn: AsyncConnection[Any], bucket: str, *, model: str, dimensions: int, now: datetime) -> Collection:
+async def ensure(conn: Connection, bucket: str, *, model: str, dimensions: int, now: datetime) -> Collection:
     """Return the collection of *bucket*; create it with *model* if there is none. An existing one keeps its model."""
     found = await find(conn, bucket)
     if found:
@@ -47,7 +42,7 @@ async def ensure(conn: AsyncConnection[Any], bucket: str, *, model: str, dimensi
     return collection
 
 
-async def drop(conn: AsyncConnection[Any], collection: Collection) -> None:
+async def drop(conn: Connection, collection: Collection) -> None:
     """Drop the collection's tables and delete its rows in shared tables."""
     await migrate.lock(conn)
     for suffix in ("counts", "pending", "files", "queue", "next", "embeddings", "images"):
@@ -55,7 +50,7 @@ async def drop(conn: AsyncConnection[Any], collection: Collection) -> None:
     await conn.execute("DELETE FROM collections WHERE bucket = %s", [collection.bucket])
 
 
-async def ensure_source(conn: AsyncConnection[Any], collection: Collection, name: str) -> int:
+async def ensure_source(conn: Connection, collection: Collection, name: str) -> int:
     """Return the ID of the source *name*; create the source if it is new."""
     await conn.execute(
         "INSERT INTO sources (bucket, name) VALUES (%s, %s) ON CONFLICT DO NOTHING", [collection.bucket, name]
@@ -65,14 +60,14 @@ async def ensure_source(conn: AsyncConnection[Any], collection: Collection, name
     return source
 
 
-async def find_source(conn: AsyncConnection[Any], collection: Collection, name: str) -> int | None:
+async def find_source(conn: Connection, collection: Collection, name: str) -> int | None:
     """Return the ID of the source *name*, or None."""
     query = "SELECT id FROM sources WHERE bucket = %s AND name = %s"
     row = await (await conn.execute(query, [collection.bucket, name])).fetchone()
     return row[0] if row else None
 
 
-async def shared_value(conn: AsyncConnection[Any], name: str, default: str) -> str:
+async def shared_value(conn: Connection, name: str, default: str) -> str:
     """Return the value of *name*; store *default* if there is none yet."""
     await conn.execute(
         "INSERT INTO shared_values (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING", [name, default]

@@ -1,42 +1,38 @@
 """Lookup of images by content and key, for uploads that may be duplicates."""
 
-from typing import Any
-
-from psycopg import AsyncConnection
-
+from shared.db.pool import Connection
 from shared.models import Collection
-from shared.sql import for_collection
+from shared.sql import execute
 
 # First key of advisory locks on contents; the second is a hash.
 _LOCK = 0x1AB02
 
 
 async def find_image(
-    conn: AsyncConnection[Any], collection: Collection, sha256: bytes, *, besides: int | None = None
+    conn: Connection, collection: Collection, sha256: bytes, *, besides: int | None = None
 ) -> int | None:
     """Return the id of the first image with this content, other than *besides*; None if there is none."""
-    cur = await conn.execute(
-        for_collection("SELECT min(id) FROM {images} WHERE sha256 = %s AND id IS DISTINCT FROM %s", collection),
-        [sha256, besides],
+    cur = await execute(
+        conn, collection, "SELECT min(id) FROM {images} WHERE sha256 = %s AND id IS DISTINCT FROM %s", [sha256, besides]
     )
     row = await cur.fetchone()
     return row[0] if row else None
 
 
-async def is_key_taken(conn: AsyncConnection[Any], collection: Collection, key: str) -> bool:
+async def is_key_taken(conn: Connection, collection: Collection, key: str) -> bool:
     """Return whether an image has this key."""
-    cur = await conn.execute(for_collection("SELECT FROM {images} WHERE r2_key = %s", collection), [key])
+    cur = await execute(conn, collection, "SELECT FROM {images} WHERE r2_key = %s", [key])
     return await cur.fetchone() is not None
 
 
-async def is_new(conn: AsyncConnection[Any], collection: Collection, image_id: int) -> bool:
+async def is_new(conn: Connection, collection: Collection, image_id: int) -> bool:
     """Return whether this transaction has inserted the image."""
-    cur = await conn.execute(
-        for_collection("SELECT xmin = pg_current_xact_id()::xid FROM {images} WHERE id = %s", collection), [image_id]
+    cur = await execute(
+        conn, collection, "SELECT xmin = pg_current_xact_id()::xid FROM {images} WHERE id = %s", [image_id]
     )
     return await cur.fetchone() == (True,)
 
 
-async def lock(conn: AsyncConnection[Any], collection: Collection, sha256: bytes) -> None:
+async def lock(conn: Connection, collection: Collection, sha256: bytes) -> None:
     """Lock this content against other transactions that lock it, until the transaction ends."""
     await conn.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_LOCK, f"{collection.base} {sha256.hex()}"])

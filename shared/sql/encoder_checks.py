@@ -1,13 +1,10 @@
 """Verified pairs of models: a local model whose vectors agree with those of another model."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from psycopg import AsyncConnection
-from psycopg.rows import class_row
-
+from shared.db.pool import Connection
 from shared.models import Collection
-from shared.sql import for_collection
+from shared.sql import fetch_all
 
 
 @dataclass(frozen=True)
@@ -20,30 +17,28 @@ class EmbeddedSample:
     vector: list[float]
 
 
-async def samples(conn: AsyncConnection[Any], collection: Collection, *, limit: int) -> list[EmbeddedSample]:
+async def samples(conn: Connection, collection: Collection, *, limit: int) -> list[EmbeddedSample]:
     """Return up to *limit* embedded images."""
-    async with conn.cursor(row_factory=class_row(EmbeddedSample)) as cur:
-        await cur.execute(
-            for_collection(
-                """
-                SELECT i.r2_key AS key, i.sha256, i.derivatives, e.embedding::real[] AS vector
-                  FROM {embeddings} AS e JOIN {images} AS i USING (id)
-                 WHERE e.embedding IS NOT NULL ORDER BY e.id LIMIT %s
-                """,
-                collection,
-            ),
-            [limit],
-        )
-        return await cur.fetchall()
+    return await fetch_all(
+        conn,
+        collection,
+        EmbeddedSample,
+        """
+        SELECT i.r2_key AS key, i.sha256, i.derivatives, e.embedding::real[] AS vector
+          FROM {embeddings} AS e JOIN {images} AS i USING (id)
+         WHERE e.embedding IS NOT NULL ORDER BY e.id LIMIT %s
+        """,
+        [limit],
+    )
 
 
-async def is_verified(conn: AsyncConnection[Any], *, local: str, model: str) -> bool:
+async def is_verified(conn: Connection, *, local: str, model: str) -> bool:
     """Return whether *local*, a model with its weights, has been found to agree with *model*."""
     cur = await conn.execute("SELECT FROM shared_values WHERE name = %s", [_name(local, model)])
     return cur.rowcount > 0
 
 
-async def save(conn: AsyncConnection[Any], *, local: str, model: str, cosine: float) -> None:
+async def save(conn: Connection, *, local: str, model: str, cosine: float) -> None:
     """Record for all servers that *local* agrees with *model*, with this cosine."""
     await conn.execute(
         "INSERT INTO shared_values (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING",

@@ -1,50 +1,45 @@
 """Facets: the cameras, folders, types and dates of a collection."""
 
-from typing import Any
-
-from psycopg import AsyncConnection
-
+from shared.db.pool import Connection
 from shared.models import Collection, Facets
-from shared.sql import for_collection
+from shared.sql import execute
 
 MAX_VALUES = 200  # of each facet, the most frequent
 
 
-async def read(conn: AsyncConnection[Any], collection: Collection, folder: str | None) -> Facets:
+async def read(conn: Connection, collection: Collection, folder: str | None) -> Facets:
     """Return the collection's facets, with the folders directly below *folder*.
 
     Each statement scans a whole index, which takes some tenths of a second for a million images.
     """
-    cameras = await conn.execute(
-        for_collection(
-            """
-            SELECT min(camera), count(*) FROM {images} WHERE camera IS NOT NULL
-             GROUP BY lower(camera) ORDER BY count(*) DESC, 1 LIMIT %s
-            """,
-            collection,
-        ),
+    cameras = await execute(
+        conn,
+        collection,
+        """
+        SELECT min(camera), count(*) FROM {images} WHERE camera IS NOT NULL
+         GROUP BY lower(camera) ORDER BY count(*) DESC, 1 LIMIT %s
+        """,
         [MAX_VALUES],
     )
     prefix = f"{folder}/" if folder else ""
-    folders = await conn.execute(
-        for_collection(
-            """
-            SELECT %(prefix)s || split_part(substr(r2_key, length(%(prefix)s) + 1), '/', 1), count(*) FROM {images}
-             WHERE (%(prefix)s = '' OR r2_key > %(prefix)s AND r2_key < left(%(prefix)s, -1) || '0')
-               AND strpos(substr(r2_key, length(%(prefix)s) + 1), '/') > 0
-             GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT %(max)s
-            """,
-            collection,
-        ),
+    folders = await execute(
+        conn,
+        collection,
+        """
+        SELECT %(prefix)s || split_part(substr(r2_key, length(%(prefix)s) + 1), '/', 1), count(*) FROM {images}
+         WHERE (%(prefix)s = '' OR r2_key > %(prefix)s AND r2_key < left(%(prefix)s, -1) || '0')
+           AND strpos(substr(r2_key, length(%(prefix)s) + 1), '/') > 0
+         GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT %(max)s
+        """,
         {"prefix": prefix, "max": MAX_VALUES},
     )
-    types = await conn.execute(
-        for_collection(
-            "SELECT content_type, count(*) FROM {images} GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT %s", collection
-        ),
+    types = await execute(
+        conn,
+        collection,
+        "SELECT content_type, count(*) FROM {images} GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT %s",
         [MAX_VALUES],
     )
-    taken = await conn.execute(for_collection("SELECT min(taken_at), max(taken_at) FROM {images}", collection))
+    taken = await execute(conn, collection, "SELECT min(taken_at), max(taken_at) FROM {images}")
     first, last = await taken.fetchone() or (None, None)
     return Facets(
         cameras=dict(await cameras.fetchall()),

@@ -8,14 +8,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
+from shared.db.pool import Connection
 from shared.errors import ImageRefused
 from shared.models import Collection, KnownFile
-from shared.sql import for_collection, pending_objects
+from shared.sql import execute, fetch_all, for_collection, pending_objects
 
 FileTimes = tuple[int, int, int]  # size, mtime_ns, ctime_ns
 
@@ -65,32 +64,30 @@ class MissingFile:
 
 
 async def list_known(
-    conn: AsyncConnection[Any], collection: Collection, source: int, *, after: str, limit: int, at: str = ""
+    conn: Connection, collection: Collection, source: int, *, after: str, limit: int, at: str = ""
 ) -> list[KnownFile]:
     """Return up to *limit* files of the source with paths greater than *after*, in byte order of their paths.
 
     With *at*, return only the file at that path and the files below it.
     """
-    async with conn.cursor(row_factory=class_row(KnownFile)) as cur:
-        await cur.execute(
-            for_collection(
-                """
-                SELECT path, size, mtime_ns, ctime_ns, sha256, image_id, removed, reason
-                  FROM {files}
-                 WHERE source_id = %(source)s AND path > %(after)s
-                   -- "0" is the successor of "/".
-                   AND (%(at)s = '' OR path = %(at)s OR path > %(at)s || '/' AND path < %(at)s || '0')
-                 ORDER BY path LIMIT %(limit)s
-                """,
-                collection,
-            ),
-            {"source": source, "after": after, "limit": limit, "at": at},
-        )
-        return await cur.fetchall()
+    return await fetch_all(
+        conn,
+        collection,
+        KnownFile,
+        """
+        SELECT path, size, mtime_ns, ctime_ns, sha256, image_id, removed, reason
+          FROM {files}
+         WHERE source_id = %(source)s AND path > %(after)s
+           -- "0" is the successor of "/".
+           AND (%(at)s = '' OR path = %(at)s OR path > %(at)s || '/' AND path < %(at)s || '0')
+         ORDER BY path LIMIT %(limit)s
+        """,
+        {"source": source, "after": after, "limit": limit, "at": at},
+    )
 
 
 async def record(
-    conn: AsyncConnection[Any],
+    conn: Connection,
     collection: Collection,
     source: int,
     path: str,
@@ -106,22 +103,21 @@ async def record(
     A rejected file keeps the image or the deletion that was recorded before: a read error is neither a deletion nor
     an edit.
     """
-    await conn.execute(
-        for_collection(
-            """
-            INSERT INTO {files} AS known (
-                source_id, path, size, mtime_ns, ctime_ns, sha256, image_id, reason, detail, attempts, seen_at)
-            VALUES (%(source)s, %(path)s, %(size)s, %(mtime)s, %(ctime)s, %(sha256)s, %(image)s, %(reason)s, %(detail)s,
-                    %(attempts)s, %(now)s)
-            ON CONFLICT (source_id, path) DO UPDATE SET
-                size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,
-                sha256 = coalesce(excluded.sha256, known.sha256),
-                image_id = coalesce(excluded.image_id, known.image_id),
-                reason = excluded.reason, detail = excluded.detail, attempts = known.attempts + excluded.attempts,
-                seen_at = excluded.seen_at, removed = known.removed AND excluded.image_id IS NULL
-            """,
-            collection,
-        ),
+    await execute(
+        conn,
+        collection,
+        """
+        INSERT INTO {files} AS known (
+            source_id, path, size, mtime_ns, ctime_ns, sha256, image_id, reason, detail, attempts, seen_at)
+        VALUES (%(source)s, %(path)s, %(size)s, %(mtime)s, %(ctime)s, %(sha256)s, %(image)s, %(reason)s, %(detail)s,
+                %(attempts)s, %(now)s)
+        ON CONFLICT (source_id, path) DO UPDATE SET
+            size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,
+            sha256 = coalesce(excluded.sha256, known.sha256),
+            image_id = coalesce(excluded.image_id, known.image_id),
+            reason = excluded.reason, detail = excluded.detail, attempts = known.attempts + excluded.attempts,
+            seen_at = excluded.seen_at, removed = known.removed AND excluded.image_id IS NULL
+        """,
         {
             "source": source,
             "path": path,
@@ -139,23 +135,22 @@ async def record(
 
 
 async def touch(
-    conn: AsyncConnection[Any], collection: Collection, source: int, path: str, *, stat: FileTimes, now: datetime
+    conn: Connection, collection: Collection, source: int, path: str, *, stat: FileTimes, now: datetime
 ) -> None:
     """Record new times of a file with unchanged content."""
-    await conn.execute(
-        for_collection(
-            """
-            UPDATE {files} SET size = %s, mtime_ns = %s, ctime_ns = %s, reason = NULL, detail = NULL, seen_at = %s
-             WHERE source_id = %s AND path = %s
-            """,
-            collection,
-        ),
+    await execute(
+        conn,
+        collection,
+        """
+        UPDATE {files} SET size = %s, mtime_ns = %s, ctime_ns = %s, reason = NULL, detail = NULL, seen_at = %s
+         WHERE source_id = %s AND path = %s
+        """,
         [*stat, now, source, path],
     )
 
 
 async def keep_removed(
-    conn: AsyncConnection[Any],
+    conn: Connection,
     collection: Collection,
     source: int,
     path: str,
@@ -166,20 +161,19 @@ async def keep_removed(
 ) -> None:
     """Record that the file has deleted content and gets no image; delete the image that it had."""
     await _delete_own_image(conn, collection, source, path)
-    await conn.execute(
-        for_collection(
-            """
-            INSERT INTO {files} (source_id, path, size, mtime_ns, ctime_ns, sha256, removed, seen_at)
-            VALUES (%s, %s, %s, %s, %s, %s, true, %s)
-            """,
-            collection,
-        ),
+    await execute(
+        conn,
+        collection,
+        """
+        INSERT INTO {files} (source_id, path, size, mtime_ns, ctime_ns, sha256, removed, seen_at)
+        VALUES (%s, %s, %s, %s, %s, %s, true, %s)
+        """,
         [source, path, *stat, sha256, now],
     )
 
 
 async def move(
-    conn: AsyncConnection[Any],
+    conn: Connection,
     collection: Collection,
     source: int,
     image: MovableImage,
@@ -193,48 +187,43 @@ async def move(
     Return False and change nothing if the image is no longer what it was.
     """
     parameters = {"source": source, "image": image.image_id, "key": image.key, "sha256": image.sha256}
-    unchanged = await conn.execute(
-        for_collection(
-            f"""
-            SELECT FROM {{images}} AS i JOIN {{files}} AS f ON f.image_id = i.id AND f.source_id = %(source)s
-             WHERE i.id = %(image)s AND i.r2_key = %(key)s AND i.sha256 = %(sha256)s AND f.sha256 = i.sha256 AND {_OWN}
-               FOR UPDATE OF i
-            """,
-            collection,
-        ),
+    unchanged = await execute(
+        conn,
+        collection,
+        f"""
+        SELECT FROM {{images}} AS i JOIN {{files}} AS f ON f.image_id = i.id AND f.source_id = %(source)s
+         WHERE i.id = %(image)s AND i.r2_key = %(key)s AND i.sha256 = %(sha256)s AND f.sha256 = i.sha256 AND {_OWN}
+           FOR UPDATE OF i
+        """,
         parameters,
     )
     if not unchanged.rowcount:
         return False
     await _delete_own_image(conn, collection, source, path)
-    await conn.execute(
-        for_collection("UPDATE {images} SET r2_key = %s WHERE id = %s", collection), [path, image.image_id]
-    )
-    await conn.execute(
-        for_collection(
-            """
-            UPDATE {files} SET path = %s, size = %s, mtime_ns = %s, ctime_ns = %s, reason = NULL, detail = NULL,
-                   seen_at = %s
-             WHERE source_id = %s AND image_id = %s
-            """,
-            collection,
-        ),
+    await execute(conn, collection, "UPDATE {images} SET r2_key = %s WHERE id = %s", [path, image.image_id])
+    await execute(
+        conn,
+        collection,
+        """
+        UPDATE {files} SET path = %s, size = %s, mtime_ns = %s, ctime_ns = %s, reason = NULL, detail = NULL,
+               seen_at = %s
+         WHERE source_id = %s AND image_id = %s
+        """,
         [path, *stat, now, source, image.image_id],
     )
     await pending_objects.schedule_deletion(conn, collection, [(image.key, image.sha256)])
     return True
 
 
-async def _delete_own_image(conn: AsyncConnection[Any], collection: Collection, source: int, path: str) -> None:
+async def _delete_own_image(conn: Connection, collection: Collection, source: int, path: str) -> None:
     """Delete the file's row, and its image unless that belongs to others too."""
-    own = await conn.execute(
-        for_collection(
-            f"""
-            SELECT i.id FROM {{files}} AS f JOIN {{images}} AS i ON i.id = f.image_id
-             WHERE f.source_id = %(source)s AND f.path = %(path)s AND {_OWN}
-            """,  # noqa: S608 - a constant
-            collection,
-        ),
+    own = await execute(
+        conn,
+        collection,
+        f"""
+        SELECT i.id FROM {{files}} AS f JOIN {{images}} AS i ON i.id = f.image_id
+         WHERE f.source_id = %(source)s AND f.path = %(path)s AND {_OWN}
+        """,  # noqa: S608 - constants
         {"source": source, "path": path},
     )
     ids = [image_id for (image_id,) in await own.fetchall()]
@@ -243,26 +232,24 @@ async def _delete_own_image(conn: AsyncConnection[Any], collection: Collection, 
     await forget(conn, collection, source, [path])
 
 
-async def is_first_sync(conn: AsyncConnection[Any], collection: Collection, source: int) -> bool:
+async def is_first_sync(conn: Connection, collection: Collection, source: int) -> bool:
     """Return whether the source has neither files nor tombstones."""
-    cur = await conn.execute(
-        for_collection(
-            """
-            SELECT NOT EXISTS (SELECT FROM {files} WHERE source_id = %(source)s)
-               AND NOT EXISTS (SELECT FROM tombstones WHERE source_id = %(source)s)
-            """,
-            collection,
-        ),
+    cur = await execute(
+        conn,
+        collection,
+        """
+        SELECT NOT EXISTS (SELECT FROM {files} WHERE source_id = %(source)s)
+           AND NOT EXISTS (SELECT FROM tombstones WHERE source_id = %(source)s)
+        """,
         {"source": source},
     )
     return await cur.fetchone() == (True,)
 
 
-async def count_images(conn: AsyncConnection[Any], collection: Collection, source: int) -> int:
+async def count_images(conn: Connection, collection: Collection, source: int) -> int:
     """Return how many files of the source have an image."""
-    cur = await conn.execute(
-        for_collection("SELECT count(*) FROM {files} WHERE source_id = %s AND image_id IS NOT NULL", collection),
-        [source],
+    cur = await execute(
+        conn, collection, "SELECT count(*) FROM {files} WHERE source_id = %s AND image_id IS NOT NULL", [source]
     )
     row = await cur.fetchone()
     assert row is not None
@@ -270,7 +257,7 @@ async def count_images(conn: AsyncConnection[Any], collection: Collection, sourc
 
 
 async def find_matches(
-    conn: AsyncConnection[Any], collection: Collection, source: int, *, contents: Sequence[bytes], keys: Sequence[str]
+    conn: Connection, collection: Collection, source: int, *, contents: Sequence[bytes], keys: Sequence[str]
 ) -> Matches:
     """Return the images and tombstones with these contents, and the owners of these keys."""
     movable = defaultdict(list)
@@ -291,48 +278,43 @@ async def find_matches(
         )
         for image in await cur.fetchall():
             movable[image.sha256].append(image)
-    owners = await conn.execute(
-        for_collection("SELECT r2_key, id FROM {images} WHERE r2_key = ANY(%s)", collection), [list(keys)]
-    )
+    owners = await execute(conn, collection, "SELECT r2_key, id FROM {images} WHERE r2_key = ANY(%s)", [list(keys)])
     return Matches(dict(movable), await tombstones(conn, source, contents), dict(await owners.fetchall()))
 
 
 async def find_missing(
-    conn: AsyncConnection[Any], collection: Collection, source: int, paths: Sequence[str]
+    conn: Connection, collection: Collection, source: int, paths: Sequence[str]
 ) -> list[MissingFile]:
     """Return the records of files that the folder no longer holds."""
-    async with conn.cursor(row_factory=class_row(MissingFile)) as cur:
-        await cur.execute(
-            for_collection(
-                f"""
-                SELECT f.path, f.image_id, f.removed, i.id IS NOT NULL AND {_OWN} AS own
-                  FROM {{files}} AS f LEFT JOIN {{images}} AS i ON i.id = f.image_id
-                 WHERE f.source_id = %(source)s AND f.path = ANY(%(paths)s)
-                 ORDER BY f.path
-                """,  # noqa: S608 - a constant
-                collection,
-            ),
-            {"source": source, "paths": list(paths)},
-        )
-        return await cur.fetchall()
-
-
-async def forget(conn: AsyncConnection[Any], collection: Collection, source: int, paths: Sequence[str]) -> None:
-    """Delete the records of these files; their images stay."""
-    await conn.execute(
-        for_collection("DELETE FROM {files} WHERE source_id = %s AND path = ANY(%s)", collection),
-        [source, list(paths)],
+    return await fetch_all(
+        conn,
+        collection,
+        MissingFile,
+        f"""
+        SELECT f.path, f.image_id, f.removed, i.id IS NOT NULL AND {_OWN} AS own
+          FROM {{files}} AS f LEFT JOIN {{images}} AS i ON i.id = f.image_id
+         WHERE f.source_id = %(source)s AND f.path = ANY(%(paths)s)
+         ORDER BY f.path
+        """,  # noqa: S608 - constants
+        {"source": source, "paths": list(paths)},
     )
 
 
-async def delete_missing(conn: AsyncConnection[Any], collection: Collection, source: int, paths: Sequence[str]) -> int:
+async def forget(conn: Connection, collection: Collection, source: int, paths: Sequence[str]) -> None:
+    """Delete the records of these files; their images stay."""
+    await execute(
+        conn, collection, "DELETE FROM {files} WHERE source_id = %s AND path = ANY(%s)", [source, list(paths)]
+    )
+
+
+async def delete_missing(conn: Connection, collection: Collection, source: int, paths: Sequence[str]) -> int:
     """Delete the images of missing files, except those that no longer belong to the source alone; return how many."""
     missing = await find_missing(conn, collection, source, paths)
     ids = [row.image_id for row in missing if row.own and row.image_id is not None]
     return await pending_objects.delete_images(conn, collection, ids, tombstone=False)
 
 
-async def tombstones(conn: AsyncConnection[Any], source: int, contents: Sequence[bytes]) -> frozenset[bytes]:
+async def tombstones(conn: Connection, source: int, contents: Sequence[bytes]) -> frozenset[bytes]:
     """Return which of these contents the source has tombstones of."""
     cur = await conn.execute(
         "SELECT sha256 FROM tombstones WHERE source_id = %s AND sha256 = ANY(%s)", [source, list(contents)]
@@ -340,17 +322,16 @@ async def tombstones(conn: AsyncConnection[Any], source: int, contents: Sequence
     return frozenset(sha256 for (sha256,) in await cur.fetchall())
 
 
-async def prune_tombstones(conn: AsyncConnection[Any], collection: Collection, source: int) -> None:
+async def prune_tombstones(conn: Connection, collection: Collection, source: int) -> None:
     """Delete the tombstones of content that no file of the source holds any more."""
-    await conn.execute(
-        for_collection(
-            """
-            DELETE FROM tombstones AS t
-             WHERE source_id = %s
-               AND NOT EXISTS (SELECT FROM {files} AS f
-                                WHERE f.source_id = t.source_id AND f.sha256 = t.sha256 AND f.removed)
-            """,
-            collection,
-        ),
+    await execute(
+        conn,
+        collection,
+        """
+        DELETE FROM tombstones AS t
+         WHERE source_id = %s
+           AND NOT EXISTS (SELECT FROM {files} AS f
+                            WHERE f.source_id = t.source_id AND f.sha256 = t.sha256 AND f.removed)
+        """,
         [source],
     )

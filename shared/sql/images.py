@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from psycopg import AsyncConnection
 from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
+from shared.db.pool import Connection
 from shared.models import Collection, Filters, Image, NewImage
-from shared.sql import for_collection
+from shared.sql import execute, fetch_all, for_collection
 from shared.sql.filters import EVERYTHING, condition
 
 # The columns of shared.models.Image, for statements that read images.
@@ -20,100 +20,96 @@ IMAGE_TABLES = """{images} AS i JOIN {embeddings} AS e USING (id)
     LEFT JOIN {queue} AS q ON q.id = i.id AND q.model = %(model)s"""
 
 
-async def add(conn: AsyncConnection[Any], collection: Collection, image: NewImage, *, now: datetime) -> int:
+async def add(conn: Connection, collection: Collection, image: NewImage, *, now: datetime) -> int:
     """Add an image and return its id; *now* orders it among recent images.
 
     The image can be browsed at once. Its vector is copied from an image with the same content, else it is queued.
     Adding the same key and content again changes nothing. The same key with other content replaces the image.
     """
-    written = await conn.execute(
-        for_collection(
-            """
-            INSERT INTO {images} AS known (
-                r2_key, created_at, origin, sha256, size, content_type, width, height, placeholder, derivatives,
-                truncated, taken_at, camera, lens, keywords, caption, latitude, longitude, exif)
-            VALUES (
-                %(key)s, %(now)s, %(origin)s, %(sha256)s, %(size)s, %(content_type)s, %(width)s, %(height)s,
-                %(placeholder)s, %(derivatives)s, %(truncated)s, %(taken_at)s, %(camera)s, %(lens)s, %(keywords)s,
-                %(caption)s, %(latitude)s, %(longitude)s, %(exif)s)
-            ON CONFLICT (r2_key) DO UPDATE SET
-                sha256 = excluded.sha256, size = excluded.size, content_type = excluded.content_type,
-                width = excluded.width, height = excluded.height, placeholder = excluded.placeholder,
-                derivatives = excluded.derivatives, truncated = excluded.truncated, taken_at = excluded.taken_at,
-                camera = excluded.camera, lens = excluded.lens, keywords = excluded.keywords,
-                caption = excluded.caption, latitude = excluded.latitude, longitude = excluded.longitude,
-                exif = excluded.exif
-             WHERE known.sha256 <> excluded.sha256
-            RETURNING id
-            """,
-            collection,
-        ),
+    written = await execute(
+        conn,
+        collection,
+        """
+        INSERT INTO {images} AS known (
+            r2_key, created_at, origin, sha256, size, content_type, width, height, placeholder, derivatives,
+            truncated, taken_at, camera, lens, keywords, caption, latitude, longitude, exif)
+        VALUES (
+            %(key)s, %(now)s, %(origin)s, %(sha256)s, %(size)s, %(content_type)s, %(width)s, %(height)s,
+            %(placeholder)s, %(derivatives)s, %(truncated)s, %(taken_at)s, %(camera)s, %(lens)s, %(keywords)s,
+            %(caption)s, %(latitude)s, %(longitude)s, %(exif)s)
+        ON CONFLICT (r2_key) DO UPDATE SET
+            sha256 = excluded.sha256, size = excluded.size, content_type = excluded.content_type,
+            width = excluded.width, height = excluded.height, placeholder = excluded.placeholder,
+            derivatives = excluded.derivatives, truncated = excluded.truncated, taken_at = excluded.taken_at,
+            camera = excluded.camera, lens = excluded.lens, keywords = excluded.keywords,
+            caption = excluded.caption, latitude = excluded.latitude, longitude = excluded.longitude,
+            exif = excluded.exif
+         WHERE known.sha256 <> excluded.sha256
+        RETURNING id
+        """,
         vars(image)
         | {"keywords": list(image.keywords), "exif": None if image.exif is None else Jsonb(image.exif), "now": now},
     )
     if row := await written.fetchone():
         await _copy_or_queue_vector(conn, collection, row[0], image.sha256, now=now)
         return int(row[0])
-    found = await conn.execute(for_collection("SELECT id FROM {images} WHERE r2_key = %s", collection), [image.key])
+    found = await execute(conn, collection, "SELECT id FROM {images} WHERE r2_key = %s", [image.key])
     row = await found.fetchone()
     assert row is not None
     return int(row[0])
 
 
 async def _copy_or_queue_vector(
-    conn: AsyncConnection[Any], collection: Collection, image_id: int, sha256: bytes, *, now: datetime
+    conn: Connection, collection: Collection, image_id: int, sha256: bytes, *, now: datetime
 ) -> None:
     """Give an image, new or with new content, the vector of an image with the same content, or queue it."""
-    cur = await conn.execute(
-        for_collection(
-            """
-            INSERT INTO {embeddings} (id, r2_key, created_at, embedding)
-            SELECT id, r2_key, created_at, (
-                SELECT e.embedding FROM {images} AS twin JOIN {embeddings} AS e USING (id)
-                 WHERE twin.sha256 = %(sha256)s AND twin.id <> %(id)s AND e.embedding IS NOT NULL LIMIT 1)
-              FROM {images} WHERE id = %(id)s
-            ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding
-            RETURNING embedding IS NOT NULL
-            """,
-            collection,
-        ),
+    cur = await execute(
+        conn,
+        collection,
+        """
+        INSERT INTO {embeddings} (id, r2_key, created_at, embedding)
+        SELECT id, r2_key, created_at, (
+            SELECT e.embedding FROM {images} AS twin JOIN {embeddings} AS e USING (id)
+             WHERE twin.sha256 = %(sha256)s AND twin.id <> %(id)s AND e.embedding IS NOT NULL LIMIT 1)
+          FROM {images} WHERE id = %(id)s
+        ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding
+        RETURNING embedding IS NOT NULL
+        """,
         {"id": image_id, "sha256": sha256},
     )
     # The queue's model is read from the table: a switch to another model waits from here on.
     if await cur.fetchone() == (True,):
-        await conn.execute(
-            for_collection(
-                """
-                DELETE FROM {queue} AS q USING collections AS c
-                 WHERE q.id = %s AND c.bucket = %s AND q.model = c.model
-                """,
-                collection,
-            ),
+        await execute(
+            conn,
+            collection,
+            """
+            DELETE FROM {queue} AS q USING collections AS c
+             WHERE q.id = %s AND c.bucket = %s AND q.model = c.model
+            """,
             [image_id, collection.bucket],
         )
         return
     # This ends a lease on the old content: its vector will be refused.
-    await conn.execute(
-        for_collection(
-            """
-            INSERT INTO {queue} (id, model, due_at)
-            SELECT %s, model, %s FROM collections WHERE bucket = %s
-            ON CONFLICT (id, model) DO UPDATE SET
-                state = 'pending', due_at = excluded.due_at, lease = NULL, attempts = 0, reason = NULL, detail = NULL
-            """,
-            collection,
-        ),
+    await execute(
+        conn,
+        collection,
+        """
+        INSERT INTO {queue} (id, model, due_at)
+        SELECT %s, model, %s FROM collections WHERE bucket = %s
+        ON CONFLICT (id, model) DO UPDATE SET
+            state = 'pending', due_at = excluded.due_at, lease = NULL, attempts = 0, reason = NULL, detail = NULL
+        """,
         [image_id, now, collection.bucket],
     )
 
 
-async def get(conn: AsyncConnection[Any], collection: Collection, image_id: int) -> Image | None:
+async def get(conn: Connection, collection: Collection, image_id: int) -> Image | None:
     """Return one image, or None."""
     found = await get_many(conn, collection, [image_id])
     return found[0] if found else None
 
 
-async def get_many(conn: AsyncConnection[Any], collection: Collection, ids: Sequence[int]) -> list[Image]:
+async def get_many(conn: Connection, collection: Collection, ids: Sequence[int]) -> list[Image]:
     """Return the images with these ids, in the order of *ids*; unknown ids are skipped."""
     async with conn.cursor(row_factory=class_row(Image)) as cur:
         await cur.execute(
@@ -127,7 +123,7 @@ async def get_many(conn: AsyncConnection[Any], collection: Collection, ids: Sequ
     return [found[image_id] for image_id in ids if image_id in found]
 
 
-async def details(conn: AsyncConnection[Any], collection: Collection, image_id: int) -> dict[str, Any] | None:
+async def details(conn: Connection, collection: Collection, image_id: int) -> dict[str, Any] | None:
     """Return an image's lens, keywords, caption, place, EXIF, origin and failure; None if there is no such image."""
     async with conn.cursor(row_factory=dict_row) as cur:
         await cur.execute(
@@ -146,7 +142,7 @@ async def details(conn: AsyncConnection[Any], collection: Collection, image_id: 
 
 
 async def recent(
-    conn: AsyncConnection[Any],
+    conn: Connection,
     collection: Collection,
     filters: Filters = EVERYTHING,
     *,
@@ -156,32 +152,29 @@ async def recent(
     """Return up to *limit* images, newest first; with *before*, only those that follow that (created_at, id)."""
     created_at, image_id = before or (None, None)
     wanted, values = condition(filters)
-    async with conn.cursor(row_factory=class_row(Image)) as cur:
-        await cur.execute(
-            for_collection(
-                f"""
-                SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES}
-                 WHERE (%(created_at)s::timestamptz IS NULL OR (i.created_at, i.id) < (%(created_at)s, %(id)s))
-                   AND {wanted}
-                 ORDER BY i.created_at DESC, i.id DESC LIMIT %(limit)s
-                """,  # noqa: S608 - constants
-                collection,
-            ),
-            values | {"created_at": created_at, "id": image_id, "limit": limit, "model": collection.model},
-        )
-        return await cur.fetchall()
+    return await fetch_all(
+        conn,
+        collection,
+        Image,
+        f"""
+        SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES}
+         WHERE (%(created_at)s::timestamptz IS NULL OR (i.created_at, i.id) < (%(created_at)s, %(id)s))
+           AND {wanted}
+         ORDER BY i.created_at DESC, i.id DESC LIMIT %(limit)s
+        """,  # noqa: S608 - constants
+        values | {"created_at": created_at, "id": image_id, "limit": limit, "model": collection.model},
+    )
 
 
-async def own_keys(conn: AsyncConnection[Any], collection: Collection, *, after: str, limit: int) -> list[str]:
+async def own_keys(conn: Connection, collection: Collection, *, after: str, limit: int) -> list[str]:
     """Return up to *limit* keys greater than *after* of objects that we stored, in order; adopted ones are not ours."""
-    cur = await conn.execute(
-        for_collection(
-            """
-            SELECT r2_key FROM {images} WHERE r2_key > %(after)s AND origin <> 'adopted'
-             ORDER BY r2_key LIMIT %(limit)s
-            """,
-            collection,
-        ),
+    cur = await execute(
+        conn,
+        collection,
+        """
+        SELECT r2_key FROM {images} WHERE r2_key > %(after)s AND origin <> 'adopted'
+         ORDER BY r2_key LIMIT %(limit)s
+        """,
         {"after": after, "limit": limit},
     )
     return [key for (key,) in await cur.fetchall()]

@@ -7,17 +7,16 @@ and its queue complete for as long as it exists, also after the switch, so that 
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import class_row
 from psycopg.sql import SQL, Identifier, Literal
 
 from shared.db import migrate
+from shared.db.pool import Connection
 from shared.errors import ModelChanged, SettingsError
 from shared.models import Collection, NextEmbeddings
-from shared.sql import collections, for_collection, queue
+from shared.sql import collections, execute, fetch_one, for_collection, queue
 
 # Everything else, searches included, queues behind a request for an exclusive lock: give up early and retry.
 _LOCK_TIMEOUT = "500ms"
@@ -28,27 +27,26 @@ def with_next(collection: Collection, following: NextEmbeddings) -> Collection:
     return replace(collection, model=following.model, dimensions=following.dimensions, vectors="next_embeddings")
 
 
-async def find(conn: AsyncConnection[Any], bucket: str) -> NextEmbeddings | None:
-    async with conn.cursor(row_factory=class_row(NextEmbeddings)) as cur:
-        await cur.execute("SELECT model, dimensions, state FROM next_embeddings WHERE bucket = %s", [bucket])
-        return await cur.fetchone()
+async def find(conn: Connection, bucket: str) -> NextEmbeddings | None:
+    return await fetch_one(
+        conn, None, NextEmbeddings, "SELECT model, dimensions, state FROM next_embeddings WHERE bucket = %s", [bucket]
+    )
 
 
-async def check_model(conn: AsyncConnection[Any], collection: Collection) -> None:
+async def check_model(conn: Connection, collection: Collection) -> None:
     """Ensure that {embeddings} holds vectors of the collection's model until the transaction ends.
 
     Raises ModelChanged if the collection has switched: read it again and start over.
     """
     try:
         # The join reads no row, but it locks the table, and the models are read after that lock.
-        cur = await conn.execute(
-            for_collection(
-                """
-                SELECT FROM vector_tables AS v LEFT JOIN {embeddings} ON false
-                 WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s
-                """,
-                collection,
-            ),
+        cur = await execute(
+            conn,
+            collection,
+            """
+            SELECT FROM vector_tables AS v LEFT JOIN {embeddings} ON false
+             WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s
+            """,
             {"bucket": collection.bucket, "vectors": collection.vectors, "model": collection.model},
         )
     except psycopg.errors.UndefinedTable as exc:
@@ -65,7 +63,7 @@ def _model_changed(collection: Collection) -> ModelChanged:
 
 
 async def start(
-    conn: AsyncConnection[Any], collection: Collection, *, model: str, dimensions: int, now: datetime
+    conn: Connection, collection: Collection, *, model: str, dimensions: int, now: datetime
 ) -> NextEmbeddings:
     """Return the next embeddings for *model*, created if necessary; those of another previous model are discarded.
 
@@ -100,7 +98,7 @@ async def start(
     return NextEmbeddings(model, dimensions, "preparing")
 
 
-async def _create_table(conn: AsyncConnection[Any], collection: Collection, dimensions: int) -> None:
+async def _create_table(conn: Connection, collection: Collection, dimensions: int) -> None:
     # The index exists from the start, as in a new collection: it grows with the rows, so no long build can be
     # interrupted, and its upkeep costs little compared with computing a vector.
     await conn.execute(
@@ -130,36 +128,32 @@ async def _create_table(conn: AsyncConnection[Any], collection: Collection, dime
     )
 
 
-async def prepare(
-    conn: AsyncConnection[Any], collection: Collection, *, after: int, limit: int, now: datetime
-) -> int | None:
+async def prepare(conn: Connection, collection: Collection, *, after: int, limit: int, now: datetime) -> int | None:
     """Add rows and queue entries for *limit* images with ids above *after*; return the last id.
 
     *collection* is the result of ``with_next``. If no image is left, set the state to filling and return None.
     """
-    cur = await conn.execute(
-        for_collection(
-            # The lock keeps images from being deleted or renamed before their rows refer to them.
-            """
-            WITH reach AS (
-                SELECT max(id) AS last
-                  FROM (SELECT id FROM {images} WHERE id > %(after)s ORDER BY id LIMIT %(limit)s) AS following),
-            part AS MATERIALIZED (
-                SELECT i.id, i.r2_key, i.created_at FROM {images} AS i, reach
-                 WHERE i.id > %(after)s AND i.id <= reach.last
-                   AND EXISTS (SELECT FROM vector_tables AS v
-                                WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s)
-                   FOR KEY SHARE OF i),
-            added AS (
-                INSERT INTO {embeddings} (id, r2_key, created_at) SELECT id, r2_key, created_at FROM part
-                ON CONFLICT DO NOTHING RETURNING id),
-            queued AS (
-                INSERT INTO {queue} (id, model, due_at) SELECT id, %(model)s, %(now)s FROM added
-                ON CONFLICT DO NOTHING)
-            SELECT last FROM reach
-            """,
-            collection,
-        ),
+    cur = await execute(
+        conn,
+        collection,
+        """
+        WITH reach AS (
+            SELECT max(id) AS last
+              FROM (SELECT id FROM {images} WHERE id > %(after)s ORDER BY id LIMIT %(limit)s) AS following),
+        part AS MATERIALIZED (
+            SELECT i.id, i.r2_key, i.created_at FROM {images} AS i, reach
+             WHERE i.id > %(after)s AND i.id <= reach.last
+               AND EXISTS (SELECT FROM vector_tables AS v
+                            WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s)
+               FOR KEY SHARE OF i),
+        added AS (
+            INSERT INTO {embeddings} (id, r2_key, created_at) SELECT id, r2_key, created_at FROM part
+            ON CONFLICT DO NOTHING RETURNING id),
+        queued AS (
+            INSERT INTO {queue} (id, model, due_at) SELECT id, %(model)s, %(now)s FROM added
+            ON CONFLICT DO NOTHING)
+        SELECT last FROM reach
+        """,
         {
             "after": after,
             "limit": limit,
@@ -181,20 +175,19 @@ async def prepare(
     return last
 
 
-async def count_losses(conn: AsyncConnection[Any], collection: Collection, *, model: str) -> tuple[int, int]:
+async def count_losses(conn: Connection, collection: Collection, *, model: str) -> tuple[int, int]:
     """Return how many images would lose their vector if the collection switched to *model* now, and how many have one.
 
     An image loses it if it is quarantined with *model*.
     """
-    cur = await conn.execute(
-        for_collection(
-            """
-            SELECT count(*) FILTER (WHERE q.state = 'failed'), count(*)
-              FROM {embeddings} AS e LEFT JOIN {queue} AS q ON q.id = e.id AND q.model = %s
-             WHERE e.embedding IS NOT NULL
-            """,
-            collection,
-        ),
+    cur = await execute(
+        conn,
+        collection,
+        """
+        SELECT count(*) FILTER (WHERE q.state = 'failed'), count(*)
+          FROM {embeddings} AS e LEFT JOIN {queue} AS q ON q.id = e.id AND q.model = %s
+         WHERE e.embedding IS NOT NULL
+        """,
         [model],
     )
     row = await cur.fetchone()
@@ -202,9 +195,7 @@ async def count_losses(conn: AsyncConnection[Any], collection: Collection, *, mo
     return row[0], row[1]
 
 
-async def switch(
-    conn: AsyncConnection[Any], collection: Collection, *, model: str, rollback: bool, now: datetime
-) -> bool:
+async def switch(conn: Connection, collection: Collection, *, model: str, rollback: bool, now: datetime) -> bool:
     """Exchange current and next embeddings atomically; return whether the collection has vectors of *model* now.
 
     Returns False while an image waits for its vector of *model*, unless this is a *rollback*. Raises ModelChanged if
@@ -212,7 +203,7 @@ async def switch(
     """
     await _set_lock_timeout(conn)
     # Every transaction that adds or changes an image locks this table first.
-    await conn.execute(for_collection("LOCK TABLE {images} IN SHARE ROW EXCLUSIVE MODE", collection))
+    await execute(conn, collection, "LOCK TABLE {images} IN SHARE ROW EXCLUSIVE MODE")
     current, following = await collections.find(conn, collection.bucket), await find(conn, collection.bucket)
     if current and current.model == model:
         return True
@@ -220,9 +211,7 @@ async def switch(
         raise ModelChanged(f"collection {collection.bucket!r} has no vectors of {model!r} to switch to any more")
     if not rollback and await queue.is_pending(conn, collection, model):
         return False
-    await conn.execute(
-        for_collection("LOCK TABLE {embeddings}, {next_embeddings} IN ACCESS EXCLUSIVE MODE", collection)
-    )
+    await execute(conn, collection, "LOCK TABLE {embeddings}, {next_embeddings} IN ACCESS EXCLUSIVE MODE")
     await _swap_names(conn, collection)
     await conn.execute(
         "UPDATE collections SET model = %s, dimensions = %s WHERE bucket = %s",
@@ -235,7 +224,7 @@ async def switch(
     return True
 
 
-async def _swap_names(conn: AsyncConnection[Any], collection: Collection) -> None:
+async def _swap_names(conn: Connection, collection: Collection) -> None:
     """Swap the names of the two tables and of their indexes."""
     tables = [f"{collection.base}_{suffix}" for suffix in ("embeddings", "next")]
     current, following = [await _indexes(conn, table) for table in tables]
@@ -250,7 +239,7 @@ async def _swap_names(conn: AsyncConnection[Any], collection: Collection) -> Non
             await conn.execute(SQL(rename).format(old, new))
 
 
-async def _indexes(conn: AsyncConnection[Any], table: str) -> list[str]:
+async def _indexes(conn: Connection, table: str) -> list[str]:
     """Return the names of the table's indexes: primary key, unique key, vectors."""
     cur = await conn.execute(
         """
@@ -264,7 +253,7 @@ async def _indexes(conn: AsyncConnection[Any], table: str) -> list[str]:
     return [name for (name,) in await cur.fetchall()]
 
 
-async def discard(conn: AsyncConnection[Any], collection: Collection) -> bool:
+async def discard(conn: Connection, collection: Collection) -> bool:
     """Drop the collection's next embeddings with their queue; return whether there were any."""
     await _set_lock_timeout(conn)
     following = await find(conn, collection.bucket)
@@ -273,22 +262,21 @@ async def discard(conn: AsyncConnection[Any], collection: Collection) -> bool:
     clear_queue = for_collection("DELETE FROM {queue} WHERE model = %s", collection)
     # Most of the queue goes before writers are blocked, the entries added meanwhile after.
     await conn.execute(clear_queue, [following.model])
-    await conn.execute(for_collection("LOCK TABLE {images} IN SHARE ROW EXCLUSIVE MODE", collection))
-    await conn.execute(
-        for_collection(
-            """
-            DROP TRIGGER next_embeddings_inserted ON {images};
-            DROP TRIGGER next_embeddings_changed ON {images};
-            DROP TABLE {next_embeddings};
-            """,
-            collection,
-        )
+    await execute(conn, collection, "LOCK TABLE {images} IN SHARE ROW EXCLUSIVE MODE")
+    await execute(
+        conn,
+        collection,
+        """
+        DROP TRIGGER next_embeddings_inserted ON {images};
+        DROP TRIGGER next_embeddings_changed ON {images};
+        DROP TABLE {next_embeddings};
+        """,
     )
     await conn.execute("DELETE FROM next_embeddings WHERE bucket = %s", [collection.bucket])
     await conn.execute(clear_queue, [following.model])
     return True
 
 
-async def _set_lock_timeout(conn: AsyncConnection[Any]) -> None:
+async def _set_lock_timeout(conn: Connection) -> None:
     """Fail if a lock is not granted soon; Database.run retries the whole transaction."""
     await conn.execute("SELECT set_config('lock_timeout', %s, true)", [_LOCK_TIMEOUT])

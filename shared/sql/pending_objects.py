@@ -7,15 +7,12 @@ deleted when all rows of its key are due and no image references it. ``shared.ob
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
-from psycopg import AsyncConnection
-from psycopg.rows import class_row
-
+from shared.db.pool import Connection
 from shared.models import Collection
 from shared.object_keys import preview_key, thumbnail_key
-from shared.sql import for_collection
+from shared.sql import execute, fetch_all
 
 # Deadline of an upload. One that takes longer stores its image again.
 UPLOAD_TIME = timedelta(hours=1)
@@ -70,7 +67,7 @@ class PendingDeletion:
 
 
 async def record_intent(
-    conn: AsyncConnection[Any], collection: Collection, intent: UploadIntent, *, source: int | None, replaces: bool
+    conn: Connection, collection: Collection, intent: UploadIntent, *, source: int | None, replaces: bool
 ) -> ExistingObject | None:
     """Record an upload before it stores anything; return None, recording nothing, while a key is being deleted.
 
@@ -86,15 +83,14 @@ async def record_intent(
         "source": source,
         "time": UPLOAD_TIME,
     }
-    found = await conn.execute(
-        for_collection(
-            """
-            SELECT EXISTS (SELECT FROM {pending_objects} WHERE key = ANY(%(keys)s) AND claimed_until > now()),
-                   ARRAY(SELECT sha256 FROM {pending_objects} WHERE key = %(own)s AND due_at <= now()),
-                   EXISTS (SELECT FROM {images} WHERE sha256 = %(sha256)s AND derivatives)
-            """,
-            collection,
-        ),
+    found = await execute(
+        conn,
+        collection,
+        """
+        SELECT EXISTS (SELECT FROM {pending_objects} WHERE key = ANY(%(keys)s) AND claimed_until > now()),
+               ARRAY(SELECT sha256 FROM {pending_objects} WHERE key = %(own)s AND due_at <= now()),
+               EXISTS (SELECT FROM {images} WHERE sha256 = %(sha256)s AND derivatives)
+        """,
         parameters,
     )
     row = await found.fetchone()
@@ -102,54 +98,56 @@ async def record_intent(
     claimed, leftovers, derivatives = row
     if claimed:
         return None
-    await conn.execute(
-        for_collection(
-            """
-            INSERT INTO {pending_objects} (key, upload, sha256, derived, stored, source_id, due_at)
-            SELECT key, %(upload)s, %(sha256)s, key <> %(own)s, false, %(source)s, now() + %(time)s
-              FROM unnest(%(keys)s::text[]) AS key
-                ON CONFLICT DO NOTHING
-            """,
-            collection,
-        ),
+    await execute(
+        conn,
+        collection,
+        """
+        INSERT INTO {pending_objects} (key, upload, sha256, derived, stored, source_id, due_at)
+        SELECT key, %(upload)s, %(sha256)s, key <> %(own)s, false, %(source)s, now() + %(time)s
+          FROM unnest(%(keys)s::text[]) AS key
+            ON CONFLICT DO NOTHING
+        """,
         parameters,
     )
     if replaces:
-        await conn.execute(
-            for_collection(
-                "UPDATE {files} SET sha256 = NULL WHERE source_id = %(source)s AND path = %(own)s", collection
-            ),
+        await execute(
+            conn,
+            collection,
+            "UPDATE {files} SET sha256 = NULL WHERE source_id = %(source)s AND path = %(own)s",
             parameters,
         )
     return ExistingObject(frozenset(leftovers), derivatives)
 
 
-async def complete_upload(conn: AsyncConnection[Any], collection: Collection, intent: UploadIntent) -> bool:
+async def complete_upload(conn: Connection, collection: Collection, intent: UploadIntent) -> bool:
     """Delete the upload's intent, in the transaction that writes the image's row.
 
     Return False and change nothing if the upload missed its deadline: its objects may have been deleted. Schedule the
     derivatives of the content that the image replaces for deletion.
     """
-    own = await conn.execute(
-        for_collection(
-            """
-            SELECT FROM {pending_objects}
-             WHERE key = ANY(%s) AND upload = %s AND due_at > clock_timestamp() AND claim IS NULL FOR UPDATE
-            """,
-            collection,
-        ),
+    own = await execute(
+        conn,
+        collection,
+        """
+        SELECT FROM {pending_objects}
+         WHERE key = ANY(%s) AND upload = %s AND due_at > clock_timestamp() AND claim IS NULL FOR UPDATE
+        """,
         [intent.keys, intent.upload],
     )
     if own.rowcount != len(intent.keys):
         return False
     # Other rows with the image's key describe objects that this upload has overwritten. An upload of another process to
     # the same key misses its row and starts again.
-    await conn.execute(
-        for_collection("DELETE FROM {pending_objects} WHERE key = ANY(%s) AND upload = %s OR key = %s", collection),
+    await execute(
+        conn,
+        collection,
+        "DELETE FROM {pending_objects} WHERE key = ANY(%s) AND upload = %s OR key = %s",
         [intent.keys, intent.upload, intent.key],
     )
-    replaced = await conn.execute(
-        for_collection("SELECT sha256 FROM {images} WHERE r2_key = %s AND sha256 <> %s AND derivatives", collection),
+    replaced = await execute(
+        conn,
+        collection,
+        "SELECT sha256 FROM {images} WHERE r2_key = %s AND sha256 <> %s AND derivatives",
         [intent.key, intent.sha256],
     )
     for (sha256,) in await replaced.fetchall():
@@ -157,37 +155,32 @@ async def complete_upload(conn: AsyncConnection[Any], collection: Collection, in
     return True
 
 
-async def abandon_upload(
-    conn: AsyncConnection[Any], collection: Collection, intent: UploadIntent, *, stored: bool
-) -> None:
+async def abandon_upload(conn: Connection, collection: Collection, intent: UploadIntent, *, stored: bool) -> None:
     """Make the upload's objects due for deletion; with ``stored=False``, its image was certainly not stored."""
     if not stored:
-        await conn.execute(
-            for_collection("DELETE FROM {pending_objects} WHERE key = %s AND upload = %s", collection),
+        await execute(
+            conn,
+            collection,
+            "DELETE FROM {pending_objects} WHERE key = %s AND upload = %s",
             [intent.key, intent.upload],
         )
-    await conn.execute(
-        for_collection("UPDATE {pending_objects} SET due_at = now() WHERE upload = %s", collection), [intent.upload]
-    )
+    await execute(conn, collection, "UPDATE {pending_objects} SET due_at = now() WHERE upload = %s", [intent.upload])
 
 
-async def abandon_uploads(conn: AsyncConnection[Any], collection: Collection, *, source: int | None) -> None:
+async def abandon_uploads(conn: Connection, collection: Collection, *, source: int | None) -> None:
     """Make all intents of the source due (None: of every source), because their processes have ended."""
-    await conn.execute(
-        for_collection(
-            """
-            UPDATE {pending_objects} SET due_at = now()
-             WHERE due_at > now() AND (%(source)s::int IS NULL OR source_id = %(source)s)
-            """,
-            collection,
-        ),
+    await execute(
+        conn,
+        collection,
+        """
+        UPDATE {pending_objects} SET due_at = now()
+         WHERE due_at > now() AND (%(source)s::int IS NULL OR source_id = %(source)s)
+        """,
         {"source": source},
     )
 
 
-async def delete_images(
-    conn: AsyncConnection[Any], collection: Collection, ids: Sequence[int], *, tombstone: bool
-) -> int:
+async def delete_images(conn: Connection, collection: Collection, ids: Sequence[int], *, tombstone: bool) -> int:
     """Delete images and schedule their objects for deletion, except adopted ones; return how many images there were.
 
     With *tombstone*, the sources of the images do not upload the content again; without it, their files are forgotten.
@@ -195,11 +188,11 @@ async def delete_images(
     if tombstone:
         await _add_tombstones(conn, collection, ids)
     else:
-        await conn.execute(for_collection("DELETE FROM {files} WHERE image_id = ANY(%s)", collection), [list(ids)])
-    cur = await conn.execute(
-        for_collection(
-            "DELETE FROM {images} WHERE id = ANY(%s) RETURNING r2_key, sha256, derivatives, origin", collection
-        ),
+        await execute(conn, collection, "DELETE FROM {files} WHERE image_id = ANY(%s)", [list(ids)])
+    cur = await execute(
+        conn,
+        collection,
+        "DELETE FROM {images} WHERE id = ANY(%s) RETURNING r2_key, sha256, derivatives, origin",
         [list(ids)],
     )
     deleted = await cur.fetchall()
@@ -210,44 +203,39 @@ async def delete_images(
     return len(deleted)
 
 
-async def _add_tombstones(conn: AsyncConnection[Any], collection: Collection, ids: Sequence[int]) -> None:
-    await conn.execute(
-        for_collection(
-            """
-            INSERT INTO tombstones (source_id, sha256)
-            SELECT DISTINCT f.source_id, i.sha256 FROM {files} AS f JOIN {images} AS i ON i.id = f.image_id
-             WHERE i.id = ANY(%s) ORDER BY 1, 2
-                ON CONFLICT DO NOTHING
-            """,
-            collection,
-        ),
+async def _add_tombstones(conn: Connection, collection: Collection, ids: Sequence[int]) -> None:
+    await execute(
+        conn,
+        collection,
+        """
+        INSERT INTO tombstones (source_id, sha256)
+        SELECT DISTINCT f.source_id, i.sha256 FROM {files} AS f JOIN {images} AS i ON i.id = f.image_id
+         WHERE i.id = ANY(%s) ORDER BY 1, 2
+            ON CONFLICT DO NOTHING
+        """,
         [list(ids)],
     )
-    await conn.execute(
-        for_collection(
-            """
-            UPDATE {files} AS f SET removed = true, sha256 = i.sha256, reason = NULL, detail = NULL
-              FROM {images} AS i WHERE i.id = f.image_id AND i.id = ANY(%s)
-            """,
-            collection,
-        ),
+    await execute(
+        conn,
+        collection,
+        """
+        UPDATE {files} AS f SET removed = true, sha256 = i.sha256, reason = NULL, detail = NULL
+          FROM {images} AS i WHERE i.id = f.image_id AND i.id = ANY(%s)
+        """,
         [list(ids)],
     )
 
 
-async def schedule_deletion(
-    conn: AsyncConnection[Any], collection: Collection, objects: Sequence[tuple[str, bytes]]
-) -> None:
+async def schedule_deletion(conn: Connection, collection: Collection, objects: Sequence[tuple[str, bytes]]) -> None:
     """Make objects that we stored due for deletion; each comes with the content that it has or was derived from."""
-    await conn.execute(
-        for_collection(
-            """
-            INSERT INTO {pending_objects} (key, upload, sha256, derived, stored, due_at)
-            SELECT key, %(deletion)s, sha256, derived, true, now()
-              FROM unnest(%(keys)s::text[], %(contents)s::bytea[], %(derived)s::bool[]) AS object (key, sha256, derived)
-            """,
-            collection,
-        ),
+    await execute(
+        conn,
+        collection,
+        """
+        INSERT INTO {pending_objects} (key, upload, sha256, derived, stored, due_at)
+        SELECT key, %(deletion)s, sha256, derived, true, now()
+          FROM unnest(%(keys)s::text[], %(contents)s::bytea[], %(derived)s::bool[]) AS object (key, sha256, derived)
+        """,
         {
             "deletion": uuid4(),
             "keys": [key for key, _ in objects],
@@ -258,56 +246,51 @@ async def schedule_deletion(
 
 
 async def claim_due(
-    conn: AsyncConnection[Any], collection: Collection, claim: UUID, *, duration: timedelta, limit: int
+    conn: Connection, collection: Collection, claim: UUID, *, duration: timedelta, limit: int
 ) -> list[PendingDeletion]:
     """Claim up to *limit* objects that are due, for *duration*."""
     if not await _is_any_due(conn, collection):
         return []
     await conn.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_LOCK, collection.base])
-    async with conn.cursor(row_factory=class_row(PendingDeletion)) as cur:
-        await cur.execute(
-            for_collection(
-                """
-                WITH due AS (
-                    SELECT key FROM {pending_objects} GROUP BY key
-                    HAVING max(due_at) <= now() AND coalesce(max(claimed_until) <= now(), true)
-                     ORDER BY key LIMIT %(limit)s),
-                claimed AS (
-                    UPDATE {pending_objects} SET claim = %(claim)s, claimed_until = now() + %(duration)s
-                     WHERE key IN (SELECT key FROM due) RETURNING key, derived, stored, sha256),
-                objects AS (
-                    SELECT key, bool_or(derived) AS derived, bool_or(stored) AS stored,
-                           array_agg(DISTINCT sha256) AS contents
-                      FROM claimed GROUP BY key)
-                SELECT *, CASE WHEN derived
-                          THEN EXISTS (SELECT FROM {images} AS i WHERE i.sha256 = contents[1] AND i.derivatives)
-                          ELSE EXISTS (SELECT FROM {images} AS i WHERE i.r2_key = key) END AS referenced
-                  FROM objects
-                """,
-                collection,
-            ),
-            {"limit": limit, "claim": claim, "duration": duration},
-        )
-        return await cur.fetchall()
-
-
-async def _is_any_due(conn: AsyncConnection[Any], collection: Collection) -> bool:
-    cur = await conn.execute(
-        for_collection("SELECT EXISTS (SELECT FROM {pending_objects} WHERE due_at <= now())", collection)
+    return await fetch_all(
+        conn,
+        collection,
+        PendingDeletion,
+        """
+        WITH due AS (
+            SELECT key FROM {pending_objects} GROUP BY key
+            HAVING max(due_at) <= now() AND coalesce(max(claimed_until) <= now(), true)
+             ORDER BY key LIMIT %(limit)s),
+        claimed AS (
+            UPDATE {pending_objects} SET claim = %(claim)s, claimed_until = now() + %(duration)s
+             WHERE key IN (SELECT key FROM due) RETURNING key, derived, stored, sha256),
+        objects AS (
+            SELECT key, bool_or(derived) AS derived, bool_or(stored) AS stored,
+                   array_agg(DISTINCT sha256) AS contents
+              FROM claimed GROUP BY key)
+        SELECT *, CASE WHEN derived
+                  THEN EXISTS (SELECT FROM {images} AS i WHERE i.sha256 = contents[1] AND i.derivatives)
+                  ELSE EXISTS (SELECT FROM {images} AS i WHERE i.r2_key = key) END AS referenced
+          FROM objects
+        """,
+        {"limit": limit, "claim": claim, "duration": duration},
     )
+
+
+async def _is_any_due(conn: Connection, collection: Collection) -> bool:
+    cur = await execute(conn, collection, "SELECT EXISTS (SELECT FROM {pending_objects} WHERE due_at <= now())")
     return await cur.fetchone() == (True,)
 
 
-async def finish_claim(conn: AsyncConnection[Any], collection: Collection, claim: UUID) -> None:
+async def finish_claim(conn: Connection, collection: Collection, claim: UUID) -> None:
     """Delete the rows of claimed objects, which are no longer in the bucket or are referenced."""
-    await conn.execute(for_collection("DELETE FROM {pending_objects} WHERE claim = %s", collection), [claim])
+    await execute(conn, collection, "DELETE FROM {pending_objects} WHERE claim = %s", [claim])
 
 
-async def release_claim(conn: AsyncConnection[Any], collection: Collection, claim: UUID) -> None:
+async def release_claim(conn: Connection, collection: Collection, claim: UUID) -> None:
     """Give claimed objects back, so that they can be claimed again at once."""
-    await conn.execute(
-        for_collection("UPDATE {pending_objects} SET claim = NULL, claimed_until = NULL WHERE claim = %s", collection),
-        [claim],
+    await execute(
+        conn, collection, "UPDATE {pending_objects} SET claim = NULL, claimed_until = NULL WHERE claim = %s", [claim]
     )
 
 

@@ -3,12 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from psycopg import AsyncConnection
-from psycopg.rows import class_row
-
-from shared.sql import vector_text
+from shared.db.pool import Connection
+from shared.sql import fetch_one, vector_text
 
 PRUNE_LIMIT = 100  # pictures per call
 
@@ -26,31 +23,33 @@ class QueryImage:
 _COLUMNS = "handle, model, embedding::real[], expires_at"
 
 
-async def find(conn: AsyncConnection[Any], handle: str, *, now: datetime) -> QueryImage | None:
+async def find(conn: Connection, handle: str, *, now: datetime) -> QueryImage | None:
     """Return the picture with this handle, of any model; None if it is unknown or expired."""
-    async with conn.cursor(row_factory=class_row(QueryImage)) as cur:
-        await cur.execute(
-            f"SELECT {_COLUMNS} FROM query_images WHERE handle = %s AND expires_at > %s",  # noqa: S608 - a constant
-            [handle, now],
-        )
-        return await cur.fetchone()
+    return await fetch_one(
+        conn,
+        None,
+        QueryImage,
+        f"SELECT {_COLUMNS} FROM query_images WHERE handle = %s AND expires_at > %s",  # noqa: S608 - constants
+        [handle, now],
+    )
 
 
 async def renew(
-    conn: AsyncConnection[Any], model: str, digest: bytes, *, now: datetime, expires_at: datetime
+    conn: Connection, model: str, digest: bytes, *, now: datetime, expires_at: datetime
 ) -> QueryImage | None:
     """Extend the picture with this content to *expires_at* and return it; None if it is unknown or expired."""
-    async with conn.cursor(row_factory=class_row(QueryImage)) as cur:
-        await cur.execute(
-            f"UPDATE query_images SET expires_at = greatest(expires_at, %s)"  # noqa: S608 - a constant
-            f" WHERE model = %s AND digest = %s AND expires_at > %s RETURNING {_COLUMNS}",
-            [expires_at, model, digest, now],
-        )
-        return await cur.fetchone()
+    return await fetch_one(
+        conn,
+        None,
+        QueryImage,
+        f"UPDATE query_images SET expires_at = greatest(expires_at, %s)"  # noqa: S608 - a constant
+        f" WHERE model = %s AND digest = %s AND expires_at > %s RETURNING {_COLUMNS}",
+        [expires_at, model, digest, now],
+    )
 
 
 async def save(
-    conn: AsyncConnection[Any],
+    conn: Connection,
     model: str,
     digest: bytes,
     vector: Sequence[float],
@@ -59,20 +58,21 @@ async def save(
     expires_at: datetime,
 ) -> QueryImage:
     """Store the picture's vector under *handle*, or the handle that its content has already; return the picture."""
-    async with conn.cursor(row_factory=class_row(QueryImage)) as cur:
-        await cur.execute(
-            f"INSERT INTO query_images AS stored (handle, model, digest, embedding, expires_at)"  # noqa: S608 - a constant
-            f" VALUES (%s, %s, %s, %s::halfvec, %s)"
-            f" ON CONFLICT (model, digest) DO UPDATE SET expires_at = greatest(stored.expires_at, excluded.expires_at)"
-            f" RETURNING {_COLUMNS}",
-            [handle, model, digest, vector_text(vector), expires_at],
-        )
-        saved = await cur.fetchone()
+    saved = await fetch_one(
+        conn,
+        None,
+        QueryImage,
+        f"INSERT INTO query_images AS stored (handle, model, digest, embedding, expires_at)"  # noqa: S608 - a constant
+        f" VALUES (%s, %s, %s, %s::halfvec, %s)"
+        f" ON CONFLICT (model, digest) DO UPDATE SET expires_at = greatest(stored.expires_at, excluded.expires_at)"
+        f" RETURNING {_COLUMNS}",
+        [handle, model, digest, vector_text(vector), expires_at],
+    )
     assert saved is not None
     return saved
 
 
-async def prune(conn: AsyncConnection[Any], *, now: datetime, keep: int) -> int:
+async def prune(conn: Connection, *, now: datetime, keep: int) -> int:
     """Delete expired pictures, and beyond *keep* those that expire first; return their number."""
     cur = await conn.execute(
         """

@@ -2,25 +2,21 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-from psycopg import AsyncConnection
-
+from shared.db.pool import Connection
 from shared.sql import vector_text
 
 PRUNE_LIMIT = 1000  # texts per call
 
 
-async def find(conn: AsyncConnection[Any], model: str, digest: bytes) -> tuple[list[float], datetime] | None:
+async def find(conn: Connection, model: str, digest: bytes) -> tuple[list[float], datetime] | None:
     """Return the vector of the text with this digest and the recorded time of its last use; None for a new text."""
     query = "SELECT embedding::real[], used_at FROM query_vectors WHERE model = %s AND digest = %s"
     row = await (await conn.execute(query, [model, digest])).fetchone()
     return (list(row[0]), row[1]) if row else None
 
 
-async def save(
-    conn: AsyncConnection[Any], model: str, digest: bytes, vector: Sequence[float], *, now: datetime
-) -> None:
+async def save(conn: Connection, model: str, digest: bytes, vector: Sequence[float], *, now: datetime) -> None:
     """Store the text's vector, or record its use."""
     await conn.execute(
         "INSERT INTO query_vectors (model, digest, embedding, used_at) VALUES (%s, %s, %s::halfvec, %s)"
@@ -29,7 +25,7 @@ async def save(
     )
 
 
-async def prune(conn: AsyncConnection[Any], *, unused_since: datetime, keep: int) -> int:
+async def prune(conn: Connection, *, unused_since: datetime, keep: int) -> int:
     """Delete texts not used since *unused_since*, and all but the *keep* most recently used; return their number."""
     cur = await conn.execute(
         """

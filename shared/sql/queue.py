@@ -7,89 +7,81 @@ worker that lost it changes nothing.
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
-from psycopg import AsyncConnection
-from psycopg.rows import class_row
-
+from shared.db.pool import Connection
 from shared.errors import ImageRefused
 from shared.models import Collection, Failure, Job
-from shared.sql import for_collection, vector_text
+from shared.sql import execute, fetch_all, fetch_one, vector_text
 
 
 async def claim(
-    conn: AsyncConnection[Any], collection: Collection, model: str, *, lease: UUID, limit: int, duration: timedelta
+    conn: Connection, collection: Collection, model: str, *, lease: UUID, limit: int, duration: timedelta
 ) -> list[Job]:
     """Lease up to *limit* due images for *duration*, longest due first; no image has two leases at a time.
 
     Of images with equal content only the first is leased; its result is stored for all of them.
     """
-    async with conn.cursor(row_factory=class_row(Job)) as cur:
-        await cur.execute(
-            for_collection(
-                """
-                WITH due AS (
-                    SELECT id, model
-                      FROM {queue} AS candidate
-                     WHERE model = %(model)s AND state = 'pending' AND due_at <= now()
-                       -- After a restart of the database, workers get the time to reconnect and use their leases.
-                       AND (lease IS NULL OR pg_postmaster_start_time() < now() - %(duration)s)
-                       AND NOT EXISTS (
-                           SELECT FROM {images} AS mine
-                             JOIN {images} AS twin ON twin.sha256 = mine.sha256 AND twin.id < mine.id
-                             JOIN {queue} AS queued ON queued.id = twin.id AND queued.model = candidate.model
-                            WHERE mine.id = candidate.id AND queued.state = 'pending')
-                     ORDER BY due_at
-                     LIMIT %(limit)s
-                       FOR UPDATE SKIP LOCKED)
-                UPDATE {queue} AS q
-                   SET lease = %(lease)s, due_at = now() + %(duration)s
-                  FROM due, {images} AS i
-                 WHERE q.id = due.id AND q.model = due.model AND i.id = q.id
-                RETURNING q.id, i.r2_key AS key, i.sha256, i.derivatives, q.attempts, q.lease
-                """,
-                collection,
-            ),
-            {"model": model, "limit": limit, "lease": lease, "duration": duration},
-        )
-        return await cur.fetchall()
+    return await fetch_all(
+        conn,
+        collection,
+        Job,
+        """
+        WITH due AS (
+            SELECT id, model
+              FROM {queue} AS candidate
+             WHERE model = %(model)s AND state = 'pending' AND due_at <= now()
+               -- After a restart of the database, workers get the time to reconnect and use their leases.
+               AND (lease IS NULL OR pg_postmaster_start_time() < now() - %(duration)s)
+               AND NOT EXISTS (
+                   SELECT FROM {images} AS mine
+                     JOIN {images} AS twin ON twin.sha256 = mine.sha256 AND twin.id < mine.id
+                     JOIN {queue} AS queued ON queued.id = twin.id AND queued.model = candidate.model
+                    WHERE mine.id = candidate.id AND queued.state = 'pending')
+             ORDER BY due_at
+             LIMIT %(limit)s
+               FOR UPDATE SKIP LOCKED)
+        UPDATE {queue} AS q
+           SET lease = %(lease)s, due_at = now() + %(duration)s
+          FROM due, {images} AS i
+         WHERE q.id = due.id AND q.model = due.model AND i.id = q.id
+        RETURNING q.id, i.r2_key AS key, i.sha256, i.derivatives, q.attempts, q.lease
+        """,
+        {"model": model, "limit": limit, "lease": lease, "duration": duration},
+    )
 
 
 async def claim_image(
-    conn: AsyncConnection[Any], collection: Collection, image_id: int, *, lease: UUID, duration: timedelta
+    conn: Connection, collection: Collection, image_id: int, *, lease: UUID, duration: timedelta
 ) -> Job | None:
     """Lease one image with the collection's model; return None if it is not pending, not due or already leased."""
-    async with conn.cursor(row_factory=class_row(Job)) as cur:
-        await cur.execute(
-            for_collection(
-                """
-                UPDATE {queue} AS q
-                   SET lease = %(lease)s, due_at = now() + %(duration)s
-                  FROM {images} AS i
-                 WHERE q.id = %(id)s AND q.model = %(model)s AND q.state = 'pending'
-                   AND q.lease IS NULL AND q.due_at <= now() AND i.id = q.id
-                RETURNING q.id, i.r2_key AS key, i.sha256, i.derivatives, q.attempts, q.lease
-                """,
-                collection,
-            ),
-            {"id": image_id, "model": collection.model, "lease": lease, "duration": duration},
-        )
-        return await cur.fetchone()
+    return await fetch_one(
+        conn,
+        collection,
+        Job,
+        """
+        UPDATE {queue} AS q
+           SET lease = %(lease)s, due_at = now() + %(duration)s
+          FROM {images} AS i
+         WHERE q.id = %(id)s AND q.model = %(model)s AND q.state = 'pending'
+           AND q.lease IS NULL AND q.due_at <= now() AND i.id = q.id
+        RETURNING q.id, i.r2_key AS key, i.sha256, i.derivatives, q.attempts, q.lease
+        """,
+        {"id": image_id, "model": collection.model, "lease": lease, "duration": duration},
+    )
 
 
 async def renew(
-    conn: AsyncConnection[Any], collection: Collection, model: str, jobs: Sequence[Job], *, duration: timedelta
+    conn: Connection, collection: Collection, model: str, jobs: Sequence[Job], *, duration: timedelta
 ) -> None:
     """Extend the leases of *jobs*; leases lost meanwhile stay lost."""
-    await conn.execute(
-        for_collection(
-            """
-            UPDATE {queue} SET due_at = now() + %(duration)s
-             WHERE id = ANY(%(ids)s) AND model = %(model)s AND state = 'pending' AND lease = ANY(%(leases)s)
-            """,
-            collection,
-        ),
+    await execute(
+        conn,
+        collection,
+        """
+        UPDATE {queue} SET due_at = now() + %(duration)s
+         WHERE id = ANY(%(ids)s) AND model = %(model)s AND state = 'pending' AND lease = ANY(%(leases)s)
+        """,
         {
             "duration": duration,
             "model": model,
@@ -99,64 +91,58 @@ async def renew(
     )
 
 
-async def leases(conn: AsyncConnection[Any], collection: Collection, model: str) -> list[UUID]:
+async def leases(conn: Connection, collection: Collection, model: str) -> list[UUID]:
     """Return all active leases."""
-    cur = await conn.execute(
-        for_collection(
-            """
-            SELECT DISTINCT lease FROM {queue}
-             WHERE model = %(model)s AND state = 'pending' AND due_at > now() AND lease IS NOT NULL
-            """,
-            collection,
-        ),
+    cur = await execute(
+        conn,
+        collection,
+        """
+        SELECT DISTINCT lease FROM {queue}
+         WHERE model = %(model)s AND state = 'pending' AND due_at > now() AND lease IS NOT NULL
+        """,
         {"model": model},
     )
     return [lease for (lease,) in await cur.fetchall()]
 
 
-async def release(conn: AsyncConnection[Any], collection: Collection, model: str, leases: Sequence[UUID]) -> None:
+async def release(conn: Connection, collection: Collection, model: str, leases: Sequence[UUID]) -> None:
     """Release all images of *leases*; they are due at once, and no attempt is counted."""
-    await conn.execute(
-        for_collection(
-            """
-            UPDATE {queue} SET due_at = now(), lease = NULL
-             WHERE model = %(model)s AND state = 'pending' AND lease = ANY(%(leases)s)
-            """,
-            collection,
-        ),
+    await execute(
+        conn,
+        collection,
+        """
+        UPDATE {queue} SET due_at = now(), lease = NULL
+         WHERE model = %(model)s AND state = 'pending' AND lease = ANY(%(leases)s)
+        """,
         {"model": model, "leases": list(leases)},
     )
 
 
-async def complete(
-    conn: AsyncConnection[Any], collection: Collection, model: str, job: Job, vector: list[float]
-) -> int:
+async def complete(conn: Connection, collection: Collection, model: str, job: Job, vector: list[float]) -> int:
     """Store *vector* for the job's image and all pending images of equal content; return their number.
 
     Returns 0 and writes nothing if the lease was lost (the image was changed, removed or leased to another worker), or
     if the table holds vectors of another model by now.
     """
-    cur = await conn.execute(
-        for_collection(
-            # MATERIALIZED, or PostgreSQL casts the constant to the table's dimensions before it reads the model.
-            """
-            WITH given AS MATERIALIZED (SELECT %(vector)s::halfvec AS embedding),
-            leased AS (
-                SELECT id FROM {queue}
-                 WHERE id = %(id)s AND model = %(model)s AND lease = %(lease)s AND state = 'pending'
-                   AND EXISTS (SELECT FROM vector_tables AS v
-                                WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s)
-                   FOR UPDATE),
-            done AS (
-                DELETE FROM {queue} AS q
-                 USING {images} AS i
-                 WHERE EXISTS (SELECT FROM leased)
-                   AND q.id = i.id AND i.sha256 = %(sha256)s AND q.model = %(model)s AND q.state = 'pending'
-                RETURNING q.id)
-            UPDATE {embeddings} AS e SET embedding = given.embedding FROM done, given WHERE e.id = done.id
-            """,
-            collection,
-        ),
+    cur = await execute(
+        conn,
+        collection,
+        """
+        WITH given AS MATERIALIZED (SELECT %(vector)s::halfvec AS embedding),
+        leased AS (
+            SELECT id FROM {queue}
+             WHERE id = %(id)s AND model = %(model)s AND lease = %(lease)s AND state = 'pending'
+               AND EXISTS (SELECT FROM vector_tables AS v
+                            WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s)
+               FOR UPDATE),
+        done AS (
+            DELETE FROM {queue} AS q
+             USING {images} AS i
+             WHERE EXISTS (SELECT FROM leased)
+               AND q.id = i.id AND i.sha256 = %(sha256)s AND q.model = %(model)s AND q.state = 'pending'
+            RETURNING q.id)
+        UPDATE {embeddings} AS e SET embedding = given.embedding FROM done, given WHERE e.id = done.id
+        """,
         {
             "id": job.id,
             "model": model,
@@ -171,7 +157,7 @@ async def complete(
 
 
 async def refuse(
-    conn: AsyncConnection[Any],
+    conn: Connection,
     collection: Collection,
     model: str,
     job: Job,
@@ -183,20 +169,19 @@ async def refuse(
 
     They are due again after *retry_in*; with None they are quarantined until ``retry``.
     """
-    cur = await conn.execute(
-        for_collection(
-            """
-            UPDATE {queue} AS q
-               SET state = CASE WHEN %(retry_in)s::interval IS NULL THEN 'failed' ELSE 'pending' END,
-                   due_at = now() + coalesce(%(retry_in)s::interval, interval '0'),
-                   lease = NULL, attempts = q.attempts + 1, reason = %(reason)s, detail = %(detail)s
-              FROM {images} AS i
-             WHERE q.id = i.id AND i.sha256 = %(sha256)s AND q.model = %(model)s AND q.state = 'pending'
-               AND EXISTS (SELECT FROM {queue} AS leased
-                            WHERE leased.id = %(id)s AND leased.model = %(model)s AND leased.lease = %(lease)s)
-            """,
-            collection,
-        ),
+    cur = await execute(
+        conn,
+        collection,
+        """
+        UPDATE {queue} AS q
+           SET state = CASE WHEN %(retry_in)s::interval IS NULL THEN 'failed' ELSE 'pending' END,
+               due_at = now() + coalesce(%(retry_in)s::interval, interval '0'),
+               lease = NULL, attempts = q.attempts + 1, reason = %(reason)s, detail = %(detail)s
+          FROM {images} AS i
+         WHERE q.id = i.id AND i.sha256 = %(sha256)s AND q.model = %(model)s AND q.state = 'pending'
+           AND EXISTS (SELECT FROM {queue} AS leased
+                        WHERE leased.id = %(id)s AND leased.model = %(model)s AND leased.lease = %(lease)s)
+        """,
         {
             "id": job.id,
             "model": model,
@@ -210,62 +195,60 @@ async def refuse(
     return cur.rowcount
 
 
-async def is_pending(conn: AsyncConnection[Any], collection: Collection, model: str) -> bool:
+async def is_pending(conn: Connection, collection: Collection, model: str) -> bool:
     """Return whether any image is pending, leased ones included."""
-    cur = await conn.execute(
-        for_collection("SELECT EXISTS (SELECT FROM {queue} WHERE model = %(model)s AND state = 'pending')", collection),
+    cur = await execute(
+        conn,
+        collection,
+        "SELECT EXISTS (SELECT FROM {queue} WHERE model = %(model)s AND state = 'pending')",
         {"model": model},
     )
     return await cur.fetchone() == (True,)
 
 
-async def failures(conn: AsyncConnection[Any], collection: Collection, model: str) -> list[Failure]:
+async def failures(conn: Connection, collection: Collection, model: str) -> list[Failure]:
     """Return quarantined images and rejected files, by key."""
-    async with conn.cursor(row_factory=class_row(Failure)) as cur:
-        await cur.execute(
-            for_collection(
-                """
-                SELECT i.r2_key AS key, q.reason, q.detail, q.attempts, q.due_at AS failed_at
-                  FROM {queue} AS q JOIN {images} AS i USING (id)
-                 WHERE q.model = %(model)s AND q.state = 'failed'
-                UNION ALL
-                SELECT path, reason, detail, attempts, seen_at FROM {files} WHERE reason IS NOT NULL
-                 ORDER BY key
-                """,
-                collection,
-            ),
-            {"model": model},
-        )
-        return await cur.fetchall()
+    return await fetch_all(
+        conn,
+        collection,
+        Failure,
+        """
+        SELECT i.r2_key AS key, q.reason, q.detail, q.attempts, q.due_at AS failed_at
+          FROM {queue} AS q JOIN {images} AS i USING (id)
+         WHERE q.model = %(model)s AND q.state = 'failed'
+        UNION ALL
+        SELECT path, reason, detail, attempts, seen_at FROM {files} WHERE reason IS NOT NULL
+         ORDER BY key
+        """,
+        {"model": model},
+    )
 
 
-async def retry(conn: AsyncConnection[Any], collection: Collection, model: str, *, key: str | None) -> int:
+async def retry(conn: Connection, collection: Collection, model: str, *, key: str | None) -> int:
     """Put quarantined images back into the queue, all or only *key*; return their number.
 
     Rejected files count as well; the next sync reads them again.
     """
     parameters = {"model": model, "key": key}
-    requeued = await conn.execute(
-        for_collection(
-            """
-            UPDATE {queue} AS q
-               SET state = 'pending', due_at = now(), attempts = 0, reason = NULL, detail = NULL, lease = NULL
-              FROM {images} AS i
-             WHERE q.id = i.id AND q.model = %(model)s AND q.state = 'failed'
-               AND (%(key)s::text IS NULL OR i.r2_key = %(key)s)
-            """,
-            collection,
-        ),
+    requeued = await execute(
+        conn,
+        collection,
+        """
+        UPDATE {queue} AS q
+           SET state = 'pending', due_at = now(), attempts = 0, reason = NULL, detail = NULL, lease = NULL
+          FROM {images} AS i
+         WHERE q.id = i.id AND q.model = %(model)s AND q.state = 'failed'
+           AND (%(key)s::text IS NULL OR i.r2_key = %(key)s)
+        """,
         parameters,
     )
-    files = await conn.execute(
-        for_collection(
-            """
-            UPDATE {files} SET reason = NULL, detail = NULL, ctime_ns = 0
-             WHERE reason IS NOT NULL AND (%(key)s::text IS NULL OR path = %(key)s)
-            """,
-            collection,
-        ),
+    files = await execute(
+        conn,
+        collection,
+        """
+        UPDATE {files} SET reason = NULL, detail = NULL, ctime_ns = 0
+         WHERE reason IS NOT NULL AND (%(key)s::text IS NULL OR path = %(key)s)
+        """,
         parameters,
     )
     return requeued.rowcount + files.rowcount

@@ -1,12 +1,11 @@
 """Rate limits shared by all servers."""
 
 from datetime import timedelta
-from typing import Any
 
-from psycopg import AsyncConnection
+from shared.db.pool import Connection
 
 
-async def spend(conn: AsyncConnection[Any], name: str, *, per_hour: int) -> timedelta | None:
+async def spend(conn: Connection, name: str, *, per_hour: int) -> timedelta | None:
     """Take one from the budget *name*, which holds *per_hour* and refills at that rate.
 
     Return None, or the time until the budget holds one again if it is empty.
@@ -32,7 +31,7 @@ async def spend(conn: AsyncConnection[Any], name: str, *, per_hour: int) -> time
     return max(row[0], timedelta()) if row else timedelta()
 
 
-async def delete_full(conn: AsyncConnection[Any]) -> None:
+async def delete_full(conn: Connection) -> None:
     """Delete the budgets that are full again: a missing one counts as full."""
     # SKIP LOCKED leaves a budget that another transaction is spending from.
     await conn.execute(

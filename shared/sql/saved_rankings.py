@@ -1,21 +1,18 @@
 """Saved rankings: ids and scores of a search's later pages, so that every server continues the same list."""
 
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
+from shared.db.pool import Connection
 from shared.models import Collection, Hit, Ranking
 from shared.sql import for_collection
 from shared.sql.images import IMAGE_COLUMNS, IMAGE_TABLES
 from shared.sql.vector_search import to_hit
 
 
-async def save(
-    conn: AsyncConnection[Any], collection: Collection, ranking_id: UUID, ranking: Ranking, *, now: datetime
-) -> None:
+async def save(conn: Connection, collection: Collection, ranking_id: UUID, ranking: Ranking, *, now: datetime) -> None:
     """Save a ranking, unless one with this id exists."""
     await conn.execute(
         """
@@ -26,7 +23,7 @@ async def save(
     )
 
 
-async def exists(conn: AsyncConnection[Any], collection: Collection, ranking_id: UUID) -> bool:
+async def exists(conn: Connection, collection: Collection, ranking_id: UUID) -> bool:
     """Return whether the ranking is saved and has not been pruned."""
     cur = await conn.execute(
         "SELECT FROM saved_rankings WHERE id = %s AND bucket = %s", [ranking_id, collection.bucket]
@@ -34,7 +31,7 @@ async def exists(conn: AsyncConnection[Any], collection: Collection, ranking_id:
     return cur.rowcount > 0
 
 
-async def prune(conn: AsyncConnection[Any], collection: Collection, *, before: datetime, keep: int) -> int:
+async def prune(conn: Connection, collection: Collection, *, before: datetime, keep: int) -> int:
     """Delete the collection's rankings older than *before* and all but the newest *keep*; return their number."""
     cur = await conn.execute(
         """
@@ -52,7 +49,7 @@ async def prune(conn: AsyncConnection[Any], collection: Collection, *, before: d
 
 
 async def page(
-    conn: AsyncConnection[Any], collection: Collection, ranking_id: UUID, *, after: int, limit: int
+    conn: Connection, collection: Collection, ranking_id: UUID, *, after: int, limit: int
 ) -> tuple[list[Hit], int | None] | None:
     """Return the next *limit* hits behind position *after*, and the position to continue from, None at the end.
 

@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
-from psycopg import AsyncConnection
+from shared.db.pool import Connection
 
 ACTIVE, QUEUED = 0, 1
 
 
 async def take(
-    conn: AsyncConnection[Any],
+    conn: Connection,
     source: int,
     position: int,
     owner: UUID,
@@ -40,7 +39,7 @@ async def take(
     return row[0] if row else await take(conn, source, position, owner, duration=duration, ended=ended)
 
 
-async def release(conn: AsyncConnection[Any], source: int, owner: UUID, *, positions: Sequence[int]) -> None:
+async def release(conn: Connection, source: int, owner: UUID, *, positions: Sequence[int]) -> None:
     """Release the locks that *owner* has at these positions."""
     await conn.execute(
         "DELETE FROM source_locks WHERE source_id = %s AND owner = %s AND position = ANY(%s)",

@@ -1,28 +1,25 @@
 """Statistics of a collection: counts, failures by reason, speed and model calls."""
 
 from datetime import datetime, timedelta
-from typing import Any
 
-from psycopg import AsyncConnection
-
+from shared.db.pool import Connection
 from shared.models import Collection, Counts
-from shared.sql import for_collection
+from shared.sql import execute
 
 SLOTS = 16  # rows per minute, so that concurrent writers do not wait for each other
 
 
-async def counts(conn: AsyncConnection[Any], collection: Collection) -> Counts:
+async def counts(conn: Connection, collection: Collection) -> Counts:
     """Return the collection's counts. Triggers maintain them; only rejected files are counted here."""
-    cur = await conn.execute(
-        for_collection(
-            """
-            SELECT (SELECT coalesce(sum(images), 0)::bigint FROM {counts}),
-                   (SELECT coalesce(sum(pending), 0)::bigint FROM {counts} WHERE model = %(model)s),
-                   (SELECT coalesce(sum(failed), 0)::bigint FROM {counts} WHERE model = %(model)s),
-                   (SELECT count(*) FROM {files} WHERE reason IS NOT NULL)
-            """,
-            collection,
-        ),
+    cur = await execute(
+        conn,
+        collection,
+        """
+        SELECT (SELECT coalesce(sum(images), 0)::bigint FROM {counts}),
+               (SELECT coalesce(sum(pending), 0)::bigint FROM {counts} WHERE model = %(model)s),
+               (SELECT coalesce(sum(failed), 0)::bigint FROM {counts} WHERE model = %(model)s),
+               (SELECT count(*) FROM {files} WHERE reason IS NOT NULL)
+        """,
         {"model": collection.model},
     )
     row = await cur.fetchone()
@@ -33,27 +30,26 @@ async def counts(conn: AsyncConnection[Any], collection: Collection) -> Counts:
     )
 
 
-async def reasons(conn: AsyncConnection[Any], collection: Collection) -> dict[str, int]:
+async def reasons(conn: Connection, collection: Collection) -> dict[str, int]:
     """Return the numbers of quarantined images and rejected files by reason."""
-    cur = await conn.execute(
-        for_collection(
-            """
-            SELECT reason, sum(n)::bigint
-              FROM (SELECT reason, count(*) AS n FROM {queue}
-                     WHERE model = %(model)s AND state = 'failed' GROUP BY reason
-                    UNION ALL
-                    SELECT reason, count(*) FROM {files} WHERE reason IS NOT NULL GROUP BY reason) AS failures
-             GROUP BY reason ORDER BY reason
-            """,
-            collection,
-        ),
+    cur = await execute(
+        conn,
+        collection,
+        """
+        SELECT reason, sum(n)::bigint
+          FROM (SELECT reason, count(*) AS n FROM {queue}
+                 WHERE model = %(model)s AND state = 'failed' GROUP BY reason
+                UNION ALL
+                SELECT reason, count(*) FROM {files} WHERE reason IS NOT NULL GROUP BY reason) AS failures
+         GROUP BY reason ORDER BY reason
+        """,
         {"model": collection.model},
     )
     return dict(await cur.fetchall())
 
 
 async def record(
-    conn: AsyncConnection[Any],
+    conn: Connection,
     collection: Collection,
     model: str,
     *,
@@ -72,7 +68,7 @@ async def record(
     )
 
 
-async def rate_per_minute(conn: AsyncConnection[Any], collection: Collection, *, now: datetime) -> float:
+async def rate_per_minute(conn: Connection, collection: Collection, *, now: datetime) -> float:
     """Return the images embedded per minute, over those of the last five minutes in which work was done."""
     cur = await conn.execute(
         "SELECT coalesce(sum(embedded), 0)::bigint, min(since) FROM activity"
@@ -87,7 +83,7 @@ async def rate_per_minute(conn: AsyncConnection[Any], collection: Collection, *,
     return float(embedded / minutes)
 
 
-async def calls(conn: AsyncConnection[Any], collection: Collection) -> int:
+async def calls(conn: Connection, collection: Collection) -> int:
     """Return the number of model calls made for the collection so far."""
     cur = await conn.execute(
         "SELECT coalesce(sum(calls), 0)::bigint FROM activity WHERE bucket = %s AND model = %s",

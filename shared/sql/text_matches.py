@@ -1,13 +1,10 @@
 """Images whose name, folders, keywords or caption match the words of a query."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from psycopg import AsyncConnection
-from psycopg.rows import class_row
-
+from shared.db.pool import Connection
 from shared.models import Collection, Filters, TextMatch
-from shared.sql import for_collection, vector_text
+from shared.sql import execute, fetch_all, vector_text
 from shared.sql.filters import EVERYTHING, condition
 
 # Words that more images contain do not distinguish them, and are ignored.
@@ -20,7 +17,7 @@ _IS_NAME = """
 
 
 async def find(
-    conn: AsyncConnection[Any],
+    conn: Connection,
     collection: Collection,
     words: str,
     filters: Filters = EVERYTHING,
@@ -32,20 +29,19 @@ async def find(
     Of the former at most MAX_MATCHES; the latter are left out if they are more.
     """
     wanted, values = condition(filters)
-    cur = await conn.execute(
-        for_collection(
-            f"""
-            SELECT ARRAY(SELECT i.id FROM {{images}} AS i
-                          WHERE image_stem(i.r2_key) IN (lower(normalize(%(words)s)), image_stem(%(words)s))
-                            AND {_IS_NAME} AND i.id <> ALL (%(exclude)s::bigint[]) AND {wanted}
-                          LIMIT %(max)s),
-                   ARRAY(SELECT i.id FROM {{images}} AS i
-                          WHERE image_words(i.r2_key, i.keywords, i.caption) @@ words_query(%(words)s)
-                            AND i.id <> ALL (%(exclude)s::bigint[]) AND {wanted}
-                          LIMIT %(max)s + 1)
-            """,  # noqa: S608 - constants
-            collection,
-        ),
+    cur = await execute(
+        conn,
+        collection,
+        f"""
+        SELECT ARRAY(SELECT i.id FROM {{images}} AS i
+                      WHERE image_stem(i.r2_key) IN (lower(normalize(%(words)s)), image_stem(%(words)s))
+                        AND {_IS_NAME} AND i.id <> ALL (%(exclude)s::bigint[]) AND {wanted}
+                      LIMIT %(max)s),
+               ARRAY(SELECT i.id FROM {{images}} AS i
+                      WHERE image_words(i.r2_key, i.keywords, i.caption) @@ words_query(%(words)s)
+                        AND i.id <> ALL (%(exclude)s::bigint[]) AND {wanted}
+                      LIMIT %(max)s + 1)
+        """,  # noqa: S608 - constants
         values | {"words": words, "exclude": list(exclude), "max": MAX_MATCHES},
     )
     row = await cur.fetchone()
@@ -55,23 +51,21 @@ async def find(
 
 
 async def score(
-    conn: AsyncConnection[Any], collection: Collection, words: str, query: Sequence[float], ids: Sequence[int]
+    conn: Connection, collection: Collection, words: str, query: Sequence[float], ids: Sequence[int]
 ) -> list[TextMatch]:
     """Return how well *words* match the images *ids*, and how near the images are to *query*."""
-    async with conn.cursor(row_factory=class_row(TextMatch)) as cur:
-        await cur.execute(
-            for_collection(
-                f"""
-                SELECT i.id, {_IS_NAME} AS exact_name,
-                       image_words(regexp_replace(i.r2_key, '^.*/', ''), i.keywords, i.caption)
-                           @@ words_query(%(words)s) AS without_folders,
-                       -(e.embedding <#> %(query)s::halfvec) AS score
-                  FROM {{images}} AS i JOIN {{embeddings}} AS e USING (id)
-                 WHERE i.id = ANY (%(ids)s)
-                 ORDER BY i.id
-                """,  # noqa: S608 - constants
-                collection,
-            ),
-            {"words": words, "query": vector_text(query), "ids": ids},
-        )
-        return await cur.fetchall()
+    return await fetch_all(
+        conn,
+        collection,
+        TextMatch,
+        f"""
+        SELECT i.id, {_IS_NAME} AS exact_name,
+               image_words(regexp_replace(i.r2_key, '^.*/', ''), i.keywords, i.caption)
+                   @@ words_query(%(words)s) AS without_folders,
+               -(e.embedding <#> %(query)s::halfvec) AS score
+          FROM {{images}} AS i JOIN {{embeddings}} AS e USING (id)
+         WHERE i.id = ANY (%(ids)s)
+         ORDER BY i.id
+        """,  # noqa: S608 - constants
+        {"words": words, "query": vector_text(query), "ids": ids},
+    )

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
-from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 
+from shared.db.pool import Connection
 from shared.models import Collection, Filters, Hit, Image, Ranking
-from shared.sql import for_collection, next_embeddings, vector_text
+from shared.sql import execute, for_collection, next_embeddings, vector_text
 from shared.sql.filters import EVERYTHING, condition, embedded_rows, row_condition
 from shared.sql.images import IMAGE_COLUMNS, IMAGE_TABLES
 
@@ -37,17 +37,16 @@ class VectorQuery:
     exclude: Iterable[int] = ()
 
 
-async def are_few(conn: AsyncConnection[Any], collection: Collection, filters: Filters, *, at_most: int) -> bool:
+async def are_few(conn: Connection, collection: Collection, filters: Filters, *, at_most: int) -> bool:
     """Return whether at most *at_most* images pass the filters."""
     wanted, values = condition(filters)
-    cur = await conn.execute(
-        for_collection(
-            f"""
-            SELECT count(*) <= %(at_most)s
-              FROM (SELECT FROM {{images}} AS i WHERE {wanted} LIMIT %(at_most)s + 1) AS counted
-            """,  # noqa: S608 - constants
-            collection,
-        ),
+    cur = await execute(
+        conn,
+        collection,
+        f"""
+        SELECT count(*) <= %(at_most)s
+          FROM (SELECT FROM {{images}} AS i WHERE {wanted} LIMIT %(at_most)s + 1) AS counted
+        """,  # noqa: S608 - constants
         values | {"at_most": at_most},
     )
     row = await cur.fetchone()
@@ -55,7 +54,7 @@ async def are_few(conn: AsyncConnection[Any], collection: Collection, filters: F
 
 
 async def exact(
-    conn: AsyncConnection[Any],
+    conn: Connection,
     collection: Collection,
     query: VectorQuery,
     *,
@@ -89,10 +88,10 @@ async def exact(
     return [(to_hit(row), distance) for row, distance in zip(found, distances, strict=True)]
 
 
-async def nearest(conn: AsyncConnection[Any], collection: Collection, query: VectorQuery, *, limit: int) -> Ranking:
+async def nearest(conn: Connection, collection: Collection, query: VectorQuery, *, limit: int) -> Ranking:
     """Return the ranking of the *limit* images nearest to *query* by an exact scan."""
     scan, values = _exact_scan(collection, query, limit=limit)
-    return _ranking(await (await conn.execute(for_collection(scan, collection), values)).fetchall())
+    return _ranking(await (await execute(conn, collection, scan, values)).fetchall())
 
 
 def _exact_scan(
@@ -131,7 +130,7 @@ def _exact_scan(
 
 
 async def nearest_by_hnsw(
-    conn: AsyncConnection[Any], collection: Collection, query: VectorQuery, *, candidates: int, limit: int
+    conn: Connection, collection: Collection, query: VectorQuery, *, candidates: int, limit: int
 ) -> Ranking | None:
     """Return the approximate ranking from *candidates* rows of the HNSW index; None if it finds fewer.
 
@@ -140,21 +139,20 @@ async def nearest_by_hnsw(
     wanted, values = row_condition(query.filters)
     values |= {"vector": vector_text(query.vector), "exclude": list(query.exclude)}
     await conn.execute(_INDEX_SETTINGS)
-    cur = await conn.execute(
-        for_collection(
-            f"""
-            WITH candidates AS MATERIALIZED (
-                SELECT e.id, e.embedding <#> %(vector)s::halfvec AS distance
-                  FROM {{embeddings}} AS e
-                 WHERE e.embedding IS NOT NULL AND e.id <> ALL (%(exclude)s::bigint[]) AND {wanted}
-                 ORDER BY e.embedding <#> %(vector)s::halfvec LIMIT %(candidates)s)
-            SELECT id, distance, (SELECT count(*) FROM candidates)
-              FROM candidates
-             -- Without "+ 0" the planner would assume that they are sorted.
-             ORDER BY distance + 0, id LIMIT %(limit)s
-            """,  # noqa: S608 - constants
-            collection,
-        ),
+    cur = await execute(
+        conn,
+        collection,
+        f"""
+        WITH candidates AS MATERIALIZED (
+            SELECT e.id, e.embedding <#> %(vector)s::halfvec AS distance
+              FROM {{embeddings}} AS e
+             WHERE e.embedding IS NOT NULL AND e.id <> ALL (%(exclude)s::bigint[]) AND {wanted}
+             ORDER BY e.embedding <#> %(vector)s::halfvec LIMIT %(candidates)s)
+        SELECT id, distance, (SELECT count(*) FROM candidates)
+          FROM candidates
+         -- Without "+ 0" the planner would assume that they are sorted.
+         ORDER BY distance + 0, id LIMIT %(limit)s
+        """,  # noqa: S608 - constants
         values | {"candidates": candidates, "limit": limit},
     )
     rows = await cur.fetchall()
@@ -162,7 +160,7 @@ async def nearest_by_hnsw(
     return _ranking(rows) if rows and rows[0][2] == candidates else None
 
 
-async def hits(conn: AsyncConnection[Any], collection: Collection, ranking: Ranking, *, limit: int) -> list[Hit]:
+async def hits(conn: Connection, collection: Collection, ranking: Ranking, *, limit: int) -> list[Hit]:
     """Return the first *limit* images of the ranking, without those deleted since."""
     async with conn.cursor(row_factory=dict_row) as cur:
         await cur.execute(
@@ -186,11 +184,9 @@ async def hits(conn: AsyncConnection[Any], collection: Collection, ranking: Rank
         return [to_hit(row) for row in await cur.fetchall()]
 
 
-async def vector_of(conn: AsyncConnection[Any], collection: Collection, image_id: int) -> list[float] | None:
+async def vector_of(conn: Connection, collection: Collection, image_id: int) -> list[float] | None:
     """Return the image's vector; None if it is not embedded."""
-    cur = await conn.execute(
-        for_collection("SELECT embedding::real[] FROM {embeddings} WHERE id = %s", collection), [image_id]
-    )
+    cur = await execute(conn, collection, "SELECT embedding::real[] FROM {embeddings} WHERE id = %s", [image_id])
     row = await cur.fetchone()
     return list(row[0]) if row and row[0] is not None else None
 
