@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +33,7 @@ async def ingest(
     replaces: bool = False,
     source: int | None = None,
     created_at: datetime | None = None,
+    slots: asyncio.Semaphore | None = None,
     before_commit: BeforeCommit | None = None,
 ) -> int:
     """Store the image with its derivatives, write its row, and return its id.
@@ -41,7 +42,8 @@ async def ingest(
     *thumbnail* and *preview*, the image shares those of another image with the same content, if there is one.
     With *replaces*, the object under the key belongs to the file of *source* and is overwritten. Without it, an object
     with the same bytes is accepted and any other is refused (KEY_TAKEN).
-    *created_at* orders recent images (default: now). *before_commit* runs in the transaction that writes the row, and
+    *created_at* orders recent images (default: now). *slots* bounds how many uploads talk to the store at a time, and
+    leaves them free during transactions. *before_commit* runs in the transaction that writes the row, and
     an exception from it rolls that back.
 
     Raises ImageRefused if the body changed or the key cannot be used, and ServiceError if the store or the database
@@ -54,10 +56,11 @@ async def ingest(
         if image.derivatives and thumbnail is None and not (existing.derivatives or intent.adopted):
             image = replace(image, derivatives=False)
         try:
-            if not existing.derivatives:
-                await _put_derivatives(store, image.sha256, thumbnail, preview)
-            if not intent.adopted:
-                await _put_image(store, image, body, existing, overwrite=replaces)
+            async with slots or nullcontext():
+                if not existing.derivatives:
+                    await _put_derivatives(store, image.sha256, thumbnail, preview)
+                if not intent.adopted:
+                    await _put_image(store, image, body, existing, overwrite=replaces)
             image_id = await database.run(
                 _write_row,
                 collection,
@@ -94,6 +97,7 @@ async def _write_row(
     intent: UploadIntent,
     *,
     created_at: datetime,
+    slots: asyncio.Semaphore | None = None,
     before_commit: BeforeCommit | None,
 ) -> int | None:
     """Write the image's row and return its id; None if the upload missed its deadline and has to be repeated."""

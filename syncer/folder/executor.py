@@ -170,19 +170,19 @@ class Executor:
             )
 
         try:
-            async with self._slots:
-                await ingest(
-                    self._source.database,
-                    self._store,
-                    self._source.collection,
-                    NewImage(key=file.path, origin="folder", **examined.columns()),
-                    file.absolute,
-                    thumbnail=examined.thumbnail,
-                    preview=examined.preview,
-                    replaces=upload.replaces,
-                    source=self._source.id,
-                    before_commit=record,
-                )
+            await ingest(
+                self._source.database,
+                self._store,
+                self._source.collection,
+                NewImage(key=file.path, origin="folder", **examined.columns()),
+                file.absolute,
+                thumbnail=examined.thumbnail,
+                preview=examined.preview,
+                replaces=upload.replaces,
+                source=self._source.id,
+                slots=self._slots,
+                before_commit=record,
+            )
         except _DeletedMeanwhile:
             await self._keep_removed(file, examined.sha256)
             return
