@@ -18,12 +18,12 @@ import stat
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from shared.errors import ImageRefused, ObjectExists, ObjectMissing, Reason, SettingsError, StoreError
@@ -70,6 +70,17 @@ def folder_name(bucket: str) -> str:
     return f"{readable}~{digest[:16]}"
 
 
+def _in_thread(
+    method: Callable[Concatenate["FolderStore", P], T],
+) -> Callable[Concatenate["FolderStore", P], Coroutine[Any, Any, T]]:
+    """Make a blocking method asynchronous: run it in the store's thread pool and turn OSError into StoreError."""
+
+    async def run(self: "FolderStore", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run(method, self, *args, **kwargs)
+
+    return run
+
+
 class FolderStore:
     """One bucket in a folder below *root*; an ObjectStore, and ``path`` for the server, which serves the files.
 
@@ -87,10 +98,23 @@ class FolderStore:
         self._folds_case = False
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="folder-store")
 
-    async def prepare(self) -> None:
-        await self._run(self._prepare)
+    @_in_thread
+    def prepare(self) -> None:
+        try:
+            self._temporary_folder.mkdir(parents=True, exist_ok=True)
+            self._metadata.folder.mkdir(exist_ok=True)
+            self._remove_abandoned()
+            with self._temporary_path() as probe:
+                probe.touch()
+                # On macOS, "a" and "A" are the same name by default.
+                self._folds_case = probe.with_name(probe.name.upper()).exists()
+        except OSError as exc:
+            message = f"cannot use the folder {self._folder} for bucket {self.bucket!r}: {exc.strerror}"
+            remedy = "set IMAGE_BROWSER_HOME to a folder that this user can write"
+            raise StoreError(f"{message}: {remedy}", transient=False) from exc
 
-    async def put(
+    @_in_thread
+    def put(
         self,
         key: str,
         body: bytes | Path,
@@ -100,25 +124,57 @@ class FolderStore:
         sha256: str,
         overwrite: bool = True,
     ) -> None:
-        metadata = ObjectMetadata(key, 0, 0, sha256, content_type, cache_control)
-        pieces = read_pieces(body, sha256=sha256, size=_PIECE)
-        await self._run(self._put, metadata, pieces, overwrite=overwrite)
+        self._path(key)  # refuse an invalid key before writing anything
+        with self._temporary_path() as temporary:
+            status = _write(temporary, read_pieces(body, sha256=sha256, size=_PIECE))
+            self._place(temporary, key, overwrite=overwrite)
+        self._write_metadata(
+            ObjectMetadata(key, status.st_size, status.st_mtime_ns, sha256, content_type, cache_control)
+        )
 
-    async def get(self, key: str) -> bytes:
-        return await self._run(self._get, key)
+    @_in_thread
+    def get(self, key: str) -> bytes:
+        with self._open(key) as file:
+            return file.readall()
 
-    async def download(self, key: str, target: Path) -> StoredObject:
-        return await self._run(self._download, key, target)
+    @_in_thread
+    def download(self, key: str, target: Path) -> StoredObject:
+        with self._open(key) as file, target.open("wb") as copy:
+            shutil.copyfileobj(file, copy, _PIECE)
+            return self._stored_object(key, file)
 
-    async def head(self, key: str) -> StoredObject:
-        return await self._run(self._head, key)
+    @_in_thread
+    def head(self, key: str) -> StoredObject:
+        with self._open(key) as file:
+            return self._stored_object(key, file)
 
-    async def copy(self, source: str, target: str) -> None:
+    @_in_thread
+    def copy(self, source: str, target: str) -> None:
         """Copy an object with its modification time, as a hard link where the file system supports it."""
-        await self._run(self._copy, source, target)
+        self._path(target)
+        with self._open(source) as original, self._temporary_path() as temporary:
+            if source == target:
+                return
+            metadata = self._metadata.read(source, os.fstat(original.fileno()))
+            status = self._link_or_copy(source, original, temporary)
+            self._place(temporary, target, overwrite=True)
+        self._write_metadata(replace(metadata, key=target, size=status.st_size, mtime_ns=status.st_mtime_ns))
 
-    async def delete(self, keys: Sequence[str]) -> None:
-        await self._run(self._delete, keys)
+    @_in_thread
+    def delete(self, keys: Sequence[str]) -> None:
+        self._check_mounted()
+        for key in keys:
+            try:
+                self._open(key).close()
+            except ObjectMissing:
+                continue
+            path = self._path(key)
+            self._metadata.remove(key)
+            path.unlink(missing_ok=True)
+            # Buckets have no empty folders.
+            with contextlib.suppress(OSError):
+                for folder in itertools.takewhile(lambda folder: folder != self._folder, path.parents):
+                    folder.rmdir()
 
     async def list(self, prefix: str = "", *, start_after: str = "") -> AsyncIterator[StoredObject]:
         objects = self._walk(self._folder, b"", prefix.encode(), start_after.encode())
@@ -161,57 +217,21 @@ class FolderStore:
             message = f"the folder {self._folder} of bucket {self.bucket!r} is missing: is the disk mounted?"
             raise StoreError(message, transient=False)
 
-    def _prepare(self) -> None:
-        try:
-            self._temporary_folder.mkdir(parents=True, exist_ok=True)
-            self._metadata.folder.mkdir(exist_ok=True)
-            self._remove_abandoned()
-            with self._temporary_path() as probe:
-                probe.touch()
-                # On macOS, "a" and "A" are the same name by default.
-                self._folds_case = probe.with_name(probe.name.upper()).exists()
-        except OSError as exc:
-            message = f"cannot use the folder {self._folder} for bucket {self.bucket!r}: {exc.strerror}"
-            remedy = "set IMAGE_BROWSER_HOME to a folder that this user can write"
-            raise StoreError(f"{message}: {remedy}", transient=False) from exc
-
     def _remove_abandoned(self) -> None:
         for path in self._temporary_folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime < time.time() - _ABANDONED_AFTER:
                     path.unlink()
 
-    def _put(self, metadata: ObjectMetadata, pieces: Iterator[bytes], *, overwrite: bool) -> None:
-        self._path(metadata.key)  # refuse an invalid key before writing anything
-        with self._temporary_path() as temporary:
-            status = _write(temporary, pieces)
-            self._place(temporary, metadata.key, overwrite=overwrite)
-        self._write_metadata(metadata, status)
-
-    def _get(self, key: str) -> bytes:
-        with self._open(key) as file:
-            return file.readall()
-
-    def _download(self, key: str, target: Path) -> StoredObject:
-        with self._open(key) as file, target.open("wb") as copy:
-            shutil.copyfileobj(file, copy, _PIECE)
-            status = os.fstat(file.fileno())
-        return _stored_object(key, status, self._metadata.read(key, status))
-
-    def _head(self, key: str) -> StoredObject:
-        with self._open(key) as file:
-            status = os.fstat(file.fileno())
-        return _stored_object(key, status, self._metadata.read(key, status))
-
-    def _copy(self, source: str, target: str) -> None:
-        self._path(target)
-        with self._open(source) as original, self._temporary_path() as temporary:
-            if source == target:
-                return
-            metadata = self._metadata.read(source, os.fstat(original.fileno()))
-            status = self._link_or_copy(source, original, temporary)
-            self._place(temporary, target, overwrite=True)
-        self._write_metadata(replace(metadata, key=target), status)
+    def _stored_object(self, key: str, file: io.FileIO) -> StoredObject:
+        status = os.fstat(file.fileno())
+        metadata = self._metadata.read(key, status)
+        return replace(
+            _listed_object(key, status),
+            sha256=metadata.sha256,
+            content_type=metadata.content_type,
+            cache_control=metadata.cache_control,
+        )
 
     def _link_or_copy(self, source: str, original: io.FileIO, temporary: Path) -> os.stat_result:
         with contextlib.suppress(OSError):  # hard links are unsupported, or there are too many to this file
@@ -222,24 +242,9 @@ class FolderStore:
             temporary.unlink()  # the source was replaced after it was opened
         return _write(temporary, iter(lambda: original.read(_PIECE), b""))
 
-    def _write_metadata(self, metadata: ObjectMetadata, status: os.stat_result) -> None:
+    def _write_metadata(self, metadata: ObjectMetadata) -> None:
         with self._temporary_path() as temporary:
-            self._metadata.write(replace(metadata, size=status.st_size, mtime_ns=status.st_mtime_ns), temporary)
-
-    def _delete(self, keys: Sequence[str]) -> None:
-        self._check_mounted()
-        for key in keys:
-            try:
-                self._open(key).close()
-            except ObjectMissing:
-                continue
-            path = self._path(key)
-            self._metadata.remove(key)
-            path.unlink(missing_ok=True)
-            # Buckets have no empty folders.
-            with contextlib.suppress(OSError):
-                for folder in itertools.takewhile(lambda folder: folder != self._folder, path.parents):
-                    folder.rmdir()
+            self._metadata.write(metadata, temporary)
 
     def _walk(self, folder: Path, parent: bytes, prefix: bytes, start_after: bytes) -> Iterator[StoredObject]:
         """Yield the objects below *folder*, whose keys begin with *parent*; hold the names of one folder per level."""
@@ -252,7 +257,7 @@ class FolderStore:
                 yield from self._walk(path, key, prefix, start_after)
             else:
                 with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
-                    yield _stored_object(key.decode(), path.lstat())
+                    yield _listed_object(key.decode(), path.lstat())
 
     def _entry_names(self, folder: Path, parent: bytes, prefix: bytes, start_after: bytes) -> Iterator[bytes]:
         """Yield the names of files and, with a trailing slash, of folders that may contain keys to list.
@@ -427,13 +432,10 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _stored_object(key: str, status: os.stat_result, metadata: ObjectMetadata | None = None) -> StoredObject:
+def _listed_object(key: str, status: os.stat_result) -> StoredObject:
     return StoredObject(
         key=key,
         size=status.st_size,
         modified=datetime.fromtimestamp(status.st_mtime, UTC),
         etag=f"{status.st_mtime_ns:x}-{status.st_size:x}",
-        sha256=metadata.sha256 if metadata else None,
-        content_type=metadata.content_type if metadata else None,
-        cache_control=metadata.cache_control if metadata else None,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import boto3.session
@@ -31,8 +31,14 @@ from shared.stores.s3_errors import BOTO_ERRORS, TRANSIENT_CODES, S3ErrorTransla
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, GetObjectOutputTypeDef, HeadObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import (
+        CompletedPartTypeDef,
+        CopySourceTypeDef,
+        GetObjectOutputTypeDef,
+        HeadObjectOutputTypeDef,
+    )
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 # Larger files are uploaded in parts of this size. R2 requires parts of equal size; S3 allows 10,000 of them, 80 GiB.
@@ -94,10 +100,7 @@ class S3Store:
     async def prepare(self) -> None:
         """Check that the bucket can be listed. Unlike HEAD, a failed listing has a body with the reason."""
         try:
-            response = await self._call(
-                lambda: self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1),
-                retry_timeout=_SHORT_RETRY_TIMEOUT,
-            )
+            response = await self._retry_briefly("", self._client.list_objects_v2, Bucket=self.bucket, MaxKeys=1)
         except StoreError as exc:
             # Every S3 error has a code; botocore substitutes the HTTP status if it is missing.
             cause = exc.__cause__
@@ -148,7 +151,7 @@ class S3Store:
                 return bytes(body.read())
 
         self._check_readable(key)
-        return await self._call(read, key)
+        return await self._call(key, read)
 
     async def download(self, key: str, target: Path) -> StoredObject:
         def write() -> StoredObject:
@@ -159,12 +162,11 @@ class S3Store:
             return _stored_object(key, response)
 
         self._check_readable(key)
-        return await self._call(write, key)
+        return await self._call(key, write)
 
     async def head(self, key: str) -> StoredObject:
         self._check_readable(key)
-        response = await self._call(lambda: self._client.head_object(Bucket=self.bucket, Key=key), key)
-        return _stored_object(key, response)
+        return _stored_object(key, await self._call(key, self._client.head_object, Bucket=self.bucket, Key=key))
 
     async def copy(self, source: str, target: str) -> None:
         """Copy an object inside the bucket; raise StoreError for more than 5 GiB, which S3 refuses."""
@@ -173,18 +175,13 @@ class S3Store:
             await self.head(source)
             return
         self._check_readable(source)
-        await self._call(
-            lambda: self._client.copy_object(
-                Bucket=self.bucket, Key=target, CopySource={"Bucket": self.bucket, "Key": source}
-            ),
-            source,
-        )
+        original: CopySourceTypeDef = {"Bucket": self.bucket, "Key": source}
+        await self._call(source, self._client.copy_object, Bucket=self.bucket, Key=target, CopySource=original)
 
     async def delete(self, keys: Sequence[str]) -> None:
         possible = [key for key in keys if is_valid_key(key)]
         for start in range(0, len(possible), _DELETE_BATCH):
-            batch = possible[start : start + _DELETE_BATCH]
-            await self._call(lambda batch=batch: self._delete_batch(batch))  # type: ignore[misc]
+            await self._call("", self._delete_batch, possible[start : start + _DELETE_BATCH])
 
     def _delete_batch(self, keys: Sequence[str]) -> None:
         response = self._client.delete_objects(
@@ -203,11 +200,7 @@ class S3Store:
         # boto3 requests URL-encoded keys, since XML cannot contain all characters, and decodes them.
         position: dict[str, Any] = {"StartAfter": start_after} if start_after else {}
         while True:
-            page = await self._call(
-                lambda position=position: self._client.list_objects_v2(  # type: ignore[misc]
-                    Bucket=self.bucket, Prefix=prefix, **position
-                )
-            )
+            page = await self._call("", self._client.list_objects_v2, Bucket=self.bucket, Prefix=prefix, **position)
             if "Name" not in page:  # a captive portal's page would otherwise look like the end of the list
                 raise self._errors.not_s3()
             for entry in page.get("Contents", []):
@@ -233,7 +226,7 @@ class S3Store:
         self, key: str, parts: Iterator[bytes], attributes: dict[str, Any], sha256: str, *, overwrite: bool
     ) -> None:
         response = await self._call(
-            lambda: self._client.create_multipart_upload(Bucket=self.bucket, Key=key, **attributes), key
+            key, self._client.create_multipart_upload, Bucket=self.bucket, Key=key, **attributes
         )
         upload: dict[str, Any] = {"Bucket": self.bucket, "Key": key, "UploadId": response["UploadId"]}
         try:
@@ -249,24 +242,16 @@ class S3Store:
         except BaseException:
             # Parts left behind are billed until the store drops them (R2 after seven days).
             with suppress(StoreError):
-                abort = self._call(
-                    lambda: self._client.abort_multipart_upload(**upload), key, retry_timeout=_SHORT_RETRY_TIMEOUT
-                )
-                await asyncio.shield(abort)
+                await asyncio.shield(self._retry_briefly(key, self._client.abort_multipart_upload, **upload))
             raise
 
     async def _upload_parts(
         self, key: str, parts: Iterator[bytes], upload: dict[str, Any]
     ) -> "Sequence[CompletedPartTypeDef]":
         uploaded: list[CompletedPartTypeDef] = []
-        while part := await self._in_thread(lambda: next(parts, b"")):
+        while part := await self._in_thread(next, parts, b""):
             number = len(uploaded) + 1
-            response = await self._call(
-                lambda part=part, number=number: self._client.upload_part(  # type: ignore[misc]
-                    **upload, PartNumber=number, Body=part
-                ),
-                key,
-            )
+            response = await self._call(key, self._client.upload_part, **upload, PartNumber=number, Body=part)
             uploaded.append({"ETag": response["ETag"], "PartNumber": number})
         return uploaded
 
@@ -288,7 +273,7 @@ class S3Store:
             return request({"IfNoneMatch": "*"} if conditional else {})
 
         try:
-            return await self._call(attempt, key)
+            return await self._call(key, attempt)
         except StoreError as exc:
             code = error_code(exc.__cause__)
             if conditional and code == "NotImplemented":
@@ -307,20 +292,25 @@ class S3Store:
         except ObjectMissing:
             return None
 
-    async def _call(self, request: Callable[[], T], key: str = "", *, retry_timeout: float | None = None) -> T:
-        """Return the result of *request*, run in a thread, with retries of transient errors."""
+    async def _call(self, key: str, request: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return ``request(*args, **kwargs)``, run in a thread and retried after transient errors.
 
-        def translated() -> T:
-            try:
-                return request()
-            except BOTO_ERRORS as exc:
-                raise self._errors.translate(exc, key) from exc
+        Errors name *key*, or the bucket if it is empty.
+        """
+        return await self._retry_policy.run(self._translated, key, request, *args, **kwargs)
 
-        policy = self._retry_policy if retry_timeout is None else replace(self._retry_policy, timeout=retry_timeout)
-        return await policy.run(self._in_thread, translated)
+    async def _retry_briefly(self, key: str, request: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        policy = replace(self._retry_policy, timeout=_SHORT_RETRY_TIMEOUT)
+        return await policy.run(self._translated, key, request, *args, **kwargs)
 
-    async def _in_thread(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+    async def _translated(self, key: str, request: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await self._in_thread(request, *args, **kwargs)
+        except BOTO_ERRORS as exc:
+            raise self._errors.translate(exc, key) from exc
+
+    async def _in_thread(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*args, **kwargs))
 
     def _check_readable(self, key: str) -> None:
         if not is_valid_key(key):
