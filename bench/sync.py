@@ -22,11 +22,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from shared.db import embedded
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server
+from tests.helpers.corpus import jpeg
 from tests.helpers.many_files import link_many, record_files, run_and_measure
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Syncer
@@ -42,13 +42,9 @@ TOOLS = Path(sys.executable).parent
 def make_photos(folder: Path, count: int) -> None:
     """Write JPEGs of 640 x 480 pixels and about 32 kB, a hundred per folder."""
     for number in range(count):
-        random = np.random.default_rng(number)
-        coarse = Image.fromarray(random.integers(0, 256, (30, 40, 3), dtype=np.uint8))
-        pixels = np.asarray(coarse.resize((640, 480), Image.Resampling.BICUBIC), dtype=np.int16)
-        noise = random.integers(-6, 7, (480, 640, 1), dtype=np.int16)
         path = folder / f"{number // 100:03}" / f"{number:06}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8)).save(path, quality=57)
+        path.write_bytes(jpeg(seed=number, patches=(40, 30), quality=57))
 
 
 def make_tiny(folder: Path, count: int) -> None:

@@ -5,13 +5,13 @@ untrusted bytes, and no plugin that another library registers.
 """
 
 import io
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pillow_heif
 from PIL import AvifImagePlugin, Image, ImageCms, ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
@@ -23,14 +23,14 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from shared.errors import ImageRefused, Reason
 from shared.images.formats import SNIFF_BYTES, Format, sniff
-from shared.images.refusals import decoder_message
 
 # Checked against the header before decoding. Pillow stores most images at four bytes per pixel: 0.8 GB.
 MAX_PIXELS = 200_000_000
 # Pillow's own limit is lower, at first only a warning, and not checked everywhere: ours replaces it.
 Image.MAX_IMAGE_PIXELS = None
-# The worker processes are what runs in parallel.
+# Images are decoded in parallel by processes, not by threads.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+pillow_heif.options.DECODE_THREADS = 1
 
 Size = tuple[int, int]
 File = io.BytesIO | io.BufferedReader
@@ -47,16 +47,26 @@ _TRANSPOSES = {
 }
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
-# Pillow's option to decode truncated files applies to the whole process.
-_truncation_lock = threading.Lock()
+_PLUGINS: dict[Format, Callable[[File], ImageFile.ImageFile]] = {
+    Format.JPEG: JpegImageFile,
+    Format.PNG: PngImageFile,
+    Format.GIF: GifImageFile,
+    Format.WEBP: WebPImageFile,
+    Format.HEIC: pillow_heif.HeifImageFile,
+    Format.AVIF: AvifImageFile,
+    Format.TIFF: TiffImageFile,
+    Format.BMP: BmpImageFile,
+}
+# These decoders return the whole picture or nothing.
+_ALL_OR_NOTHING = frozenset({Format.WEBP, Format.HEIC, Format.AVIF})
 
 
-@dataclass
+@dataclass(frozen=True)
 class Decoded:
-    """The pixels of an image as stored in the file, possibly reduced, and how to show them.
+    """A decoded image as stored in the file, possibly reduced.
 
     ``size`` is the full size of the image when upright. ``orientation`` is EXIF's, 1 to 8. Metadata can be read from
-    ``exif`` and ``image.info`` while the file is open.
+    ``exif`` and ``image.info`` while the file is open and before ``upright`` is called.
     """
 
     format: Format
@@ -64,16 +74,13 @@ class Decoded:
     size: Size
     orientation: int
     exif: Image.Exif
-    truncated: bool
+    truncated: bool = False
 
-    def upright(self, image: Image.Image) -> Image.Image:
-        """Return *image*, made from these pixels, in upright orientation."""
+    def upright(self, size: Size | None = None) -> Image.Image:
+        """Return the image upright, resized to *size* if given, in mode RGB and sRGB, on white where transparent."""
+        image = _to_srgb(self.image, size and _oriented(size, self.orientation))
         method = _TRANSPOSES.get(self.orientation)
         return image if method is None else image.transpose(method)
-
-    def stored_size(self, upright: Size) -> Size:
-        """Return the size before orientation of an image of size *upright*."""
-        return oriented(upright, self.orientation)
 
 
 def open_rgb(source: bytes | Path, *, at_least: Size | None = None, colour_profile: bool = True) -> Image.Image:
@@ -89,7 +96,7 @@ def open_rgb(source: bytes | Path, *, at_least: Size | None = None, colour_profi
         decoded = decode(file, needed=(lambda _: at_least) if at_least else None)
         if not colour_profile:
             decoded.image.info.pop("icc_profile", None)
-        return decoded.upright(to_srgb(decoded.image))
+        return decoded.upright()
 
 
 @contextmanager
@@ -121,10 +128,11 @@ def _decode_raw(file: File, needed: Callable[[Size], Size] | None) -> Decoded:
     """Decode the preview of a raw file; its size is what can be shown."""
     from shared.images.raw import read_preview  # LibRaw takes half a second to load
 
-    preview = read_preview(file)
+    with _decoder_errors("cannot read the raw file"):
+        preview = read_preview(file)
     decoded = decode(io.BytesIO(preview.data), needed=needed)
     if decoded.orientation == 1:  # few previews state their orientation
-        size = oriented(decoded.size, preview.orientation)
+        size = _oriented(decoded.size, preview.orientation)
         decoded = replace(decoded, orientation=preview.orientation, size=size)
     return replace(decoded, format=Format.RAW, exif=_tiff_exif(file) or decoded.exif)
 
@@ -140,67 +148,28 @@ def _tiff_exif(file: File) -> Image.Exif | None:
         return None
 
 
-class _Truncated(ImageRefused):
-    """The decoder failed while reading pixels."""
-
-
-# These decoders return the whole picture or nothing.
-_ALL_OR_NOTHING = frozenset({Format.WEBP, Format.HEIC, Format.AVIF})
-
-
 def _decode_as(kind: Format, file: File, needed: Callable[[Size], Size] | None) -> Decoded:
+    image = _read_header(kind, file)
     try:
-        return _load(kind, _read_header(kind, file), needed, truncated=False)
-    except _Truncated:
+        return _load(kind, image, needed)
+    except ImageRefused:
         if kind in _ALL_OR_NOTHING:
             raise
-    # Decode what there is: a photo truncated by a full disk or a broken transfer still shows something.
-    with _truncation_lock:
-        ImageFile.LOAD_TRUNCATED_IMAGES = True
-        try:
-            decoded = _load(kind, _read_header(kind, file), needed, truncated=True)
-        finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = False
+    # A photo truncated by a full disk or a broken transfer still shows something.
+    ImageFile.LOAD_TRUNCATED_IMAGES = True  # for the whole process, which decodes one image at a time
+    try:
+        decoded = _load(kind, _read_header(kind, file), needed)
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
     if not _shows_something(decoded.image):
         raise ImageRefused(Reason.CORRUPT, f"the file ends before any of the {kind.name} picture")
-    return decoded
-
-
-def _plugin(kind: Format) -> Callable[[File], ImageFile.ImageFile]:
-    match kind:
-        case Format.HEIC:
-            import pillow_heif
-
-            pillow_heif.options.DECODE_THREADS = 1
-            return pillow_heif.HeifImageFile
-        case Format.JPEG:
-            return JpegImageFile
-        case Format.PNG:
-            return PngImageFile
-        case Format.GIF:
-            return GifImageFile
-        case Format.WEBP:
-            return WebPImageFile
-        case Format.AVIF:
-            return AvifImageFile
-        case Format.TIFF:
-            return TiffImageFile
-        case Format.BMP:
-            return BmpImageFile
-        case Format.RAW:
-            raise AssertionError("raw files are decoded by their preview")
+    return replace(decoded, truncated=True)
 
 
 def _read_header(kind: Format, file: File) -> ImageFile.ImageFile:
     file.seek(0)
-    try:
-        image = _plugin(kind)(file)
-    except MemoryError:
-        raise
-    except Exception as exc:
-        if isinstance(exc, OSError) and exc.errno is not None:
-            raise
-        raise ImageRefused(Reason.CORRUPT, f"cannot read the {kind.name} header: {decoder_message(exc)}") from exc
+    with _decoder_errors(f"cannot read the {kind.name} header"):
+        image = _PLUGINS[kind](file)
     width, height = image.size
     if width * height > MAX_PIXELS:
         detail = f"it declares {width:,} x {height:,} pixels; the limit is {MAX_PIXELS // 1_000_000:,} million"
@@ -208,29 +177,35 @@ def _read_header(kind: Format, file: File) -> ImageFile.ImageFile:
     return image
 
 
-def _load(
-    kind: Format, image: ImageFile.ImageFile, needed: Callable[[Size], Size] | None, *, truncated: bool
-) -> Decoded:
-    try:
+def _load(kind: Format, image: ImageFile.ImageFile, needed: Callable[[Size], Size] | None) -> Decoded:
+    with _decoder_errors(f"cannot decode the {kind.name} data"):
         if kind is not Format.JPEG:
             # Before reading EXIF: in a PNG it may follow the pixels, and loading a TIFF applies and clears its
             # orientation.
             image.load()
         exif, orientation = _exif(image)
-        size = oriented(image.size, orientation)
+        size = _oriented(image.size, orientation)
         if kind is Format.JPEG:
             if needed:
-                image.draft(None, oriented(needed(size), orientation))
+                image.draft(None, _oriented(needed(size), orientation))
             image.load()
-    except MemoryError:
+    return Decoded(kind, image, size, orientation, exif)
+
+
+@contextmanager
+def _decoder_errors(problem: str) -> Iterator[None]:
+    """Turn exceptions of decoders into ImageRefused(CORRUPT), except errors of the system and lack of memory."""
+    try:
+        yield
+    except (ImageRefused, MemoryError):
         raise
-    except Exception as exc:
+    except Exception as exc:  # decoders raise all kinds of errors for malformed files
         if isinstance(exc, OSError) and exc.errno is not None:
             raise
-        if "memory" in str(exc).lower():  # codecs with their own allocators
-            raise MemoryError(str(exc)) from exc
-        raise _Truncated(Reason.CORRUPT, f"cannot decode the {kind.name} data: {decoder_message(exc)}") from exc
-    return Decoded(kind, image, size, orientation, exif, truncated)
+        text = exc.args[0].decode(errors="replace") if exc.args and isinstance(exc.args[0], bytes) else str(exc)
+        if "memory" in text.lower():  # codecs with their own allocators
+            raise MemoryError(text) from exc
+        raise ImageRefused(Reason.CORRUPT, f"{problem}: {' '.join(text.split())[:200].rstrip('.')}") from exc
 
 
 def _exif(image: Image.Image) -> tuple[Image.Exif, int]:
@@ -242,7 +217,7 @@ def _exif(image: Image.Image) -> tuple[Image.Exif, int]:
         return Image.Exif(), 1
 
 
-def oriented(size: Size, orientation: int) -> Size:
+def _oriented(size: Size, orientation: int) -> Size:
     """Convert between stored and upright size."""
     return (size[1], size[0]) if orientation >= 5 else size
 
@@ -256,13 +231,10 @@ def _shows_something(image: Image.Image) -> bool:
     return differing >= 0.02 * 64 * 64
 
 
-def to_srgb(image: Image.Image, *, size: Size | None = None) -> Image.Image:
-    """Return *image* in mode RGB and sRGB, on white where transparent, and without metadata.
-
-    It is resized to *size* first, so that colours are converted only for the remaining pixels.
-    """
+def _to_srgb(image: Image.Image, size: Size | None) -> Image.Image:
+    """Return *image* in mode RGB and sRGB, on white where transparent, and without metadata."""
     image = _in_plain_mode(image)
-    if size and size != image.size:
+    if size and size != image.size:  # first, so that colours are converted only for the remaining pixels
         image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     if alpha:

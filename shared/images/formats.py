@@ -1,5 +1,6 @@
 """Supported image formats, detected by the first bytes of a file and never by its name."""
 
+import codecs
 import struct
 from enum import StrEnum
 
@@ -25,14 +26,13 @@ class Format(StrEnum):
         return "image/x-raw" if self is Format.RAW else f"image/{self.value}"
 
 
-RAW_EXTENSIONS = frozenset(
-    {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw"}
-    | {".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
-)
-# A folder scan considers only these (in lower case); the content decides about the rest.
-EXTENSIONS = RAW_EXTENSIONS | frozenset(
+# Syncs consider only files with these extensions (in lower case), and then the content.
+EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".heic", ".heif", ".hif", ".avif", ".tif", ".tiff"}
     | {".bmp", ".dib"}
+    # Raw files of cameras.
+    | {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw"}
+    | {".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
 )
 
 # `sniff` uses at most this many bytes.
@@ -41,18 +41,23 @@ SNIFF_BYTES = 64 << 10
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 
-_RAW_SIGNATURES = (
-    b"FUJIFILMCCD-RAW",
-    b"IIU\0",  # Panasonic RW2
-    b"IIRO",  # Olympus ORF
-    b"IIRS",
-    b"MMOR",
-    b"FOVb",  # Sigma X3F
-    b"\0MRM",  # Minolta
-    b"II\x1a\0\0\0HEAPCCDR",  # Canon CRW
+_SIGNATURES = (
+    (b"\xff\xd8\xff", Format.JPEG),
+    (b"\x89PNG\r\n\x1a\n", Format.PNG),
+    (b"GIF87a", Format.GIF),
+    (b"GIF89a", Format.GIF),
+    (b"FUJIFILMCCD-RAW", Format.RAW),
+    (b"IIU\0", Format.RAW),  # Panasonic RW2
+    (b"IIRO", Format.RAW),  # Olympus ORF
+    (b"IIRS", Format.RAW),
+    (b"MMOR", Format.RAW),
+    (b"FOVb", Format.RAW),  # Sigma X3F
+    (b"\0MRM", Format.RAW),  # Minolta
+    (b"II\x1a\0\0\0HEAPCCDR", Format.RAW),  # Canon CRW
 )
+_BMP_HEADER_SIZES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
-# Listed so that the refusal can name them.
+# Only named in the refusal.
 _UNSUPPORTED = (
     (b"8BPS", "a Photoshop document"),
     (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
@@ -89,24 +94,17 @@ def sniff(head: bytes) -> Format:
     """
     if not head:
         raise ImageRefused(Reason.EMPTY, "the file is empty")
-    if head.startswith(b"\xff\xd8\xff"):
-        return Format.JPEG
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return Format.PNG
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return Format.GIF
+    for signature, kind in _SIGNATURES:
+        if head.startswith(signature):
+            return kind
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return Format.WEBP
-    if head.startswith(_RAW_SIGNATURES):
-        return Format.RAW
     if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return Format.RAW if _is_raw_tiff(head) else Format.TIFF
     if head[4:8] == b"ftyp":
         return _sniff_ftyp(head)
-    # Two letters are a weak signature, so the header size that follows must be one of a few.
-    if head.startswith(b"BM") and head[14:18] in {
-        struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124)
-    }:
+    # Two letters are a weak signature, so check the size of the header as well.
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADER_SIZES:
         return Format.BMP
     raise _refusal(head)
 
@@ -160,7 +158,7 @@ def _first_directory(head: bytes) -> dict[int, int]:
         for entry in range(offset + 2, offset + 2 + 12 * count, 12):
             tag, kind = struct.unpack_from(order + "HH", head, entry)
             (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), head, entry + 8)
-    except struct.error:  # the directory is further in, as in most TIFFs that were written in one pass
+    except struct.error:  # the directory lies further back, as in most TIFFs that are written in one pass
         return {}
     return tags
 
@@ -173,7 +171,7 @@ def _refusal(head: bytes) -> ImageRefused:
         if head.startswith(signature):
             return ImageRefused(Reason.NOT_AN_IMAGE, f"this is {what}")
     if not head.strip(b"\0"):
-        return ImageRefused(Reason.NOT_AN_IMAGE, "the file holds only zeros")
+        return ImageRefused(Reason.NOT_AN_IMAGE, "the file contains only zeros")
     if (text := _as_text(head)) is not None:
         if "<svg" in text[:4096].lower():
             return ImageRefused(Reason.UNSUPPORTED, "this is an SVG drawing, which is not supported")
@@ -188,9 +186,7 @@ def _as_text(head: bytes) -> str | None:
         return head.decode("utf-16", errors="ignore")
     if b"\0" in head:
         return None
-    for ending in range(4):  # the head may end within a character of up to four bytes
-        try:
-            return head[: len(head) - ending].decode()
-        except UnicodeDecodeError:
-            continue
-    return None
+    try:
+        return codecs.getincrementaldecoder("utf-8")().decode(head)  # the head may end within a character
+    except UnicodeDecodeError:
+        return None

@@ -20,8 +20,6 @@ from shared.images.decode import Decoded
 T = TypeVar("T")
 Tags = dict[int, Any]
 Iptc = dict[tuple[int, int], bytes | list[bytes]]
-_NO_TAGS: Tags = {}
-_NO_IPTC: Iptc = {}
 
 _LINE = 200  # characters of a name, a keyword, a field
 _CAPTION = 2_000
@@ -31,10 +29,10 @@ _XMP_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class Metadata:
-    """Metadata of a photo. ``exif`` holds further fields as JSON values.
+    """Metadata of a photo. ``exif`` contains further fields as JSON values.
 
-    ``taken_at`` has the UTC offset that the camera wrote. Many write none; then its local time is taken as UTC,
-    which keeps the order of its pictures and the date and hour that people remember.
+    ``taken_at`` has the UTC offset that the camera wrote. Many write none; their local time is then stored as UTC,
+    which preserves the order of the pictures and the date and hour that people remember.
     """
 
     taken_at: datetime | None = None
@@ -49,9 +47,10 @@ class Metadata:
 
 def read_metadata(decoded: Decoded) -> Metadata:
     """Return the metadata of the image, whose file must be open."""
-    exif = _or(_NO_TAGS, lambda: dict(decoded.exif)) | _or(_NO_TAGS, lambda: decoded.exif.get_ifd(IFD.Exif))
-    gps = _or(_NO_TAGS, lambda: decoded.exif.get_ifd(IFD.GPSInfo))
-    iptc = _or(_NO_IPTC, lambda: _iptc(decoded.image))
+    no_tags: Tags = {}
+    exif = _or(no_tags, lambda: dict(decoded.exif)) | _or(no_tags, lambda: decoded.exif.get_ifd(IFD.Exif))
+    gps = _or(no_tags, lambda: decoded.exif.get_ifd(IFD.GPSInfo))
+    iptc: Iptc = _or({}, lambda: _iptc(decoded.image))
     xmp = _or(None, lambda: _xmp(decoded.image, exif))
     if not (exif or gps or iptc or xmp is not None):  # as in most pictures made for the web
         return Metadata()
@@ -148,8 +147,7 @@ def _camera(make: str, model: str) -> str | None:
     return f"{brand}{rest}".strip()[:_LINE] or None
 
 
-# Place
-
+# Position
 
 _NO_POSITION: tuple[float | None, float | None] = (None, None)
 

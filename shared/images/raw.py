@@ -8,7 +8,6 @@ import rawpy
 from PIL import Image
 
 from shared.errors import ImageRefused, Reason
-from shared.images.refusals import decoder_message
 
 # LibRaw's flip -> EXIF orientation.
 _ORIENTATIONS = {3: 3, 5: 8, 6: 6}
@@ -23,7 +22,7 @@ class RawPreview:
 
 
 def read_preview(file: io.BytesIO | io.BufferedReader) -> RawPreview:
-    """Return the embedded preview of a raw file. Raises ImageRefused."""
+    """Return the embedded preview of a raw file. Raises ImageRefused without one, and LibRawError."""
     file.seek(0)
     try:
         with rawpy.imread(file) as raw:
@@ -31,8 +30,6 @@ def read_preview(file: io.BytesIO | io.BufferedReader) -> RawPreview:
             preview = raw.extract_thumb()
     except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError) as exc:
         raise ImageRefused(Reason.UNSUPPORTED, "this raw file has no preview that can be shown") from exc
-    except rawpy.LibRawError as exc:
-        raise ImageRefused(Reason.CORRUPT, f"cannot read the raw file: {decoder_message(exc)}") from exc
     data = preview.data if isinstance(preview.data, bytes) else _as_bmp(np.asarray(preview.data))
     return RawPreview(data, orientation)
 

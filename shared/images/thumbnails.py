@@ -11,11 +11,11 @@ import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from PIL import Image
 
-from shared.images.decode import Size, decode, opened, to_srgb
+from shared.images.decode import Size, decode, opened
 from shared.images.formats import Format
 from shared.images.metadata import Metadata, read_metadata
 
@@ -33,9 +33,9 @@ _WEBP_QUALITY = 80
 class Examined:
     """Properties of an image file and the smaller pictures made from it.
 
-    ``size`` is in bytes; ``width`` and ``height`` are upright. ``placeholder`` is the picture at 16
-    pixels as a data: URL of about 250 characters, blurred by browsers when enlarged. ``truncated`` means that
-    the file ends early. ``thumbnail`` and ``preview`` are WebP, upright, in sRGB and without metadata; both or neither.
+    ``size`` is in bytes; ``width`` and ``height`` are upright. ``placeholder`` is the picture at 16 pixels as a data:
+    URL of about 250 characters, which browsers enlarge and blur. ``truncated`` means that the file ends early.
+    ``thumbnail`` and ``preview`` are WebP, upright, in sRGB and without metadata; both are set, or neither is.
     """
 
     format: Format
@@ -54,16 +54,11 @@ class Examined:
         """The media type of the content, whatever the name of the file."""
         return self.format.content_type
 
-    @property
-    def orientation(self) -> Literal["landscape", "portrait", "square"]:
-        """The longer side; up to a twentieth of difference counts as square."""
-        if abs(self.width - self.height) * 20 <= max(self.width, self.height):
-            return "square"
-        return "landscape" if self.width > self.height else "portrait"
-
     def columns(self) -> dict[str, Any]:
         """Return the fields of shared.models.NewImage that depend on the file alone."""
         return {
+            **vars(self.metadata),
+            "exif": self.metadata.exif or None,
             "sha256": self.sha256,
             "size": self.size,
             "content_type": self.content_type,
@@ -72,14 +67,6 @@ class Examined:
             "placeholder": self.placeholder,
             "derivatives": self.thumbnail is not None,
             "truncated": self.truncated,
-            "taken_at": self.metadata.taken_at,
-            "camera": self.metadata.camera,
-            "lens": self.metadata.lens,
-            "keywords": self.metadata.keywords,
-            "caption": self.metadata.caption,
-            "latitude": self.metadata.latitude,
-            "longitude": self.metadata.longitude,
-            "exif": self.metadata.exif or None,
         }
 
 
@@ -92,11 +79,10 @@ def examine(source: bytes | Path, *, derivatives: bool = True) -> Examined:
     with opened(source) as file:
         digest = hashlib.file_digest(file, "sha256").digest()
         size = file.seek(0, io.SEEK_END)
-        decoded = decode(file, needed=lambda shown: _within(box, shown))
+        decoded = decode(file, needed=lambda full: _within(box, full))
         metadata = read_metadata(decoded)
-        # Colours and orientation are converted on the pixels of the preview, a fraction of the photo's.
-        upright = decoded.upright(to_srgb(decoded.image, size=decoded.stored_size(_within(box, decoded.size))))
-    thumbnail = _shrunk(upright, _THUMBNAIL_BOX)
+        preview = decoded.upright(_within(box, decoded.size))
+    thumbnail = _shrunk(preview, _THUMBNAIL_BOX)
     return Examined(
         format=decoded.format,
         size=size,
@@ -107,7 +93,7 @@ def examine(source: bytes | Path, *, derivatives: bool = True) -> Examined:
         truncated=decoded.truncated,
         metadata=metadata,
         thumbnail=_webp(thumbnail) if derivatives else None,
-        preview=_webp(upright) if derivatives else None,
+        preview=_webp(preview) if derivatives else None,
     )
 
 
@@ -121,11 +107,10 @@ class Glance:
 
 
 def glance(source: bytes | Path) -> Glance:
-    """Return what the gallery shows of an uploaded query image. Raises ImageRefused."""
+    """Return the size and a small thumbnail of an uploaded query image. Raises ImageRefused."""
     with opened(source) as file:
-        decoded = decode(file, needed=lambda shown: _within(_GLANCE_BOX, shown))
-        upright = decoded.upright(to_srgb(decoded.image, size=decoded.stored_size(_within(_GLANCE_BOX, decoded.size))))
-    return Glance(*decoded.size, _data_url(upright))
+        decoded = decode(file, needed=lambda full: _within(_GLANCE_BOX, full))
+        return Glance(*decoded.size, _data_url(decoded.upright(_within(_GLANCE_BOX, decoded.size))))
 
 
 def _data_url(image: Image.Image) -> str:

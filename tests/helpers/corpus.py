@@ -1,6 +1,6 @@
 """Generated images in every supported format, and files that only look like images.
 
-``cases`` returns them all with the expected result; the functions above it make single ones.
+``cases`` returns them all with the expected result; other functions make single ones.
 """
 
 import io
@@ -52,18 +52,26 @@ def marked(width: int = 320, height: int = 240) -> Image.Image:
     return image
 
 
-def photo(width: int = 640, height: int = 480, *, seed: int = 0) -> Image.Image:
-    """Return a picture of smooth shades with some noise that depends on *seed*."""
+def photo(width: int = 640, height: int = 480, *, seed: int = 0, patches: tuple[int, int] = (8, 6)) -> Image.Image:
+    """Return a picture of smooth shades between *patches* of random colours, with some noise."""
     random = np.random.default_rng(seed)
-    coarse = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    coarse = Image.fromarray(random.integers(0, 256, (*reversed(patches), 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
     noise = random.integers(-6, 7, (height, width, 1), dtype=np.int16)
     return Image.fromarray(np.clip(smooth + noise, 0, 255).astype(np.uint8))
 
 
-def jpeg(width: int = 640, height: int = 480, *, seed: int = 0, **options: Any) -> bytes:
+def jpeg(
+    width: int = 640,
+    height: int = 480,
+    *,
+    seed: int = 0,
+    patches: tuple[int, int] = (8, 6),
+    quality: int = 90,
+    **options: Any,
+) -> bytes:
     """Return a photo as a JPEG file; *options* are Pillow's."""
-    return encode(photo(width, height, seed=seed), "JPEG", **{"quality": 90} | options)
+    return encode(photo(width, height, seed=seed, patches=patches), "JPEG", quality=quality, **options)
 
 
 def read(data: bytes) -> Image.Image:
@@ -186,19 +194,19 @@ def exif_bytes(tags: dict[int, Any], *, exif: dict[int, Any] | None = None, gps:
 
 def oriented(orientation: int, kind: str = "JPEG") -> bytes:
     """Return a file that shows ``marked()`` and stores it with EXIF *orientation* 1 to 8."""
-    turns = Image.Transpose
-    lying = {
-        2: turns.FLIP_LEFT_RIGHT,
-        3: turns.ROTATE_180,
-        4: turns.FLIP_TOP_BOTTOM,
-        5: turns.TRANSPOSE,
-        6: turns.ROTATE_90,
-        7: turns.TRANSVERSE,
-        8: turns.ROTATE_270,
+    method = Image.Transpose
+    stored = {
+        2: method.FLIP_LEFT_RIGHT,
+        3: method.ROTATE_180,
+        4: method.FLIP_TOP_BOTTOM,
+        5: method.TRANSPOSE,
+        6: method.ROTATE_90,
+        7: method.TRANSVERSE,
+        8: method.ROTATE_270,
     }
     image = marked()
-    if orientation in lying:
-        image = image.transpose(lying[orientation])
+    if orientation in stored:
+        image = image.transpose(stored[orientation])
     return encode(image, kind, exif=exif_bytes({ORIENTATION: orientation}))
 
 
@@ -299,17 +307,17 @@ def _tiff(entries: list[tuple[int, str, Any]]) -> bytes:
     return bytes(out)
 
 
-# All of them
+# All cases
 
 
 @cache
 def cases() -> tuple[Case, ...]:
     """Return all unusual images and all files to be refused."""
-    return (*shown(), *refused())
+    return (*accepted(), *refused())
 
 
 @cache
-def shown() -> tuple[Case, ...]:
+def accepted() -> tuple[Case, ...]:
     """Return files that become images."""
     size = (320, 240)
     small = marked()
