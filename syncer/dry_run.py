@@ -4,12 +4,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from shared.db import migrate
-from shared.db.pool import Connection
-from shared.errors import SettingsError
-from shared.models import Collection
-from shared.sql import collections
-
 Kind = Literal["new", "edited", "moved", "unchanged", "gone", "deleted", "unreadable"]
 
 
@@ -22,26 +16,10 @@ class Step:
     detail: str = ""
 
 
-class DryRun(Protocol):
-    """A dry run of one folder or bucket; ``withheld`` is set after the last step."""
+class Plan(Protocol):
+    """The plan of one run; after the last step, ``withheld`` tells why images are not deleted."""
 
-    bucket: str
-    withheld: str
+    @property
+    def withheld(self) -> str: ...
 
     def steps(self) -> AsyncIterator[Step]: ...
-
-
-async def find_source(conn: Connection, bucket: str, source_name: str) -> tuple[Collection | None, int | None]:
-    """Return the bucket's collection and the id of the source, None where they do not exist yet.
-
-    Raises SettingsError if migrations are pending, because a dry run applies none.
-    """
-    pending = await migrate.pending(conn)
-    if pending is None:
-        return None, None
-    if pending:
-        raise SettingsError("the database has an older schema: run `syncer migrate` first")
-    collection = await collections.find(conn, bucket)
-    if collection is None:
-        return None, None
-    return collection, await collections.find_source(conn, collection, source_name)

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from shared.collection_status import Status, format_status
 from shared.models import Failure
-from syncer.dry_run import DryRun, Kind
+from syncer.dry_run import Kind, Plan
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ def print_sync_summary(status: Status, done: Counter[str], *, gone: int | None, 
         print(f"syncer: {withheld}", file=sys.stderr)
 
 
-async def print_dry_run(run: DryRun, *, as_json: bool) -> None:
+async def print_dry_run(bucket: str, plan: Plan, *, as_json: bool) -> None:
     """Print what a run would do: a line for each file that is not unchanged, and the number of files of each kind."""
     counts: Counter[str] = Counter()
     steps = []
-    async for step in run.steps():
+    async for step in plan.steps():
         counts[step.kind] += 1
         if as_json and step.kind != "unchanged":
             steps.append({"action": step.kind, "path": step.path, **({"detail": step.detail} if step.detail else {})})
@@ -59,12 +59,12 @@ async def print_dry_run(run: DryRun, *, as_json: bool) -> None:
             print(f"{step.kind:<11}{_printable(step.path + detail)}")
     totals = {kind: counts[kind] for kind in get_args(Kind)}
     if as_json:
-        withheld = run.withheld or None
-        print_json({"bucket": run.bucket, "dry_run": True, **totals, "withheld": withheld, "files": steps})
+        withheld = plan.withheld or None
+        print_json({"bucket": bucket, "dry_run": True, **totals, "withheld": withheld, "files": steps})
         return
-    print(f"{run.bucket}: {', '.join(f'{n} {kind}' for kind, n in totals.items())}; nothing was changed")
-    if run.withheld:
-        print(run.withheld)
+    print(f"{bucket}: {', '.join(f'{n} {kind}' for kind, n in totals.items())}; nothing was changed")
+    if plan.withheld:
+        print(plan.withheld)
 
 
 def _printable(text: str) -> str:

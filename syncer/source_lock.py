@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from uuid import UUID
 
-from shared.db.pool import Database
 from shared.errors import ServiceError
 from shared.sql import source_locks
 from syncer.process_locks import forget, has_ended, process_lock
+from syncer.source import Source
 
 log = logging.getLogger(__name__)
 
@@ -23,17 +23,17 @@ _POLL = 0.3  # seconds
 
 
 @asynccontextmanager
-async def source_lock(database: Database, source: int, *, wait: bool) -> AsyncIterator[bool]:
+async def source_lock(source: Source, *, wait: bool) -> AsyncIterator[bool]:
     """Hold the source's lock while the block runs; wait until another process releases it.
 
     Yield False at once if another process is queued already and *wait* is False: that one will do our work.
     """
     with process_lock() as owner:
         try:
-            if not await _acquire(database, source, owner, wait=wait):
+            if not await _acquire(source, owner, wait=wait):
                 yield False
                 return
-            renewing = asyncio.create_task(_renew(database, source, owner))
+            renewing = asyncio.create_task(_renew(source, owner))
             try:
                 yield True
             finally:
@@ -41,36 +41,40 @@ async def source_lock(database: Database, source: int, *, wait: bool) -> AsyncIt
         finally:
             with suppress(ServiceError, TimeoutError):  # the lease expires by itself
                 async with asyncio.timeout(5):
-                    both = [source_locks.ACTIVE, source_locks.QUEUED]
-                    await database.run(source_locks.release, source, owner, positions=both)
+                    await _release(source, owner, source_locks.ACTIVE, source_locks.QUEUED)
 
 
-async def _acquire(database: Database, source: int, owner: UUID, *, wait: bool) -> bool:
+async def _acquire(source: Source, owner: UUID, *, wait: bool) -> bool:
     queued = False
-    while not await _take(database, source, source_locks.ACTIVE, owner):
-        queued = await _take(database, source, source_locks.QUEUED, owner)
+    while not await _take(source, source_locks.ACTIVE, owner):
+        queued = await _take(source, source_locks.QUEUED, owner)
         if not queued and not wait:
             return False
         await asyncio.sleep(_POLL)
     if queued:
-        await database.run(source_locks.release, source, owner, positions=[source_locks.QUEUED])
+        await _release(source, owner, source_locks.QUEUED)
     return True
 
 
-async def _take(database: Database, source: int, position: int, owner: UUID) -> bool:
-    current = await database.run(source_locks.take, source, position, owner, duration=LEASE)
+async def _release(source: Source, owner: UUID, *positions: int) -> None:
+    await source.database.run(source_locks.release, source.id, owner, positions=positions)
+
+
+async def _take(source: Source, position: int, owner: UUID) -> bool:
+    run = source.database.run
+    current = await run(source_locks.take, source.id, position, owner, duration=LEASE)
     if current != owner and has_ended(current):
         ended = current
-        current = await database.run(source_locks.take, source, position, owner, duration=LEASE, ended=[ended])
+        current = await run(source_locks.take, source.id, position, owner, duration=LEASE, ended=[ended])
         forget(ended)
     return current == owner
 
 
-async def _renew(database: Database, source: int, owner: UUID) -> None:
+async def _renew(source: Source, owner: UUID) -> None:
     while True:
         await asyncio.sleep(LEASE.total_seconds() / 3)
         try:
             # Losing the lock does no harm: each image is checked when it is committed.
-            await _take(database, source, source_locks.ACTIVE, owner)
+            await _take(source, source_locks.ACTIVE, owner)
         except ServiceError as exc:
             log.info("could not renew the source lock: %s", exc)

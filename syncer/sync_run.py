@@ -13,7 +13,6 @@ from shared.embedders.base import Embedder
 from shared.images.worker_pool import DecoderPool
 from shared.models import Collection
 from shared.sql import collections
-from shared.stores.base import ObjectStore
 from syncer import output
 from syncer.context import (
     COULD_NOT_RUN,
@@ -27,6 +26,7 @@ from syncer.context import (
     require_collection,
     show_status,
 )
+from syncer.target import SyncTarget
 
 
 @dataclass
@@ -39,9 +39,7 @@ class SyncRun:
 
     arguments: argparse.Namespace
     context: CommandContext
-    collection: Collection
-    store: ObjectStore
-    decoder: DecoderPool
+    target: SyncTarget
     notify_embedding: Callable[[], None]
     withheld: str = ""
     gone: int | None = None
@@ -72,7 +70,8 @@ async def run_phases(
         store = await context.open_store(collection.bucket, concurrency=concurrency)
 
         embedding = make_embedding_run(context, collection, embedder, store)
-        run = SyncRun(arguments, context, collection, store, decoder, embedding.notify)
+        target = SyncTarget(collection, store, context.database, decoder, context.retry, context.progress)
+        run = SyncRun(arguments, context, target, embedding.notify)
 
         async def run_first_phase() -> None:
             if first_phase:
@@ -112,7 +111,7 @@ async def _ensure_collection(
 
 
 async def _summary(run: SyncRun) -> int:
-    status = await run.context.database.run(read_status, run.collection)
+    status = await run.context.database.run(read_status, run.target.collection)
     done = run.context.progress.counts
     output.print_sync_summary(status, done, gone=run.gone, withheld=run.withheld, as_json=run.arguments.json)
     if status.failed or done["failed"]:

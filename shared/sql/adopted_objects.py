@@ -44,10 +44,8 @@ class MissingObject:
         return not (self.adopted or self.removed)
 
 
-async def states(
-    conn: Connection, collection: Collection, source: int | None, keys: Sequence[str]
-) -> list[ObjectState]:
-    """Return the state of each of *keys*, in the same order; *source* is that of adopted objects, if any."""
+async def states(conn: Connection, collection: Collection, source: int, keys: Sequence[str]) -> list[ObjectState]:
+    """Return the state of each of *keys*, in the same order; *source* is that of adopted objects."""
     return await fetch_all(
         conn,
         collection,
@@ -57,7 +55,7 @@ async def states(
                i.id IS NULL AND EXISTS (SELECT FROM {pending_objects} AS t WHERE t.key = listed.key) AS busy
           FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS listed (key, position)
           LEFT JOIN {images} AS i ON i.r2_key = listed.key
-          LEFT JOIN {files} AS f ON f.source_id = %(source)s::int AND f.path = listed.key
+          LEFT JOIN {files} AS f ON f.source_id = %(source)s AND f.path = listed.key
                AND (f.image_id IS NOT NULL OR f.removed OR f.reason IS NOT NULL)
          ORDER BY listed.position
         """,

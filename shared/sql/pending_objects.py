@@ -167,7 +167,7 @@ async def abandon_upload(conn: Connection, collection: Collection, intent: Uploa
     await execute(conn, collection, "UPDATE {pending_objects} SET due_at = now() WHERE upload = %s", [intent.upload])
 
 
-async def abandon_uploads(conn: Connection, collection: Collection, *, source: int | None) -> None:
+async def abandon_uploads(conn: Connection, collection: Collection, source: int | None) -> None:
     """Make all intents of the source due (None: of every source), because their processes have ended."""
     await execute(
         conn,

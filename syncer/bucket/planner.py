@@ -42,6 +42,13 @@ class BucketPlanner:
                 if not state.busy:
                     yield _plan_object(stored, state)
 
+    async def steps(self) -> AsyncIterator[Step]:
+        """Yield the whole plan for a dry run. Objects are not read, so corrupt ones count as new."""
+        async for listed in self.listed():
+            yield listed.step
+        for step in await self.missing():
+            yield step
+
     async def missing(self) -> list[Step]:
         """Return a step per adopted image whose object is missing from the complete listing.
 

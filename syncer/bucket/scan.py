@@ -5,14 +5,13 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 
-from shared.db.pool import Database
 from shared.errors import ServiceError
 from shared.images import EXTENSIONS
-from shared.models import Collection
 from shared.retry import RetryPolicy
 from shared.sql import adopted_objects
 from shared.sql.adopted_objects import MissingObject, ObjectState
 from shared.stores.base import RESERVED_PREFIX, ObjectStore, StoredObject
+from syncer.source import Source
 
 # The source of adopted objects. No folder's source has this name: theirs are HOST:DIR or chosen by the user.
 SOURCE = ".bucket"
@@ -23,25 +22,14 @@ _AFTER_RESERVED = RESERVED_PREFIX + "\U0010ffff"
 class BucketScan:
     """One pass over the objects whose keys begin with *prefix*.
 
-    *source* is that of adopted objects, None before the first adoption, and *collection* None before the first sync.
+    *source* is that of adopted objects, None if the bucket has no collection.
     """
 
-    def __init__(
-        self,
-        store: ObjectStore,
-        prefix: str,
-        *,
-        database: Database,
-        collection: Collection | None,
-        source: int | None,
-        retry: RetryPolicy,
-    ) -> None:
+    def __init__(self, store: ObjectStore, prefix: str, *, source: Source | None, retry: RetryPolicy) -> None:
         self.prefix = prefix
         self.bucket = store.bucket
         self.missing: list[MissingObject] = []  # complete after the last page
         self._listing = _Listing(store, prefix)
-        self._database = database
-        self._collection = collection
         self._source = source
         self._retry = retry
         self._found_image = False
@@ -63,9 +51,7 @@ class BucketScan:
 
     async def count_adopted(self) -> int:
         """Return the number of adopted images under the prefix."""
-        if self._collection is None or self._source is None:
-            return 0
-        return await self._database.run(adopted_objects.count, self._collection, self._source, prefix=self.prefix)
+        return await self._source.run(adopted_objects.count, prefix=self.prefix) if self._source else 0
 
     def why_incomplete(self) -> str:
         """Return why the listing does not prove that missing objects are gone; "" if it does."""
@@ -88,23 +74,16 @@ class BucketScan:
         return suffix in EXTENSIONS if suffix else stored.size > 0
 
     async def _states(self, keys: Sequence[str]) -> list[ObjectState]:
-        if self._collection is None:
+        if self._source is None:
             return [ObjectState(key) for key in keys]
-        return await self._database.run(adopted_objects.states, self._collection, self._source, keys)
+        return await self._source.run(adopted_objects.states, keys)
 
     async def _find_missing(self, keys: Sequence[str], *, after: str, to: str | None) -> None:
         """Compare one range of the listing with the recorded objects."""
-        if self._collection is None or self._source is None:
-            return
-        self.missing += await self._database.run(
-            adopted_objects.missing,
-            self._collection,
-            self._source,
-            prefix=self.prefix,
-            keys=keys,
-            after=after,
-            to=to,
-        )
+        if self._source:
+            self.missing += await self._source.run(
+                adopted_objects.missing, prefix=self.prefix, keys=keys, after=after, to=to
+            )
 
 
 class _Listing:

@@ -5,7 +5,8 @@ import argparse
 from shared.errors import SettingsError
 from syncer import output
 from syncer.bucket.adopter import AdoptionOptions, BucketAdopter
-from syncer.bucket.dry_run import BucketDryRun
+from syncer.bucket.planner import BucketPlanner
+from syncer.bucket.scan import SOURCE, BucketScan
 from syncer.commands.arguments import (
     add_bucket,
     add_deletion,
@@ -14,6 +15,7 @@ from syncer.commands.arguments import (
     deletion_policy,
 )
 from syncer.context import DONE, open_context, require_bucket
+from syncer.source import find_source
 from syncer.sync_run import SyncRun, run_phases
 
 HELP = "index images that are already in the bucket, without uploading them, and embed them"
@@ -59,15 +61,7 @@ async def _adopt(run: SyncRun) -> None:
         deletion=deletion_policy(arguments),
         on_adopted=run.notify_embedding,
     )
-    adopter = BucketAdopter(
-        run.collection,
-        run.store,
-        context.database,
-        decoder=run.decoder,
-        retry=context.retry,
-        progress=context.progress,
-        options=options,
-    )
+    adopter = BucketAdopter(run.target, options)
     if not await adopter.run():
         context.progress.say("another adoption of this bucket is running and a second one is queued")
         return
@@ -81,13 +75,10 @@ async def _adopt(run: SyncRun) -> None:
 async def _print_dry_run(arguments: argparse.Namespace) -> int:
     """Print what adopting would do; change neither the bucket nor the database."""
     async with open_context(arguments, migrated=False) as context:
-        store = await context.open_store(require_bucket(context.settings), concurrency=1)
-        run = BucketDryRun(
-            store,
-            arguments.prefix,
-            database=context.database,
-            retry=context.retry,
-            deletion=deletion_policy(arguments),
-        )
-        await output.print_dry_run(run, as_json=arguments.json)
+        bucket = require_bucket(context.settings)
+        store = await context.open_store(bucket, concurrency=1)
+        source = await find_source(context.database, bucket, SOURCE)
+        scan = BucketScan(store, arguments.prefix, source=source, retry=context.retry)
+        plan = BucketPlanner(scan, deletion_policy(arguments))
+        await output.print_dry_run(bucket, plan, as_json=arguments.json)
     return DONE

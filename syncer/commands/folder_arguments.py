@@ -3,6 +3,7 @@
 import argparse
 import socket
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from shared import factory, images
@@ -11,13 +12,14 @@ from shared.errors import SettingsError
 from syncer import output
 from syncer.commands.arguments import add_bucket, add_deletion, add_upload_options, deletion_policy
 from syncer.context import DONE, load_settings
-from syncer.folder.dry_run import FolderDryRun
 from syncer.folder.ignore import IGNORE_FILE, Selection
 from syncer.folder.options import FolderOptions
+from syncer.folder.planner import Planner
 from syncer.folder.sync import FolderSync
 from syncer.folder.watcher import StabilityCheck, Watch
 from syncer.settings import SyncerSettings
-from syncer.sync_run import SyncRun
+from syncer.source import find_source
+from syncer.sync_run import SyncRun, run_phases
 
 
 def add_folder_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,47 +49,39 @@ def add_folder_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def resolved_folder(path: Path) -> Path:
-    """Return the folder with links resolved, so that every path to it names the same source."""
-    folder = path.expanduser().resolve()
+async def run_folder_command(arguments: argparse.Namespace, *, embed: bool) -> int:
+    """Sync the folder, or print what a sync would do; return the exit status."""
+    # With links resolved, every path to the folder names the same source.
+    folder: Path = arguments.folder.expanduser().resolve()
     if not folder.is_dir():
-        raise SettingsError(f"{path} is not a folder: pass the folder with the images")
-    return folder
+        raise SettingsError(f"{arguments.folder} is not a folder: pass the folder with the images")
+    if arguments.dry_run:
+        return await _print_dry_run(arguments, folder)
+    return await run_phases(arguments, partial(_sync, folder), bucket=folder.name, embed=embed)
 
 
-async def sync_folder(run: SyncRun) -> None:
+async def _sync(folder: Path, run: SyncRun) -> None:
     """Sync the folder once, or with ``--watch`` until the process is interrupted."""
-    context, folder = run.context, resolved_folder(run.arguments.folder)
-    options = replace(_options(run.arguments, folder, context.settings), on_upload=run.notify_embedding)
-    watch: bool = getattr(run.arguments, "watch", False)  # `syncer upload` has no such argument
-    stability = StabilityCheck()
-    if watch:
-        options = replace(options, is_stable=stability.is_stable)
-    sync = FolderSync(
-        options,
-        collection=run.collection,
-        database=context.database,
-        store=run.store,
-        decoder=run.decoder,
-        retry=context.retry,
-        progress=context.progress,
-    )
-    if watch:
-        rescan = context.settings.watch_rescan_seconds
-        await Watch(options, sync, stability, context.progress, rescan=rescan).run()
+    settings, stability = run.context.settings, StabilityCheck()
+    options = replace(_options(run.arguments, folder, settings), on_upload=run.notify_embedding)
+    if getattr(run.arguments, "watch", False):  # `syncer upload` has no such argument
+        sync = FolderSync(replace(options, is_stable=stability.is_stable), run.target)
+        await Watch(sync, stability, rescan=settings.watch_rescan_seconds).run()
+    sync = FolderSync(options, run.target)
     if not await sync.run():
-        context.progress.say("another sync of this folder is running and a second one is queued")
+        run.context.progress.say("another sync of this folder is running and a second one is queued")
     run.withheld = sync.withheld
 
 
-async def print_dry_run(arguments: argparse.Namespace, folder: Path) -> int:
+async def _print_dry_run(arguments: argparse.Namespace, folder: Path) -> int:
     """Print what a sync would do; change neither the bucket nor the database."""
     settings = load_settings(arguments)
     bucket = table_names.check_bucket(settings.bucket or folder.name)
+    options = _options(arguments, folder, settings)
     retry_timeout = settings.outage_patience_seconds
     async with factory.open_database(settings, max_connections=2, retry_timeout=retry_timeout) as database:
-        dry_run = FolderDryRun(_options(arguments, folder, settings), bucket, database)
-        await output.print_dry_run(dry_run, as_json=arguments.json)
+        plan = Planner(options, await find_source(database, bucket, options.source))
+        await output.print_dry_run(bucket, plan, as_json=arguments.json)
     return DONE
 
 

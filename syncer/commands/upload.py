@@ -2,8 +2,7 @@
 
 import argparse
 
-from syncer.commands.folder_arguments import add_folder_arguments, print_dry_run, resolved_folder, sync_folder
-from syncer.sync_run import run_phases
+from syncer.commands.folder_arguments import add_folder_arguments, run_folder_command
 
 HELP = "upload new and changed images without embedding them"
 
@@ -13,7 +12,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    folder = resolved_folder(arguments.folder)
-    if arguments.dry_run:
-        return await print_dry_run(arguments, folder)
-    return await run_phases(arguments, sync_folder, bucket=folder.name, embed=False)
+    return await run_folder_command(arguments, embed=False)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from shared.errors import ImageRefused
 from shared.models import KnownFile
 from shared.sql.files import FileTimes, MovableImage
+from syncer.dry_run import Step
 from syncer.folder.scan import LocalFile
 
 
@@ -92,3 +93,24 @@ class Missing:
 
 FileAction = Touch | Upload | Move | KeepRemoved
 Action = Unchanged | FileAction | Reject | Delete | Forget | Missing
+
+
+def as_step(action: Action) -> Step:
+    """Return the action as a dry run prints it."""
+    match action:
+        case Unchanged(known) if known.reason:
+            return Step("unreadable", known.path, known.reason)
+        case Unchanged(known):
+            return Step("unchanged", known.path)
+        case Touch(file) | KeepRemoved(file):
+            return Step("unchanged", file.path)
+        case Upload(file):
+            return Step("edited" if action.is_edit else "new", file.path)
+        case Move(file):
+            return Step("moved", file.path, action.image.path)
+        case Reject(path, refusal):
+            return Step("unreadable", path, str(refusal))
+        case Delete(path):
+            return Step("deleted", path)
+        case Forget(path) | Missing(path):
+            return Step("gone", path)

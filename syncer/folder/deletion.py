@@ -14,7 +14,7 @@ from syncer.deletion_policy import refuse_mass_deletion
 from syncer.folder.ignore import Selection
 from syncer.folder.options import FolderOptions
 from syncer.folder.scan import LocalFile, has_exact_name, scan
-from syncer.folder.source import Source
+from syncer.source import Source
 
 
 @dataclass

@@ -10,7 +10,7 @@ from shared.sql import files
 from syncer.batches import BATCH_SIZE
 from syncer.folder.options import FolderOptions
 from syncer.folder.scan import LocalFile, Unlisted, scan
-from syncer.folder.source import Source
+from syncer.source import Source
 
 Pair = tuple[LocalFile | Unlisted | None, KnownFile | None]
 

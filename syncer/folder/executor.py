@@ -8,15 +8,13 @@ from datetime import UTC, datetime
 from shared.db.pool import Connection
 from shared.errors import ImageRefused, Reason, ServiceError
 from shared.images import examine
-from shared.images.worker_pool import DecoderPool
 from shared.ingest import ingest
 from shared.models import NewImage
 from shared.object_deletion import delete_pending_objects
-from shared.retry import RetryPolicy
 from shared.sql import files, pending_objects
 from shared.sql.files import FileTimes
-from shared.stores.base import ObjectStore
 from syncer.batches import BATCH_SIZE
+from syncer.bounded_tasks import BoundedTaskGroup
 from syncer.folder.actions import (
     Action,
     Delete,
@@ -33,8 +31,8 @@ from syncer.folder.options import FolderOptions
 from syncer.folder.planner import Planner
 from syncer.folder.renames import move_image
 from syncer.folder.scan import LocalFile
-from syncer.folder.source import Source
-from syncer.progress import Progress
+from syncer.source import Source
+from syncer.target import SyncTarget
 
 log = logging.getLogger(__name__)
 
@@ -49,68 +47,40 @@ class _DeletedMeanwhile(Exception):
 class Executor:
     """Executes the actions of one planner, and tells it what could not be read after all."""
 
-    def __init__(
-        self,
-        options: FolderOptions,
-        source: Source,
-        planner: Planner,
-        *,
-        store: ObjectStore,
-        decoder: DecoderPool,
-        retry: RetryPolicy,
-        progress: Progress,
-    ) -> None:
+    def __init__(self, options: FolderOptions, source: Source, planner: Planner, target: SyncTarget) -> None:
         self._options = options
         self._source = source
         self._planner = planner
-        self._store = store
-        self._decoder = decoder
-        self._retry = retry
-        self._progress = progress
+        self._target = target
+        self._progress = target.progress
         self._slots = asyncio.Semaphore(options.concurrency)
 
     async def execute(self, phase: AsyncIterator[Action]) -> None:
-        """Execute all actions of a phase."""
-        queue: asyncio.Queue[FileAction | None] = asyncio.Queue(maxsize=4 * self._options.concurrency)
-        workers = _WORKERS * self._options.concurrency
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(workers):
-                tasks.create_task(self._work(queue))
-            await self._dispatch(phase, queue)
-            for _ in range(workers):
-                await queue.put(None)
-
-    async def _dispatch(self, phase: AsyncIterator[Action], queue: "asyncio.Queue[FileAction | None]") -> None:
-        """Pass actions on files to the workers; handle all others here, deletions in batches."""
+        """Execute all actions of a phase: those on existing files concurrently, deletions in batches."""
         deleted: list[str] = []
         forgotten: list[str] = []
-        async for action in phase:
-            match action:
-                case Upload() | Move() | Touch() | KeepRemoved():
-                    await queue.put(action)
-                case Unchanged(known) if known.reason:
-                    self._progress.count("failed")
-                case Unchanged():
-                    self._progress.count("unchanged")
-                case Reject(path, refusal, stat):
-                    await self._reject(path, refusal, stat)
-                case Delete(path):
-                    deleted.append(path)
-                case Forget(path):
-                    forgotten.append(path)
-            if len(deleted) + len(forgotten) >= BATCH_SIZE:
-                await self._delete(deleted, forgotten)
+        async with BoundedTaskGroup(_WORKERS * self._options.concurrency) as tasks:
+            async for action in phase:
+                match action:
+                    case Upload() | Move() | Touch() | KeepRemoved():
+                        await tasks.start(self._apply, action)
+                    case Unchanged(known):
+                        self._progress.count("failed" if known.reason else "unchanged")
+                    case Reject(path, refusal, stat):
+                        await self._reject(path, refusal, stat)
+                    case Delete(path):
+                        deleted.append(path)
+                    case Forget(path):
+                        forgotten.append(path)
+                if len(deleted) + len(forgotten) >= BATCH_SIZE:
+                    await self._delete(deleted, forgotten)
         await self._delete(deleted, forgotten)
-
-    async def _work(self, queue: "asyncio.Queue[FileAction | None]") -> None:
-        while (action := await queue.get()) is not None:
-            await self._apply(action)
 
     async def _apply(self, action: FileAction) -> None:
         """Execute the action, or record why the file is rejected; only a service's failure ends the run."""
         file = action.file
         try:
-            await self._retry.run(self._apply_once, action)
+            await self._target.retry.run(self._apply_once, action)
         except ServiceError:
             raise
         except ImageRefused as refusal:
@@ -134,7 +104,7 @@ class Executor:
 
     async def _move(self, move: Move) -> None:
         try:
-            moved = await move_image(self._source, self._store, move)
+            moved = await move_image(self._source, self._target.store, move)
         except ImageRefused as refusal:
             if refusal.final:
                 raise
@@ -143,7 +113,7 @@ class Executor:
             await self._source.database.run(
                 pending_objects.delete_images, self._source.collection, [move.image.image_id], tombstone=False
             )
-            await delete_pending_objects(self._source.database, self._store, self._source.collection)
+            await delete_pending_objects(self._source.database, self._target.store, self._source.collection)
             await self._upload(Upload(move.file, move.known))
             return
         if moved:
@@ -153,7 +123,7 @@ class Executor:
 
     async def _upload(self, upload: Upload) -> None:
         file = upload.file
-        examined = await self._decoder.run(examine, file.absolute, derivatives=self._options.derivatives)
+        examined = await self._target.decoder.run(examine, file.absolute, derivatives=self._options.derivatives)
 
         async def record(conn: Connection, image_id: int) -> None:
             if await files.tombstones(conn, self._source.id, [examined.sha256]):
@@ -171,9 +141,9 @@ class Executor:
 
         try:
             await ingest(
-                self._source.database,
-                self._store,
-                self._source.collection,
+                self._target.database,
+                self._target.store,
+                self._target.collection,
                 NewImage(key=file.path, origin="folder", **examined.columns()),
                 file.absolute,
                 thumbnail=examined.thumbnail,

@@ -17,6 +17,7 @@ from shared.models import KnownFile
 from shared.sql import files
 from shared.sql.files import Matches, MovableImage
 from shared.stores.base import check_key
+from syncer.dry_run import Step
 from syncer.folder.actions import (
     Action,
     Delete,
@@ -29,13 +30,14 @@ from syncer.folder.actions import (
     Touch,
     Unchanged,
     Upload,
+    as_step,
 )
 from syncer.folder.deletion import plan_deletions
 from syncer.folder.diff import is_unchanged, list_files, list_known, merge
 from syncer.folder.options import FolderOptions
 from syncer.folder.renames import is_vacated
 from syncer.folder.scan import LocalFile, Unlisted, digest
-from syncer.folder.source import Source
+from syncer.source import Source
 
 _LOOKUP_BATCH = 32  # changed files that are hashed in parallel and looked up together
 
@@ -78,6 +80,12 @@ class Planner:
             yield self._resolve(list(self._edited.values()), overwrites=True)
         if self._missing:
             yield self._deletions()
+
+    async def steps(self) -> AsyncIterator[Step]:
+        """Yield the whole plan for a dry run. Files are not decoded, so corrupt ones count as new."""
+        async for phase in self.phases():
+            async for action in phase:
+                yield as_step(action)
 
     @property
     def saw_everything(self) -> bool:

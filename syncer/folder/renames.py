@@ -14,7 +14,7 @@ from shared.sql.pending_objects import UploadIntent
 from shared.stores.base import ObjectStore, object_sha256
 from syncer.folder.actions import Move
 from syncer.folder.scan import LocalFile, digest, has_exact_name
-from syncer.folder.source import Source
+from syncer.source import Source
 
 
 class _Stale(Exception):

@@ -14,10 +14,8 @@ from pathlib import Path
 from watchfiles import awatch
 
 from syncer.folder.ignore import IGNORE_FILE
-from syncer.folder.options import FolderOptions
 from syncer.folder.scan import LocalFile
 from syncer.folder.sync import FolderSync
-from syncer.progress import Progress
 
 _POLL = 1.0  # seconds between checks whether the folder exists
 _DEBOUNCE = 200  # milliseconds in which notifications are collected
@@ -103,21 +101,13 @@ class StabilityCheck:
 class Watch:
     """Keeps one folder synced until it is cancelled."""
 
-    def __init__(
-        self,
-        options: FolderOptions,
-        sync: FolderSync,
-        stability: StabilityCheck,
-        progress: Progress,
-        *,
-        rescan: float,
-    ) -> None:
+    def __init__(self, sync: FolderSync, stability: StabilityCheck, *, rescan: float) -> None:
         """*sync* leaves out files that are not stable by *stability*; every *rescan* seconds, sync the whole folder."""
-        self._folder = options.folder
-        self._selection = options.selection
+        self._folder = sync.options.folder
+        self._selection = sync.options.selection
         self._sync = sync
         self._stability = stability
-        self._progress = progress
+        self._progress = sync.target.progress
         self._rescan = rescan
         self._next_scan = 0.0
         self._notified = asyncio.Event()

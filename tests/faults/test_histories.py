@@ -16,7 +16,7 @@ import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -331,8 +331,9 @@ class History:
         store = self.place.store(world.collection.bucket)
         await store.prepare()
         sync = world.folder_sync(deletion=deletion, derivatives=self.derivatives)
-        sync._database = MortalDatabase(world.database, life)  # type: ignore[assignment]
-        sync._store = MortalStore(store, life)
+        database: Any = MortalDatabase(world.database, life)
+        mortal_store: Any = MortalStore(store, life)
+        sync.target = replace(sync.target, database=database, store=mortal_store)
         with mortal_disk(self.place.buckets, life) if self.place.buckets else nullcontext():
             try:
                 await sync.run()

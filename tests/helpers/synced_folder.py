@@ -20,11 +20,13 @@ from shared.sql import collections, queue
 from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from syncer.deletion_policy import DeletionPolicy
 from syncer.dry_run import Step
-from syncer.folder.dry_run import FolderDryRun
 from syncer.folder.ignore import Selection
 from syncer.folder.options import FolderOptions
+from syncer.folder.planner import Planner
 from syncer.folder.sync import FolderSync
 from syncer.progress import Progress
+from syncer.source import find_source
+from syncer.target import SyncTarget
 from tests.helpers.pictures import picture
 
 MODEL = "model"
@@ -118,15 +120,12 @@ class World:
 
     def folder_sync(self, *, retry_timeout: float = 20, **options: Any) -> FolderSync:
         self.progress = Progress(quiet=True)
-        return FolderSync(
-            self.options(**options),
-            collection=self.collection,
-            database=self.database,
-            store=self.store,
-            decoder=Here(),
-            retry=outage_policy(retry_timeout, lambda error: None),
-            progress=self.progress,
-        )
+        return FolderSync(self.options(**options), self.target(self.progress, retry_timeout=retry_timeout))
+
+    def target(self, progress: Progress, *, store: ObjectStore | None = None, retry_timeout: float = 20) -> SyncTarget:
+        retry = outage_policy(retry_timeout, lambda reason: None)
+        decoder: Any = Here()
+        return SyncTarget(self.collection, store or self.store, self.database, decoder, retry, progress)
 
     def options(
         self, *, folder: Path | None = None, source: str = "folder", exclude: Sequence[str] = (), **more: Any
@@ -145,9 +144,10 @@ class World:
 
     async def dry_run(self, **options: Any) -> list[Step]:
         """Return the steps of a dry run, without unchanged files."""
-        dry_run = FolderDryRun(self.options(**options), self.collection.bucket, self.database)
-        steps = [step async for step in dry_run.steps()]
-        self.withheld = dry_run.withheld
+        complete = self.options(**options)
+        plan = Planner(complete, await find_source(self.database, self.collection.bucket, complete.source))
+        steps = [step async for step in plan.steps()]
+        self.withheld = plan.withheld
         return [step for step in steps if step.kind != "unchanged"]
 
     async def embed(self) -> None:

@@ -23,13 +23,15 @@ from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from shared.stores.folder import FolderStore
 from shared.stores.s3 import S3Store
 from syncer.bucket.adopter import AdoptionOptions, BucketAdopter
-from syncer.bucket.dry_run import BucketDryRun
+from syncer.bucket.planner import BucketPlanner
+from syncer.bucket.scan import SOURCE, BucketScan
 from syncer.deletion_policy import NO_DELETION, DeletionPolicy
 from syncer.progress import Progress
+from syncer.source import find_source
 from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_store
 from tests.helpers.external_objects import put_externally
 from tests.helpers.processes import new_database
-from tests.helpers.synced_folder import DELETE, DELETE_ANY, MODEL, Here, World, bitmap
+from tests.helpers.synced_folder import DELETE, DELETE_ANY, MODEL, World, bitmap
 
 STRANGE = [
     "with space.bmp",
@@ -79,15 +81,8 @@ class Bucket:
         return keys
 
     def adopter(self, progress: Progress, **options: Any) -> BucketAdopter:
-        return BucketAdopter(
-            self.world.collection,
-            self.store,
-            self.world.database,
-            decoder=Here(),  # type: ignore[arg-type]
-            retry=outage_policy(20, lambda reason: None),
-            progress=progress,
-            options=AdoptionOptions(**{"concurrency": 4, "derivatives": False, **options}),
-        )
+        complete = AdoptionOptions(**{"concurrency": 4, "derivatives": False, **options})
+        return BucketAdopter(self.world.target(progress, store=self.store), complete)
 
     async def adopt(self, **options: Any) -> Counter[str]:
         """Adopt the bucket and embed; return the counts and set ``gone`` and ``withheld``."""
@@ -100,15 +95,11 @@ class Bucket:
 
     async def dry_run(self, prefix: str = "", deletion: DeletionPolicy = NO_DELETION) -> dict[str, str]:
         """Return the step for each key that is not unchanged."""
-        run = BucketDryRun(
-            self.store,
-            prefix,
-            database=self.world.database,
-            retry=outage_policy(20, lambda reason: None),
-            deletion=deletion,
-        )
-        steps = {step.path: step.kind async for step in run.steps()}
-        self.withheld = run.withheld
+        source = await find_source(self.world.database, self.store.bucket, SOURCE)
+        retry = outage_policy(20, lambda reason: None)
+        plan = BucketPlanner(BucketScan(self.store, prefix, source=source, retry=retry), deletion)
+        steps = {step.path: step.kind async for step in plan.steps()}
+        self.withheld = plan.withheld
         return {key: kind for key, kind in steps.items() if kind != "unchanged"}
 
     async def keys(self) -> list[str]:

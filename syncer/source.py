@@ -1,0 +1,47 @@
+"""Sources of a collection: the folders that are synced to it, and its adopted bucket."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, TypeVar
+
+from shared.db import migrate
+from shared.db.pool import Connection, Database
+from shared.errors import SettingsError
+from shared.models import Collection
+from shared.sql import collections
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The recorded files of one folder or bucket; ``id`` is 0 before its first run, when there are none."""
+
+    database: Database
+    collection: Collection
+    id: int
+
+    async def run(
+        self,
+        statement: Callable[Concatenate[Connection, Collection, int, P], Awaitable[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a statement of ``shared.sql`` on the source's records, in a transaction of its own."""
+        return await self.database.run(statement, self.collection, self.id, *args, **kwargs)
+
+
+async def find_source(database: Database, bucket: str, name: str) -> Source | None:
+    """Return the source *name* for a dry run, which changes nothing; None if the bucket has no collection.
+
+    Raises SettingsError if migrations are pending, because a dry run applies none.
+    """
+    pending = await database.run(migrate.pending)
+    if pending:
+        raise SettingsError("the database has an older schema: run `syncer migrate` first")
+    collection = None if pending is None else await database.run(collections.find, bucket)
+    if collection is None:
+        return None
+    source_id = await database.run(collections.find_source, collection, name)
+    return Source(database, collection, source_id or 0)
