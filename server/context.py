@@ -2,8 +2,8 @@
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Concatenate, ParamSpec, TypeVar
 
 from psycopg.errors import UndefinedTable
@@ -28,10 +28,11 @@ from server.settings import ServerSettings
 from server.stats_feed import StatsFeed
 from server.url_fetcher import UrlFetcher
 from shared import factory
-from shared.db.pool import Database
+from shared.db.pool import Connection, Database
 from shared.errors import ModelChanged, ServiceError
 from shared.images.worker_pool import DecoderPool
-from shared.models import Collection
+from shared.models import Collection, Counts
+from shared.sql import stats
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -91,6 +92,10 @@ class AppContext:
             if (not shown or each.bucket in shown) and self.access.sees(each.bucket)
         ]
 
+    async def counts(self) -> dict[Collection, Counts]:
+        """Return the counts of the collections that the request may see, without those dropped meanwhile."""
+        return await self.database.read(_read_counts, await self.collections())
+
     async def collection(self, bucket: str | None, *, fresh: bool = False) -> Collection:
         """Return the collection of *bucket*, or the default one; raise a 404 that names it.
 
@@ -139,6 +144,14 @@ class AppContext:
             await self._local_encoder.close()
         await self.stores.close()
         await self.decoder.close()
+
+
+async def _read_counts(conn: Connection, collections: Sequence[Collection]) -> dict[Collection, Counts]:
+    counts = {}
+    for collection in collections:
+        with suppress(UndefinedTable):
+            counts[collection] = await stats.counts(conn, collection)
+    return counts
 
 
 @asynccontextmanager

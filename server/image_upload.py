@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
@@ -75,7 +75,17 @@ async def add_image(
 
     If the collection has the same content already, return that image. Raises ImageRefused if no key is free.
     """
-    image, is_new = await _store(context, collection, path, examined, keys)
+    created_at = datetime.now(UTC)
+    image = None
+    while image is None:  # a concurrent request may add or delete the same content
+        image_id = await context.database.run(contents.find_image, collection, examined.sha256)
+        if image_id is None:
+            with suppress(_DuplicateUpload):
+                image_id = await _ingest(context, collection, path, examined, keys, created_at)
+            await _delete_pending_objects(context, collection)
+        if image_id is not None:
+            image = await context.database.run(images.get, collection, image_id)
+    is_new = image.created_at == created_at
     if image.status == "pending":
         await _embed(context, collection, image, path)
         embedded = await context.database.run(images.get, collection, image.id)
@@ -83,41 +93,26 @@ async def add_image(
     return AddedImage(collection.bucket, image, is_new)
 
 
-async def _store(
-    context: AppContext, collection: Collection, path: Path, examined: Examined, keys: Sequence[str]
-) -> tuple[Image, bool]:
-    """Return the image with this content, and whether it is new."""
-    while True:
-        image_id = await context.database.run(contents.find_image, collection=collection, sha256=examined.sha256)
-        is_new = False
-        if image_id is None:
-            with suppress(_DuplicateUpload):  # then the next round finds the image of the other request
-                image_id, is_new = await _ingest(context, collection, path, examined, keys)
-            await _delete_pending_objects(context, collection)
-        if image_id is not None:
-            image = await context.database.run(images.get, collection=collection, image_id=image_id)
-            if image is not None:  # else it has been deleted meanwhile
-                return image, is_new
-
-
 async def _ingest(
-    context: AppContext, collection: Collection, path: Path, examined: Examined, keys: Sequence[str]
-) -> tuple[int, bool]:
-    """Return the id of the image stored under the first free of *keys*, and whether its row is new."""
-    is_new = False
+    context: AppContext,
+    collection: Collection,
+    path: Path,
+    examined: Examined,
+    keys: Sequence[str],
+    created_at: datetime,
+) -> int:
+    """Return the id of the image stored under the first free of *keys*."""
 
     async def check_duplicate(conn: Connection, image_id: int) -> None:
-        nonlocal is_new
         await contents.lock(conn, collection, examined.sha256)
         if await contents.find_image(conn, collection, examined.sha256, besides=image_id) is not None:
             raise _DuplicateUpload
-        is_new = await contents.is_new(conn, collection, image_id)
 
     for key in keys:
-        if await context.database.run(contents.is_key_taken, collection=collection, key=key):
+        if await context.database.run(contents.is_key_taken, collection, key):
             continue
         try:
-            image_id = await ingest(
+            return await ingest(
                 context.database,
                 context.stores.get(collection.bucket),
                 collection,
@@ -125,13 +120,12 @@ async def _ingest(
                 path,
                 thumbnail=examined.thumbnail,
                 preview=examined.preview,
+                created_at=created_at,
                 before_commit=check_duplicate,
             )
         except ImageRefused as refusal:
             if refusal.reason is not Reason.KEY_TAKEN:
                 raise
-        else:
-            return image_id, is_new
     raise ImageRefused(Reason.KEY_TAKEN, f"the key {keys[0]!r} belongs to another image: give another key")
 
 

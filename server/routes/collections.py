@@ -4,7 +4,6 @@ from sse_starlette import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.collection_counts import collection_counts
 from server.context import app_context
 from server.schemas import requests, responses
 from server.schemas.openapi import Operation
@@ -17,7 +16,7 @@ from shared.collection_status import Status
 async def list_collections(request: Request) -> Response:
     """GET /api/collections: the collections that this server shows."""
     context = app_context(request)
-    counts = await collection_counts(context.database, await context.collections())
+    counts = await context.counts()
     return FastJSONResponse(responses.collection_list(counts))
 
 

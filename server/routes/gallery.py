@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.access import COOKIE
-from server.collection_counts import collection_counts
 from server.context import AppContext, app_context
 from server.request_body import QUERY_IMAGE
 from server.schemas import errors, requests, responses
@@ -30,7 +29,7 @@ async def show_gallery(request: Request) -> Response:
     context = app_context(request)
     page = _empty_page(request)
     try:
-        counts = await collection_counts(context.database, await context.collections())
+        counts = await context.counts()
         page |= responses.collection_list(counts)
         if counts:
             await context.with_collection(request.query_params.get("bucket"), _fill, page, context, request)

@@ -5,7 +5,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from server import metrics
-from server.collection_counts import collection_counts
 from server.context import app_context
 from server.schemas.openapi import Operation
 from shared.errors import ServiceError
@@ -38,7 +37,7 @@ async def get_metrics(request: Request) -> Response:
     """
     context = app_context(request)
     try:
-        counts = await collection_counts(context.database, await context.collections())
+        counts = await context.counts()
     except ServiceError:
         counts = {}  # the other metrics show the outage
     by_bucket = {collection.bucket: each for collection, each in counts.items()}

@@ -25,14 +25,6 @@ async def is_key_taken(conn: Connection, collection: Collection, key: str) -> bo
     return await cur.fetchone() is not None
 
 
-async def is_new(conn: Connection, collection: Collection, image_id: int) -> bool:
-    """Return whether this transaction has inserted the image."""
-    cur = await execute(
-        conn, collection, "SELECT xmin = pg_current_xact_id()::xid FROM {images} WHERE id = %s", [image_id]
-    )
-    return await cur.fetchone() == (True,)
-
-
 async def lock(conn: Connection, collection: Collection, sha256: bytes) -> None:
     """Lock this content against other transactions that lock it, until the transaction ends."""
     await conn.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_LOCK, f"{collection.base} {sha256.hex()}"])

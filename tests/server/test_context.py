@@ -81,3 +81,11 @@ async def test_a_collection_created_a_moment_ago_is_found(context: AppContext, d
     now = datetime(2026, 1, 1, tzinfo=UTC)
     await database.run(collections.ensure, bucket="c", model="old", dimensions=8, now=now)
     assert (await context.collection("c")).bucket == "c"
+
+
+async def test_counts_leave_out_a_collection_dropped_meanwhile(context: AppContext, database: Database) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    dropped = await database.run(collections.ensure, bucket="c", model="old", dimensions=8, now=now)
+    assert len(await context.collections()) == 2
+    await database.run(collections.drop, dropped)
+    assert [each.bucket for each in await context.counts()] == ["b"]
