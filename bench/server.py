@@ -2,8 +2,7 @@
 
 Text queries with cached vectors over 10,000 images of 768 dimensions, in a PostgreSQL of its own, while another client
 writes. The server is compared with a bare handler: Starlette, the same pool, the same ranking statement, the same JSON,
-and nothing else. They are measured in turn by `wrk`, or by a client in Python, which takes more of the machine itself.
-The ranking statement alone is the lower bound of both.
+and nothing else. The ranking statement alone is the lower bound of both.
 
 On a busy machine, processor time says what rates do not.
 """
@@ -12,9 +11,6 @@ import argparse
 import asyncio
 import hashlib
 import os
-import re
-import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,7 +21,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
@@ -57,11 +53,6 @@ PATH = "/api/search?bucket=b&q=a+street+at+night+"  # followed by a number
 ROUNDS, SECONDS = 3, 4  # per contender, with 1 and with 16 clients
 WRITES = 200  # transactions per second
 
-WRK_SCRIPT = f"""
-function init(args) path, number = args[1], 0 end
-function request() number = (number + 1) % {TEXTS}; return wrk.format(nil, path .. number) end
-"""
-
 
 def text_vectors() -> list[list[float]]:
     """Return the vectors of the texts."""
@@ -92,23 +83,20 @@ def bare() -> Starlette:
     return Starlette(routes=[Route("/api/search", handler)], lifespan=lifespan)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Contender:
-    """A server with its measurements."""
+    """A running server."""
 
     name: str
     process: "subprocess.Popen[bytes]"
     url: str
-    rates: list[float] = field(default_factory=list)
-    p99s: list[float] = field(default_factory=list)  # milliseconds
-    processor: list[float] = field(default_factory=list)  # milliseconds per request of the server's process
 
-    def measure(self, clients: int) -> None:
+    def measure(self, clients: int) -> tuple[float, float, float]:
+        """Return requests per second, their 99th percentile, and processor time per request, both in milliseconds."""
         before = self._processor_seconds()
-        requests, rate, p99 = load(self.url, clients)
-        self.rates.append(rate)
-        self.p99s.append(p99)
-        self.processor.append((self._processor_seconds() - before) * 1000 / requests)
+        latencies = asyncio.run(send_requests(self.url, clients))
+        processor = (self._processor_seconds() - before) * 1000 / len(latencies)
+        return len(latencies) / SECONDS, float(np.percentile(latencies, 99)), processor
 
     def _processor_seconds(self) -> float:
         times = psutil.Process(self.process.pid).cpu_times()
@@ -130,27 +118,6 @@ def running(name: str, command: list[str], port: int, environment: dict[str, str
             yield Contender(name, process, url)
         finally:
             process.terminate()
-
-
-def load(url: str, clients: int) -> tuple[int, float, float]:
-    """Send requests for SECONDS; return their number, rate per second and 99th percentile in milliseconds."""
-    if program := shutil.which("wrk"):
-        with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-            script.write(WRK_SCRIPT)
-            script.flush()
-            command = [program, "-t1", f"-c{clients}", f"-d{SECONDS}s", "--latency", "--timeout", "30s"]
-            command += ["-s", script.name, url, "--", url[url.index("/api") :]]
-            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        if "Non-2xx" in output or "Socket errors" in output:
-            raise RuntimeError(output)
-        requests, rate = re.search(r"(\d+) requests in", output), re.search(r"Requests/sec: +([\d.]+)", output)
-        p99 = re.search(r"99% +([\d.]+)(us|ms|s)", output)
-        assert requests is not None
-        assert rate is not None
-        assert p99 is not None
-        return int(requests[1]), float(rate[1]), float(p99[1]) * {"us": 1e-3, "ms": 1, "s": 1e3}[p99[2]]
-    latencies = asyncio.run(send_requests(url, clients))
-    return len(latencies), len(latencies) / SECONDS, float(np.percentile(latencies, 99))
 
 
 async def send_requests(url: str, clients: int) -> list[float]:
@@ -234,7 +201,7 @@ def main() -> None:
                 running("bare handler", ["-m", "bench.server", "--bare"], free_port(), environment) as other,
             ):
                 times = asyncio.run(statement_times(postgres.url))
-                median, p99 = statistics.median(times), np.percentile(times, 99)
+                median, p99 = np.median(times), np.percentile(times, 99)
                 print(f"the ranking statement alone: median {median:.2f} ms, p99 {p99:.2f} ms\n")
                 print(f"{TEXTS} texts in turn, during concurrent writes")
                 with concurrent_writes(postgres.url):
@@ -245,18 +212,11 @@ def main() -> None:
 
 
 def compare(ours: Contender, other: Contender, clients: int) -> None:
-    for each in (ours, other):
-        each.rates, each.p99s, each.processor = [], [], []
-    for _ in range(ROUNDS):
-        ours.measure(clients)
-        other.measure(clients)
+    rounds = np.array([(ours.measure(clients), other.measure(clients)) for _ in range(ROUNDS)])
     print(f"  {clients} client{'s' if clients > 1 else ''}, {ROUNDS} rounds of {SECONDS} s each:")
-    for each in (ours, other):
-        print(
-            f"    {each.name:12}  {statistics.median(each.rates):7.1f}/s   p99 {statistics.median(each.p99s):6.2f} ms"
-            f"   processor {statistics.median(each.processor):5.2f} ms per request"
-        )
-    ratio = statistics.median(mine / theirs for mine, theirs in zip(ours.rates, other.rates, strict=True))
+    for contender, (rate, p99, processor) in zip((ours, other), np.median(rounds, axis=0), strict=True):
+        print(f"    {contender.name:12}  {rate:7.1f}/s   p99 {p99:6.2f} ms   processor {processor:5.2f} ms per request")
+    ratio = np.median(rounds[:, 0, 0] / rounds[:, 1, 0])
     print(f"    rate of the server relative to the bare handler: {ratio:.2f}")
 
 
