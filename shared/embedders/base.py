@@ -61,7 +61,7 @@ class Embedder(Protocol):
 
 
 @runtime_checkable
-class HasReferenceVectors(Protocol):
+class HasReferenceVectors(Embedder, Protocol):
     """A model with vectors of typical images, against which chance scores of a query can be measured."""
 
     async def reference_vectors(self) -> NDArray[np.float32]:
