@@ -11,7 +11,7 @@ import argparse
 import asyncio
 import io
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,25 +39,17 @@ Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Texts:
-    """Texts of one set with the names of their photos or kinds, and their vectors."""
+class Labelled:
+    """Vectors of images or texts with their labels: the subjects of photos, or kinds of nonsense."""
 
-    names: list[str]
+    labels: NDArray[np.str_]
     vectors: Vectors
 
-    def of(self, name: str) -> Vectors:
-        return self.vectors[[each == name for each in self.names]]
+    def __add__(self, other: "Labelled") -> "Labelled":
+        return Labelled(np.concatenate([self.labels, other.labels]), np.vstack([self.vectors, other.vectors]))
 
-
-@dataclass(frozen=True)
-class Pictures:
-    """Images with the names of their subjects, and their vectors."""
-
-    names: NDArray[np.str_]
-    vectors: Vectors
-
-    def __add__(self, other: "Pictures") -> "Pictures":
-        return Pictures(np.concatenate([self.names, other.names]), np.vstack([self.vectors, other.vectors]))
+    def of(self, label: str) -> Vectors:
+        return self.vectors[self.labels == label]
 
 
 def subject(path: Path) -> str:
@@ -67,12 +59,12 @@ def subject(path: Path) -> str:
 
 def crops(path: Path) -> Iterator[bytes]:
     """Yield crops of a photo, with sides of a quarter to four fifths of the original."""
-    chance = np.random.default_rng(len(path.stem))
+    rng = np.random.default_rng(len(path.stem))
     photo = Image.open(path).convert("RGB")
     for _ in range(CROPS):
-        part = chance.uniform(0.25, 0.8)
+        part = rng.uniform(0.25, 0.8)
         width, height = int(photo.width * part), int(photo.height * part)
-        x, y = chance.integers(0, photo.width - width + 1), chance.integers(0, photo.height - height + 1)
+        x, y = rng.integers(0, photo.width - width + 1), rng.integers(0, photo.height - height + 1)
         file = io.BytesIO()
         photo.crop((x, y, x + width, y + height)).resize((320, 320 * height // width)).save(file, "PNG")
         yield file.getvalue()
@@ -87,157 +79,135 @@ async def main() -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             photos = sample_photos(Path(folder))
-            whole = await embedded(model, [(subject(path), path.read_bytes()) for path in photos])
-            parts = await embedded(model, [(subject(path), part) for path in photos for part in crops(path)])
+            whole = await embed_images(model, [(subject(path), path.read_bytes()) for path in photos])
+            parts = await embed_images(model, [(subject(path), part) for path in photos for part in crops(path)])
         sets = {
-            "chosen with": (await texts(model, CHOOSING), await texts(model, NONSENSE_CHOOSING)),
-            "reported": (await texts(model, REPORTING), await texts(model, NONSENSE_REPORTING)),
+            "chosen with": (await embed_texts(model, CHOOSING), await embed_texts(model, NONSENSE_CHOOSING)),
+            "reported": (await embed_texts(model, REPORTING), await embed_texts(model, NONSENSE_REPORTING)),
         }
         background = await model.reference_vectors()
-        made = await model.embed_texts(list(nonsense(TEXTS)))
+        calibration_vectors = await model.embed_texts(list(nonsense(TEXTS)))
     finally:
         await model.close()
         await decoder.close()
 
-    for title, collection in ((f"{len(whole.names)} photos", whole), ("photos and crops", whole + parts)):
-        n = len(collection.names)
-        print(f"\n{title}: {n} images")
-        rules(background, *sets["chosen with"], collection)
+    for title, collection in ((f"{len(whole.labels)} photos", whole), ("photos and crops", whole + parts)):
+        print(f"\n{title}: {len(collection.labels)} images")
+        print_rules(background, *sets["chosen with"], collection)
+        baselines: dict[str, Baseline] = {
+            "background": BackgroundBaseline(background, len(collection.labels)),
+            "calibrated": CalibratedBaseline(calibration(calibration_vectors, collection)),
+        }
         print("  strong, of sentences: best match | right photo if it is first | among the first three | always")
         for name, (sentences, meaningless) in sets.items():
-            strengths(
-                f"{name}, background",
-                BackgroundBaseline(background, n).threshold,
-                sentences,
-                meaningless,
-                whole,
-                collection,
-            )
-            measured = CalibratedBaseline(calibration(made, collection))
-            strengths(f"{name}, calibrated", measured.threshold, sentences, meaningless, whole, collection)
-        neighbours(BackgroundBaseline(background, n), "background", whole, parts)
-        neighbours(CalibratedBaseline(calibration(made, collection)), "calibrated", whole, parts)
-    growth(background, sets)
-    sums(sets["chosen with"][0], whole, parts)
+            for kind, baseline in baselines.items():
+                print(f"  {f'{name}, {kind}':22}", end=" ")
+                print_shares(baseline, sentences, meaningless, whole, collection)
+        for kind, baseline in baselines.items():
+            print_neighbours(baseline, kind, whole, parts)
+    print_growth(background, {name: meaningless for name, (_, meaningless) in sets.items()})
+    print_sums(sets["chosen with"][0], whole, parts)
 
 
-async def embedded(model: OfflineEmbedder, pictures: Sequence[tuple[str, bytes]]) -> Pictures:
-    vectors = await model.embed_images([ImageInput(data=data) for _, data in pictures])
-    return Pictures(
-        np.array([name for name, _ in pictures]), np.stack([v for v in vectors if isinstance(v, np.ndarray)])
-    )
+async def embed_images(model: OfflineEmbedder, images: Sequence[tuple[str, bytes]]) -> Labelled:
+    vectors = await model.embed_images([ImageInput(data=data) for _, data in images])
+    return Labelled(np.array([label for label, _ in images]), np.array(vectors))
 
 
-async def texts(model: OfflineEmbedder, by_name: dict[str, list[str]]) -> Texts:
-    names = [name for name, some in by_name.items() for _ in some]
-    return Texts(names, await model.embed_texts([text for some in by_name.values() for text in some]))
+async def embed_texts(model: OfflineEmbedder, by_label: dict[str, list[str]]) -> Labelled:
+    labels = [label for label, texts in by_label.items() for _ in texts]
+    return Labelled(np.array(labels), await model.embed_texts([text for texts in by_label.values() for text in texts]))
 
 
-def calibration(made: Vectors, collection: Pictures) -> Calibration:
+def calibration(nonsense_vectors: Vectors, collection: Labelled) -> Calibration:
     """Return the calibration that `syncer calibrate` would measure."""
-    pairs = (collection.vectors @ collection.vectors.T)[np.triu_indices(len(collection.names), k=1)]
-    scores = made @ collection.vectors.T
+    pairs = (collection.vectors @ collection.vectors.T)[np.triu_indices(len(collection.labels), k=1)]
+    scores = nonsense_vectors @ collection.vectors.T
     return Calibration(
         words_level=float(np.quantile(scores.max(1), QUANTILE)),
         words_mean=float(scores.mean()),
         image_level=float(np.quantile(pairs, QUANTILE)),
         image_mean=float(pairs.mean()),
-        images=len(collection.names),
+        images=len(collection.labels),
         measured_at=None,  # type: ignore[arg-type]
     )
 
 
-def rules(background: Vectors, sentences: Texts, meaningless: Texts, collection: Pictures) -> None:
+def print_rules(background: Vectors, sentences: Labelled, meaningless: Labelled, collection: Labelled) -> None:
     """Print how well rules separate the best matches of sentences from those of nonsense (area under the curve)."""
 
-    def spread(texts: Vectors) -> Vectors:
-        return (texts @ background.T).std(1)
+    def scores_of_rules(texts: Vectors) -> dict[str, Vectors]:
+        scores, chance = texts @ collection.vectors.T, texts @ background.T
+        best = scores.max(1)
+        meaning = np.sort(chance, 1)[:, -NEAREST:].mean(1)
+        return {
+            "z over the collection's own scores": (best - scores.mean(1)) / scores.std(1),
+            "z over the background": (best - chance.mean(1)) / chance.std(1),
+            "cosine": best,
+            "cosine x meaning": best * meaning,
+            "cosine x meaning²": best * meaning**2,
+        }
 
-    def known(texts: Vectors) -> Vectors:
-        return np.sort(texts @ background.T, 1)[:, -NEAREST:].mean(1)
-
-    def best(texts: Vectors) -> Vectors:
-        return (texts @ collection.vectors.T).max(1)
-
-    def own(texts: Vectors) -> Vectors:
-        scores = texts @ collection.vectors.T
-        return (scores.max(1) - scores.mean(1)) / scores.std(1)
-
-    tried: dict[str, Callable[[Vectors], Vectors]] = {
-        "z over the collection's own scores": own,
-        "z over the background": lambda texts: (best(texts) - (texts @ background.T).mean(1)) / spread(texts),
-        "cosine": best,
-        "cosine x known": lambda texts: best(texts) * known(texts),
-        "cosine x known²": lambda texts: best(texts) * known(texts) ** 2,
-    }
-    for name, rule in tried.items():
-        right, wrong = rule(sentences.vectors), rule(meaningless.vectors)
-        print(f"  {(right[:, None] > wrong).mean():.3f}  {name}")
+    right, wrong = scores_of_rules(sentences.vectors), scores_of_rules(meaningless.vectors)
+    for rule in right:
+        print(f"  {(right[rule][:, None] > wrong[rule]).mean():.3f}  {rule}")
 
 
-def strengths(
-    name: str,
-    threshold: Callable[[Query], float],
-    sentences: Texts,
-    meaningless: Texts,
-    whole: Pictures,
-    collection: Pictures,
+def print_shares(
+    baseline: Baseline, sentences: Labelled, meaningless: Labelled, whole: Labelled, collection: Labelled
 ) -> None:
     """Print the share of strong matches of sentences, and of weak matches of nonsense."""
-    strong, right, places = [], [], []
-    for photo, text in zip(sentences.names, sentences.vectors, strict=True):
-        cut = threshold(Query(text, "", mixture=WORDS))
-        scores = whole.vectors @ text
-        of_photo = scores[whole.names == photo].max()
-        strong.append((collection.vectors @ text).max() >= cut)
-        right.append(of_photo >= cut)
-        places.append((scores > of_photo).sum())
-    is_strong, place = np.array(right), np.array(places)
-    weak = np.array(
-        [(collection.vectors @ text).max() < threshold(Query(text, "", mixture=WORDS)) for text in meaningless.vectors]
-    )
+
+    def best_is_strong(texts: Vectors) -> NDArray[np.bool_]:
+        return (texts @ collection.vectors.T).max(1) >= _thresholds(baseline, texts, WORDS)
+
+    scores = sentences.vectors @ whole.vectors.T
+    own = np.where(sentences.labels[:, None] == whole.labels, scores, -1).max(1)
+    strong = own >= _thresholds(baseline, sentences.vectors, WORDS)
+    place = (scores > own[:, None]).sum(1)
+    weak = ~best_is_strong(meaningless.vectors)
     print(
-        f"  {name:22} {np.mean(strong):.3f} of {len(is_strong)}"
-        f" | {is_strong[place == 0].mean():.3f} of {(place == 0).sum()}"
-        f" | {is_strong[place < 3].mean():.3f} of {(place < 3).sum()} | {is_strong.mean():.3f};"
+        f"{best_is_strong(sentences.vectors).mean():.3f} of {len(strong)}"
+        f" | {strong[place == 0].mean():.3f} of {(place == 0).sum()}"
+        f" | {strong[place < 3].mean():.3f} of {(place < 3).sum()} | {strong.mean():.3f};"
         f" weak, of nonsense: {weak.mean():.3f} of {len(weak)}"
     )
 
 
-def neighbours(baseline: Baseline, name: str, whole: Pictures, parts: Pictures) -> None:
+def print_neighbours(baseline: Baseline, name: str, whole: Labelled, parts: Labelled) -> None:
     """Print the share of strong neighbours among crops of the same photo and of others."""
-    own, others = [], []
-    for photo, vector in zip(whole.names, whole.vectors, strict=True):
-        good = parts.vectors @ vector >= baseline.threshold(Query(vector, "", mixture=IMAGE))
-        own.append(good[parts.names == photo].mean())
-        others.append(good[parts.names != photo].mean())
-    own_share, other_share = np.mean(own), np.mean(others)
-    print(f"  neighbours, {name}: {own_share:.3f} strong among a photo's own crops, {other_share:.3f} among others")
+    strong = whole.vectors @ parts.vectors.T >= _thresholds(baseline, whole.vectors, IMAGE)[:, None]
+    same = whole.labels[:, None] == parts.labels
+    own, others = np.array([(row[own].mean(), row[~own].mean()) for row, own in zip(strong, same, strict=True)]).mean(0)
+    print(f"  neighbours, {name}: {own:.3f} strong among a photo's own crops, {others:.3f} among others")
 
 
-def growth(background: Vectors, sets: dict[str, tuple[Texts, Texts]]) -> None:
+def _thresholds(baseline: Baseline, vectors: Vectors, mixture: Mixture) -> Vectors:
+    return np.array([baseline.threshold(Query(vector, "", mixture=mixture)) for vector in vectors])
+
+
+def print_growth(background: Vectors, nonsense_sets: dict[str, Labelled]) -> None:
     """Print the share of weak matches of nonsense by collection size, with mixtures of background vectors as images."""
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     alike = np.argsort(-(background @ background.T), 1)[:, :30]
-    images = []
-    for kind in chance.integers(0, len(background), 20_000):
-        shown = [kind, *chance.choice(alike[kind], 4), *chance.integers(0, len(background), 2)]
-        image = chance.dirichlet(np.full(len(shown), 0.7)) @ background[shown]
-        images.append(image / np.linalg.norm(image))
-    made = np.array(images, np.float32)
+    mixtures = []
+    for kind in rng.integers(0, len(background), 20_000):
+        shown = [kind, *rng.choice(alike[kind], 4), *rng.integers(0, len(background), 2)]
+        image = rng.dirichlet(np.full(len(shown), 0.7)) @ background[shown]
+        mixtures.append(image / np.linalg.norm(image))
+    images = np.array(mixtures, np.float32)
     print("\nweak matches of nonsense in collections of synthetic vectors:")
     for n in (100, 1000, 20_000):
+        samples = [images[start : start + n] for start in range(0, min(len(images), 10 * n), n)]
         shares = []
-        for _, meaningless in sets.values():
-            cuts = np.array(
-                [BackgroundBaseline(background, n).threshold(Query(text, "")) for text in meaningless.vectors]
-            )
-            samples = [made[start : start + n] for start in range(0, min(len(made), 10 * n), n)]
-            shares.append(np.mean([(meaningless.vectors @ sample.T).max(1) < cuts for sample in samples]))
-        print(f"  {n:6} images: " + ", ".join(f"{s:.3f} ({name})" for s, name in zip(shares, sets, strict=True)))
+        for name, texts in nonsense_sets.items():
+            cuts = _thresholds(BackgroundBaseline(background, n), texts.vectors, WORDS)
+            share = np.mean([(texts.vectors @ sample.T).max(1) < cuts for sample in samples])
+            shares.append(f"{share:.3f} ({name})")
+        print(f"  {n:6} images: {', '.join(shares)}")
 
 
-def sums(sentences: Texts, whole: Pictures, parts: Pictures) -> None:
+def print_sums(sentences: Labelled, whole: Labelled, parts: Labelled) -> None:
     """Print the results of a photo plus a text, and how far a negative text moves its matches down."""
     print("\nsums, over the crops:")
     text_spread = np.median((sentences.vectors @ parts.vectors.T).std(1))
@@ -246,7 +216,7 @@ def sums(sentences: Texts, whole: Pictures, parts: Pictures) -> None:
     for weight in (1.0, 2.0, 3.0):
         found = []
         for photo, vector, text_of, text in _pairs(sentences, whole):
-            top = parts.names[np.argsort(-(parts.vectors @ _sum((1.0, vector), (weight, text))))[: 2 * CROPS]]
+            top = parts.labels[np.argsort(-(parts.vectors @ _sum(vector, weight, text)))[: 2 * CROPS]]
             found.append([(top == photo).mean(), (top == text_of).mean()])
         of_photo, of_text = np.mean(found, 0)
         print(
@@ -255,34 +225,35 @@ def sums(sentences: Texts, whole: Pictures, parts: Pictures) -> None:
     for weight in (-0.5, -1.0, -2.0):
         moved = []
         for photo, vector, text_of, text in _pairs(sentences, whole):
-            for query in ((1.0, vector), (1.0, sentences.of(photo)[0])):
-                before, after = (_place(parts, q, text_of) for q in (query[1], _sum(query, (weight, text))))
-                moved.append([before, after, _place(parts, _sum(query, (weight, text)), photo)])
+            for query in (vector, sentences.of(photo)[0]):
+                total = _sum(query, weight, text)
+                moved.append(
+                    [_place(parts, query, text_of), _place(parts, total, text_of), _place(parts, total, photo)]
+                )
         before, after, wanted = np.mean(moved, 0)
         print(
-            f"  minus {-weight:g} text: what it says goes from {before:.2f} of the list to {after:.2f}, 1 being its"
+            f"  minus {-weight:g} text: its subject moves from {before:.2f} of the list to {after:.2f}, 1 being its"
             f" end; the wanted photo stays at {wanted:.2f}"
         )
 
 
-def _pairs(sentences: Texts, whole: Pictures) -> Iterator[tuple[str, Vectors, str, Vectors]]:
+def _pairs(sentences: Labelled, whole: Labelled) -> Iterator[tuple[str, Vectors, str, Vectors]]:
     for photo in RECOGNISED:
-        vector = whole.vectors[whole.names == photo][0]
         for other in RECOGNISED:
             for text in sentences.of(other) if other != photo else ():
-                yield photo, vector, other, text
+                yield photo, whole.of(photo)[0], other, text
 
 
-def _sum(*parts: tuple[float, Vectors]) -> Vectors:
-    made = weighted_sum([weight for weight, _ in parts], [vector for _, vector in parts])
-    assert made is not None
-    return made[0]
+def _sum(vector: Vectors, weight: float, text: Vectors) -> Vectors:
+    total = weighted_sum([1.0, weight], [vector, text])
+    assert total is not None
+    return total[0]
 
 
-def _place(parts: Pictures, query: Vectors, name: str) -> float:
+def _place(parts: Labelled, query: Vectors, name: str) -> float:
     """Return the mean place of the crops of *name*, from 0, the list's beginning, to 1, its end."""
     order = np.argsort(-(parts.vectors @ query))
-    return float(np.flatnonzero(parts.names[order] == name).mean() / len(order))
+    return float(np.flatnonzero(parts.labels[order] == name).mean() / len(order))
 
 
 if __name__ == "__main__":
