@@ -46,8 +46,7 @@ class LocalTextEncoder:
         self._decoder = decoder
         self._stores = stores
         self._lock = asyncio.Lock()
-        self._verified: set[str] = set()
-        self._rejected: dict[str, ModelError] = {}
+        self._cosines: dict[str, float] = {}  # by model, once compared
 
     def applies_to(self, model: str) -> bool:
         """Return whether query texts for *model* are encoded locally."""
@@ -59,10 +58,16 @@ class LocalTextEncoder:
         Without an embedded image to compare, nothing is raised and the next call tries again.
         """
         async with self._lock:
-            if model not in self._verified and model not in self._rejected:
+            if model not in self._cosines:
                 await self._compare(model)
-        if model in self._rejected:
-            raise self._rejected[model]
+        cosine = self._cosines.get(model, 1.0)
+        if cosine < MIN_COSINE:
+            raise ModelError(
+                f"TEXT_EMBEDDER=clip: vectors of {self.embedder.name} and {model} for the same images have a cosine of"
+                f" {cosine:.4f}, below {MIN_COSINE}: set CLIP_MODEL to the weights that embedded the collection"
+                " (ViT-L/14), or unset TEXT_EMBEDDER",
+                transient=False,
+            )
 
     async def close(self) -> None:
         """Release the model's memory."""
@@ -71,25 +76,16 @@ class LocalTextEncoder:
     async def _compare(self, model: str) -> None:
         local = f"{self.embedder.name} {await self.embedder.text_digest()}"
         if await self._database.run(encoder_checks.is_verified, local=local, model=model):
-            self._verified.add(model)
-            return
-        cosines = await self._cosines(model)
-        if not cosines:
-            return
-        cosine = median(cosines)
-        if cosine < MIN_COSINE:
-            self._rejected[model] = ModelError(
-                f"TEXT_EMBEDDER=clip: vectors of {self.embedder.name} and {model} for the same images have a cosine of"
-                f" {cosine:.4f}, below {MIN_COSINE}: set CLIP_MODEL to the weights that embedded the collection"
-                " (ViT-L/14), or unset TEXT_EMBEDDER",
-                transient=False,
+            self._cosines[model] = 1.0
+        elif found := await self._sample_cosines(model):
+            self._cosines[model] = cosine = median(found)
+            log.info(
+                "vectors of %s and %s for the same images have a cosine of %.5f", self.embedder.name, model, cosine
             )
-            return
-        log.info("%s agrees with %s: cosine %.5f", self.embedder.name, model, cosine)
-        await self._database.run(encoder_checks.save, local=local, model=model, cosine=cosine)
-        self._verified.add(model)
+            if cosine >= MIN_COSINE:
+                await self._database.run(encoder_checks.save, local=local, model=model, cosine=cosine)
 
-    async def _cosines(self, model: str) -> list[float]:
+    async def _sample_cosines(self, model: str) -> list[float]:
         """Return the cosines of both models' vectors for up to SAMPLES images of the collections of *model*."""
         # A second instance, so that the large image tower does not stay in memory.
         encoder = _clip(self._settings, self._decoder)

@@ -1,7 +1,6 @@
 """Queries: weighted sums of the vectors of their terms."""
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,6 @@ from shared.sql import images, next_embeddings, vector_search
 
 # A sum shorter than this share of its weights is rounding error: vectors are stored in half precision.
 MIN_LENGTH = 0.01
-MAX_SCOPE = 200  # characters; a longer scope is hashed
 
 
 @dataclass(frozen=True)
@@ -140,5 +138,4 @@ def _scope(terms: Sequence[Term]) -> str:
     if len(terms) == 1 and terms[0].weight > 0:
         terms = [Term(terms[0].kind, terms[0].value)]
     values = [normalise(term.value) if term.kind == "text" else term.value for term in terms]
-    scope = "&".join(f"{t.weight}*{t.kind}:{value}" for t, value in zip(terms, values, strict=True))
-    return scope if len(scope) <= MAX_SCOPE else hashlib.sha256(scope.encode()).hexdigest()
+    return "&".join(f"{term.weight}*{term.kind}:{value}" for term, value in zip(terms, values, strict=True))

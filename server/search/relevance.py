@@ -8,7 +8,6 @@ to the collection, if its model has one, and else with the scores of nonsense te
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +31,6 @@ WORDS_MEANING = 0.0022
 IMAGES_DEVIATIONS = 1.5
 
 
-class Baseline(Protocol):
-    """The scores of unrelated images in one collection."""
-
-    def threshold(self, query: Query) -> float:
-        """Return the cosine below which a match of *query* is weak."""
-
-
 @dataclass(frozen=True)
 class BackgroundBaseline:
     """A baseline from unit vectors [n, dimensions] of what images can show, independent of the collection.
@@ -51,6 +43,7 @@ class BackgroundBaseline:
     images: int
 
     def threshold(self, query: Query) -> float:
+        """Return the cosine below which a match of *query* is weak."""
         scores = self.vectors @ query.vector
         mean, spread = float(scores.mean()), float(scores.std())
         largest = math.sqrt(2 * math.log(max(self.images, 2)))
@@ -69,6 +62,7 @@ class CalibratedBaseline:
     calibration: Calibration
 
     def threshold(self, query: Query) -> float:
+        """Return the cosine below which a match of *query* is weak."""
         measured, mixture = self.calibration, query.mixture
         return min(
             1.0,
@@ -77,6 +71,9 @@ class CalibratedBaseline:
             - mixture.words_against * measured.words_mean
             - mixture.images_against * measured.image_mean,
         )
+
+
+Baseline = BackgroundBaseline | CalibratedBaseline
 
 
 class Relevance:

