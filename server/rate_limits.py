@@ -3,6 +3,7 @@
 import ipaddress
 import math
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 from starlette.types import Scope
 
@@ -26,27 +27,27 @@ def client_of(scope: Scope) -> str:
         return str(host)
 
 
+@dataclass(frozen=True)
 class PaidQueries:
     """The budget of paid model calls for queries: an hourly limit for all clients together and one per client.
 
     The budget lives in the database, so that all servers and worker processes share it.
     """
 
-    def __init__(self, database: Database, *, per_hour: int, per_hour_and_client: int) -> None:
-        self._database = database
-        self._per_hour = per_hour
-        self._per_hour_and_client = per_hour_and_client
+    database: Database
+    per_hour: int
+    per_hour_and_client: int
 
     async def spend(self, embedder: Embedder) -> None:
         """Count a call of *embedder* for the current client, if it costs money; raise a 429 when a limit is reached."""
         if embedder.price_per_image:
-            await self._database.run(self._take, client.get())
+            await self.database.run(self._take, client.get())
 
     async def _take(self, conn: Connection, client_name: str) -> None:
         # Always in this order, so that two transactions cannot deadlock. An error rolls the first back.
         for name, per_hour, who in (
-            (f"client {client_name}", self._per_hour_and_client, "you"),
-            ("all", self._per_hour, "all users of this server together"),
+            (f"client {client_name}", self.per_hour_and_client, "you"),
+            ("all", self.per_hour, "all users of this server together"),
         ):
             wait = await rate_limits.spend(conn, name, per_hour=per_hour)
             if wait is not None:

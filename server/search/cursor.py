@@ -1,6 +1,7 @@
 """Pagination cursors: opaque to clients, valid on every server that shares the secret key."""
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 from itsdangerous import BadData, URLSafeSerializer
@@ -9,11 +10,11 @@ from server.problem import Problem
 from server.secret_key import SecretKey
 
 
+@dataclass(frozen=True)
 class Cursors:
     """Signer of cursors. Each cursor is bound to its list, described by a *scope*, and refused for any other."""
 
-    def __init__(self, key: SecretKey) -> None:
-        self._key = key
+    key: SecretKey
 
     async def sign(self, scope: str, position: Any) -> str | None:
         """Return the cursor that continues the list *scope* at *position*; None for no position, the end."""
@@ -34,7 +35,7 @@ class Cursors:
         return position
 
     async def _serializer(self) -> URLSafeSerializer:
-        return URLSafeSerializer(await self._key.get(), salt="cursor")
+        return URLSafeSerializer(await self.key.get(), salt="cursor")
 
 
 def _digest(scope: str) -> str:

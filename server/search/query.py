@@ -52,13 +52,13 @@ class Query:
     mixture: Mixture = Mixture(words=1.0)
 
 
+@dataclass(frozen=True)
 class QueryBuilder:
     """Builder of queries from terms."""
 
-    def __init__(self, database: Database, text_vectors: TextVectors, query_images: QueryImages) -> None:
-        self._database = database
-        self._text_vectors = text_vectors
-        self._query_images = query_images
+    database: Database
+    text_vectors: TextVectors
+    query_images: QueryImages
 
     async def build(self, collection: Collection, terms: Sequence[Term], *, name: str) -> Query:
         """Return the query for *terms*, which the request calls *name*.
@@ -84,19 +84,19 @@ class QueryBuilder:
     async def _vector(self, collection: Collection, term: Term, *, name: str) -> Vector:
         match term.kind:
             case "text":
-                return await self._text_vectors.get(collection, term.value)
+                return await self.text_vectors.get(collection, term.value)
             case "image":
                 return await self._image_vector(collection, int(term.value), name=name)
             case "query_image":
-                return await self._query_images.by_handle(collection, term.value, name=f"{name}.query_image")
+                return await self.query_images.by_handle(collection, term.value, name=f"{name}.query_image")
             case "image_url":
-                return await self._query_images.by_url(collection, term.value, name=f"{name}.image_url")
+                return await self.query_images.by_url(collection, term.value, name=f"{name}.image_url")
 
     async def _image_vector(self, collection: Collection, image_id: int, *, name: str) -> Vector:
-        stored = await self._database.read(_read_vector, collection, image_id)
+        stored = await self.database.read(_read_vector, collection, image_id)
         if stored is not None:
             return from_stored(stored)
-        if await self._database.run(images.get, collection, image_id) is None:
+        if await self.database.run(images.get, collection, image_id) is None:
             raise Problem(404, f"{name}.image_id is {image_id}: no such image in {collection.bucket!r}")
         raise Problem(409, f"{name}.image_id is {image_id}: this image is not embedded yet, try again later")
 

@@ -59,48 +59,41 @@ class ImageRecord:
     metadata: dict[str, Any]
 
 
+@dataclass(frozen=True)
 class SearchService:
     """Searches and lists of images, for parsed requests and in plain values.
 
     Every method raises ModelChanged or psycopg's UndefinedTable when its collection is stale.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        collections: CollectionCache,
-        query_builder: QueryBuilder,
-        relevance: Relevance,
-        cursors: Cursors,
-    ) -> None:
-        self._database = database
-        self._collections = collections
-        self._query_builder = query_builder
-        self._relevance = relevance
-        self._cursors = cursors
+    database: Database
+    collections: CollectionCache
+    query_builder: QueryBuilder
+    relevance: Relevance
+    cursors: Cursors
 
     async def recent(self, collection: Collection, page: PageRequest) -> ImageList:
         """Return images, newest first, embedded or not."""
         scope = f"recent {collection.bucket} {page.filters}"
-        position = await self._cursors.verify(scope, page.cursor)
+        position = await self.cursors.verify(scope, page.cursor)
         before = (datetime.fromisoformat(position[0]), int(position[1])) if position else None
-        found = await self._database.read(images.recent, collection, page.filters, limit=page.limit + 1, before=before)
+        found = await self.database.read(images.recent, collection, page.filters, limit=page.limit + 1, before=before)
         shown = found[: page.limit]
         following = [shown[-1].created_at.isoformat(), shown[-1].id] if len(found) > page.limit else None
-        return ImageList(collection.bucket, shown, await self._cursors.sign(scope, following))
+        return ImageList(collection.bucket, shown, await self.cursors.sign(scope, following))
 
     async def search(
         self, collection: Collection, terms: Sequence[Term], page: PageRequest, *, name: str = "term"
     ) -> SearchResults:
         """Return the images nearest to the sum of *terms*, which error messages call *name*."""
-        query = await self._query_builder.build(collection, terms, name=name)
+        query = await self.query_builder.build(collection, terms, name=name)
         scope = f"{collection.bucket} {collection.model} {query.scope} {page.filters} {page.strict}"
-        position = await self._cursors.verify(scope, page.cursor)
-        threshold = await self._relevance.threshold(collection, query)
-        embedded = await self._collections.embedded(collection)
+        position = await self.cursors.verify(scope, page.cursor)
+        threshold = await self.relevance.threshold(collection, query)
+        embedded = await self.collections.embedded(collection)
         ranked = RankedSearch(collection, query, page.filters, threshold, page.strict, embedded)
-        hits, following = await ranked.page(self._database, position, page.cursor, limit=page.limit)
-        return SearchResults(collection.bucket, hits, threshold, await self._cursors.sign(scope, following))
+        hits, following = await ranked.page(self.database, position, page.cursor, limit=page.limit)
+        return SearchResults(collection.bucket, hits, threshold, await self.cursors.sign(scope, following))
 
     async def similar(self, collection: Collection, image_id: int, page: PageRequest) -> SearchResults:
         """Return the images that look like one, without itself; none before it is embedded.
@@ -114,7 +107,7 @@ class SearchService:
 
     async def image(self, collection: Collection, image_id: int) -> Image:
         """Return an image; raise a 404 that names it."""
-        found = await self._database.run(images.get, collection, image_id)
+        found = await self.database.run(images.get, collection, image_id)
         if found is None:
             raise Problem(404, f"there is no image {image_id} in the collection {collection.bucket!r}")
         return found
@@ -122,10 +115,10 @@ class SearchService:
     async def record(self, collection: Collection, image_id: int) -> ImageRecord:
         """Return an image with its metadata; raise a 404 that names it."""
         image = await self.image(collection, image_id)
-        metadata = await self._database.read(images.details, collection, image_id)
+        metadata = await self.database.read(images.details, collection, image_id)
         return ImageRecord(collection.bucket, image, metadata or {})
 
     async def by_ids(self, collection: Collection, ids: Sequence[int]) -> ImageList:
         """Return the images with these ids, in this order; those that do not exist are left out."""
-        found = await self._database.read(images.get_many, collection, ids) if ids else []
+        found = await self.database.read(images.get_many, collection, ids) if ids else []
         return ImageList(collection.bucket, found, None)
