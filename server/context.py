@@ -85,11 +85,11 @@ class AppContext:
 
     async def collections(self) -> list[Collection]:
         """Return the collections that the request may see, at most a second old."""
-        shown = self.settings.buckets
+        buckets = self.settings.buckets
         return [
             each
             for each in await self.collection_cache.all()
-            if (not shown or each.bucket in shown) and self.access.sees(each.bucket)
+            if (not buckets or each.bucket in buckets) and self.access.sees(each.bucket)
         ]
 
     async def counts(self) -> dict[Collection, Counts]:

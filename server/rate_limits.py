@@ -55,7 +55,7 @@ class PaidQueries:
                 raise Problem(
                     429,
                     f"{who} may search for {per_hour} new texts or pictures an hour, since each costs money: try again"
-                    f" in {seconds} s; known texts and similar images still work",
+                    f" in {seconds} s; repeated texts and similar images still work",
                     headers={"Retry-After": str(seconds)},
                 )
         await rate_limits.delete_full(conn)
