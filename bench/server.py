@@ -1,20 +1,18 @@
 """Overhead of the server in a search: `python -m bench.server`.
 
-Text queries with cached vectors over 10,000 images of 768 dimensions, in a PostgreSQL of its own, while another client
-writes. The server is compared with a bare handler: Starlette, the same pool, the same ranking statement, the same JSON,
-and nothing else. The ranking statement alone is the lower bound of both.
+Text queries with cached vectors over 10,000 images of 768 dimensions, in a PostgreSQL of its own. The server is
+compared with a bare handler: Starlette, the same pool, the same ranking statement, the same JSON, and nothing else. The
+ranking statement alone is the lower bound of both.
 
 On a busy machine, processor time says what rates do not.
 """
 
-import argparse
 import asyncio
 import hashlib
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.parse
@@ -29,8 +27,6 @@ from pathlib import Path
 import aiohttp
 import numpy as np
 import psutil
-import psycopg
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -51,7 +47,6 @@ MODEL = "replicate:openai/clip"
 TEXTS = 300
 PATH = "/api/search?bucket=b&q=a+street+at+night+"  # followed by a number
 ROUNDS, SECONDS = 3, 4  # per contender, with 1 and with 16 clients
-WRITES = 200  # transactions per second
 
 
 def text_vectors() -> list[list[float]]:
@@ -166,25 +161,6 @@ async def statement_times(url: str) -> list[float]:
     return times
 
 
-@contextmanager
-def concurrent_writes(url: str) -> Iterator[None]:
-    """Commit WRITES transactions per second during the block."""
-    done = threading.Event()
-
-    def write() -> None:
-        with psycopg.connect(url, autocommit=True) as conn:
-            while not done.wait(1 / WRITES):
-                conn.execute("SELECT pg_current_xact_id()")
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        yield
-    finally:
-        done.set()
-        writer.join()
-
-
 def main() -> None:
     # PostgreSQL stops soon after its release, and may still be writing.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
@@ -196,17 +172,17 @@ def main() -> None:
                 "IMAGE_BROWSER_HOME": home,
                 "REPLICATE_API_TOKEN": "never used",
             }
+            bare_command = ["-m", "uvicorn", "--factory", "bench.server:bare", "--no-access-log", "--port"]
             with (
                 running("server", ["-m", "server", "--port"], free_port(), environment) as ours,
-                running("bare handler", ["-m", "bench.server", "--bare"], free_port(), environment) as other,
+                running("bare handler", bare_command, free_port(), environment) as other,
             ):
                 times = asyncio.run(statement_times(postgres.url))
                 median, p99 = np.median(times), np.percentile(times, 99)
                 print(f"the ranking statement alone: median {median:.2f} ms, p99 {p99:.2f} ms\n")
-                print(f"{TEXTS} texts in turn, during concurrent writes")
-                with concurrent_writes(postgres.url):
-                    for clients in (1, 16):
-                        compare(ours, other, clients)
+                print(f"{TEXTS} texts in turn")
+                for clients in (1, 16):
+                    compare(ours, other, clients)
         finally:
             asyncio.run(postgres.release())
 
@@ -221,9 +197,4 @@ def compare(ours: Contender, other: Contender, clients: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Overhead of the server in a search.")
-    parser.add_argument("--bare", type=int, metavar="PORT", help="serve the bare handler")
-    if port := parser.parse_args().bare:
-        uvicorn.run(bare(), port=port, log_level="warning", access_log=False)
-    else:
-        main()
+    main()

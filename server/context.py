@@ -13,7 +13,6 @@ from server import metrics
 from server.access import NO_ACCESS, Access
 from server.adapters import Embedders, Stores
 from server.cache.collection_cache import CollectionCache
-from server.cache.facet_cache import FacetCache
 from server.problem import Problem
 from server.rate_limits import PaidQueries
 from server.search.cursor import Cursors
@@ -57,7 +56,6 @@ class AppContext:
         self.embedders = Embedders(settings, self.decoder)
         self.secret_key = SecretKey(settings, database)
         self.collection_cache = CollectionCache(database)
-        self.facets = FacetCache(database)
         self.stats_feed = StatsFeed(database)
         self._local_encoder = (
             LocalTextEncoder(settings, database, self.decoder, self.stores) if settings.text_embedder else None

@@ -76,7 +76,7 @@ async def _fill(collection: Collection, page: TemplateVariables, context: AppCon
     page["notice"] = embedder.notice if embedder else None
     query = requests.parse(GalleryQuery, request)
     if "options" in request.query_params:
-        page["facets"] = await context.facets.get(collection, query.filters().folder)
+        page["facets"] = await context.collection_cache.facets(collection, query.filters().folder)
     terms_beside_q = query.terms()[1 if query.q else 0 :]
     page["terms"] = await _term_variables(context, collection, terms_beside_q)
     if query.similar:
