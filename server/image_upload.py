@@ -153,12 +153,12 @@ async def _embed(context: AppContext, collection: Collection, image: Image, path
     except (ImageBrowserError, TimeoutError) as exc:
         log.warning("image %d of %s is left to a syncer: %s", image.id, collection.bucket, exc or "timeout")
         with suppress(DatabaseError):  # then the lease expires
-            await context.database.run(queue.release, collection, collection.model, [job.lease])
+            await context.database.run(queue.release, collection, [job.lease])
 
 
 async def _finish(conn: Connection, collection: Collection, job: Job, outcome: Vector | ImageRefused) -> None:
     if isinstance(outcome, ImageRefused):
         retry_in = None if outcome.final else timedelta()
-        await queue.refuse(conn, collection, collection.model, job, outcome, retry_in=retry_in)
+        await queue.refuse(conn, collection, job, outcome, retry_in=retry_in)
     else:
-        await queue.complete(conn, collection, collection.model, job, outcome.tolist())
+        await queue.complete(conn, collection, job, outcome.tolist())

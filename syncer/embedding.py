@@ -71,7 +71,6 @@ class EmbeddingRun:
     ) -> None:
         self._collection = collection
         self._embedder = embedder
-        self._model = embedder.name
         self._store = store
         self._database = database
         self._retry = retry
@@ -133,18 +132,16 @@ class EmbeddingRun:
 
     async def _claim(self, conn: Connection, lease: UUID, limit: int) -> list[Job]:
         await next_embeddings.check_model(conn, self._collection)
-        return await queue.claim(
-            conn, self._collection, self._model, lease=lease, limit=limit, duration=self._options.lease
-        )
+        return await queue.claim(conn, self._collection, lease=lease, limit=limit, duration=self._options.lease)
 
     async def _is_pending(self) -> bool:
         """Return whether images are leased to other processes or wait for a retry; release leases of dead processes."""
-        leases = await self._database.run(queue.leases, self._collection, self._model)
+        leases = await self._database.run(queue.leases, self._collection)
         if dead := [lease for lease in leases if has_ended(lease)]:
-            await self._database.run(queue.release, self._collection, self._model, dead)
+            await self._database.run(queue.release, self._collection, dead)
             for lease in dead:
                 forget(lease)
-        return await self._database.run(queue.is_pending, self._collection, self._model)
+        return await self._database.run(queue.is_pending, self._collection)
 
     async def _work(self) -> None:
         while batch := await self._next_batch():
@@ -219,15 +216,14 @@ class EmbeddingRun:
         for job, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, ImageRefused):
                 delay = self._options.next_delay(job.attempts, outcome)
-                recorded = await queue.refuse(conn, self._collection, self._model, job, outcome, retry_in=delay)
+                recorded = await queue.refuse(conn, self._collection, job, outcome, retry_in=delay)
                 if recorded and delay is None:
                     quarantined.append((job, outcome))
             else:
-                embedded += await queue.complete(conn, self._collection, self._model, job, outcome.tolist())
+                embedded += await queue.complete(conn, self._collection, job, outcome.tolist())
         await stats.record(
             conn,
             self._collection,
-            self._model,
             began=started,
             now=datetime.now(UTC),
             slot=os.getpid(),
@@ -240,7 +236,7 @@ class EmbeddingRun:
         while True:
             await asyncio.sleep(self._options.lease.total_seconds() / 3)
             if jobs := list(self._leased.values()):
-                await self._database.run(queue.renew, self._collection, self._model, jobs, duration=self._options.lease)
+                await self._database.run(queue.renew, self._collection, jobs, duration=self._options.lease)
 
     async def _release_at_end(self, lease: UUID) -> None:
         """Release the remaining images, so that other processes need not wait for the lease to expire."""
@@ -248,6 +244,6 @@ class EmbeddingRun:
             return
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT):
-                await self._database.run(queue.release, self._collection, self._model, [lease])
+                await self._database.run(queue.release, self._collection, [lease])
         except (TimeoutError, ServiceError) as exc:
             log.warning("%d images stay leased until the lease expires: %s", len(self._leased), exc)

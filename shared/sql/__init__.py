@@ -3,12 +3,12 @@
 Statements refer to a collection's tables by placeholders such as ``{images}``, which ``for_collection`` replaces.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, LiteralString, TypeVar
 
 from psycopg import AsyncCursor
-from psycopg.rows import class_row
+from psycopg.rows import kwargs_row
 from psycopg.sql import SQL, Identifier
 from pydantic_core import to_json
 
@@ -51,12 +51,12 @@ async def execute(
 async def fetch_all(
     conn: Connection,
     collection: Collection | None,
-    row: type[Row],
+    row: Callable[..., Row],
     statement: LiteralString,
     parameters: Parameters | None = None,
 ) -> list[Row]:
-    """Return the rows of *statement*, each as an instance of *row*."""
-    async with conn.cursor(row_factory=class_row(row)) as cur:
+    """Return the rows of *statement*, each passed to *row* as keyword arguments."""
+    async with conn.cursor(row_factory=kwargs_row(row)) as cur:
         await cur.execute(for_collection(statement, collection) if collection else statement, parameters)
         return await cur.fetchall()
 
@@ -64,10 +64,19 @@ async def fetch_all(
 async def fetch_one(
     conn: Connection,
     collection: Collection | None,
-    row: type[Row],
+    row: Callable[..., Row],
     statement: LiteralString,
     parameters: Parameters | None = None,
 ) -> Row | None:
-    """Return the first row of *statement* as an instance of *row*, or None."""
+    """Return the first row of *statement*, passed to *row* as keyword arguments, or None."""
     rows = await fetch_all(conn, collection, row, statement, parameters)
     return rows[0] if rows else None
+
+
+async def fetch_value(
+    conn: Connection, collection: Collection | None, statement: LiteralString, parameters: Parameters | None = None
+) -> Any:
+    """Return the first column of the first row of *statement*, or None without rows."""
+    cur = await conn.execute(for_collection(statement, collection) if collection else statement, parameters)
+    row = await cur.fetchone()
+    return row[0] if row else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from shared.db.pool import Connection
 from shared.models import Collection
-from shared.sql import execute, fetch_all, pending_objects
+from shared.sql import execute, fetch_all, fetch_value, pending_objects
 
 # The image is still the adopted one: no folder has uploaded another under its key since.
 _ADOPTED = "(i.origin = 'adopted' AND i.sha256 = f.sha256)"
@@ -110,19 +110,17 @@ async def missing(
 
 async def count(conn: Connection, collection: Collection, source: int, *, prefix: str) -> int:
     """Return the number of adopted images under *prefix*; *source* is that of adopted objects."""
-    cur = await execute(
+    number: int = await fetch_value(
         conn,
         collection,
         """
-        SELECT count(*) FROM {files} AS f
+        SELECT count(*) FROM {files}
          WHERE source_id = %(source)s AND path >= %(prefix)s AND starts_with(path, %(prefix)s)
            AND image_id IS NOT NULL
         """,
         {"source": source, "prefix": prefix},
     )
-    row = await cur.fetchone()
-    assert row is not None
-    return int(row[0])
+    return number
 
 
 async def delete_images(conn: Connection, collection: Collection, source: int, keys: Sequence[str]) -> int:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from shared.db.pool import Connection
 from shared.models import Collection
-from shared.sql import execute, fetch_one
+from shared.sql import execute, fetch_one, fetch_value
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ async def save(conn: Connection, bucket: str, model: str, measured: Calibration)
 async def uncalibrated(conn: Connection) -> list[tuple[str, str]]:
     """Return bucket and model of the collections without a calibration of their current model."""
     # `syncer doctor` may run before the migration.
-    row = await (await conn.execute("SELECT to_regclass('calibrations') IS NOT NULL")).fetchone()
-    if not row or not row[0]:
+    if not await fetch_value(conn, None, "SELECT to_regclass('calibrations') IS NOT NULL"):
         return []
     cur = await conn.execute(
         """
@@ -84,4 +83,4 @@ async def random_vectors(conn: Connection, collection: Collection, *, limit: int
         """,
         [limit],
     )
-    return [list(row[0]) for row in await cur.fetchall()]
+    return [vector for (vector,) in await cur.fetchall()]

@@ -8,7 +8,7 @@ from shared.db import migrate, table_names
 from shared.db.pool import Connection
 from shared.errors import SettingsError
 from shared.models import Collection
-from shared.sql import fetch_all, fetch_one
+from shared.sql import fetch_all, fetch_one, fetch_value
 
 _COLUMNS = "bucket, regexp_replace(table_name, '_embeddings$', '') AS base, model, dimensions, title, created_at"
 
@@ -62,9 +62,10 @@ async def ensure_source(conn: Connection, collection: Collection, name: str) -> 
 
 async def find_source(conn: Connection, collection: Collection, name: str) -> int | None:
     """Return the ID of the source *name*, or None."""
-    query = "SELECT id FROM sources WHERE bucket = %s AND name = %s"
-    row = await (await conn.execute(query, [collection.bucket, name])).fetchone()
-    return row[0] if row else None
+    source: int | None = await fetch_value(
+        conn, None, "SELECT id FROM sources WHERE bucket = %s AND name = %s", [collection.bucket, name]
+    )
+    return source
 
 
 async def shared_value(conn: Connection, name: str, default: str) -> str:
@@ -72,6 +73,5 @@ async def shared_value(conn: Connection, name: str, default: str) -> str:
     await conn.execute(
         "INSERT INTO shared_values (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING", [name, default]
     )
-    row = await (await conn.execute("SELECT value FROM shared_values WHERE name = %s", [name])).fetchone()
-    assert row is not None
-    return str(row[0])
+    value: str = await fetch_value(conn, None, "SELECT value FROM shared_values WHERE name = %s", [name])
+    return value

@@ -2,7 +2,7 @@
 
 from shared.db.pool import Connection
 from shared.models import Collection
-from shared.sql import execute
+from shared.sql import execute, fetch_value
 
 # First key of advisory locks on contents; the second is a hash.
 _LOCK = 0x1AB02
@@ -12,17 +12,16 @@ async def find_image(
     conn: Connection, collection: Collection, sha256: bytes, *, besides: int | None = None
 ) -> int | None:
     """Return the id of the first image with this content, other than *besides*; None if there is none."""
-    cur = await execute(
+    image_id: int | None = await fetch_value(
         conn, collection, "SELECT min(id) FROM {images} WHERE sha256 = %s AND id IS DISTINCT FROM %s", [sha256, besides]
     )
-    row = await cur.fetchone()
-    return row[0] if row else None
+    return image_id
 
 
 async def is_key_taken(conn: Connection, collection: Collection, key: str) -> bool:
     """Return whether an image has this key."""
     cur = await execute(conn, collection, "SELECT FROM {images} WHERE r2_key = %s", [key])
-    return await cur.fetchone() is not None
+    return cur.rowcount > 0
 
 
 async def lock(conn: Connection, collection: Collection, sha256: bytes) -> None:

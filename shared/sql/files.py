@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from psycopg.rows import class_row
-
 from shared.db.pool import Connection
 from shared.errors import ImageRefused
 from shared.models import Collection, KnownFile
-from shared.sql import execute, fetch_all, for_collection, pending_objects
+from shared.sql import execute, fetch_all, fetch_value, pending_objects
 
 FileTimes = tuple[int, int, int]  # size, mtime_ns, ctime_ns
 
@@ -234,50 +232,48 @@ async def _delete_own_image(conn: Connection, collection: Collection, source: in
 
 async def is_first_sync(conn: Connection, collection: Collection, source: int) -> bool:
     """Return whether the source has neither files nor tombstones."""
-    cur = await execute(
-        conn,
-        collection,
-        """
+    return bool(
+        await fetch_value(
+            conn,
+            collection,
+            """
         SELECT NOT EXISTS (SELECT FROM {files} WHERE source_id = %(source)s)
            AND NOT EXISTS (SELECT FROM tombstones WHERE source_id = %(source)s)
         """,
-        {"source": source},
+            {"source": source},
+        )
     )
-    return await cur.fetchone() == (True,)
 
 
 async def count_images(conn: Connection, collection: Collection, source: int) -> int:
     """Return how many files of the source have an image."""
-    cur = await execute(
+    number: int = await fetch_value(
         conn, collection, "SELECT count(*) FROM {files} WHERE source_id = %s AND image_id IS NOT NULL", [source]
     )
-    row = await cur.fetchone()
-    assert row is not None
-    return int(row[0])
+    return number
 
 
 async def find_matches(
     conn: Connection, collection: Collection, source: int, *, contents: Sequence[bytes], keys: Sequence[str]
 ) -> Matches:
     """Return the images and tombstones with these contents, and the owners of these keys."""
+    found = await fetch_all(
+        conn,
+        collection,
+        MovableImage,
+        # The object of an image whose file has no hash may have other content: an overwrite was interrupted.
+        f"""
+        SELECT found.* FROM unnest(%(contents)s::bytea[]) AS wanted (sha256) CROSS JOIN LATERAL (
+            SELECT i.id AS image_id, i.r2_key AS key, i.sha256, f.path, f.size, f.mtime_ns, f.ctime_ns
+              FROM {{images}} AS i JOIN {{files}} AS f ON f.image_id = i.id AND f.source_id = %(source)s
+             WHERE i.sha256 = wanted.sha256 AND f.sha256 = i.sha256 AND {_OWN}
+             ORDER BY i.id LIMIT 100) AS found
+        """,  # noqa: S608 - a constant
+        {"source": source, "contents": list(set(contents))},
+    )
     movable = defaultdict(list)
-    async with conn.cursor(row_factory=class_row(MovableImage)) as cur:
-        await cur.execute(
-            for_collection(
-                # An image whose file has no hash is in doubt: an overwrite of its object was interrupted.
-                f"""
-                SELECT found.* FROM unnest(%(contents)s::bytea[]) AS wanted (sha256) CROSS JOIN LATERAL (
-                    SELECT i.id AS image_id, i.r2_key AS key, i.sha256, f.path, f.size, f.mtime_ns, f.ctime_ns
-                      FROM {{images}} AS i JOIN {{files}} AS f ON f.image_id = i.id AND f.source_id = %(source)s
-                     WHERE i.sha256 = wanted.sha256 AND f.sha256 = i.sha256 AND {_OWN}
-                     ORDER BY i.id LIMIT 100) AS found
-                """,  # noqa: S608 - a constant
-                collection,
-            ),
-            {"source": source, "contents": list(set(contents))},
-        )
-        for image in await cur.fetchall():
-            movable[image.sha256].append(image)
+    for image in found:
+        movable[image.sha256].append(image)
     owners = await execute(conn, collection, "SELECT r2_key, id FROM {images} WHERE r2_key = ANY(%s)", [list(keys)])
     return Matches(dict(movable), await tombstones(conn, source, contents), dict(await owners.fetchall()))
 

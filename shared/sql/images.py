@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
 from shared.db.pool import Connection
 from shared.models import Collection, Filters, Image, NewImage
-from shared.sql import execute, fetch_all, for_collection
+from shared.sql import execute, fetch_all, fetch_one, fetch_value
 from shared.sql.filters import EVERYTHING, condition
 
 # The columns of shared.models.Image, for statements that read images.
@@ -53,17 +52,14 @@ async def add(conn: Connection, collection: Collection, image: NewImage, *, now:
     if row := await written.fetchone():
         await _copy_or_queue_vector(conn, collection, row[0], image.sha256, now=now)
         return int(row[0])
-    found = await execute(conn, collection, "SELECT id FROM {images} WHERE r2_key = %s", [image.key])
-    row = await found.fetchone()
-    assert row is not None
-    return int(row[0])
+    return int(await fetch_value(conn, collection, "SELECT id FROM {images} WHERE r2_key = %s", [image.key]))
 
 
 async def _copy_or_queue_vector(
     conn: Connection, collection: Collection, image_id: int, sha256: bytes, *, now: datetime
 ) -> None:
     """Give an image, new or with new content, the vector of an image with the same content, or queue it."""
-    cur = await execute(
+    copied = await fetch_value(
         conn,
         collection,
         """
@@ -78,14 +74,11 @@ async def _copy_or_queue_vector(
         {"id": image_id, "sha256": sha256},
     )
     # The queue's model is read from the table: a switch to another model waits from here on.
-    if await cur.fetchone() == (True,):
+    if copied:
         await execute(
             conn,
             collection,
-            """
-            DELETE FROM {queue} AS q USING collections AS c
-             WHERE q.id = %s AND c.bucket = %s AND q.model = c.model
-            """,
+            "DELETE FROM {queue} AS q USING collections AS c WHERE q.id = %s AND c.bucket = %s AND q.model = c.model",
             [image_id, collection.bucket],
         )
         return
@@ -111,34 +104,31 @@ async def get(conn: Connection, collection: Collection, image_id: int) -> Image 
 
 async def get_many(conn: Connection, collection: Collection, ids: Sequence[int]) -> list[Image]:
     """Return the images with these ids, in the order of *ids*; unknown ids are skipped."""
-    async with conn.cursor(row_factory=class_row(Image)) as cur:
-        await cur.execute(
-            for_collection(
-                f"SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES} WHERE i.id = ANY(%(ids)s)",  # noqa: S608 - constants
-                collection,
-            ),
-            {"ids": list(ids), "model": collection.model},
-        )
-        found = {image.id: image for image in await cur.fetchall()}
-    return [found[image_id] for image_id in ids if image_id in found]
+    found = await fetch_all(
+        conn,
+        collection,
+        Image,
+        f"SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES} WHERE i.id = ANY(%(ids)s)",  # noqa: S608 - constants
+        {"ids": list(ids), "model": collection.model},
+    )
+    by_id = {image.id: image for image in found}
+    return [by_id[image_id] for image_id in ids if image_id in by_id]
 
 
 async def details(conn: Connection, collection: Collection, image_id: int) -> dict[str, Any] | None:
     """Return an image's lens, keywords, caption, place, EXIF, origin and failure; None if there is no such image."""
-    async with conn.cursor(row_factory=dict_row) as cur:
-        await cur.execute(
-            for_collection(
-                """
-                SELECT i.lens, i.keywords, i.caption, i.latitude, i.longitude, i.exif, i.origin,
-                       q.reason AS failure_reason, q.detail AS failure_detail
-                  FROM {images} AS i LEFT JOIN {queue} AS q ON q.id = i.id AND q.model = %(model)s
-                 WHERE i.id = %(id)s
-                """,
-                collection,
-            ),
-            {"id": image_id, "model": collection.model},
-        )
-        return await cur.fetchone()
+    return await fetch_one(
+        conn,
+        collection,
+        dict[str, Any],
+        """
+        SELECT i.lens, i.keywords, i.caption, i.latitude, i.longitude, i.exif, i.origin,
+               q.reason AS failure_reason, q.detail AS failure_detail
+          FROM {images} AS i LEFT JOIN {queue} AS q ON q.id = i.id AND q.model = %(model)s
+         WHERE i.id = %(id)s
+        """,
+        {"id": image_id, "model": collection.model},
+    )
 
 
 async def recent(

@@ -16,7 +16,7 @@ from shared.db import migrate
 from shared.db.pool import Connection
 from shared.errors import ModelChanged, SettingsError
 from shared.models import Collection, NextEmbeddings
-from shared.sql import collections, execute, fetch_one, for_collection, queue
+from shared.sql import collections, execute, fetch_one, fetch_value, for_collection, queue
 
 # Everything else, searches included, queues behind a request for an exclusive lock: give up early and retry.
 _LOCK_TIMEOUT = "500ms"
@@ -133,7 +133,7 @@ async def prepare(conn: Connection, collection: Collection, *, after: int, limit
 
     *collection* is the result of ``with_next``. If no image is left, set the state to filling and return None.
     """
-    cur = await execute(
+    last: int | None = await fetch_value(
         conn,
         collection,
         """
@@ -163,9 +163,6 @@ async def prepare(conn: Connection, collection: Collection, *, after: int, limit
             "model": collection.model,
         },
     )
-    row = await cur.fetchone()
-    assert row is not None
-    last: int | None = row[0]
     if last is None:
         await conn.execute(
             "UPDATE next_embeddings SET state = 'filling', changed_at = %s"
@@ -209,7 +206,7 @@ async def switch(conn: Connection, collection: Collection, *, model: str, rollba
         return True
     if not current or not following or following.model != model or (following.state == "previous") != rollback:
         raise ModelChanged(f"collection {collection.bucket!r} has no vectors of {model!r} to switch to any more")
-    if not rollback and await queue.is_pending(conn, collection, model):
+    if not rollback and await queue.is_pending(conn, with_next(collection, following)):
         return False
     await execute(conn, collection, "LOCK TABLE {embeddings}, {next_embeddings} IN ACCESS EXCLUSIVE MODE")
     await _swap_names(conn, collection)

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from shared.db.pool import Connection
 from shared.models import Collection
 from shared.object_keys import preview_key, thumbnail_key
-from shared.sql import execute, fetch_all
+from shared.sql import execute, fetch_all, fetch_value
 
 # Deadline of an upload. One that takes longer stores its image again.
 UPLOAD_TIME = timedelta(hours=1)
@@ -249,7 +249,7 @@ async def claim_due(
     conn: Connection, collection: Collection, claim: UUID, *, duration: timedelta, limit: int
 ) -> list[PendingDeletion]:
     """Claim up to *limit* objects that are due, for *duration*."""
-    if not await _is_any_due(conn, collection):
+    if not await fetch_value(conn, collection, "SELECT EXISTS (SELECT FROM {pending_objects} WHERE due_at <= now())"):
         return []
     await conn.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_LOCK, collection.base])
     return await fetch_all(
@@ -275,11 +275,6 @@ async def claim_due(
         """,
         {"limit": limit, "claim": claim, "duration": duration},
     )
-
-
-async def _is_any_due(conn: Connection, collection: Collection) -> bool:
-    cur = await execute(conn, collection, "SELECT EXISTS (SELECT FROM {pending_objects} WHERE due_at <= now())")
-    return await cur.fetchone() == (True,)
 
 
 async def finish_claim(conn: Connection, collection: Collection, claim: UUID) -> None:

@@ -12,12 +12,10 @@ from uuid import UUID
 from shared.db.pool import Connection
 from shared.errors import ImageRefused
 from shared.models import Collection, Failure, Job
-from shared.sql import execute, fetch_all, fetch_one, vector_text
+from shared.sql import execute, fetch_all, fetch_one, fetch_value, vector_text
 
 
-async def claim(
-    conn: Connection, collection: Collection, model: str, *, lease: UUID, limit: int, duration: timedelta
-) -> list[Job]:
+async def claim(conn: Connection, collection: Collection, *, lease: UUID, limit: int, duration: timedelta) -> list[Job]:
     """Lease up to *limit* due images for *duration*, longest due first; no image has two leases at a time.
 
     Of images with equal content only the first is leased; its result is stored for all of them.
@@ -47,7 +45,7 @@ async def claim(
          WHERE q.id = due.id AND q.model = due.model AND i.id = q.id
         RETURNING q.id, i.r2_key AS key, i.sha256, i.derivatives, q.attempts, q.lease
         """,
-        {"model": model, "limit": limit, "lease": lease, "duration": duration},
+        {"model": collection.model, "limit": limit, "lease": lease, "duration": duration},
     )
 
 
@@ -71,9 +69,7 @@ async def claim_image(
     )
 
 
-async def renew(
-    conn: Connection, collection: Collection, model: str, jobs: Sequence[Job], *, duration: timedelta
-) -> None:
+async def renew(conn: Connection, collection: Collection, jobs: Sequence[Job], *, duration: timedelta) -> None:
     """Extend the leases of *jobs*; leases lost meanwhile stay lost."""
     await execute(
         conn,
@@ -84,14 +80,14 @@ async def renew(
         """,
         {
             "duration": duration,
-            "model": model,
+            "model": collection.model,
             "ids": [job.id for job in jobs],
             "leases": list({job.lease for job in jobs}),
         },
     )
 
 
-async def leases(conn: Connection, collection: Collection, model: str) -> list[UUID]:
+async def leases(conn: Connection, collection: Collection) -> list[UUID]:
     """Return all active leases."""
     cur = await execute(
         conn,
@@ -100,12 +96,12 @@ async def leases(conn: Connection, collection: Collection, model: str) -> list[U
         SELECT DISTINCT lease FROM {queue}
          WHERE model = %(model)s AND state = 'pending' AND due_at > now() AND lease IS NOT NULL
         """,
-        {"model": model},
+        {"model": collection.model},
     )
     return [lease for (lease,) in await cur.fetchall()]
 
 
-async def release(conn: Connection, collection: Collection, model: str, leases: Sequence[UUID]) -> None:
+async def release(conn: Connection, collection: Collection, leases: Sequence[UUID]) -> None:
     """Release all images of *leases*; they are due at once, and no attempt is counted."""
     await execute(
         conn,
@@ -114,11 +110,11 @@ async def release(conn: Connection, collection: Collection, model: str, leases: 
         UPDATE {queue} SET due_at = now(), lease = NULL
          WHERE model = %(model)s AND state = 'pending' AND lease = ANY(%(leases)s)
         """,
-        {"model": model, "leases": list(leases)},
+        {"model": collection.model, "leases": list(leases)},
     )
 
 
-async def complete(conn: Connection, collection: Collection, model: str, job: Job, vector: list[float]) -> int:
+async def complete(conn: Connection, collection: Collection, job: Job, vector: list[float]) -> int:
     """Store *vector* for the job's image and all pending images of equal content; return their number.
 
     Returns 0 and writes nothing if the lease was lost (the image was changed, removed or leased to another worker), or
@@ -145,7 +141,7 @@ async def complete(conn: Connection, collection: Collection, model: str, job: Jo
         """,
         {
             "id": job.id,
-            "model": model,
+            "model": collection.model,
             "lease": job.lease,
             "sha256": job.sha256,
             "vector": vector_text(vector),
@@ -159,7 +155,6 @@ async def complete(conn: Connection, collection: Collection, model: str, job: Jo
 async def refuse(
     conn: Connection,
     collection: Collection,
-    model: str,
     job: Job,
     refusal: ImageRefused,
     *,
@@ -184,7 +179,7 @@ async def refuse(
         """,
         {
             "id": job.id,
-            "model": model,
+            "model": collection.model,
             "lease": job.lease,
             "sha256": job.sha256,
             "retry_in": retry_in,
@@ -195,18 +190,18 @@ async def refuse(
     return cur.rowcount
 
 
-async def is_pending(conn: Connection, collection: Collection, model: str) -> bool:
+async def is_pending(conn: Connection, collection: Collection) -> bool:
     """Return whether any image is pending, leased ones included."""
-    cur = await execute(
+    pending: bool = await fetch_value(
         conn,
         collection,
-        "SELECT EXISTS (SELECT FROM {queue} WHERE model = %(model)s AND state = 'pending')",
-        {"model": model},
+        "SELECT EXISTS (SELECT FROM {queue} WHERE model = %s AND state = 'pending')",
+        [collection.model],
     )
-    return await cur.fetchone() == (True,)
+    return pending
 
 
-async def failures(conn: Connection, collection: Collection, model: str) -> list[Failure]:
+async def failures(conn: Connection, collection: Collection) -> list[Failure]:
     """Return quarantined images and rejected files, by key."""
     return await fetch_all(
         conn,
@@ -220,16 +215,16 @@ async def failures(conn: Connection, collection: Collection, model: str) -> list
         SELECT path, reason, detail, attempts, seen_at FROM {files} WHERE reason IS NOT NULL
          ORDER BY key
         """,
-        {"model": model},
+        {"model": collection.model},
     )
 
 
-async def retry(conn: Connection, collection: Collection, model: str, *, key: str | None) -> int:
+async def retry(conn: Connection, collection: Collection, *, key: str | None) -> int:
     """Put quarantined images back into the queue, all or only *key*; return their number.
 
     Rejected files count as well; the next sync reads them again.
     """
-    parameters = {"model": model, "key": key}
+    parameters = {"model": collection.model, "key": key}
     requeued = await execute(
         conn,
         collection,

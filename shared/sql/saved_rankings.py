@@ -1,13 +1,12 @@
 """Saved rankings: ids and scores of a search's later pages, so that every server continues the same list."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
-
-from psycopg.rows import dict_row
 
 from shared.db.pool import Connection
 from shared.models import Collection, Hit, Ranking
-from shared.sql import for_collection
+from shared.sql import fetch_all
 from shared.sql.images import IMAGE_COLUMNS, IMAGE_TABLES
 from shared.sql.vector_search import to_hit
 
@@ -55,31 +54,31 @@ async def page(
 
     Images deleted since are skipped, and the page is filled from behind them. Returns None if the ranking is not saved.
     """
-    async with conn.cursor(row_factory=dict_row) as cur:
-        await cur.execute(
-            for_collection(
-                f"""
-                SELECT {IMAGE_COLUMNS}, ranked.score, i.id = ANY (saved.text_matches) AS text_match,
-                       ranked.position, cardinality(saved.ids) AS length
-                  FROM saved_rankings AS saved,
-                       unnest(saved.ids, saved.scores) WITH ORDINALITY AS ranked (id, score, position)
-                  JOIN ({IMAGE_TABLES}) ON i.id = ranked.id
-                 WHERE saved.id = %(ranking)s AND saved.bucket = %(bucket)s AND ranked.position > %(after)s
-                 ORDER BY ranked.position LIMIT %(limit)s
-                """,  # noqa: S608 - constants
-                collection,
-            ),
-            {
-                "ranking": ranking_id,
-                "bucket": collection.bucket,
-                "after": after,
-                "limit": limit,
-                "model": collection.model,
-            },
-        )
-        rows = await cur.fetchall()
+    rows = await fetch_all(
+        conn,
+        collection,
+        _to_hit_and_next,
+        f"""
+        SELECT {IMAGE_COLUMNS}, ranked.score, i.id = ANY (saved.text_matches) AS text_match,
+               nullif(ranked.position, cardinality(saved.ids)) AS next
+          FROM saved_rankings AS saved,
+               unnest(saved.ids, saved.scores) WITH ORDINALITY AS ranked (id, score, position)
+          JOIN ({IMAGE_TABLES}) ON i.id = ranked.id
+         WHERE saved.id = %(ranking)s AND saved.bucket = %(bucket)s AND ranked.position > %(after)s
+         ORDER BY ranked.position LIMIT %(limit)s
+        """,  # noqa: S608 - constants
+        {
+            "ranking": ranking_id,
+            "bucket": collection.bucket,
+            "after": after,
+            "limit": limit,
+            "model": collection.model,
+        },
+    )
     if not rows:
         return ([], None) if await exists(conn, collection, ranking_id) else None
-    position, length = rows[-1]["position"], rows[-1]["length"]
-    hits = [to_hit({name: value for name, value in row.items() if name not in ("position", "length")}) for row in rows]
-    return hits, (position if len(hits) == limit and position < length else None)
+    return [hit for hit, _ in rows], (rows[-1][1] if len(rows) == limit else None)
+
+
+def _to_hit_and_next(*, next: int | None, **hit: Any) -> tuple[Hit, int | None]:
+    return to_hit(**hit), next

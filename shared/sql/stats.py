@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from shared.db.pool import Connection
 from shared.models import Collection, Counts
-from shared.sql import execute
+from shared.sql import execute, fetch_value
 
 SLOTS = 16  # rows per minute, so that concurrent writers do not wait for each other
 
@@ -51,7 +51,6 @@ async def reasons(conn: Connection, collection: Collection) -> dict[str, int]:
 async def record(
     conn: Connection,
     collection: Collection,
-    model: str,
     *,
     began: datetime,
     now: datetime,
@@ -64,7 +63,15 @@ async def record(
         "INSERT INTO activity AS a (bucket, model, minute, slot, since, embedded, calls)"
         " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (bucket, model, minute, slot)"
         " DO UPDATE SET embedded = a.embedded + excluded.embedded, calls = a.calls + excluded.calls",
-        [collection.bucket, model, now.replace(second=0, microsecond=0), slot % SLOTS, began, embedded, calls],
+        [
+            collection.bucket,
+            collection.model,
+            now.replace(second=0, microsecond=0),
+            slot % SLOTS,
+            began,
+            embedded,
+            calls,
+        ],
     )
 
 
@@ -85,9 +92,10 @@ async def rate_per_minute(conn: Connection, collection: Collection, *, now: date
 
 async def calls(conn: Connection, collection: Collection) -> int:
     """Return the number of model calls made for the collection so far."""
-    cur = await conn.execute(
+    number: int = await fetch_value(
+        conn,
+        None,
         "SELECT coalesce(sum(calls), 0)::bigint FROM activity WHERE bucket = %s AND model = %s",
         [collection.bucket, collection.model],
     )
-    row = await cur.fetchone()
-    return int(row[0]) if row else 0
+    return number

@@ -8,11 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
-from psycopg.rows import DictRow, dict_row
-
 from shared.db.pool import Connection
 from shared.models import Collection, Filters, Hit, Image, Ranking
-from shared.sql import execute, for_collection, next_embeddings, vector_text
+from shared.sql import execute, fetch_all, fetch_value, next_embeddings, vector_text
 from shared.sql.filters import EVERYTHING, condition, embedded_rows, row_condition
 from shared.sql.images import IMAGE_COLUMNS, IMAGE_TABLES
 
@@ -40,7 +38,7 @@ class VectorQuery:
 async def are_few(conn: Connection, collection: Collection, filters: Filters, *, at_most: int) -> bool:
     """Return whether at most *at_most* images pass the filters."""
     wanted, values = condition(filters)
-    cur = await execute(
+    few: bool = await fetch_value(
         conn,
         collection,
         f"""
@@ -49,8 +47,7 @@ async def are_few(conn: Connection, collection: Collection, filters: Filters, *,
         """,  # noqa: S608 - constants
         values | {"at_most": at_most},
     )
-    row = await cur.fetchone()
-    return bool(row and row[0])
+    return few
 
 
 async def exact(
@@ -68,24 +65,25 @@ async def exact(
     images that score below *min_score*. Raises ModelChanged when the collection was switched to another model.
     """
     scan, values = _exact_scan(collection, query, limit=limit, after=after, min_score=min_score)
-    async with conn.cursor(row_factory=dict_row) as cur:
-        await cur.execute(
-            for_collection(
-                f"""
-                WITH nearest AS MATERIALIZED ({scan})
-                SELECT {IMAGE_COLUMNS}, nearest.distance, -nearest.distance AS score
-                  FROM nearest JOIN ({IMAGE_TABLES}) ON i.id = nearest.id
-                 ORDER BY nearest.distance, nearest.id
-                """,  # noqa: S608 - constants
-                collection,
-            ),
-            values,
-        )
-        found = await cur.fetchall()
+    found = await fetch_all(
+        conn,
+        collection,
+        _to_hit_and_distance,
+        f"""
+        WITH nearest AS MATERIALIZED ({scan})
+        SELECT {IMAGE_COLUMNS}, nearest.distance
+          FROM nearest JOIN ({IMAGE_TABLES}) ON i.id = nearest.id
+         ORDER BY nearest.distance, nearest.id
+        """,  # noqa: S608 - constants
+        values,
+    )
     if not found:
         await next_embeddings.check_model(conn, collection)
-    distances = [row.pop("distance") for row in found]
-    return [(to_hit(row), distance) for row, distance in zip(found, distances, strict=True)]
+    return found
+
+
+def _to_hit_and_distance(*, distance: float, **image: Any) -> tuple[Hit, float]:
+    return to_hit(score=-distance, **image), distance
 
 
 async def nearest(conn: Connection, collection: Collection, query: VectorQuery, *, limit: int) -> Ranking:
@@ -162,43 +160,34 @@ async def nearest_by_hnsw(
 
 async def hits(conn: Connection, collection: Collection, ranking: Ranking, *, limit: int) -> list[Hit]:
     """Return the first *limit* images of the ranking, without those deleted since."""
-    async with conn.cursor(row_factory=dict_row) as cur:
-        await cur.execute(
-            for_collection(
-                f"""
-                SELECT {IMAGE_COLUMNS}, ranked.score, i.id = ANY (%(text_matches)s) AS text_match
-                  FROM unnest(%(ids)s::bigint[], %(scores)s::real[]) WITH ORDINALITY AS ranked (id, score, position)
-                  JOIN ({IMAGE_TABLES}) ON i.id = ranked.id
-                 ORDER BY ranked.position LIMIT %(limit)s
-                """,  # noqa: S608 - constants
-                collection,
-            ),
-            {
-                "ids": ranking.ids,
-                "scores": ranking.scores,
-                "text_matches": ranking.text_matches,
-                "limit": limit,
-                "model": collection.model,
-            },
-        )
-        return [to_hit(row) for row in await cur.fetchall()]
+    return await fetch_all(
+        conn,
+        collection,
+        to_hit,
+        f"""
+        SELECT {IMAGE_COLUMNS}, ranked.score, i.id = ANY (%(text_matches)s) AS text_match
+          FROM unnest(%(ids)s::bigint[], %(scores)s::real[]) WITH ORDINALITY AS ranked (id, score, position)
+          JOIN ({IMAGE_TABLES}) ON i.id = ranked.id
+         ORDER BY ranked.position LIMIT %(limit)s
+        """,  # noqa: S608 - constants
+        vars(ranking) | {"limit": limit, "model": collection.model},
+    )
 
 
 async def vector_of(conn: Connection, collection: Collection, image_id: int) -> list[float] | None:
     """Return the image's vector; None if it is not embedded."""
-    cur = await execute(conn, collection, "SELECT embedding::real[] FROM {embeddings} WHERE id = %s", [image_id])
-    row = await cur.fetchone()
-    return list(row[0]) if row and row[0] is not None else None
+    query = "SELECT embedding::real[] FROM {embeddings} WHERE id = %s"
+    vector: list[float] | None = await fetch_value(conn, collection, query, [image_id])
+    return vector
 
 
 def _ranking(rows: Sequence[Sequence[Any]]) -> Ranking:
     return Ranking([row[0] for row in rows], [_clamp(-row[1]) for row in rows], [])
 
 
-def to_hit(row: DictRow) -> Hit:
-    """Return the hit in *row*, which has the columns of an image, ``score``, and perhaps ``text_match``."""
-    score, text_match = row.pop("score"), row.pop("text_match", False)
-    return Hit(Image(**row), None if score is None else _clamp(score), text_match)
+def to_hit(*, score: float | None, text_match: bool = False, **image: Any) -> Hit:
+    """Return the hit of a row; *image* has the columns of Image."""
+    return Hit(Image(**image), None if score is None else _clamp(score), text_match)
 
 
 def _clamp(score: float) -> float:

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace) -> int:
     async with open_context(arguments) as context:
         collection = await require_collection(context)
-        rows = await context.database.run(queue.failures, collection, collection.model)
+        rows = await context.database.run(queue.failures, collection)
     if arguments.json:
         output.print_json({"bucket": collection.bucket, "failed": [vars(row) for row in rows]})
     else:

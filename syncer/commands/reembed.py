@@ -52,7 +52,7 @@ async def run(arguments: argparse.Namespace) -> int:
             await _fill_and_switch(context, collection, yes=arguments.yes)
         switched = await require_collection(context)
         status = await context.database.run(read_status, switched)
-        failures = await context.database.run(queue.failures, switched, switched.model)
+        failures = await context.database.run(queue.failures, switched)
     if arguments.json:
         output.print_json(status.as_json() | {"previous_model": collection.model})
     else:

@@ -30,6 +30,7 @@ async def run(arguments: argparse.Namespace) -> int:
 
 async def _retry(conn: Connection, collection: Collection, *, key: str | None) -> int:
     """Retry with the collection's model and with that of a re-embedding."""
-    following = await reembedding.find_next(conn, collection)
-    models = [collection.model, *([following[1].model] if following else [])]
-    return sum([await queue.retry(conn, collection, model, key=key) for model in models])
+    count = await queue.retry(conn, collection, key=key)
+    if following := await reembedding.find_next(conn, collection):
+        count += await queue.retry(conn, following[1], key=key)
+    return count

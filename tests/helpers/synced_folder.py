@@ -154,12 +154,10 @@ class World:
         """Store a vector for each pending image, and count it as paid."""
 
         async def some(conn: Connection) -> int:
-            claimed = await queue.claim(
-                conn, self.collection, MODEL, lease=uuid4(), limit=100, duration=timedelta(seconds=-1)
-            )
+            claimed = await queue.claim(conn, self.collection, lease=uuid4(), limit=100, duration=timedelta(seconds=-1))
             for job in claimed:
                 vector = [value / 16 for value in job.sha256[:3]]
-                if await queue.complete(conn, self.collection, MODEL, job, vector):
+                if await queue.complete(conn, self.collection, job, vector):
                     self.paid[job.sha256] += 1
             return len(claimed)
 

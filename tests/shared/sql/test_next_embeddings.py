@@ -36,11 +36,11 @@ class TwoModels:
 
     async def claim(self, collection: Collection) -> list[Job]:
         minute = timedelta(minutes=1)
-        return await self.run(queue.claim, collection, collection.model, lease=uuid4(), limit=100, duration=minute)
+        return await self.run(queue.claim, collection, lease=uuid4(), limit=100, duration=minute)
 
     async def complete(self, collection: Collection, job: Job) -> int:
         vector = NEW_VECTOR if collection.model == NEW else OLD_VECTOR
-        return await self.run(queue.complete, collection, collection.model, job, vector)
+        return await self.run(queue.complete, collection, job, vector)
 
     async def fill(self, collection: Collection) -> None:
         for job in await self.claim(collection):

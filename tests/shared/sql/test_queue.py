@@ -40,16 +40,14 @@ class QueueTable:
         return await self.database.run(images.add, collection=self.collection, image=image, now=NOW)
 
     async def claim(self, limit: int = 100, duration: timedelta = MINUTE) -> list[Job]:
-        return await self.database.run(
-            queue.claim, self.collection, MODEL, lease=uuid4(), limit=limit, duration=duration
-        )
+        return await self.database.run(queue.claim, self.collection, lease=uuid4(), limit=limit, duration=duration)
 
     async def complete(self, job: Job) -> int:
-        return await self.database.run(queue.complete, self.collection, MODEL, job, VECTOR)
+        return await self.database.run(queue.complete, self.collection, job, VECTOR)
 
     async def refuse(self, job: Job, retry_in: timedelta | None = None) -> int:
         refusal = ImageRefused(Reason.CORRUPT, "it is corrupt")
-        return await self.database.run(queue.refuse, self.collection, MODEL, job, refusal, retry_in=retry_in)
+        return await self.database.run(queue.refuse, self.collection, job, refusal, retry_in=retry_in)
 
     async def counts(self) -> Counts:
         return await self.database.run(stats.counts, collection=self.collection)
@@ -91,12 +89,12 @@ async def test_an_expired_lease_is_due_again_and_its_worker_changes_nothing(tabl
 async def test_a_renewed_lease_stays_and_a_released_image_is_due_at_once(table: QueueTable) -> None:
     await table.add("a.jpg")
     (job,) = await table.claim(duration=timedelta(seconds=0.05))
-    await table.database.run(queue.renew, table.collection, MODEL, [job], duration=MINUTE)
+    await table.database.run(queue.renew, table.collection, [job], duration=MINUTE)
     await asyncio.sleep(0.1)
     assert await table.claim() == []
-    leases = await table.database.run(queue.leases, table.collection, MODEL)
+    leases = await table.database.run(queue.leases, table.collection)
     assert leases == [job.lease]
-    await table.database.run(queue.release, table.collection, MODEL, leases)
+    await table.database.run(queue.release, table.collection, leases)
     (again,) = await table.claim()
     assert again.attempts == 0
 
@@ -116,9 +114,9 @@ async def test_a_quarantined_image_is_listed_with_its_reason_until_it_is_retried
     await table.refuse(bad)
     assert await table.counts() == Counts(total=1, embedded=0, pending=0, failed=1)
     assert await table.claim() == []
-    (failure,) = await table.database.run(queue.failures, table.collection, MODEL)
+    (failure,) = await table.database.run(queue.failures, table.collection)
     assert (failure.key, failure.reason, failure.attempts) == ("bad.jpg", "corrupt", 1)
-    assert await table.database.run(queue.retry, table.collection, MODEL, key="bad.jpg") == 1
+    assert await table.database.run(queue.retry, table.collection, key="bad.jpg") == 1
     assert [job.attempts for job in await table.claim()] == [0]
 
 

@@ -31,7 +31,7 @@ from syncer.source import find_source
 from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_store
 from tests.helpers.external_objects import put_externally
 from tests.helpers.processes import new_database
-from tests.helpers.synced_folder import DELETE, DELETE_ANY, MODEL, World, bitmap
+from tests.helpers.synced_folder import DELETE, DELETE_ANY, World, bitmap
 
 STRANGE = [
     "with space.bmp",
@@ -108,7 +108,7 @@ class Bucket:
 
     async def failures(self) -> dict[str, str]:
         """Return the reasons of rejected objects by key."""
-        rows = await self.world.database.run(queue.failures, self.world.collection, MODEL)
+        rows = await self.world.database.run(queue.failures, self.world.collection)
         return {row.key: row.reason for row in rows}
 
     async def derivatives(self) -> list[str]:
