@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.db.pool import Connection
-from shared.models import Collection, Counts
+from shared.models import Collection
 from shared.sql import stats
 
 
@@ -45,25 +45,13 @@ class Status:
 async def read(conn: Connection, collection: Collection, price: Price) -> Status:
     """Return the collection's current status."""
     counts = await stats.counts(conn, collection)
-    rate = await stats.rate_per_minute(conn, collection, now=datetime.now(UTC))
-    return _status(
-        collection,
-        counts,
-        reasons=await stats.reasons(conn, collection) if counts.failed else {},
-        rate=rate if counts.pending else 0.0,
-        calls=await stats.calls(conn, collection) if price.per_call else 0,
-        price=price,
-    )
-
-
-def _status(
-    collection: Collection, counts: Counts, *, reasons: dict[str, int], rate: float, calls: int, price: Price
-) -> Status:
+    rate = await stats.rate_per_minute(conn, collection, now=datetime.now(UTC)) if counts.pending else 0.0
+    calls = await stats.calls(conn, collection) if price.per_call else 0
     return Status(
         bucket=collection.bucket,
         model=collection.model,
         **asdict(counts),
-        reasons=reasons,
+        reasons=await stats.reasons(conn, collection) if counts.failed else {},
         rate_per_minute=round(rate, 1),
         eta_seconds=round(counts.pending / rate * 60, 1) if rate else None,
         cost_so_far=round(calls * price.per_call, 6),

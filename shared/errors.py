@@ -70,10 +70,10 @@ class ModelChanged(ImageBrowserError):
 class ServiceError(ImageBrowserError):
     """Failure of a service. ``transient`` means that the same call may succeed later.
 
-    ``retry_after`` is the wait in seconds that the service asked for, if any.
+    ``retry_after`` is the wait in seconds that the service demands, if any.
     """
 
-    def __init__(self, message: str, *, transient: bool, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, transient: bool = False, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.transient = transient
         self.retry_after = retry_after
@@ -86,22 +86,13 @@ class StoreError(ServiceError):
 class ObjectMissing(StoreError):
     """No object under this key."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, transient=False)
-
 
 class ObjectLocked(StoreError):
     """Archived object, which must be restored before it can be read."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, transient=False)
-
 
 class ObjectExists(StoreError):
     """The key is taken, and the call had ``overwrite=False``."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, transient=False)
 
 
 class ModelError(ServiceError):

@@ -3,12 +3,13 @@
 Adapters are imported where they are selected: their libraries load slowly, and most runs use one of each kind.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Unpack
 
 from shared.collection_status import Price
 from shared.db import embedded
-from shared.db.pool import Database
+from shared.db.pool import Database, PoolOptions
 from shared.db.replicas import ReplicatedDatabase
 from shared.embedders.base import Embedder
 from shared.errors import SettingsError
@@ -33,24 +34,11 @@ async def database_url(settings: Settings) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def open_database(
-    settings: Settings,
-    *,
-    max_connections: int,
-    retry_timeout: float,
-    checkout_timeout: float = 10.0,
-    report: Callable[[str], None] | None = None,
-    replicas: Sequence[str] = (),
+    settings: Settings, *, replicas: Sequence[str] = (), **options: Unpack[PoolOptions]
 ) -> AsyncIterator[Database]:
-    """Yield the database; it connects in the background. See Database for the parameters."""
+    """Yield the database, with read *replicas*; it connects in the background."""
     async with database_url(settings) as url:
-        database = ReplicatedDatabase(
-            url,
-            replicas=replicas,
-            max_connections=max_connections,
-            retry_timeout=retry_timeout,
-            checkout_timeout=checkout_timeout,
-            report=report,
-        )
+        database = ReplicatedDatabase(url, replicas=replicas, **options)
         await database.open()
         try:
             yield database

@@ -71,7 +71,7 @@ async def ingest(
             )
         except Exception as exc:
             stored = not isinstance(exc, ImageRefused)
-            with suppress(DatabaseError):  # the intent becomes due by itself
+            with suppress(DatabaseError):  # the intent becomes due after its deadline
                 await database.run(pending_objects.abandon_upload, collection, intent, stored=stored)
             raise
     return image_id

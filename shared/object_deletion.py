@@ -82,7 +82,7 @@ async def _delete_batch(database: Database, store: ObjectStore, collection: Coll
         keys = [key for key in ours if key is not None]
         await store.delete(keys)
     except (StoreError, TimeoutError) as exc:
-        with suppress(DatabaseError):  # the claim expires by itself
+        with suppress(DatabaseError):  # the claim expires after CLAIM_TIME
             await database.run(pending_objects.release_claim, collection, claim)
         if isinstance(exc, TimeoutError):
             raise StoreError(

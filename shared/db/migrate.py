@@ -112,15 +112,13 @@ def _pending(migrations: list[Migration], applied: dict[int, str]) -> list[Migra
     if unknown:
         raise DatabaseError(
             f"the database has migration {max(unknown)}, which this version of Image Browser does not have:"
-            " upgrade Image Browser",
-            transient=False,
+            " upgrade Image Browser"
         )
     for migration in migrations:
         if applied.get(migration.version, migration.digest) != migration.digest:
             raise DatabaseError(
                 f"migration {migration.name} was edited after it was applied: restore the file, and put changes into"
-                " a new one",
-                transient=False,
+                " a new one"
             )
     return [migration for migration in migrations if migration.version not in applied]
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NotRequired, ParamSpec, TypedDict, TypeVar, Unpack
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -61,30 +61,31 @@ class PoolUsage:
     waiting: int
 
 
-class Database:
-    """A pool of connections to one PostgreSQL, directly or through a pooler in transaction mode.
+class PoolOptions(TypedDict):
+    """Options of a Database.
 
-    Work is retried for *retry_timeout* seconds while the database is unavailable; *report* gets the reason each time.
-    A caller waits at most *checkout_timeout* seconds for a connection.
+    Work is retried for ``retry_timeout`` seconds while the database is unavailable; ``report`` gets the reason each
+    time. A caller waits at most ``checkout_timeout`` seconds (default: 10) for a connection.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        max_connections: int,
-        retry_timeout: float,
-        checkout_timeout: float = 10.0,
-        report: Callable[[str], None] | None = None,
-    ) -> None:
+    max_connections: int
+    retry_timeout: float
+    checkout_timeout: NotRequired[float]
+    report: NotRequired[Callable[[str], None]]
+
+
+class Database:
+    """A pool of connections to one PostgreSQL, directly or through a pooler in transaction mode."""
+
+    def __init__(self, url: str, **options: Unpack[PoolOptions]) -> None:
         self._last_used: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
-        self._retry_timeout = retry_timeout
-        self._report = report
+        self._retry_timeout = options["retry_timeout"]
+        self._report = options.get("report")
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
             min_size=1,
-            max_size=max_connections,
-            timeout=checkout_timeout,
+            max_size=options["max_connections"],
+            timeout=options.get("checkout_timeout", 10.0),
             open=False,
             kwargs={**CONNECT_OPTIONS, "autocommit": True, "application_name": "image-browser"},
             check=self._check,

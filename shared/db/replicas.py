@@ -4,11 +4,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar, Unpack
 
 import psycopg
 
-from shared.db.pool import Connection, Database, PoolUsage, first_line
+from shared.db.pool import Connection, Database, PoolOptions, PoolUsage, first_line
 from shared.errors import DatabaseError
 
 log = logging.getLogger(__name__)
@@ -23,25 +23,11 @@ _CHECKOUT_TIMEOUT = 1.0  # seconds that one request waits for an unavailable rep
 class ReplicatedDatabase(Database):
     """A Database whose ``read`` prefers replicas, in turn; ``run`` always uses the primary."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        replicas: Sequence[str],
-        max_connections: int,
-        retry_timeout: float,
-        checkout_timeout: float = 10.0,
-        report: Callable[[str], None] | None = None,
-    ) -> None:
-        super().__init__(
-            url,
-            max_connections=max_connections,
-            retry_timeout=retry_timeout,
-            checkout_timeout=checkout_timeout,
-            report=report,
-        )
+    def __init__(self, url: str, *, replicas: Sequence[str], **options: Unpack[PoolOptions]) -> None:
+        super().__init__(url, **options)
+        size = options["max_connections"]
         self._replicas = [
-            Database(address, max_connections=max_connections, retry_timeout=0, checkout_timeout=_CHECKOUT_TIMEOUT)
+            Database(address, max_connections=size, retry_timeout=0, checkout_timeout=_CHECKOUT_TIMEOUT)
             for address in replicas
         ]
         self._skipped_until = [0.0] * len(replicas)

@@ -16,11 +16,11 @@ async def check_versions(url: str) -> str:
     """Return the versions of PostgreSQL and pgvector; raise DatabaseError if one is too old or missing."""
     number, version, vector = await _query_versions(url)
     if number < 150000:
-        raise DatabaseError(f"PostgreSQL {version} is too old; install 15 or newer", transient=False)
+        raise DatabaseError(f"PostgreSQL {version} is too old; install 15 or newer")
     if vector is None:
-        raise DatabaseError("PostgreSQL has no pgvector; install version 0.8.0 or newer", transient=False)
+        raise DatabaseError("PostgreSQL has no pgvector; install version 0.8.0 or newer")
     if _parse(vector) < (0, 8):
-        raise DatabaseError(f"pgvector {vector} is too old; install 0.8.0 or newer", transient=False)
+        raise DatabaseError(f"pgvector {vector} is too old; install 0.8.0 or newer")
     warning = "" if _parse(vector) >= (0, 8, 4) else "; upgrade to 0.8.4, which fixes index corruption"
     return f"PostgreSQL {version}, pgvector {vector}{warning}"
 

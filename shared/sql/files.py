@@ -53,7 +53,7 @@ class Matches:
 
 @dataclass(frozen=True)
 class MissingFile:
-    """A known file that the folder no longer holds; ``own`` tells whether its image may be deleted with it."""
+    """A recorded file that the folder no longer holds; ``own`` tells whether its image may be deleted with it."""
 
     path: str
     image_id: int | None
@@ -105,16 +105,16 @@ async def record(
         conn,
         collection,
         """
-        INSERT INTO {files} AS known (
+        INSERT INTO {files} AS existing (
             source_id, path, size, mtime_ns, ctime_ns, sha256, image_id, reason, detail, attempts, seen_at)
         VALUES (%(source)s, %(path)s, %(size)s, %(mtime)s, %(ctime)s, %(sha256)s, %(image)s, %(reason)s, %(detail)s,
                 %(attempts)s, %(now)s)
         ON CONFLICT (source_id, path) DO UPDATE SET
             size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,
-            sha256 = coalesce(excluded.sha256, known.sha256),
-            image_id = coalesce(excluded.image_id, known.image_id),
-            reason = excluded.reason, detail = excluded.detail, attempts = known.attempts + excluded.attempts,
-            seen_at = excluded.seen_at, removed = known.removed AND excluded.image_id IS NULL
+            sha256 = coalesce(excluded.sha256, existing.sha256),
+            image_id = coalesce(excluded.image_id, existing.image_id),
+            reason = excluded.reason, detail = excluded.detail, attempts = existing.attempts + excluded.attempts,
+            seen_at = excluded.seen_at, removed = existing.removed AND excluded.image_id IS NULL
         """,
         {
             "source": source,
@@ -263,10 +263,10 @@ async def find_matches(
         MovableImage,
         # The object of an image whose file has no hash may have other content: an overwrite was interrupted.
         f"""
-        SELECT found.* FROM unnest(%(contents)s::bytea[]) AS wanted (sha256) CROSS JOIN LATERAL (
+        SELECT found.* FROM unnest(%(contents)s::bytea[]) AS given (sha256) CROSS JOIN LATERAL (
             SELECT i.id AS image_id, i.r2_key AS key, i.sha256, f.path, f.size, f.mtime_ns, f.ctime_ns
               FROM {{images}} AS i JOIN {{files}} AS f ON f.image_id = i.id AND f.source_id = %(source)s
-             WHERE i.sha256 = wanted.sha256 AND f.sha256 = i.sha256 AND {_OWN}
+             WHERE i.sha256 = given.sha256 AND f.sha256 = i.sha256 AND {_OWN}
              ORDER BY i.id LIMIT 100) AS found
         """,  # noqa: S608 - a constant
         {"source": source, "contents": list(set(contents))},

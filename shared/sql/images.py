@@ -29,7 +29,7 @@ async def add(conn: Connection, collection: Collection, image: NewImage, *, now:
         conn,
         collection,
         """
-        INSERT INTO {images} AS known (
+        INSERT INTO {images} AS existing (
             r2_key, created_at, origin, sha256, size, content_type, width, height, placeholder, derivatives,
             truncated, taken_at, camera, lens, keywords, caption, latitude, longitude, exif)
         VALUES (
@@ -43,7 +43,7 @@ async def add(conn: Connection, collection: Collection, image: NewImage, *, now:
             camera = excluded.camera, lens = excluded.lens, keywords = excluded.keywords,
             caption = excluded.caption, latitude = excluded.latitude, longitude = excluded.longitude,
             exif = excluded.exif
-         WHERE known.sha256 <> excluded.sha256
+         WHERE existing.sha256 <> excluded.sha256
         RETURNING id
         """,
         vars(image)
@@ -141,7 +141,7 @@ async def recent(
 ) -> list[Image]:
     """Return up to *limit* images, newest first; with *before*, only those that follow that (created_at, id)."""
     created_at, image_id = before or (None, None)
-    wanted, values = condition(filters)
+    where, values = condition(filters)
     return await fetch_all(
         conn,
         collection,
@@ -149,7 +149,7 @@ async def recent(
         f"""
         SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES}
          WHERE (%(created_at)s::timestamptz IS NULL OR (i.created_at, i.id) < (%(created_at)s, %(id)s))
-           AND {wanted}
+           AND {where}
          ORDER BY i.created_at DESC, i.id DESC LIMIT %(limit)s
         """,  # noqa: S608 - constants
         values | {"created_at": created_at, "id": image_id, "limit": limit, "model": collection.model},

@@ -28,18 +28,18 @@ async def find(
 
     Of the former at most MAX_MATCHES; the latter are left out if they are more.
     """
-    wanted, values = condition(filters)
+    where, values = condition(filters)
     cur = await execute(
         conn,
         collection,
         f"""
         SELECT ARRAY(SELECT i.id FROM {{images}} AS i
                       WHERE image_stem(i.r2_key) IN (lower(normalize(%(words)s)), image_stem(%(words)s))
-                        AND {_IS_NAME} AND i.id <> ALL (%(exclude)s::bigint[]) AND {wanted}
+                        AND {_IS_NAME} AND i.id <> ALL (%(exclude)s::bigint[]) AND {where}
                       LIMIT %(max)s),
                ARRAY(SELECT i.id FROM {{images}} AS i
                       WHERE image_words(i.r2_key, i.keywords, i.caption) @@ words_query(%(words)s)
-                        AND i.id <> ALL (%(exclude)s::bigint[]) AND {wanted}
+                        AND i.id <> ALL (%(exclude)s::bigint[]) AND {where}
                       LIMIT %(max)s + 1)
         """,  # noqa: S608 - constants
         values | {"words": words, "exclude": list(exclude), "max": MAX_MATCHES},

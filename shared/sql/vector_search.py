@@ -37,13 +37,13 @@ class VectorQuery:
 
 async def are_few(conn: Connection, collection: Collection, filters: Filters, *, at_most: int) -> bool:
     """Return whether at most *at_most* images pass the filters."""
-    wanted, values = condition(filters)
+    where, values = condition(filters)
     few: bool = await fetch_value(
         conn,
         collection,
         f"""
         SELECT count(*) <= %(at_most)s
-          FROM (SELECT FROM {{images}} AS i WHERE {wanted} LIMIT %(at_most)s + 1) AS counted
+          FROM (SELECT FROM {{images}} AS i WHERE {where} LIMIT %(at_most)s + 1) AS counted
         """,  # noqa: S608 - constants
         values | {"at_most": at_most},
     )
@@ -134,7 +134,7 @@ async def nearest_by_hnsw(
 
     Without an iterative scan the index would stop after ``hnsw.ef_search`` rows, deleted and filtered ones included.
     """
-    wanted, values = row_condition(query.filters)
+    where, values = row_condition(query.filters)
     values |= {"vector": vector_text(query.vector), "exclude": list(query.exclude)}
     await conn.execute(_INDEX_SETTINGS)
     cur = await execute(
@@ -144,7 +144,7 @@ async def nearest_by_hnsw(
         WITH candidates AS MATERIALIZED (
             SELECT e.id, e.embedding <#> %(vector)s::halfvec AS distance
               FROM {{embeddings}} AS e
-             WHERE e.embedding IS NOT NULL AND e.id <> ALL (%(exclude)s::bigint[]) AND {wanted}
+             WHERE e.embedding IS NOT NULL AND e.id <> ALL (%(exclude)s::bigint[]) AND {where}
              ORDER BY e.embedding <#> %(vector)s::halfvec LIMIT %(candidates)s)
         SELECT id, distance, (SELECT count(*) FROM candidates)
           FROM candidates

@@ -172,7 +172,7 @@ class _Server:
             with open_lock(self._folder / SERVER_LOCK) as server:
                 if try_lock(server):
                     if launched:
-                        raise DatabaseError(f"PostgreSQL did not start. {self._log_tail()}", transient=False)
+                        raise DatabaseError(f"PostgreSQL did not start. {self._log_tail()}")
                     self._launch(server, settings)
                     launched = True
             if time.monotonic() > deadline:
@@ -207,7 +207,7 @@ class _Server:
         if initdb.returncode != 0:
             remedy = "run this program as a user other than root, or set DATABASE_URL" if os.geteuid() == 0 else ""
             message = f"PostgreSQL could not initialise {new}:\n{initdb.stdout.strip()}\n{remedy}".rstrip()
-            raise DatabaseError(message, transient=False)
+            raise DatabaseError(message)
         new.rename(self._data)
 
     def _check_data(self) -> None:
