@@ -46,11 +46,7 @@ class MissingObject:
 
 async def states(conn: Connection, collection: Collection, source: int, keys: Sequence[str]) -> list[ObjectState]:
     """Return the state of each of *keys*, in the same order; *source* is that of adopted objects."""
-    return await fetch_all(
-        conn,
-        collection,
-        ObjectState,
-        """
+    statement = """
         SELECT listed.key, i.origin, f.size, f.ctime_ns AS version, f.reason,
                i.id IS NULL AND EXISTS (SELECT FROM {pending_objects} AS t WHERE t.key = listed.key) AS busy
           FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS listed (key, position)
@@ -58,9 +54,8 @@ async def states(conn: Connection, collection: Collection, source: int, keys: Se
           LEFT JOIN {files} AS f ON f.source_id = %(source)s AND f.path = listed.key
                AND (f.image_id IS NOT NULL OR f.removed OR f.reason IS NOT NULL)
          ORDER BY listed.position
-        """,
-        {"source": source, "keys": list(keys)},
-    )
+    """
+    return await fetch_all(conn, collection, ObjectState, statement, {"source": source, "keys": list(keys)})
 
 
 async def reclaim(conn: Connection, collection: Collection, source: int, key: str, sha256: bytes) -> None:
@@ -92,34 +87,26 @@ async def missing(
 
     Both bounds are keys; None for *to* means the end.
     """
-    return await fetch_all(
-        conn,
-        collection,
-        MissingObject,
-        f"""
+    statement = f"""
         SELECT f.path AS key, i.id IS NOT NULL AS adopted, f.removed
           FROM {{files}} AS f LEFT JOIN {{images}} AS i ON i.id = f.image_id
          WHERE f.source_id = %(source)s AND f.path > %(after)s AND f.path >= %(prefix)s
            AND (%(to)s::text IS NULL OR f.path <= %(to)s) AND starts_with(f.path, %(prefix)s)
            AND f.path <> ALL(%(keys)s) AND (i.id IS NULL OR {_ADOPTED})
          ORDER BY f.path
-        """,  # noqa: S608 - constants
-        {"source": source, "prefix": prefix, "keys": list(keys), "after": after, "to": to},
-    )
+    """  # noqa: S608 - constants
+    parameters = {"source": source, "prefix": prefix, "keys": list(keys), "after": after, "to": to}
+    return await fetch_all(conn, collection, MissingObject, statement, parameters)
 
 
 async def count(conn: Connection, collection: Collection, source: int, *, prefix: str) -> int:
     """Return the number of adopted images under *prefix*; *source* is that of adopted objects."""
-    number: int = await fetch_value(
-        conn,
-        collection,
-        """
+    statement = """
         SELECT count(*) FROM {files}
          WHERE source_id = %(source)s AND path >= %(prefix)s AND starts_with(path, %(prefix)s)
            AND image_id IS NOT NULL
-        """,
-        {"source": source, "prefix": prefix},
-    )
+    """
+    number: int = await fetch_value(conn, collection, statement, {"source": source, "prefix": prefix})
     return number
 
 
@@ -128,15 +115,11 @@ async def delete_images(conn: Connection, collection: Collection, source: int, k
 
     There is no tombstone: a folder that holds one of them uploads it with its next sync.
     """
-    cur = await execute(
-        conn,
-        collection,
-        f"""
+    statement = f"""
         SELECT i.id FROM {{files}} AS f JOIN {{images}} AS i ON i.id = f.image_id
          WHERE f.source_id = %(source)s AND f.path = ANY(%(keys)s) AND {_ADOPTED}
-        """,  # noqa: S608 - constants
-        {"source": source, "keys": list(keys)},
-    )
+    """  # noqa: S608 - constants
+    cur = await execute(conn, collection, statement, {"source": source, "keys": list(keys)})
     return await pending_objects.delete_images(
         conn, collection, [row[0] for row in await cur.fetchall()], tombstone=False
     )

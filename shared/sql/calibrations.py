@@ -39,8 +39,7 @@ async def find(conn: Connection, bucket: str, model: str) -> Calibration | None:
 
 async def save(conn: Connection, bucket: str, model: str, measured: Calibration) -> None:
     """Store a calibration in place of the previous one."""
-    await conn.execute(
-        """
+    statement = """
         INSERT INTO calibrations
             (bucket, model, words_level, words_mean, image_level, image_mean, images, measured_at)
         VALUES (%(bucket)s, %(model)s, %(words_level)s, %(words_mean)s, %(image_level)s, %(image_mean)s, %(images)s,
@@ -49,9 +48,8 @@ async def save(conn: Connection, bucket: str, model: str, measured: Calibration)
             words_level = excluded.words_level, words_mean = excluded.words_mean,
             image_level = excluded.image_level, image_mean = excluded.image_mean,
             images = excluded.images, measured_at = excluded.measured_at
-        """,
-        {"bucket": bucket, "model": model} | vars(measured),
-    )
+    """
+    await conn.execute(statement, {"bucket": bucket, "model": model} | vars(measured))
 
 
 async def uncalibrated(conn: Connection) -> list[tuple[str, str]]:
@@ -59,28 +57,23 @@ async def uncalibrated(conn: Connection) -> list[tuple[str, str]]:
     # `syncer doctor` may run before the migration.
     if not await fetch_value(conn, None, "SELECT to_regclass('calibrations') IS NOT NULL"):
         return []
-    cur = await conn.execute(
-        """
+    statement = """
         SELECT bucket, model FROM collections AS c
          WHERE NOT EXISTS (SELECT FROM calibrations AS m WHERE m.bucket = c.bucket AND m.model = c.model)
          ORDER BY bucket
-        """
-    )
+    """
+    cur = await conn.execute(statement)
     return await cur.fetchall()
 
 
 async def random_vectors(conn: Connection, collection: Collection, *, limit: int) -> list[list[float]]:
     """Return the vectors of up to *limit* random images of different content."""
-    cur = await execute(
-        conn,
-        collection,
-        """
+    statement = """
         SELECT e.embedding::real[]
           FROM (SELECT min(i.id) AS id FROM {images} AS i JOIN {embeddings} AS has USING (id)
                  WHERE has.embedding IS NOT NULL GROUP BY i.sha256
                  ORDER BY random() LIMIT %s) AS picked
           JOIN {embeddings} AS e USING (id)
-        """,
-        [limit],
-    )
+    """
+    cur = await execute(conn, collection, statement, [limit])
     return [vector for (vector,) in await cur.fetchall()]

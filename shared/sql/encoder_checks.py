@@ -19,17 +19,12 @@ class EmbeddedSample:
 
 async def samples(conn: Connection, collection: Collection, *, limit: int) -> list[EmbeddedSample]:
     """Return up to *limit* embedded images."""
-    return await fetch_all(
-        conn,
-        collection,
-        EmbeddedSample,
-        """
+    statement = """
         SELECT i.r2_key AS key, i.sha256, i.derivatives, e.embedding::real[] AS vector
           FROM {embeddings} AS e JOIN {images} AS i USING (id)
          WHERE e.embedding IS NOT NULL ORDER BY e.id LIMIT %s
-        """,
-        [limit],
-    )
+    """
+    return await fetch_all(conn, collection, EmbeddedSample, statement, [limit])
 
 
 async def is_verified(conn: Connection, *, local: str, model: str) -> bool:

@@ -12,27 +12,19 @@ async def read(conn: Connection, collection: Collection, folder: str | None) -> 
 
     Each statement scans a whole index, which takes some tenths of a second for a million images.
     """
-    cameras = await execute(
-        conn,
-        collection,
-        """
+    statement = """
         SELECT min(camera), count(*) FROM {images} WHERE camera IS NOT NULL
          GROUP BY lower(camera) ORDER BY count(*) DESC, 1 LIMIT %s
-        """,
-        [MAX_VALUES],
-    )
+    """
+    cameras = await execute(conn, collection, statement, [MAX_VALUES])
     prefix = f"{folder}/" if folder else ""
-    folders = await execute(
-        conn,
-        collection,
-        """
+    statement = """
         SELECT %(prefix)s || split_part(substr(r2_key, length(%(prefix)s) + 1), '/', 1), count(*) FROM {images}
          WHERE (%(prefix)s = '' OR r2_key > %(prefix)s AND r2_key < left(%(prefix)s, -1) || '0')
            AND strpos(substr(r2_key, length(%(prefix)s) + 1), '/') > 0
          GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT %(max)s
-        """,
-        {"prefix": prefix, "max": MAX_VALUES},
-    )
+    """
+    folders = await execute(conn, collection, statement, {"prefix": prefix, "max": MAX_VALUES})
     types = await execute(
         conn,
         collection,

@@ -68,20 +68,16 @@ async def list_known(
 
     With *at*, return only the file at that path and the files below it.
     """
-    return await fetch_all(
-        conn,
-        collection,
-        KnownFile,
-        """
+    statement = """
         SELECT path, size, mtime_ns, ctime_ns, sha256, image_id, removed, reason
           FROM {files}
          WHERE source_id = %(source)s AND path > %(after)s
            -- "0" is the successor of "/".
            AND (%(at)s = '' OR path = %(at)s OR path > %(at)s || '/' AND path < %(at)s || '0')
          ORDER BY path LIMIT %(limit)s
-        """,
-        {"source": source, "after": after, "limit": limit, "at": at},
-    )
+    """
+    parameters = {"source": source, "after": after, "limit": limit, "at": at}
+    return await fetch_all(conn, collection, KnownFile, statement, parameters)
 
 
 async def record(
@@ -101,10 +97,7 @@ async def record(
     A rejected file keeps the image or the deletion that was recorded before: a read error is neither a deletion nor
     an edit.
     """
-    await execute(
-        conn,
-        collection,
-        """
+    statement = """
         INSERT INTO {files} AS existing (
             source_id, path, size, mtime_ns, ctime_ns, sha256, image_id, reason, detail, attempts, seen_at)
         VALUES (%(source)s, %(path)s, %(size)s, %(mtime)s, %(ctime)s, %(sha256)s, %(image)s, %(reason)s, %(detail)s,
@@ -115,36 +108,32 @@ async def record(
             image_id = coalesce(excluded.image_id, existing.image_id),
             reason = excluded.reason, detail = excluded.detail, attempts = existing.attempts + excluded.attempts,
             seen_at = excluded.seen_at, removed = existing.removed AND excluded.image_id IS NULL
-        """,
-        {
-            "source": source,
-            "path": path,
-            "size": stat[0],
-            "mtime": stat[1],
-            "ctime": stat[2],
-            "sha256": sha256,
-            "image": image_id,
-            "reason": refusal and refusal.reason,
-            "detail": refusal and refusal.detail[:1000],
-            "attempts": int(refusal is not None),
-            "now": now,
-        },
-    )
+    """
+    parameters = {
+        "source": source,
+        "path": path,
+        "size": stat[0],
+        "mtime": stat[1],
+        "ctime": stat[2],
+        "sha256": sha256,
+        "image": image_id,
+        "reason": refusal and refusal.reason,
+        "detail": refusal and refusal.detail[:1000],
+        "attempts": int(refusal is not None),
+        "now": now,
+    }
+    await execute(conn, collection, statement, parameters)
 
 
 async def touch(
     conn: Connection, collection: Collection, source: int, path: str, *, stat: FileTimes, now: datetime
 ) -> None:
     """Record new times of a file with unchanged content."""
-    await execute(
-        conn,
-        collection,
-        """
+    statement = """
         UPDATE {files} SET size = %s, mtime_ns = %s, ctime_ns = %s, reason = NULL, detail = NULL, seen_at = %s
          WHERE source_id = %s AND path = %s
-        """,
-        [*stat, now, source, path],
-    )
+    """
+    await execute(conn, collection, statement, [*stat, now, source, path])
 
 
 async def keep_removed(
@@ -159,15 +148,11 @@ async def keep_removed(
 ) -> None:
     """Record that the file has deleted content and gets no image; delete the image that it had."""
     await _delete_own_image(conn, collection, source, path)
-    await execute(
-        conn,
-        collection,
-        """
+    statement = """
         INSERT INTO {files} (source_id, path, size, mtime_ns, ctime_ns, sha256, removed, seen_at)
         VALUES (%s, %s, %s, %s, %s, %s, true, %s)
-        """,
-        [source, path, *stat, sha256, now],
-    )
+    """
+    await execute(conn, collection, statement, [source, path, *stat, sha256, now])
 
 
 async def move(
@@ -185,45 +170,33 @@ async def move(
     Return False and change nothing if the image is no longer what it was.
     """
     parameters = {"source": source, "image": image.image_id, "key": image.key, "sha256": image.sha256}
-    unchanged = await execute(
-        conn,
-        collection,
-        f"""
+    statement = f"""
         SELECT FROM {{images}} AS i JOIN {{files}} AS f ON f.image_id = i.id AND f.source_id = %(source)s
          WHERE i.id = %(image)s AND i.r2_key = %(key)s AND i.sha256 = %(sha256)s AND f.sha256 = i.sha256 AND {_OWN}
            FOR UPDATE OF i
-        """,
-        parameters,
-    )
+    """
+    unchanged = await execute(conn, collection, statement, parameters)
     if not unchanged.rowcount:
         return False
     await _delete_own_image(conn, collection, source, path)
     await execute(conn, collection, "UPDATE {images} SET r2_key = %s WHERE id = %s", [path, image.image_id])
-    await execute(
-        conn,
-        collection,
-        """
+    statement = """
         UPDATE {files} SET path = %s, size = %s, mtime_ns = %s, ctime_ns = %s, reason = NULL, detail = NULL,
                seen_at = %s
          WHERE source_id = %s AND image_id = %s
-        """,
-        [path, *stat, now, source, image.image_id],
-    )
+    """
+    await execute(conn, collection, statement, [path, *stat, now, source, image.image_id])
     await pending_objects.schedule_deletion(conn, collection, [(image.key, image.sha256)])
     return True
 
 
 async def _delete_own_image(conn: Connection, collection: Collection, source: int, path: str) -> None:
     """Delete the file's row, and its image unless that belongs to others too."""
-    own = await execute(
-        conn,
-        collection,
-        f"""
+    statement = f"""
         SELECT i.id FROM {{files}} AS f JOIN {{images}} AS i ON i.id = f.image_id
          WHERE f.source_id = %(source)s AND f.path = %(path)s AND {_OWN}
-        """,  # noqa: S608 - constants
-        {"source": source, "path": path},
-    )
+    """  # noqa: S608 - constants
+    own = await execute(conn, collection, statement, {"source": source, "path": path})
     ids = [image_id for (image_id,) in await own.fetchall()]
     if ids:
         await pending_objects.delete_images(conn, collection, ids, tombstone=False)
@@ -232,17 +205,11 @@ async def _delete_own_image(conn: Connection, collection: Collection, source: in
 
 async def is_first_sync(conn: Connection, collection: Collection, source: int) -> bool:
     """Return whether the source has neither files nor tombstones."""
-    return bool(
-        await fetch_value(
-            conn,
-            collection,
-            """
+    statement = """
         SELECT NOT EXISTS (SELECT FROM {files} WHERE source_id = %(source)s)
            AND NOT EXISTS (SELECT FROM tombstones WHERE source_id = %(source)s)
-        """,
-            {"source": source},
-        )
-    )
+    """
+    return bool(await fetch_value(conn, collection, statement, {"source": source}))
 
 
 async def count_images(conn: Connection, collection: Collection, source: int) -> int:
@@ -257,20 +224,16 @@ async def find_matches(
     conn: Connection, collection: Collection, source: int, *, contents: Sequence[bytes], keys: Sequence[str]
 ) -> Matches:
     """Return the images and tombstones with these contents, and the owners of these keys."""
-    found = await fetch_all(
-        conn,
-        collection,
-        MovableImage,
-        # The object of an image whose file has no hash may have other content: an overwrite was interrupted.
-        f"""
+    # The object of an image whose file has no hash may have other content: an overwrite was interrupted.
+    statement = f"""
         SELECT found.* FROM unnest(%(contents)s::bytea[]) AS given (sha256) CROSS JOIN LATERAL (
             SELECT i.id AS image_id, i.r2_key AS key, i.sha256, f.path, f.size, f.mtime_ns, f.ctime_ns
               FROM {{images}} AS i JOIN {{files}} AS f ON f.image_id = i.id AND f.source_id = %(source)s
              WHERE i.sha256 = given.sha256 AND f.sha256 = i.sha256 AND {_OWN}
              ORDER BY i.id LIMIT 100) AS found
-        """,  # noqa: S608 - a constant
-        {"source": source, "contents": list(set(contents))},
-    )
+    """  # noqa: S608 - a constant
+    parameters = {"source": source, "contents": list(set(contents))}
+    found = await fetch_all(conn, collection, MovableImage, statement, parameters)
     movable = defaultdict(list)
     for image in found:
         movable[image.sha256].append(image)
@@ -282,18 +245,13 @@ async def find_missing(
     conn: Connection, collection: Collection, source: int, paths: Sequence[str]
 ) -> list[MissingFile]:
     """Return the records of files that the folder no longer holds."""
-    return await fetch_all(
-        conn,
-        collection,
-        MissingFile,
-        f"""
+    statement = f"""
         SELECT f.path, f.image_id, f.removed, i.id IS NOT NULL AND {_OWN} AS own
           FROM {{files}} AS f LEFT JOIN {{images}} AS i ON i.id = f.image_id
          WHERE f.source_id = %(source)s AND f.path = ANY(%(paths)s)
          ORDER BY f.path
-        """,  # noqa: S608 - constants
-        {"source": source, "paths": list(paths)},
-    )
+    """  # noqa: S608 - constants
+    return await fetch_all(conn, collection, MissingFile, statement, {"source": source, "paths": list(paths)})
 
 
 async def forget(conn: Connection, collection: Collection, source: int, paths: Sequence[str]) -> None:
@@ -320,14 +278,10 @@ async def tombstones(conn: Connection, source: int, contents: Sequence[bytes]) -
 
 async def prune_tombstones(conn: Connection, collection: Collection, source: int) -> None:
     """Delete the tombstones of content that no file of the source holds any more."""
-    await execute(
-        conn,
-        collection,
-        """
+    statement = """
         DELETE FROM tombstones AS t
          WHERE source_id = %s
            AND NOT EXISTS (SELECT FROM {files} AS f
                             WHERE f.source_id = t.source_id AND f.sha256 = t.sha256 AND f.removed)
-        """,
-        [source],
-    )
+    """
+    await execute(conn, collection, statement, [source])

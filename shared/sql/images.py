@@ -25,10 +25,7 @@ async def add(conn: Connection, collection: Collection, image: NewImage, *, now:
     The image can be browsed at once. Its vector is copied from an image with the same content, else it is queued.
     Adding the same key and content again changes nothing. The same key with other content replaces the image.
     """
-    written = await execute(
-        conn,
-        collection,
-        """
+    statement = """
         INSERT INTO {images} AS existing (
             r2_key, created_at, origin, sha256, size, content_type, width, height, placeholder, derivatives,
             truncated, taken_at, camera, lens, keywords, caption, latitude, longitude, exif)
@@ -45,10 +42,13 @@ async def add(conn: Connection, collection: Collection, image: NewImage, *, now:
             exif = excluded.exif
          WHERE existing.sha256 <> excluded.sha256
         RETURNING id
-        """,
-        vars(image)
-        | {"keywords": list(image.keywords), "exif": None if image.exif is None else Jsonb(image.exif), "now": now},
-    )
+    """
+    parameters = vars(image) | {
+        "keywords": list(image.keywords),
+        "exif": None if image.exif is None else Jsonb(image.exif),
+        "now": now,
+    }
+    written = await execute(conn, collection, statement, parameters)
     if row := await written.fetchone():
         await _copy_or_queue_vector(conn, collection, row[0], image.sha256, now=now)
         return int(row[0])
@@ -59,10 +59,7 @@ async def _copy_or_queue_vector(
     conn: Connection, collection: Collection, image_id: int, sha256: bytes, *, now: datetime
 ) -> None:
     """Give an image, new or with new content, the vector of an image with the same content, or queue it."""
-    copied = await fetch_value(
-        conn,
-        collection,
-        """
+    statement = """
         INSERT INTO {embeddings} (id, r2_key, created_at, embedding)
         SELECT id, r2_key, created_at, (
             SELECT e.embedding FROM {images} AS twin JOIN {embeddings} AS e USING (id)
@@ -70,9 +67,8 @@ async def _copy_or_queue_vector(
           FROM {images} WHERE id = %(id)s
         ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding
         RETURNING embedding IS NOT NULL
-        """,
-        {"id": image_id, "sha256": sha256},
-    )
+    """
+    copied = await fetch_value(conn, collection, statement, {"id": image_id, "sha256": sha256})
     # The queue's model is read from the table: a switch to another model waits from here on.
     if copied:
         await execute(
@@ -83,17 +79,13 @@ async def _copy_or_queue_vector(
         )
         return
     # This ends a lease on the old content: its vector will be refused.
-    await execute(
-        conn,
-        collection,
-        """
+    statement = """
         INSERT INTO {queue} (id, model, due_at)
         SELECT %s, model, %s FROM collections WHERE bucket = %s
         ON CONFLICT (id, model) DO UPDATE SET
             state = 'pending', due_at = excluded.due_at, lease = NULL, attempts = 0, reason = NULL, detail = NULL
-        """,
-        [image_id, now, collection.bucket],
-    )
+    """
+    await execute(conn, collection, statement, [image_id, now, collection.bucket])
 
 
 async def get(conn: Connection, collection: Collection, image_id: int) -> Image | None:
@@ -117,18 +109,13 @@ async def get_many(conn: Connection, collection: Collection, ids: Sequence[int])
 
 async def details(conn: Connection, collection: Collection, image_id: int) -> dict[str, Any] | None:
     """Return an image's lens, keywords, caption, place, EXIF, origin and failure; None if there is no such image."""
-    return await fetch_one(
-        conn,
-        collection,
-        dict[str, Any],
-        """
+    statement = """
         SELECT i.lens, i.keywords, i.caption, i.latitude, i.longitude, i.exif, i.origin,
                q.reason AS failure_reason, q.detail AS failure_detail
           FROM {images} AS i LEFT JOIN {queue} AS q ON q.id = i.id AND q.model = %(model)s
          WHERE i.id = %(id)s
-        """,
-        {"id": image_id, "model": collection.model},
-    )
+    """
+    return await fetch_one(conn, collection, dict[str, Any], statement, {"id": image_id, "model": collection.model})
 
 
 async def recent(
@@ -142,29 +129,21 @@ async def recent(
     """Return up to *limit* images, newest first; with *before*, only those that follow that (created_at, id)."""
     created_at, image_id = before or (None, None)
     where, values = condition(filters)
-    return await fetch_all(
-        conn,
-        collection,
-        Image,
-        f"""
+    statement = f"""
         SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES}
          WHERE (%(created_at)s::timestamptz IS NULL OR (i.created_at, i.id) < (%(created_at)s, %(id)s))
            AND {where}
          ORDER BY i.created_at DESC, i.id DESC LIMIT %(limit)s
-        """,  # noqa: S608 - constants
-        values | {"created_at": created_at, "id": image_id, "limit": limit, "model": collection.model},
-    )
+    """  # noqa: S608 - constants
+    values |= {"created_at": created_at, "id": image_id, "limit": limit, "model": collection.model}
+    return await fetch_all(conn, collection, Image, statement, values)
 
 
 async def own_keys(conn: Connection, collection: Collection, *, after: str, limit: int) -> list[str]:
     """Return up to *limit* keys greater than *after* of objects that we stored, in order; adopted ones are not ours."""
-    cur = await execute(
-        conn,
-        collection,
-        """
+    statement = """
         SELECT r2_key FROM {images} WHERE r2_key > %(after)s AND origin <> 'adopted'
          ORDER BY r2_key LIMIT %(limit)s
-        """,
-        {"after": after, "limit": limit},
-    )
+    """
+    cur = await execute(conn, collection, statement, {"after": after, "limit": limit})
     return [key for (key,) in await cur.fetchall()]

@@ -40,15 +40,12 @@ async def check_model(conn: Connection, collection: Collection) -> None:
     """
     try:
         # The join reads no row, but it locks the table, and the models are read after that lock.
-        cur = await execute(
-            conn,
-            collection,
-            """
+        statement = """
             SELECT FROM vector_tables AS v LEFT JOIN {embeddings} ON false
              WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s
-            """,
-            {"bucket": collection.bucket, "vectors": collection.vectors, "model": collection.model},
-        )
+        """
+        parameters = {"bucket": collection.bucket, "vectors": collection.vectors, "model": collection.model}
+        cur = await execute(conn, collection, statement, parameters)
     except psycopg.errors.UndefinedTable as exc:
         raise _model_changed(collection) from exc
     if not cur.rowcount:
@@ -133,10 +130,7 @@ async def prepare(conn: Connection, collection: Collection, *, after: int, limit
 
     *collection* is the result of ``with_next``. If no image is left, set the state to filling and return None.
     """
-    last: int | None = await fetch_value(
-        conn,
-        collection,
-        """
+    statement = """
         WITH reach AS (
             SELECT max(id) AS last
               FROM (SELECT id FROM {images} WHERE id > %(after)s ORDER BY id LIMIT %(limit)s) AS following),
@@ -153,16 +147,16 @@ async def prepare(conn: Connection, collection: Collection, *, after: int, limit
             INSERT INTO {queue} (id, model, due_at) SELECT id, %(model)s, %(now)s FROM added
             ON CONFLICT DO NOTHING)
         SELECT last FROM reach
-        """,
-        {
-            "after": after,
-            "limit": limit,
-            "now": now,
-            "bucket": collection.bucket,
-            "vectors": collection.vectors,
-            "model": collection.model,
-        },
-    )
+    """
+    parameters = {
+        "after": after,
+        "limit": limit,
+        "now": now,
+        "bucket": collection.bucket,
+        "vectors": collection.vectors,
+        "model": collection.model,
+    }
+    last: int | None = await fetch_value(conn, collection, statement, parameters)
     if last is None:
         await conn.execute(
             "UPDATE next_embeddings SET state = 'filling', changed_at = %s"
@@ -177,16 +171,12 @@ async def count_losses(conn: Connection, collection: Collection, *, model: str) 
 
     An image loses it if it is quarantined with *model*.
     """
-    cur = await execute(
-        conn,
-        collection,
-        """
+    statement = """
         SELECT count(*) FILTER (WHERE q.state = 'failed'), count(*)
           FROM {embeddings} AS e LEFT JOIN {queue} AS q ON q.id = e.id AND q.model = %s
          WHERE e.embedding IS NOT NULL
-        """,
-        [model],
-    )
+    """
+    cur = await execute(conn, collection, statement, [model])
     row = await cur.fetchone()
     assert row is not None
     return row[0], row[1]
@@ -238,15 +228,13 @@ async def _swap_names(conn: Connection, collection: Collection) -> None:
 
 async def _indexes(conn: Connection, table: str) -> list[str]:
     """Return the names of the table's indexes: primary key, unique key, vectors."""
-    cur = await conn.execute(
-        """
+    statement = """
         SELECT index.relname
           FROM pg_index AS i JOIN pg_class AS index ON index.oid = i.indexrelid
          WHERE i.indrelid = to_regclass(quote_ident(%s))
          ORDER BY i.indisprimary DESC, i.indisunique DESC, index.relname
-        """,
-        [table],
-    )
+    """
+    cur = await conn.execute(statement, [table])
     return [name for (name,) in await cur.fetchall()]
 
 
@@ -260,15 +248,12 @@ async def discard(conn: Connection, collection: Collection) -> bool:
     # Most of the queue goes before writers are blocked, the entries added meanwhile after.
     await conn.execute(clear_queue, [following.model])
     await execute(conn, collection, "LOCK TABLE {images} IN SHARE ROW EXCLUSIVE MODE")
-    await execute(
-        conn,
-        collection,
-        """
+    statement = """
         DROP TRIGGER next_embeddings_inserted ON {images};
         DROP TRIGGER next_embeddings_changed ON {images};
         DROP TABLE {next_embeddings};
-        """,
-    )
+    """
+    await execute(conn, collection, statement)
     await conn.execute("DELETE FROM next_embeddings WHERE bucket = %s", [collection.bucket])
     await conn.execute(clear_queue, [following.model])
     return True

@@ -83,32 +83,24 @@ async def record_intent(
         "source": source,
         "time": UPLOAD_TIME,
     }
-    found = await execute(
-        conn,
-        collection,
-        """
+    statement = """
         SELECT EXISTS (SELECT FROM {pending_objects} WHERE key = ANY(%(keys)s) AND claimed_until > now()),
                ARRAY(SELECT sha256 FROM {pending_objects} WHERE key = %(own)s AND due_at <= now()),
                EXISTS (SELECT FROM {images} WHERE sha256 = %(sha256)s AND derivatives)
-        """,
-        parameters,
-    )
+    """
+    found = await execute(conn, collection, statement, parameters)
     row = await found.fetchone()
     assert row is not None
     claimed, leftovers, derivatives = row
     if claimed:
         return None
-    await execute(
-        conn,
-        collection,
-        """
+    statement = """
         INSERT INTO {pending_objects} (key, upload, sha256, derived, stored, source_id, due_at)
         SELECT key, %(upload)s, %(sha256)s, key <> %(own)s, false, %(source)s, now() + %(time)s
           FROM unnest(%(keys)s::text[]) AS key
             ON CONFLICT DO NOTHING
-        """,
-        parameters,
-    )
+    """
+    await execute(conn, collection, statement, parameters)
     if replaces:
         await execute(
             conn,
@@ -125,15 +117,11 @@ async def complete_upload(conn: Connection, collection: Collection, intent: Uplo
     Return False and change nothing if the upload missed its deadline: its objects may have been deleted. Schedule the
     derivatives of the content that the image replaces for deletion.
     """
-    own = await execute(
-        conn,
-        collection,
-        """
+    statement = """
         SELECT FROM {pending_objects}
          WHERE key = ANY(%s) AND upload = %s AND due_at > clock_timestamp() AND claim IS NULL FOR UPDATE
-        """,
-        [intent.keys, intent.upload],
-    )
+    """
+    own = await execute(conn, collection, statement, [intent.keys, intent.upload])
     if own.rowcount != len(intent.keys):
         return False
     # Other rows with the image's key describe objects that this upload has overwritten. An upload of another process to
@@ -169,15 +157,11 @@ async def abandon_upload(conn: Connection, collection: Collection, intent: Uploa
 
 async def abandon_uploads(conn: Connection, collection: Collection, source: int | None) -> None:
     """Make all intents of the source due (None: of every source), because their processes have ended."""
-    await execute(
-        conn,
-        collection,
-        """
+    statement = """
         UPDATE {pending_objects} SET due_at = now()
          WHERE due_at > now() AND (%(source)s::int IS NULL OR source_id = %(source)s)
-        """,
-        {"source": source},
-    )
+    """
+    await execute(conn, collection, statement, {"source": source})
 
 
 async def delete_images(conn: Connection, collection: Collection, ids: Sequence[int], *, tombstone: bool) -> int:
@@ -204,45 +188,34 @@ async def delete_images(conn: Connection, collection: Collection, ids: Sequence[
 
 
 async def _add_tombstones(conn: Connection, collection: Collection, ids: Sequence[int]) -> None:
-    await execute(
-        conn,
-        collection,
-        """
+    statement = """
         INSERT INTO tombstones (source_id, sha256)
         SELECT DISTINCT f.source_id, i.sha256 FROM {files} AS f JOIN {images} AS i ON i.id = f.image_id
          WHERE i.id = ANY(%s) ORDER BY 1, 2
             ON CONFLICT DO NOTHING
-        """,
-        [list(ids)],
-    )
-    await execute(
-        conn,
-        collection,
-        """
+    """
+    await execute(conn, collection, statement, [list(ids)])
+    statement = """
         UPDATE {files} AS f SET removed = true, sha256 = i.sha256, reason = NULL, detail = NULL
           FROM {images} AS i WHERE i.id = f.image_id AND i.id = ANY(%s)
-        """,
-        [list(ids)],
-    )
+    """
+    await execute(conn, collection, statement, [list(ids)])
 
 
 async def schedule_deletion(conn: Connection, collection: Collection, objects: Sequence[tuple[str, bytes]]) -> None:
     """Make objects that we stored due for deletion; each comes with the content that it has or was derived from."""
-    await execute(
-        conn,
-        collection,
-        """
+    statement = """
         INSERT INTO {pending_objects} (key, upload, sha256, derived, stored, due_at)
         SELECT key, %(deletion)s, sha256, derived, true, now()
           FROM unnest(%(keys)s::text[], %(contents)s::bytea[], %(derived)s::bool[]) AS object (key, sha256, derived)
-        """,
-        {
-            "deletion": uuid4(),
-            "keys": [key for key, _ in objects],
-            "contents": [sha256 for _, sha256 in objects],
-            "derived": [key in _derivative_keys(sha256) for key, sha256 in objects],
-        },
-    )
+    """
+    parameters = {
+        "deletion": uuid4(),
+        "keys": [key for key, _ in objects],
+        "contents": [sha256 for _, sha256 in objects],
+        "derived": [key in _derivative_keys(sha256) for key, sha256 in objects],
+    }
+    await execute(conn, collection, statement, parameters)
 
 
 async def claim_due(
@@ -252,11 +225,7 @@ async def claim_due(
     if not await fetch_value(conn, collection, "SELECT EXISTS (SELECT FROM {pending_objects} WHERE due_at <= now())"):
         return []
     await conn.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_LOCK, collection.base])
-    return await fetch_all(
-        conn,
-        collection,
-        PendingDeletion,
-        """
+    statement = """
         WITH due AS (
             SELECT key FROM {pending_objects} GROUP BY key
             HAVING max(due_at) <= now() AND coalesce(max(claimed_until) <= now(), true)
@@ -272,9 +241,9 @@ async def claim_due(
                   THEN EXISTS (SELECT FROM {images} AS i WHERE i.sha256 = contents[1] AND i.derivatives)
                   ELSE EXISTS (SELECT FROM {images} AS i WHERE i.r2_key = key) END AS referenced
           FROM objects
-        """,
-        {"limit": limit, "claim": claim, "duration": duration},
-    )
+    """
+    parameters = {"limit": limit, "claim": claim, "duration": duration}
+    return await fetch_all(conn, collection, PendingDeletion, statement, parameters)
 
 
 async def finish_claim(conn: Connection, collection: Collection, claim: UUID) -> None:

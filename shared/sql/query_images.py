@@ -74,14 +74,12 @@ async def save(
 
 async def prune(conn: Connection, *, now: datetime, keep: int) -> int:
     """Delete expired pictures, and beyond *keep* those that expire first; return their number."""
-    cur = await conn.execute(
-        """
+    statement = """
         DELETE FROM query_images WHERE handle IN (
             SELECT handle FROM query_images
              WHERE expires_at <= greatest(%(now)s,
                        (SELECT expires_at FROM query_images ORDER BY expires_at DESC OFFSET %(keep)s LIMIT 1))
              ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-        """,
-        {"now": now, "keep": keep, "limit": PRUNE_LIMIT},
-    )
+    """
+    cur = await conn.execute(statement, {"now": now, "keep": keep, "limit": PRUNE_LIMIT})
     return cur.rowcount

@@ -27,14 +27,12 @@ async def save(conn: Connection, model: str, digest: bytes, vector: Sequence[flo
 
 async def prune(conn: Connection, *, unused_since: datetime, keep: int) -> int:
     """Delete texts not used since *unused_since*, and all but the *keep* most recently used; return their number."""
-    cur = await conn.execute(
-        """
+    statement = """
         DELETE FROM query_vectors WHERE (model, digest) IN (
             SELECT model, digest FROM query_vectors
              WHERE used_at < greatest(%(unused_since)s,
                        (SELECT used_at FROM query_vectors ORDER BY used_at DESC OFFSET %(keep)s - 1 LIMIT 1))
              ORDER BY used_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-        """,
-        {"unused_since": unused_since, "keep": keep, "limit": PRUNE_LIMIT},
-    )
+    """
+    cur = await conn.execute(statement, {"unused_since": unused_since, "keep": keep, "limit": PRUNE_LIMIT})
     return cur.rowcount

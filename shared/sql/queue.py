@@ -20,11 +20,7 @@ async def claim(conn: Connection, collection: Collection, *, lease: UUID, limit:
 
     Of images with equal content only the first is leased; its result is stored for all of them.
     """
-    return await fetch_all(
-        conn,
-        collection,
-        Job,
-        """
+    statement = """
         WITH due AS (
             SELECT id, model
               FROM {queue} AS candidate
@@ -44,74 +40,59 @@ async def claim(conn: Connection, collection: Collection, *, lease: UUID, limit:
           FROM due, {images} AS i
          WHERE q.id = due.id AND q.model = due.model AND i.id = q.id
         RETURNING q.id, i.r2_key AS key, i.sha256, i.derivatives, q.attempts, q.lease
-        """,
-        {"model": collection.model, "limit": limit, "lease": lease, "duration": duration},
-    )
+    """
+    parameters = {"model": collection.model, "limit": limit, "lease": lease, "duration": duration}
+    return await fetch_all(conn, collection, Job, statement, parameters)
 
 
 async def claim_image(
     conn: Connection, collection: Collection, image_id: int, *, lease: UUID, duration: timedelta
 ) -> Job | None:
     """Lease one image with the collection's model; return None if it is not pending, not due or already leased."""
-    return await fetch_one(
-        conn,
-        collection,
-        Job,
-        """
+    statement = """
         UPDATE {queue} AS q
            SET lease = %(lease)s, due_at = now() + %(duration)s
           FROM {images} AS i
          WHERE q.id = %(id)s AND q.model = %(model)s AND q.state = 'pending'
            AND q.lease IS NULL AND q.due_at <= now() AND i.id = q.id
         RETURNING q.id, i.r2_key AS key, i.sha256, i.derivatives, q.attempts, q.lease
-        """,
-        {"id": image_id, "model": collection.model, "lease": lease, "duration": duration},
-    )
+    """
+    parameters = {"id": image_id, "model": collection.model, "lease": lease, "duration": duration}
+    return await fetch_one(conn, collection, Job, statement, parameters)
 
 
 async def renew(conn: Connection, collection: Collection, jobs: Sequence[Job], *, duration: timedelta) -> None:
     """Extend the leases of *jobs*; leases lost meanwhile stay lost."""
-    await execute(
-        conn,
-        collection,
-        """
+    statement = """
         UPDATE {queue} SET due_at = now() + %(duration)s
          WHERE id = ANY(%(ids)s) AND model = %(model)s AND state = 'pending' AND lease = ANY(%(leases)s)
-        """,
-        {
-            "duration": duration,
-            "model": collection.model,
-            "ids": [job.id for job in jobs],
-            "leases": list({job.lease for job in jobs}),
-        },
-    )
+    """
+    parameters = {
+        "duration": duration,
+        "model": collection.model,
+        "ids": [job.id for job in jobs],
+        "leases": list({job.lease for job in jobs}),
+    }
+    await execute(conn, collection, statement, parameters)
 
 
 async def leases(conn: Connection, collection: Collection) -> list[UUID]:
     """Return all active leases."""
-    cur = await execute(
-        conn,
-        collection,
-        """
+    statement = """
         SELECT DISTINCT lease FROM {queue}
          WHERE model = %(model)s AND state = 'pending' AND due_at > now() AND lease IS NOT NULL
-        """,
-        {"model": collection.model},
-    )
+    """
+    cur = await execute(conn, collection, statement, {"model": collection.model})
     return [lease for (lease,) in await cur.fetchall()]
 
 
 async def release(conn: Connection, collection: Collection, leases: Sequence[UUID]) -> None:
     """Release all images of *leases*; they are due at once, and no attempt is counted."""
-    await execute(
-        conn,
-        collection,
-        """
+    statement = """
         UPDATE {queue} SET due_at = now(), lease = NULL
          WHERE model = %(model)s AND state = 'pending' AND lease = ANY(%(leases)s)
-        """,
-        {"model": collection.model, "leases": list(leases)},
-    )
+    """
+    await execute(conn, collection, statement, {"model": collection.model, "leases": list(leases)})
 
 
 async def complete(conn: Connection, collection: Collection, job: Job, vector: list[float]) -> int:
@@ -120,10 +101,7 @@ async def complete(conn: Connection, collection: Collection, job: Job, vector: l
     Returns 0 and writes nothing if the lease was lost (the image was changed, removed or leased to another worker), or
     if the table holds vectors of another model by now.
     """
-    cur = await execute(
-        conn,
-        collection,
-        """
+    statement = """
         WITH given AS MATERIALIZED (SELECT %(vector)s::halfvec AS embedding),
         leased AS (
             SELECT id FROM {queue}
@@ -138,17 +116,17 @@ async def complete(conn: Connection, collection: Collection, job: Job, vector: l
                AND q.id = i.id AND i.sha256 = %(sha256)s AND q.model = %(model)s AND q.state = 'pending'
             RETURNING q.id)
         UPDATE {embeddings} AS e SET embedding = given.embedding FROM done, given WHERE e.id = done.id
-        """,
-        {
-            "id": job.id,
-            "model": collection.model,
-            "lease": job.lease,
-            "sha256": job.sha256,
-            "vector": vector_text(vector),
-            "bucket": collection.bucket,
-            "vectors": collection.vectors,
-        },
-    )
+    """
+    parameters = {
+        "id": job.id,
+        "model": collection.model,
+        "lease": job.lease,
+        "sha256": job.sha256,
+        "vector": vector_text(vector),
+        "bucket": collection.bucket,
+        "vectors": collection.vectors,
+    }
+    cur = await execute(conn, collection, statement, parameters)
     return cur.rowcount
 
 
@@ -164,10 +142,7 @@ async def refuse(
 
     They are due again after *retry_in*; with None they are quarantined until ``retry``.
     """
-    cur = await execute(
-        conn,
-        collection,
-        """
+    statement = """
         UPDATE {queue} AS q
            SET state = CASE WHEN %(retry_in)s::interval IS NULL THEN 'failed' ELSE 'pending' END,
                due_at = now() + coalesce(%(retry_in)s::interval, interval '0'),
@@ -176,17 +151,17 @@ async def refuse(
          WHERE q.id = i.id AND i.sha256 = %(sha256)s AND q.model = %(model)s AND q.state = 'pending'
            AND EXISTS (SELECT FROM {queue} AS leased
                         WHERE leased.id = %(id)s AND leased.model = %(model)s AND leased.lease = %(lease)s)
-        """,
-        {
-            "id": job.id,
-            "model": collection.model,
-            "lease": job.lease,
-            "sha256": job.sha256,
-            "retry_in": retry_in,
-            "reason": refusal.reason,
-            "detail": refusal.detail[:1000],
-        },
-    )
+    """
+    parameters = {
+        "id": job.id,
+        "model": collection.model,
+        "lease": job.lease,
+        "sha256": job.sha256,
+        "retry_in": retry_in,
+        "reason": refusal.reason,
+        "detail": refusal.detail[:1000],
+    }
+    cur = await execute(conn, collection, statement, parameters)
     return cur.rowcount
 
 
@@ -203,20 +178,15 @@ async def is_pending(conn: Connection, collection: Collection) -> bool:
 
 async def failures(conn: Connection, collection: Collection) -> list[Failure]:
     """Return quarantined images and rejected files, by key."""
-    return await fetch_all(
-        conn,
-        collection,
-        Failure,
-        """
+    statement = """
         SELECT i.r2_key AS key, q.reason, q.detail, q.attempts, q.due_at AS failed_at
           FROM {queue} AS q JOIN {images} AS i USING (id)
          WHERE q.model = %(model)s AND q.state = 'failed'
         UNION ALL
         SELECT path, reason, detail, attempts, seen_at FROM {files} WHERE reason IS NOT NULL
          ORDER BY key
-        """,
-        {"model": collection.model},
-    )
+    """
+    return await fetch_all(conn, collection, Failure, statement, {"model": collection.model})
 
 
 async def retry(conn: Connection, collection: Collection, *, key: str | None) -> int:
@@ -225,25 +195,17 @@ async def retry(conn: Connection, collection: Collection, *, key: str | None) ->
     Rejected files count as well; the next sync reads them again.
     """
     parameters = {"model": collection.model, "key": key}
-    requeued = await execute(
-        conn,
-        collection,
-        """
+    statement = """
         UPDATE {queue} AS q
            SET state = 'pending', due_at = now(), attempts = 0, reason = NULL, detail = NULL, lease = NULL
           FROM {images} AS i
          WHERE q.id = i.id AND q.model = %(model)s AND q.state = 'failed'
            AND (%(key)s::text IS NULL OR i.r2_key = %(key)s)
-        """,
-        parameters,
-    )
-    files = await execute(
-        conn,
-        collection,
-        """
+    """
+    requeued = await execute(conn, collection, statement, parameters)
+    statement = """
         UPDATE {files} SET reason = NULL, detail = NULL, ctime_ns = 0
          WHERE reason IS NOT NULL AND (%(key)s::text IS NULL OR path = %(key)s)
-        """,
-        parameters,
-    )
+    """
+    files = await execute(conn, collection, statement, parameters)
     return requeued.rowcount + files.rowcount

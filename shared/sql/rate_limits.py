@@ -14,14 +14,12 @@ async def spend(conn: Connection, name: str, *, per_hour: int) -> timedelta | No
     The clock is the database's, since servers' clocks differ.
     """
     values = {"name": name, "each": timedelta(hours=1) / per_hour, "hour": timedelta(hours=1)}
-    taken = await conn.execute(
-        """
+    statement = """
         INSERT INTO rate_limits AS stored (name, full_at) VALUES (%(name)s, clock_timestamp() + %(each)s)
         ON CONFLICT (name) DO UPDATE SET full_at = greatest(stored.full_at, clock_timestamp()) + %(each)s
          WHERE stored.full_at + %(each)s <= clock_timestamp() + %(hour)s
-        """,
-        values,
-    )
+    """
+    taken = await conn.execute(statement, values)
     if taken.rowcount:
         return None
     cur = await conn.execute(

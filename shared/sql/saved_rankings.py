@@ -13,12 +13,12 @@ from shared.sql.vector_search import to_hit
 
 async def save(conn: Connection, collection: Collection, ranking_id: UUID, ranking: Ranking, *, now: datetime) -> None:
     """Save a ranking, unless one with this id exists."""
-    await conn.execute(
-        """
+    statement = """
         INSERT INTO saved_rankings (id, bucket, ids, scores, text_matches, created_at) VALUES (%s, %s, %s, %s, %s, %s)
         ON CONFLICT (id) DO NOTHING
-        """,
-        [ranking_id, collection.bucket, ranking.ids, ranking.scores, ranking.text_matches, now],
+    """
+    await conn.execute(
+        statement, [ranking_id, collection.bucket, ranking.ids, ranking.scores, ranking.text_matches, now]
     )
 
 
@@ -32,8 +32,7 @@ async def exists(conn: Connection, collection: Collection, ranking_id: UUID) -> 
 
 async def prune(conn: Connection, collection: Collection, *, before: datetime, keep: int) -> int:
     """Delete the collection's rankings older than *before* and all but the newest *keep*; return their number."""
-    cur = await conn.execute(
-        """
+    statement = """
         DELETE FROM saved_rankings WHERE id IN (
             SELECT id FROM saved_rankings
              WHERE bucket = %(bucket)s
@@ -41,9 +40,8 @@ async def prune(conn: Connection, collection: Collection, *, before: datetime, k
                     OR created_at <= (SELECT created_at FROM saved_rankings WHERE bucket = %(bucket)s
                                        ORDER BY created_at DESC OFFSET %(keep)s LIMIT 1))
                FOR UPDATE SKIP LOCKED)
-        """,
-        {"bucket": collection.bucket, "before": before, "keep": keep},
-    )
+    """
+    cur = await conn.execute(statement, {"bucket": collection.bucket, "before": before, "keep": keep})
     return cur.rowcount
 
 
@@ -54,11 +52,7 @@ async def page(
 
     Images deleted since are skipped, and the page is filled from behind them. Returns None if the ranking is not saved.
     """
-    rows = await fetch_all(
-        conn,
-        collection,
-        _to_hit_and_next,
-        f"""
+    statement = f"""
         SELECT {IMAGE_COLUMNS}, ranked.score, i.id = ANY (saved.text_matches) AS text_match,
                nullif(ranked.position, cardinality(saved.ids)) AS next
           FROM saved_rankings AS saved,
@@ -66,15 +60,15 @@ async def page(
           JOIN ({IMAGE_TABLES}) ON i.id = ranked.id
          WHERE saved.id = %(ranking)s AND saved.bucket = %(bucket)s AND ranked.position > %(after)s
          ORDER BY ranked.position LIMIT %(limit)s
-        """,  # noqa: S608 - constants
-        {
-            "ranking": ranking_id,
-            "bucket": collection.bucket,
-            "after": after,
-            "limit": limit,
-            "model": collection.model,
-        },
-    )
+    """  # noqa: S608 - constants
+    parameters = {
+        "ranking": ranking_id,
+        "bucket": collection.bucket,
+        "after": after,
+        "limit": limit,
+        "model": collection.model,
+    }
+    rows = await fetch_all(conn, collection, _to_hit_and_next, statement, parameters)
     if not rows:
         return ([], None) if await exists(conn, collection, ranking_id) else None
     return [hit for hit, _ in rows], (rows[-1][1] if len(rows) == limit else None)

@@ -23,16 +23,14 @@ async def take(
     It is free if its lease has expired, or if its owner is one of *ended*.
     """
     parameters = {"source": source, "position": position, "owner": owner, "duration": duration, "ended": list(ended)}
-    await conn.execute(
-        """
+    statement = """
         INSERT INTO source_locks AS held (source_id, position, owner, expires_at)
         VALUES (%(source)s, %(position)s, %(owner)s, now() + %(duration)s)
         ON CONFLICT (source_id, position) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at
          WHERE held.owner = excluded.owner OR held.owner = ANY(%(ended)s)
             OR held.expires_at <= excluded.expires_at - %(duration)s
-        """,
-        parameters,
-    )
+    """
+    await conn.execute(statement, parameters)
     query = "SELECT owner FROM source_locks WHERE source_id = %(source)s AND position = %(position)s"
     row = await (await conn.execute(query, parameters)).fetchone()
     # The owner may have released it between the two statements.

@@ -11,17 +11,13 @@ SLOTS = 16  # rows per minute, so that concurrent writers do not wait for each o
 
 async def counts(conn: Connection, collection: Collection) -> Counts:
     """Return the collection's counts. Triggers maintain them; only rejected files are counted here."""
-    cur = await execute(
-        conn,
-        collection,
-        """
+    statement = """
         SELECT (SELECT coalesce(sum(images), 0)::bigint FROM {counts}),
                (SELECT coalesce(sum(pending), 0)::bigint FROM {counts} WHERE model = %(model)s),
                (SELECT coalesce(sum(failed), 0)::bigint FROM {counts} WHERE model = %(model)s),
                (SELECT count(*) FROM {files} WHERE reason IS NOT NULL)
-        """,
-        {"model": collection.model},
-    )
+    """
+    cur = await execute(conn, collection, statement, {"model": collection.model})
     row = await cur.fetchone()
     assert row is not None
     images, pending, failed, rejected = row
@@ -32,19 +28,15 @@ async def counts(conn: Connection, collection: Collection) -> Counts:
 
 async def reasons(conn: Connection, collection: Collection) -> dict[str, int]:
     """Return the numbers of quarantined images and rejected files by reason."""
-    cur = await execute(
-        conn,
-        collection,
-        """
+    statement = """
         SELECT reason, sum(n)::bigint
           FROM (SELECT reason, count(*) AS n FROM {queue}
                  WHERE model = %(model)s AND state = 'failed' GROUP BY reason
                 UNION ALL
                 SELECT reason, count(*) FROM {files} WHERE reason IS NOT NULL GROUP BY reason) AS failures
          GROUP BY reason ORDER BY reason
-        """,
-        {"model": collection.model},
-    )
+    """
+    cur = await execute(conn, collection, statement, {"model": collection.model})
     return dict(await cur.fetchall())
 
 

@@ -29,10 +29,7 @@ async def find(
     Of the former at most MAX_MATCHES; the latter are left out if they are more.
     """
     where, values = condition(filters)
-    cur = await execute(
-        conn,
-        collection,
-        f"""
+    statement = f"""
         SELECT ARRAY(SELECT i.id FROM {{images}} AS i
                       WHERE image_stem(i.r2_key) IN (lower(normalize(%(words)s)), image_stem(%(words)s))
                         AND {_IS_NAME} AND i.id <> ALL (%(exclude)s::bigint[]) AND {where}
@@ -41,8 +38,9 @@ async def find(
                       WHERE image_words(i.r2_key, i.keywords, i.caption) @@ words_query(%(words)s)
                         AND i.id <> ALL (%(exclude)s::bigint[]) AND {where}
                       LIMIT %(max)s + 1)
-        """,  # noqa: S608 - constants
-        values | {"words": words, "exclude": list(exclude), "max": MAX_MATCHES},
+    """  # noqa: S608 - constants
+    cur = await execute(
+        conn, collection, statement, values | {"words": words, "exclude": list(exclude), "max": MAX_MATCHES}
     )
     row = await cur.fetchone()
     assert row is not None
@@ -54,11 +52,7 @@ async def score(
     conn: Connection, collection: Collection, words: str, query: Sequence[float], ids: Sequence[int]
 ) -> list[TextMatch]:
     """Return how well *words* match the images *ids*, and how near the images are to *query*."""
-    return await fetch_all(
-        conn,
-        collection,
-        TextMatch,
-        f"""
+    statement = f"""
         SELECT i.id, {_IS_NAME} AS exact_name,
                image_words(regexp_replace(i.r2_key, '^.*/', ''), i.keywords, i.caption)
                    @@ words_query(%(words)s) AS without_folders,
@@ -66,6 +60,6 @@ async def score(
           FROM {{images}} AS i JOIN {{embeddings}} AS e USING (id)
          WHERE i.id = ANY (%(ids)s)
          ORDER BY i.id
-        """,  # noqa: S608 - constants
-        {"words": words, "query": vector_text(query), "ids": ids},
-    )
+    """  # noqa: S608 - constants
+    parameters = {"words": words, "query": vector_text(query), "ids": ids}
+    return await fetch_all(conn, collection, TextMatch, statement, parameters)

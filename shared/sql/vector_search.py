@@ -38,15 +38,11 @@ class VectorQuery:
 async def are_few(conn: Connection, collection: Collection, filters: Filters, *, at_most: int) -> bool:
     """Return whether at most *at_most* images pass the filters."""
     where, values = condition(filters)
-    few: bool = await fetch_value(
-        conn,
-        collection,
-        f"""
+    statement = f"""
         SELECT count(*) <= %(at_most)s
           FROM (SELECT FROM {{images}} AS i WHERE {where} LIMIT %(at_most)s + 1) AS counted
-        """,  # noqa: S608 - constants
-        values | {"at_most": at_most},
-    )
+    """  # noqa: S608 - constants
+    few: bool = await fetch_value(conn, collection, statement, values | {"at_most": at_most})
     return few
 
 
@@ -65,18 +61,13 @@ async def exact(
     images that score below *min_score*. Raises ModelChanged when the collection was switched to another model.
     """
     scan, values = _exact_scan(collection, query, limit=limit, after=after, min_score=min_score)
-    found = await fetch_all(
-        conn,
-        collection,
-        _to_hit_and_distance,
-        f"""
+    statement = f"""
         WITH nearest AS MATERIALIZED ({scan})
         SELECT {IMAGE_COLUMNS}, nearest.distance
           FROM nearest JOIN ({IMAGE_TABLES}) ON i.id = nearest.id
          ORDER BY nearest.distance, nearest.id
-        """,  # noqa: S608 - constants
-        values,
-    )
+    """  # noqa: S608 - constants
+    found = await fetch_all(conn, collection, _to_hit_and_distance, statement, values)
     if not found:
         await next_embeddings.check_model(conn, collection)
     return found
@@ -137,10 +128,7 @@ async def nearest_by_hnsw(
     where, values = row_condition(query.filters)
     values |= {"vector": vector_text(query.vector), "exclude": list(query.exclude)}
     await conn.execute(_INDEX_SETTINGS)
-    cur = await execute(
-        conn,
-        collection,
-        f"""
+    statement = f"""
         WITH candidates AS MATERIALIZED (
             SELECT e.id, e.embedding <#> %(vector)s::halfvec AS distance
               FROM {{embeddings}} AS e
@@ -150,9 +138,8 @@ async def nearest_by_hnsw(
           FROM candidates
          -- Without "+ 0" the planner would assume that they are sorted.
          ORDER BY distance + 0, id LIMIT %(limit)s
-        """,  # noqa: S608 - constants
-        values | {"candidates": candidates, "limit": limit},
-    )
+    """  # noqa: S608 - constants
+    cur = await execute(conn, collection, statement, values | {"candidates": candidates, "limit": limit})
     rows = await cur.fetchall()
     await conn.execute("SET LOCAL enable_seqscan = on")
     return _ranking(rows) if rows and rows[0][2] == candidates else None
@@ -160,17 +147,14 @@ async def nearest_by_hnsw(
 
 async def hits(conn: Connection, collection: Collection, ranking: Ranking, *, limit: int) -> list[Hit]:
     """Return the first *limit* images of the ranking, without those deleted since."""
-    return await fetch_all(
-        conn,
-        collection,
-        to_hit,
-        f"""
+    statement = f"""
         SELECT {IMAGE_COLUMNS}, ranked.score, i.id = ANY (%(text_matches)s) AS text_match
           FROM unnest(%(ids)s::bigint[], %(scores)s::real[]) WITH ORDINALITY AS ranked (id, score, position)
           JOIN ({IMAGE_TABLES}) ON i.id = ranked.id
          ORDER BY ranked.position LIMIT %(limit)s
-        """,  # noqa: S608 - constants
-        vars(ranking) | {"limit": limit, "model": collection.model},
+    """  # noqa: S608 - constants
+    return await fetch_all(
+        conn, collection, to_hit, statement, vars(ranking) | {"limit": limit, "model": collection.model}
     )
 
 
