@@ -63,12 +63,8 @@ async def reclaim(conn: Connection, collection: Collection, source: int, key: st
 
     Its record in *source*, that of adopted objects, is deleted, so that an adoption never deletes the image.
     """
-    reclaimed = await execute(
-        conn,
-        collection,
-        "UPDATE {images} SET origin = 'folder' WHERE r2_key = %s AND origin = 'adopted' AND sha256 = %s",
-        [key, sha256],
-    )
+    statement = "UPDATE {images} SET origin = 'folder' WHERE r2_key = %s AND origin = 'adopted' AND sha256 = %s"
+    reclaimed = await execute(conn, collection, statement, [key, sha256])
     if reclaimed.rowcount:
         await execute(conn, collection, "DELETE FROM {files} WHERE source_id = %s AND path = %s", [source, key])
 

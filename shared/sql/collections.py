@@ -52,9 +52,8 @@ async def drop(conn: Connection, collection: Collection) -> None:
 
 async def ensure_source(conn: Connection, collection: Collection, name: str) -> int:
     """Return the ID of the source *name*; create the source if it is new."""
-    await conn.execute(
-        "INSERT INTO sources (bucket, name) VALUES (%s, %s) ON CONFLICT DO NOTHING", [collection.bucket, name]
-    )
+    statement = "INSERT INTO sources (bucket, name) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+    await conn.execute(statement, [collection.bucket, name])
     source = await find_source(conn, collection, name)
     assert source is not None
     return source
@@ -62,16 +61,14 @@ async def ensure_source(conn: Connection, collection: Collection, name: str) -> 
 
 async def find_source(conn: Connection, collection: Collection, name: str) -> int | None:
     """Return the ID of the source *name*, or None."""
-    source: int | None = await fetch_value(
-        conn, None, "SELECT id FROM sources WHERE bucket = %s AND name = %s", [collection.bucket, name]
-    )
+    statement = "SELECT id FROM sources WHERE bucket = %s AND name = %s"
+    source: int | None = await fetch_value(conn, None, statement, [collection.bucket, name])
     return source
 
 
 async def shared_value(conn: Connection, name: str, default: str) -> str:
     """Return the value of *name*; store *default* if there is none yet."""
-    await conn.execute(
-        "INSERT INTO shared_values (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING", [name, default]
-    )
+    statement = "INSERT INTO shared_values (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+    await conn.execute(statement, [name, default])
     value: str = await fetch_value(conn, None, "SELECT value FROM shared_values WHERE name = %s", [name])
     return value

@@ -12,9 +12,8 @@ async def find_image(
     conn: Connection, collection: Collection, sha256: bytes, *, besides: int | None = None
 ) -> int | None:
     """Return the id of the first image with this content, other than *besides*; None if there is none."""
-    image_id: int | None = await fetch_value(
-        conn, collection, "SELECT min(id) FROM {images} WHERE sha256 = %s AND id IS DISTINCT FROM %s", [sha256, besides]
-    )
+    statement = "SELECT min(id) FROM {images} WHERE sha256 = %s AND id IS DISTINCT FROM %s"
+    image_id: int | None = await fetch_value(conn, collection, statement, [sha256, besides])
     return image_id
 
 

@@ -35,10 +35,8 @@ async def is_verified(conn: Connection, *, local: str, model: str) -> bool:
 
 async def save(conn: Connection, *, local: str, model: str, cosine: float) -> None:
     """Record for all servers that *local* agrees with *model*, with this cosine."""
-    await conn.execute(
-        "INSERT INTO shared_values (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-        [_name(local, model), f"{cosine:.6f}"],
-    )
+    statement = "INSERT INTO shared_values (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+    await conn.execute(statement, [_name(local, model), f"{cosine:.6f}"])
 
 
 def _name(local: str, model: str) -> str:

@@ -214,9 +214,8 @@ async def is_first_sync(conn: Connection, collection: Collection, source: int) -
 
 async def count_images(conn: Connection, collection: Collection, source: int) -> int:
     """Return how many files of the source have an image."""
-    number: int = await fetch_value(
-        conn, collection, "SELECT count(*) FROM {files} WHERE source_id = %s AND image_id IS NOT NULL", [source]
-    )
+    statement = "SELECT count(*) FROM {files} WHERE source_id = %s AND image_id IS NOT NULL"
+    number: int = await fetch_value(conn, collection, statement, [source])
     return number
 
 
@@ -256,9 +255,8 @@ async def find_missing(
 
 async def forget(conn: Connection, collection: Collection, source: int, paths: Sequence[str]) -> None:
     """Delete the records of these files; their images stay."""
-    await execute(
-        conn, collection, "DELETE FROM {files} WHERE source_id = %s AND path = ANY(%s)", [source, list(paths)]
-    )
+    statement = "DELETE FROM {files} WHERE source_id = %s AND path = ANY(%s)"
+    await execute(conn, collection, statement, [source, list(paths)])
 
 
 async def delete_missing(conn: Connection, collection: Collection, source: int, paths: Sequence[str]) -> int:
@@ -270,9 +268,8 @@ async def delete_missing(conn: Connection, collection: Collection, source: int, 
 
 async def tombstones(conn: Connection, source: int, contents: Sequence[bytes]) -> frozenset[bytes]:
     """Return which of these contents the source has tombstones of."""
-    cur = await conn.execute(
-        "SELECT sha256 FROM tombstones WHERE source_id = %s AND sha256 = ANY(%s)", [source, list(contents)]
-    )
+    statement = "SELECT sha256 FROM tombstones WHERE source_id = %s AND sha256 = ANY(%s)"
+    cur = await conn.execute(statement, [source, list(contents)])
     return frozenset(sha256 for (sha256,) in await cur.fetchall())
 
 

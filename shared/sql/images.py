@@ -71,12 +71,10 @@ async def _copy_or_queue_vector(
     copied = await fetch_value(conn, collection, statement, {"id": image_id, "sha256": sha256})
     # The queue's model is read from the table: a switch to another model waits from here on.
     if copied:
-        await execute(
-            conn,
-            collection,
-            "DELETE FROM {queue} AS q USING collections AS c WHERE q.id = %s AND c.bucket = %s AND q.model = c.model",
-            [image_id, collection.bucket],
+        statement = (
+            "DELETE FROM {queue} AS q USING collections AS c WHERE q.id = %s AND c.bucket = %s AND q.model = c.model"
         )
+        await execute(conn, collection, statement, [image_id, collection.bucket])
         return
     # This ends a lease on the old content: its vector will be refused.
     statement = """
@@ -96,13 +94,8 @@ async def get(conn: Connection, collection: Collection, image_id: int) -> Image 
 
 async def get_many(conn: Connection, collection: Collection, ids: Sequence[int]) -> list[Image]:
     """Return the images with these ids, in the order of *ids*; unknown ids are skipped."""
-    found = await fetch_all(
-        conn,
-        collection,
-        Image,
-        f"SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES} WHERE i.id = ANY(%(ids)s)",  # noqa: S608 - constants
-        {"ids": list(ids), "model": collection.model},
-    )
+    statement = f"SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES} WHERE i.id = ANY(%(ids)s)"  # noqa: S608 - constants
+    found = await fetch_all(conn, collection, Image, statement, {"ids": list(ids), "model": collection.model})
     by_id = {image.id: image for image in found}
     return [by_id[image_id] for image_id in ids if image_id in by_id]
 

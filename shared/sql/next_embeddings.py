@@ -28,9 +28,8 @@ def with_next(collection: Collection, following: NextEmbeddings) -> Collection:
 
 
 async def find(conn: Connection, bucket: str) -> NextEmbeddings | None:
-    return await fetch_one(
-        conn, None, NextEmbeddings, "SELECT model, dimensions, state FROM next_embeddings WHERE bucket = %s", [bucket]
-    )
+    statement = "SELECT model, dimensions, state FROM next_embeddings WHERE bucket = %s"
+    return await fetch_one(conn, None, NextEmbeddings, statement, [bucket])
 
 
 async def check_model(conn: Connection, collection: Collection) -> None:
@@ -74,10 +73,10 @@ async def start(
         raise SettingsError(f"collection {collection.bucket!r} already holds vectors of {model!r}: nothing to do")
     if existing and existing.model == model:
         # Vectors of the previous model are complete except for images added since.
-        await conn.execute(
-            "UPDATE next_embeddings SET state = 'filling', changed_at = %s WHERE bucket = %s AND state = 'previous'",
-            [now, collection.bucket],
+        statement = (
+            "UPDATE next_embeddings SET state = 'filling', changed_at = %s WHERE bucket = %s AND state = 'previous'"
         )
+        await conn.execute(statement, [now, collection.bucket])
         return replace(existing, state="preparing" if existing.state == "preparing" else "filling")
     if existing and existing.state != "previous":
         raise SettingsError(
@@ -200,14 +199,12 @@ async def switch(conn: Connection, collection: Collection, *, model: str, rollba
         return False
     await execute(conn, collection, "LOCK TABLE {embeddings}, {next_embeddings} IN ACCESS EXCLUSIVE MODE")
     await _swap_names(conn, collection)
-    await conn.execute(
-        "UPDATE collections SET model = %s, dimensions = %s WHERE bucket = %s",
-        [following.model, following.dimensions, collection.bucket],
+    statement = "UPDATE collections SET model = %s, dimensions = %s WHERE bucket = %s"
+    await conn.execute(statement, [following.model, following.dimensions, collection.bucket])
+    statement = (
+        "UPDATE next_embeddings SET model = %s, dimensions = %s, state = 'previous', changed_at = %s WHERE bucket = %s"
     )
-    await conn.execute(
-        "UPDATE next_embeddings SET model = %s, dimensions = %s, state = 'previous', changed_at = %s WHERE bucket = %s",
-        [current.model, current.dimensions, now, collection.bucket],
-    )
+    await conn.execute(statement, [current.model, current.dimensions, now, collection.bucket])
     return True
 
 

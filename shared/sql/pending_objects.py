@@ -102,12 +102,8 @@ async def record_intent(
     """
     await execute(conn, collection, statement, parameters)
     if replaces:
-        await execute(
-            conn,
-            collection,
-            "UPDATE {files} SET sha256 = NULL WHERE source_id = %(source)s AND path = %(own)s",
-            parameters,
-        )
+        statement = "UPDATE {files} SET sha256 = NULL WHERE source_id = %(source)s AND path = %(own)s"
+        await execute(conn, collection, statement, parameters)
     return ExistingObject(frozenset(leftovers), derivatives)
 
 
@@ -126,18 +122,10 @@ async def complete_upload(conn: Connection, collection: Collection, intent: Uplo
         return False
     # Other rows with the image's key describe objects that this upload has overwritten. An upload of another process to
     # the same key misses its row and starts again.
-    await execute(
-        conn,
-        collection,
-        "DELETE FROM {pending_objects} WHERE key = ANY(%s) AND upload = %s OR key = %s",
-        [intent.keys, intent.upload, intent.key],
-    )
-    replaced = await execute(
-        conn,
-        collection,
-        "SELECT sha256 FROM {images} WHERE r2_key = %s AND sha256 <> %s AND derivatives",
-        [intent.key, intent.sha256],
-    )
+    statement = "DELETE FROM {pending_objects} WHERE key = ANY(%s) AND upload = %s OR key = %s"
+    await execute(conn, collection, statement, [intent.keys, intent.upload, intent.key])
+    statement = "SELECT sha256 FROM {images} WHERE r2_key = %s AND sha256 <> %s AND derivatives"
+    replaced = await execute(conn, collection, statement, [intent.key, intent.sha256])
     for (sha256,) in await replaced.fetchall():
         await schedule_deletion(conn, collection, [(key, sha256) for key in _derivative_keys(sha256)])
     return True
@@ -146,12 +134,8 @@ async def complete_upload(conn: Connection, collection: Collection, intent: Uplo
 async def abandon_upload(conn: Connection, collection: Collection, intent: UploadIntent, *, stored: bool) -> None:
     """Make the upload's objects due for deletion; with ``stored=False``, its image was certainly not stored."""
     if not stored:
-        await execute(
-            conn,
-            collection,
-            "DELETE FROM {pending_objects} WHERE key = %s AND upload = %s",
-            [intent.key, intent.upload],
-        )
+        statement = "DELETE FROM {pending_objects} WHERE key = %s AND upload = %s"
+        await execute(conn, collection, statement, [intent.key, intent.upload])
     await execute(conn, collection, "UPDATE {pending_objects} SET due_at = now() WHERE upload = %s", [intent.upload])
 
 
@@ -173,12 +157,8 @@ async def delete_images(conn: Connection, collection: Collection, ids: Sequence[
         await _add_tombstones(conn, collection, ids)
     else:
         await execute(conn, collection, "DELETE FROM {files} WHERE image_id = ANY(%s)", [list(ids)])
-    cur = await execute(
-        conn,
-        collection,
-        "DELETE FROM {images} WHERE id = ANY(%s) RETURNING r2_key, sha256, derivatives, origin",
-        [list(ids)],
-    )
+    statement = "DELETE FROM {images} WHERE id = ANY(%s) RETURNING r2_key, sha256, derivatives, origin"
+    cur = await execute(conn, collection, statement, [list(ids)])
     deleted = await cur.fetchall()
     objects = [(key, sha256) for key, sha256, _, origin in deleted if origin != "adopted"]
     contents = {sha256 for _, sha256, derivatives, _ in deleted if derivatives}
@@ -253,9 +233,8 @@ async def finish_claim(conn: Connection, collection: Collection, claim: UUID) ->
 
 async def release_claim(conn: Connection, collection: Collection, claim: UUID) -> None:
     """Give claimed objects back, so that they can be claimed again at once."""
-    await execute(
-        conn, collection, "UPDATE {pending_objects} SET claim = NULL, claimed_until = NULL WHERE claim = %s", [claim]
-    )
+    statement = "UPDATE {pending_objects} SET claim = NULL, claimed_until = NULL WHERE claim = %s"
+    await execute(conn, collection, statement, [claim])
 
 
 def _derivative_keys(sha256: bytes) -> list[str]:

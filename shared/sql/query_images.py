@@ -25,13 +25,8 @@ _COLUMNS = "handle, model, embedding::real[], expires_at"
 
 async def find(conn: Connection, handle: str, *, now: datetime) -> QueryImage | None:
     """Return the picture with this handle, of any model; None if it is unknown or expired."""
-    return await fetch_one(
-        conn,
-        None,
-        QueryImage,
-        f"SELECT {_COLUMNS} FROM query_images WHERE handle = %s AND expires_at > %s",  # noqa: S608 - constants
-        [handle, now],
-    )
+    statement = f"SELECT {_COLUMNS} FROM query_images WHERE handle = %s AND expires_at > %s"  # noqa: S608 - constants
+    return await fetch_one(conn, None, QueryImage, statement, [handle, now])
 
 
 async def renew(

@@ -167,12 +167,8 @@ async def refuse(
 
 async def is_pending(conn: Connection, collection: Collection) -> bool:
     """Return whether any image is pending, leased ones included."""
-    pending: bool = await fetch_value(
-        conn,
-        collection,
-        "SELECT EXISTS (SELECT FROM {queue} WHERE model = %s AND state = 'pending')",
-        [collection.model],
-    )
+    statement = "SELECT EXISTS (SELECT FROM {queue} WHERE model = %s AND state = 'pending')"
+    pending: bool = await fetch_value(conn, collection, statement, [collection.model])
     return pending
 
 

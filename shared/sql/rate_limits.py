@@ -22,9 +22,8 @@ async def spend(conn: Connection, name: str, *, per_hour: int) -> timedelta | No
     taken = await conn.execute(statement, values)
     if taken.rowcount:
         return None
-    cur = await conn.execute(
-        "SELECT full_at + %(each)s - %(hour)s - clock_timestamp() FROM rate_limits WHERE name = %(name)s", values
-    )
+    statement = "SELECT full_at + %(each)s - %(hour)s - clock_timestamp() FROM rate_limits WHERE name = %(name)s"
+    cur = await conn.execute(statement, values)
     row = await cur.fetchone()
     return max(row[0], timedelta()) if row else timedelta()
 

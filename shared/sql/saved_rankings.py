@@ -24,9 +24,8 @@ async def save(conn: Connection, collection: Collection, ranking_id: UUID, ranki
 
 async def exists(conn: Connection, collection: Collection, ranking_id: UUID) -> bool:
     """Return whether the ranking is saved and has not been pruned."""
-    cur = await conn.execute(
-        "SELECT FROM saved_rankings WHERE id = %s AND bucket = %s", [ranking_id, collection.bucket]
-    )
+    statement = "SELECT FROM saved_rankings WHERE id = %s AND bucket = %s"
+    cur = await conn.execute(statement, [ranking_id, collection.bucket])
     return cur.rowcount > 0
 
 

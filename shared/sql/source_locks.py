@@ -39,7 +39,5 @@ async def take(
 
 async def release(conn: Connection, source: int, owner: UUID, *, positions: Sequence[int]) -> None:
     """Release the locks that *owner* has at these positions."""
-    await conn.execute(
-        "DELETE FROM source_locks WHERE source_id = %s AND owner = %s AND position = ANY(%s)",
-        [source, owner, list(positions)],
-    )
+    statement = "DELETE FROM source_locks WHERE source_id = %s AND owner = %s AND position = ANY(%s)"
+    await conn.execute(statement, [source, owner, list(positions)])

@@ -84,10 +84,6 @@ async def rate_per_minute(conn: Connection, collection: Collection, *, now: date
 
 async def calls(conn: Connection, collection: Collection) -> int:
     """Return the number of model calls made for the collection so far."""
-    number: int = await fetch_value(
-        conn,
-        None,
-        "SELECT coalesce(sum(calls), 0)::bigint FROM activity WHERE bucket = %s AND model = %s",
-        [collection.bucket, collection.model],
-    )
+    statement = "SELECT coalesce(sum(calls), 0)::bigint FROM activity WHERE bucket = %s AND model = %s"
+    number: int = await fetch_value(conn, None, statement, [collection.bucket, collection.model])
     return number

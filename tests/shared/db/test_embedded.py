@@ -113,8 +113,8 @@ def eventually(condition: Callable[[], Any]) -> None:
         time.sleep(0.01)
 
 
-def stopped(home: Path) -> bool:
-    return not processes(home)
+def wait_until_stopped(home: Path) -> None:
+    eventually(lambda: not processes(home))
 
 
 def insert_row(url: str) -> None:
@@ -130,6 +130,14 @@ def count_rows(url: str) -> int:
 
 async def start(home: Path) -> embedded.EmbeddedPostgres:
     return await embedded.start(home, settings=UNSAFE)
+
+
+async def start_and_stop(home: Path) -> None:
+    """Use the server once, and wait until it has stopped."""
+    server = await start(home)
+    insert_row(server.url)
+    await server.release()
+    wait_until_stopped(home)
 
 
 def remove_traces(home: Path) -> None:
@@ -154,7 +162,7 @@ def used_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     user = User(folder)
     user.url()
     user.exit()
-    eventually(lambda: stopped(folder))
+    wait_until_stopped(folder)
     return folder
 
 
@@ -191,14 +199,11 @@ async def test_a_new_database_has_utf8_byte_order_pgvector_and_no_tcp(new_home: 
     await server.release()
     assert settings == ("image_browser", "UTF8", "")
     assert [x for (x,) in ordered] == ["B", "a", "b", "ä", "é"]
-    eventually(lambda: stopped(new_home))
+    wait_until_stopped(new_home)
 
 
 async def test_data_survive_a_clean_shutdown(home: Path) -> None:
-    server = await start(home)
-    insert_row(server.url)
-    await server.release()
-    eventually(lambda: stopped(home))
+    await start_and_stop(home)
     assert (home / "postgresql" / "postgresql.log").read_text().endswith("database system is shut down\n")
     assert not Path((home / "postgresql" / "socket").read_text()).exists()
     server = await start(home)
@@ -212,7 +217,7 @@ async def test_one_process_may_use_the_server_twice_and_release_each_use_twice(h
     await first.release()
     insert_row(second.url)
     await second.release()
-    eventually(lambda: stopped(home))
+    wait_until_stopped(home)
 
 
 async def test_release_ignores_a_deleted_home_folder(home: Path) -> None:
@@ -241,7 +246,7 @@ def test_processes_share_the_server_and_the_last_exit_stops_it(home: Path, user:
     insert_row(url)
     assert postmaster(home) == server
     third.exit()
-    eventually(lambda: stopped(home))
+    wait_until_stopped(home)
 
 
 def test_killing_the_last_user_stops_the_server(home: Path, user: StartUser) -> None:
@@ -251,7 +256,7 @@ def test_killing_the_last_user_stops_the_server(home: Path, user: StartUser) -> 
     first.kill()
     insert_row(url)
     second.kill()
-    eventually(lambda: stopped(home))
+    wait_until_stopped(home)
 
 
 def test_four_simultaneous_users_start_one_server(new_home: Path, user: StartUser) -> None:
@@ -260,7 +265,7 @@ def test_four_simultaneous_users_start_one_server(new_home: Path, user: StartUse
     assert len(processes(new_home)) == 2
     for each in users:
         each.exit()
-    eventually(lambda: stopped(new_home))
+    wait_until_stopped(new_home)
 
 
 def test_a_user_that_arrives_during_a_shutdown_starts_the_server_again(home: Path, user: StartUser) -> None:
@@ -271,14 +276,14 @@ def test_a_user_that_arrives_during_a_shutdown_starts_the_server_again(home: Pat
     last = user()
     assert count_rows(last.url()) == 6
     last.exit()
-    eventually(lambda: stopped(home))
+    wait_until_stopped(home)
 
 
 def test_a_user_killed_during_startup_leaves_no_processes(home: Path, user: StartUser) -> None:
     first = user()
     eventually(lambda: processes(home))
     first.kill()
-    eventually(lambda: stopped(home))
+    wait_until_stopped(home)
 
 
 def test_ctrl_c_stops_neither_server_nor_watcher(home: Path, user: StartUser) -> None:
@@ -302,15 +307,7 @@ def test_the_watcher_inherits_no_file_but_its_lock(home: Path, user: StartUser) 
     assert open_files() == {"users.lock", "watcher.lock", "postgresql.log"}
 
 
-def test_an_exiting_user_replaces_a_killed_watcher(home: Path, user: StartUser) -> None:
-    first = user()
-    first.url()
-    kill(watcher(home))
-    first.exit()
-    eventually(lambda: stopped(home))
-
-
-def test_a_new_user_replaces_a_killed_watcher(home: Path, user: StartUser) -> None:
+def test_new_and_exiting_users_replace_a_killed_watcher(home: Path, user: StartUser) -> None:
     first = user()
     first.url()
     kill(watcher(home))
@@ -319,8 +316,9 @@ def test_a_new_user_replaces_a_killed_watcher(home: Path, user: StartUser) -> No
     second = user()
     second.url()
     assert postmaster(home) == server
-    second.kill()
-    eventually(lambda: stopped(home))
+    kill(watcher(home))
+    second.exit()
+    wait_until_stopped(home)
 
 
 def test_the_next_user_restarts_a_killed_server_at_the_same_address(home: Path, user: StartUser) -> None:
@@ -333,7 +331,7 @@ def test_the_next_user_restarts_a_killed_server_at_the_same_address(home: Path, 
     assert count_rows(url) == 1
     first.exit()
     second.exit()
-    eventually(lambda: stopped(home))
+    wait_until_stopped(home)
 
 
 def test_the_next_user_starts_the_server_after_everything_was_killed(home: Path, user: StartUser) -> None:
@@ -345,7 +343,7 @@ def test_the_next_user_starts_the_server_after_everything_was_killed(home: Path,
     second = user()
     assert count_rows(second.url()) == 1
     second.exit()
-    eventually(lambda: stopped(home))
+    wait_until_stopped(home)
 
 
 async def test_a_stale_pid_file_with_the_pid_of_another_program_is_ignored(home: Path) -> None:
@@ -353,14 +351,11 @@ async def test_a_stale_pid_file_with_the_pid_of_another_program_is_ignored(home:
     pid_file = home / "postgresql" / "data" / "postmaster.pid"
     lines = pid_file.read_text().splitlines(keepends=True)
     await server.release()
-    eventually(lambda: stopped(home))
+    wait_until_stopped(home)
     with subprocess.Popen(["sleep", "60"], user=pid_file.parent.stat().st_uid) as bystander:
         pid_file.write_text("".join([f"{bystander.pid}\n", *lines[1:]]))
         pid_file.chmod(0o644)
-        server = await start(home)
-        insert_row(server.url)
-        await server.release()
-        eventually(lambda: stopped(home))
+        await start_and_stop(home)
         assert bystander.poll() is None
         bystander.kill()
 
@@ -372,25 +367,12 @@ def test_the_next_user_repeats_initdb_after_a_kill(new_home: Path, user: StartUs
     second = user()
     insert_row(second.url())
     second.exit()
-    eventually(lambda: stopped(new_home))
-
-
-async def test_an_incomplete_cluster_is_replaced(new_home: Path) -> None:
-    (new_home / "postgresql" / "data.new" / "base").mkdir(parents=True)
-    (new_home / "postgresql" / "data.new" / "PG_VERSION").write_text("18\n")
-    server = await start(new_home)
-    insert_row(server.url)
-    await server.release()
-    assert not (new_home / "postgresql" / "data.new").exists()
+    wait_until_stopped(new_home)
 
 
 @pytest.mark.parametrize("name", [AWKWARD, f"{'lang' * 50}/{'länger' * 30}"], ids=["awkward", "long"])
 async def test_the_path_may_be_long_or_contain_special_characters(tmp_path: Path, name: str) -> None:
-    home = tmp_path / name
-    server = await start(home)
-    insert_row(server.url)
-    await server.release()
-    eventually(lambda: stopped(home))
+    await start_and_stop(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", [AWKWARD, "lang" * 50], ids=["awkward", "long"])
@@ -399,10 +381,7 @@ async def test_the_temporary_folder_may_be_long_or_contain_special_characters(
 ) -> None:
     (tmp_path / name).mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
-    server = await start(home)
-    insert_row(server.url)
-    await server.release()
-    eventually(lambda: stopped(home))
+    await start_and_stop(home)
 
 
 async def test_the_socket_is_never_in_a_folder_open_to_other_users(home: Path, tmp_path: Path) -> None:
@@ -415,7 +394,7 @@ async def test_the_socket_is_never_in_a_folder_open_to_other_users(home: Path, t
     assert socket_folder != planted
     assert socket_folder.stat().st_mode & 0o777 == 0o700
     await server.release()
-    eventually(lambda: stopped(home))
+    wait_until_stopped(home)
     assert list(planted.iterdir()) == []
 
 
@@ -434,7 +413,7 @@ async def test_a_failed_start_is_reported_with_the_end_of_the_log(home: Path) ->
         await embedded.start(home, settings={"shared_buffers": "plenty"})
     assert 'invalid value for parameter "shared_buffers": "plenty"' in str(caught.value)
     assert str(home / "postgresql" / "postgresql.log") in str(caught.value)
-    eventually(lambda: stopped(home))
+    wait_until_stopped(home)
 
 
 async def test_data_of_another_major_version_are_refused_with_a_remedy(home: Path) -> None:
@@ -489,7 +468,7 @@ async def test_root_runs_it_as_nobody_with_data_and_programs_in_a_closed_folder(
     assert (home / "postgresql").stat().st_mode & 0o777 == 0o700
     insert_row(server.url)
     await server.release()
-    eventually(lambda: stopped(home))
+    wait_until_stopped(home)
 
 
 @as_root
@@ -512,14 +491,9 @@ async def test_data_of_another_user_are_refused(home: Path) -> None:
 def test_a_plain_user_runs_it_under_the_same_user(user: StartUser) -> None:
     nobody = pwd.getpwnam("nobody")
     become = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
-    probe = [
-        *become,
-        "sh",
-        "-c",
-        '"$0" -c ""',
-        sys.executable,
-    ]  # setpriv itself can start programs that a plain user cannot
-    if subprocess.run(probe, capture_output=True).returncode != 0:
+    # A shell, since setpriv itself can start programs that a plain user cannot.
+    probe = subprocess.run([*become, "sh", "-c", '"$0" -c ""', sys.executable], capture_output=True)
+    if probe.returncode != 0:
         # This Python is in a folder that only root can enter.
         become += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
     # Not in tmp_path, which is below a folder of root.
@@ -533,6 +507,6 @@ def test_a_plain_user_runs_it_under_the_same_user(user: StartUser) -> None:
             first.kill()
             assert count_rows(second.url()) == 1
             second.exit()
-            eventually(lambda: stopped(home))
+            wait_until_stopped(home)
         finally:
             remove_traces(home)
