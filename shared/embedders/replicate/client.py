@@ -16,7 +16,6 @@ from shared.embedders.replicate.api_errors import (
     AnswerLost,
     Json,
     PredictionTimeout,
-    RateLimited,
     parse_object,
     prediction_output,
     response_error,
@@ -80,19 +79,7 @@ class PredictionClient:
 
     async def _predict(self, model_input: Json, *, divisible: bool) -> Any:
         """Create a prediction and return its output; cancel it on timeout or when the call is cancelled."""
-        loop = asyncio.get_running_loop()
-        permit = await self._limiter.acquire()
-        deadline = loop.time() + self._timeouts.prediction
-        try:
-            prediction = await self._create(model_input)
-        except RateLimited as exc:
-            if exc.retry_after is not None:
-                self._limiter.refused(permit, retry_after=exc.retry_after, spacing=exc.spacing)
-            raise
-        except ModelError as exc:
-            self._limiter.pause(exc.retry_after or 0)
-            raise
-        self._limiter.accepted()
+        prediction, deadline = await self._limiter.run(self._create, model_input)
         try:
             async with asyncio.timeout_at(deadline):
                 prediction = await self._finish(prediction)
@@ -107,8 +94,10 @@ class PredictionClient:
             raise
         return prediction_output(prediction, divisible=divisible)
 
-    async def _create(self, model_input: Json) -> Json:
+    async def _create(self, model_input: Json) -> tuple[Json, float]:
+        """Return a new prediction and the time of the event loop by which it must finish."""
         timeouts = self._timeouts
+        deadline = asyncio.get_running_loop().time() + timeouts.prediction
         wait = max(1, min(timeouts.server_wait, math.floor(timeouts.prediction)))
         headers = {
             "Prefer": f"wait={wait}",
@@ -122,7 +111,7 @@ class PredictionClient:
             self.calls += 1
             raise
         self.calls += 1
-        return prediction
+        return prediction, deadline
 
     async def _finish(self, prediction: Json) -> Json:
         """Poll *prediction*, which is updated in place, until it has finished."""

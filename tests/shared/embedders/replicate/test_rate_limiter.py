@@ -70,17 +70,7 @@ class Caller:
 
     async def _call_with_retries(self) -> None:
         async with self._slots:
-            await RETRY.run(self._call)
-
-    async def _call(self) -> None:
-        permit = await self.limiter.acquire()
-        try:
-            await self.service.call()
-        except RateLimited as exc:
-            if exc.retry_after is not None:
-                self.limiter.refused(permit, retry_after=exc.retry_after, spacing=exc.spacing)
-            raise
-        self.limiter.accepted()
+            await RETRY.run(self.limiter.run, self.service.call)
 
 
 def seconds_for(service: Service, count: int) -> float:
@@ -114,7 +104,7 @@ def test_a_fixed_limit_refuses_at_most_one_call_in_twenty(per_minute: int, hints
 @pytest.mark.parametrize("hints", [states_wait, states_rate])
 @pytest.mark.parametrize("per_minute", [6, 600])
 def test_full_speed_returns_within_ten_accepted_calls(per_minute: int, hints: Hints) -> None:
-    async def run() -> tuple[float, float]:
+    async def run() -> float:
         service = Service(60 / per_minute, hints=hints)
         caller = Caller(service)
         await caller.make_calls(6)
@@ -123,11 +113,9 @@ def test_full_speed_returns_within_ten_accepted_calls(per_minute: int, hints: Hi
         await caller.make_calls(10)
         while len(service.accepted) < before + 10:
             await asyncio.sleep(LATENCY)
-        return await caller.make_calls(60), caller.limiter._current_spacing()
+        return await caller.make_calls(60)
 
-    seconds, spacing = run_in_virtual_time(run())
-    assert spacing == 0
-    assert seconds < 20 * LATENCY + 0.1
+    assert run_in_virtual_time(run()) < 20 * LATENCY + 0.1
 
 
 def test_random_refusals_with_a_hint_do_not_slow_calls_down_without_bound() -> None:
@@ -171,11 +159,17 @@ def test_a_window_that_is_used_up_does_not_space_calls_by_its_long_wait() -> Non
     assert service.refused <= 20
 
 
+async def refuse(*, retry_after: float, spacing: float | None) -> None:
+    raise RateLimited("throttled", retry_after=retry_after, spacing=spacing)
+
+
 def test_a_refusal_with_a_hint_stops_every_call_for_that_long() -> None:
     async def run() -> list[float]:
-        limiter = RateLimiter(max_wait=120.0)
-        limiter.refused(await limiter.acquire(), retry_after=40.0, spacing=1.0)
-        return [permit.sent_at for permit in await asyncio.gather(*(limiter.acquire() for _ in range(3)))]
+        service, limiter = Service(), RateLimiter(max_wait=120.0)
+        with pytest.raises(RateLimited):
+            await limiter.run(refuse, retry_after=40.0, spacing=1.0)
+        await asyncio.gather(*(limiter.run(service.call) for _ in range(3)))
+        return service.accepted
 
     assert run_in_virtual_time(run()) == pytest.approx([42.0, 43.05, 44.1])
 
@@ -183,8 +177,9 @@ def test_a_refusal_with_a_hint_stops_every_call_for_that_long() -> None:
 def test_a_wait_beyond_the_maximum_is_raised_with_its_length() -> None:
     async def run() -> None:
         limiter = RateLimiter(max_wait=120.0)
-        limiter.refused(await limiter.acquire(), retry_after=3600.0, spacing=None)
-        await limiter.acquire()
+        with pytest.raises(RateLimited):
+            await limiter.run(refuse, retry_after=3600.0, spacing=None)
+        await limiter.run(Service().call)
 
     with pytest.raises(ModelError) as error:
         run_in_virtual_time(run())
