@@ -29,7 +29,7 @@ from syncer.context import COULD_NOT_RUN, INTERRUPTED
 
 
 class Command(Protocol):
-    """What each module in ``syncer.commands`` provides."""
+    """Interface of the modules in ``syncer.commands``."""
 
     HELP: str
 

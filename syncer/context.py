@@ -1,4 +1,4 @@
-"""Build what a command works with from its arguments and the settings."""
+"""Build the context of a command from its arguments and the settings."""
 
 import argparse
 import asyncio
@@ -6,7 +6,6 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 
 from shared import collection_status, factory, settings
 from shared.collection_status import Status
@@ -17,10 +16,8 @@ from shared.errors import SettingsError
 from shared.images.worker_pool import DecoderPool
 from shared.models import Collection
 from shared.retry import RetryPolicy, outage_policy
-from shared.settings import EmbedderKind
 from shared.sql import collections
 from shared.stores.base import ObjectStore
-from syncer.embedding import EmbeddingOptions, EmbeddingRun
 from syncer.progress import Progress
 from syncer.settings import SyncerSettings
 
@@ -33,46 +30,45 @@ class CommandContext:
 
     settings: SyncerSettings
     database: Database
+    decoder: DecoderPool
     progress: Progress
     retry: RetryPolicy
     resources: AsyncExitStack
 
-    def open_decoder(self) -> DecoderPool:
-        decoder = DecoderPool()
-        self.resources.push_async_callback(decoder.close)
-        return decoder
-
-    async def open_store(self, bucket: str, *, concurrency: int) -> ObjectStore:
+    async def open_store(self, bucket: str) -> ObjectStore:
         """Return the store of *bucket* after checking that it can be reached."""
+        concurrency = self.settings.upload_concurrency + self.settings.embed_concurrency
         store = factory.open_store(self.settings, bucket, concurrency=concurrency)
         self.resources.push_async_callback(store.close)
         await self.retry.run(store.prepare)
         return store
 
-    def open_embedder(self, kind: EmbedderKind, decoder: DecoderPool) -> Embedder:
-        """Return a new embedder of this kind."""
-        concurrency = self.settings.embed_concurrency
-        return self._opened(factory.make_embedder(self.settings, kind, decoder, concurrency=concurrency))
-
-    def open_collection_embedder(self, bucket: str, model: str | None, decoder: DecoderPool) -> Embedder:
+    def open_embedder(self, bucket: str, model: str | None) -> Embedder:
         """Return the embedder of a collection with vectors of *model*, or of a new collection if that is None.
 
         Raises SettingsError if EMBEDDER asks for a different model.
         """
         if model and not self.settings.embedder:
             concurrency = self.settings.embed_concurrency
-            embedder = self._opened(factory.embedder_for_model(self.settings, model, decoder, concurrency=concurrency))
+            embedder = factory.embedder_for_model(self.settings, model, self.decoder, concurrency=concurrency)
+            self._register(embedder)
         else:
-            embedder = self.open_embedder(self.settings.default_embedder, decoder)
+            embedder = self.open_new_embedder()
         if model:
             factory.check_same_model(embedder, bucket=bucket, model=model)
         return embedder
 
-    def _opened(self, embedder: Embedder) -> Embedder:
+    def open_new_embedder(self) -> Embedder:
+        """Return the embedder that the settings select for new collections."""
+        kind, concurrency = self.settings.default_embedder, self.settings.embed_concurrency
+        embedder = factory.make_embedder(self.settings, kind, self.decoder, concurrency=concurrency)
+        self._register(embedder)
+        return embedder
+
+    def _register(self, embedder: Embedder) -> None:
         self.resources.push_async_callback(embedder.close)
         if embedder.notice:
             self.progress.say(embedder.notice)
-        return embedder
 
 
 def load_settings(arguments: argparse.Namespace) -> SyncerSettings:
@@ -97,9 +93,10 @@ async def open_context(arguments: argparse.Namespace, *, migrated: bool = True) 
     ):
         if migrated:
             await database.run(migrate.migrate)
-        yield CommandContext(
-            loaded, database, progress, outage_policy(retry_timeout, progress.report_outage), resources
-        )
+        decoder = DecoderPool()
+        resources.push_async_callback(decoder.close)
+        retry = outage_policy(retry_timeout, progress.report_outage)
+        yield CommandContext(loaded, database, decoder, progress, retry, resources)
 
 
 def require_bucket(loaded: SyncerSettings, default: str | None = None) -> str:
@@ -120,35 +117,22 @@ async def require_collection(context: CommandContext) -> Collection:
     return found
 
 
-def make_embedding_run(
-    context: CommandContext, collection: Collection, embedder: Embedder, store: ObjectStore
-) -> EmbeddingRun:
-    """Return an embedding run over the collection, configured by the settings."""
-    options = EmbeddingOptions(
-        # The embedder limits its concurrent calls itself; the other half of the workers decodes meanwhile.
-        workers=2 * context.settings.embed_concurrency,
-        lease=timedelta(seconds=context.settings.lease_seconds),
-        max_attempts=context.settings.image_attempts,
-        retry_delay=timedelta(seconds=context.settings.image_retry_seconds),
-    )
-    return EmbeddingRun(
-        collection,
-        embedder,
-        store,
-        context.database,
-        retry=context.retry,
-        progress=context.progress,
-        options=options,
-    )
-
-
 async def read_status(conn: Connection, collection: Collection) -> Status:
     """Return the collection's counts, speed and costs."""
     return await collection_status.read(conn, collection, factory.model_price(collection.model))
 
 
-async def show_status(context: CommandContext, collection: Collection) -> None:
-    """Update the progress display with the collection's status every second, until cancelled."""
-    while True:
-        context.progress.show_status(await context.database.run(read_status, collection))
-        await asyncio.sleep(1)
+@asynccontextmanager
+async def show_progress(context: CommandContext, collection: Collection) -> AsyncIterator[None]:
+    """Show the collection's status during the block, updated every second."""
+
+    async def update() -> None:
+        while True:
+            context.progress.show_status(await context.database.run(read_status, collection))
+            await asyncio.sleep(1)
+
+    with context.progress.shown():
+        async with asyncio.TaskGroup() as tasks:
+            updates = tasks.create_task(update())
+            yield
+            updates.cancel()

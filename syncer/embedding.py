@@ -10,20 +10,18 @@ import contextlib
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from shared.db.pool import Connection, Database
+from shared.db.pool import Connection
 from shared.embedders.base import Embedder, ImageInput, Vector
 from shared.errors import ImageRefused, ObjectLocked, ObjectMissing, Reason, ServiceError
 from shared.models import Collection, Job
 from shared.object_keys import preview_key
-from shared.retry import RetryPolicy
 from shared.sql import next_embeddings, queue, stats
 from shared.stores.base import ObjectStore
+from syncer.context import CommandContext
 from syncer.process_locks import forget, has_ended, process_lock
-from syncer.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -35,47 +33,18 @@ Outcome = Vector | ImageRefused
 Quarantined = list[tuple[Job, ImageRefused]]
 
 
-@dataclass(frozen=True)
-class EmbeddingOptions:
-    """Concurrency, leases and retries of an embedding run.
-
-    ``lease`` is the time after which a worker without a sign of life loses its images. ``retry_delay`` precedes the
-    second attempt at an image; each further delay is four times as long.
-    """
-
-    workers: int
-    lease: timedelta = timedelta(seconds=120)
-    max_attempts: int = 3
-    retry_delay: timedelta = timedelta(seconds=5)
-
-    def next_delay(self, attempts_so_far: int, refusal: ImageRefused) -> timedelta | None:
-        """Return the delay before the next attempt at a refused image; None to quarantine it."""
-        if refusal.final or attempts_so_far + 1 >= self.max_attempts:
-            return None
-        return self.retry_delay * float(4**attempts_so_far)
-
-
 class EmbeddingRun:
     """Embeds pending images of one collection with one model."""
 
-    def __init__(
-        self,
-        collection: Collection,
-        embedder: Embedder,
-        store: ObjectStore,
-        database: Database,
-        *,
-        retry: RetryPolicy,
-        progress: Progress,
-        options: EmbeddingOptions,
-    ) -> None:
+    def __init__(self, context: CommandContext, collection: Collection, embedder: Embedder, store: ObjectStore) -> None:
+        self._context = context
+        self._settings = context.settings
         self._collection = collection
         self._embedder = embedder
         self._store = store
-        self._database = database
-        self._retry = retry
-        self._progress = progress
-        self._options = options
+        self._lease_time = timedelta(seconds=context.settings.lease_seconds)
+        # The embedder limits its concurrent calls itself; the other half of the workers decodes meanwhile.
+        self._workers = 2 * context.settings.embed_concurrency
         self._batch_size = min(embedder.batch_size, MAX_CLAIM)
         self._recorded_calls = 0
         self._leased: dict[int, Job] = {}
@@ -102,10 +71,10 @@ class EmbeddingRun:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     renewal = tasks.create_task(self._renew_leases())
-                    for _ in range(self._options.workers):
+                    for _ in range(self._workers):
                         tasks.create_task(self._work())
                     await self._dispatch(lease)
-                    for _ in range(self._options.workers):
+                    for _ in range(self._workers):
                         self._jobs.put_nowait(None)
                     renewal.cancel()
             finally:
@@ -114,12 +83,12 @@ class EmbeddingRun:
     async def _dispatch(self, lease: UUID) -> None:
         """Claim due images and queue them for the workers until there is nothing left to wait for."""
         # Claims stay small, because other processes cannot work on what this one has leased.
-        capacity = self._options.workers * self._batch_size
+        capacity = self._workers * self._batch_size
         while True:
             self._changed.clear()
             finishing = self._finishing
             if len(self._leased) <= capacity:
-                if claimed := await self._database.run(self._claim, lease, min(MAX_CLAIM, 2 * capacity)):
+                if claimed := await self._context.database.run(self._claim, lease, min(MAX_CLAIM, 2 * capacity)):
                     for job in claimed:
                         self._leased[job.id] = job
                         self._jobs.put_nowait(job)
@@ -132,16 +101,16 @@ class EmbeddingRun:
 
     async def _claim(self, conn: Connection, lease: UUID, limit: int) -> list[Job]:
         await next_embeddings.check_model(conn, self._collection)
-        return await queue.claim(conn, self._collection, lease=lease, limit=limit, duration=self._options.lease)
+        return await queue.claim(conn, self._collection, lease=lease, limit=limit, duration=self._lease_time)
 
     async def _is_pending(self) -> bool:
         """Return whether images are leased to other processes or wait for a retry; release leases of dead processes."""
-        leases = await self._database.run(queue.leases, self._collection)
+        leases = await self._context.database.run(queue.leases, self._collection)
         if dead := [lease for lease in leases if has_ended(lease)]:
-            await self._database.run(queue.release, self._collection, dead)
+            await self._context.database.run(queue.release, self._collection, dead)
             for lease in dead:
                 forget(lease)
-        return await self._database.run(queue.is_pending, self._collection)
+        return await self._context.database.run(queue.is_pending, self._collection)
 
     async def _work(self) -> None:
         while batch := await self._next_batch():
@@ -166,7 +135,7 @@ class EmbeddingRun:
         """Embed the batch and store each vector or refusal; only errors of services escape."""
         started = datetime.now(UTC)
         try:
-            outcomes = await self._retry.run(self._embed, batch)
+            outcomes = await self._context.retry.run(self._embed, batch)
         except ServiceError:
             raise
         except Exception as exc:
@@ -202,10 +171,10 @@ class EmbeddingRun:
         # May include calls of other workers; it only matters that each call is recorded once.
         calls = self._embedder.calls - self._recorded_calls
         self._recorded_calls += calls
-        embedded, quarantined = await self._database.run(self._store_outcomes, batch, outcomes, started, calls)
-        self._progress.count("embedded", embedded)
+        embedded, quarantined = await self._context.database.run(self._store_outcomes, batch, outcomes, started, calls)
+        self._context.progress.count("embedded", embedded)
         for job, refusal in quarantined:
-            self._progress.report_failure(job.key, refusal)
+            self._context.progress.report_failure(job.key, refusal)
 
     async def _store_outcomes(
         self, conn: Connection, batch: Sequence[Job], outcomes: Sequence[Outcome], started: datetime, calls: int
@@ -215,7 +184,7 @@ class EmbeddingRun:
         quarantined: Quarantined = []
         for job, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, ImageRefused):
-                delay = self._options.next_delay(job.attempts, outcome)
+                delay = self._retry_delay(job, outcome)
                 recorded = await queue.refuse(conn, self._collection, job, outcome, retry_in=delay)
                 if recorded and delay is None:
                     quarantined.append((job, outcome))
@@ -232,11 +201,17 @@ class EmbeddingRun:
         )
         return embedded, quarantined
 
+    def _retry_delay(self, job: Job, refusal: ImageRefused) -> timedelta | None:
+        """Return the delay before the next attempt at a refused image; None to quarantine it."""
+        if refusal.final or job.attempts + 1 >= self._settings.image_attempts:
+            return None
+        return timedelta(seconds=self._settings.image_retry_seconds) * float(4**job.attempts)
+
     async def _renew_leases(self) -> None:
         while True:
-            await asyncio.sleep(self._options.lease.total_seconds() / 3)
+            await asyncio.sleep(self._settings.lease_seconds / 3)
             if jobs := list(self._leased.values()):
-                await self._database.run(queue.renew, self._collection, jobs, duration=self._options.lease)
+                await self._context.database.run(queue.renew, self._collection, jobs, duration=self._lease_time)
 
     async def _release_at_end(self, lease: UUID) -> None:
         """Release the remaining images, so that other processes need not wait for the lease to expire."""
@@ -244,6 +219,6 @@ class EmbeddingRun:
             return
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT):
-                await self._database.run(queue.release, self._collection, [lease])
+                await self._context.database.run(queue.release, self._collection, [lease])
         except (TimeoutError, ServiceError) as exc:
             log.warning("%d images stay leased until the lease expires: %s", len(self._leased), exc)

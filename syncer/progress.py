@@ -13,6 +13,7 @@ from rich.progress import Progress as RichProgress
 
 from shared.collection_status import Status, format_speed, format_status
 from shared.errors import ImageRefused
+from syncer.output import printable
 
 ProgressKind = Literal["uploaded", "adopted", "moved", "deleted", "unchanged", "embedded", "failed"]
 
@@ -73,12 +74,10 @@ class Progress:
         """Print one line, with control characters escaped."""
         if self._quiet:
             return
-        printable = text.encode("utf-8", "backslashreplace").decode()
-        printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in printable)
         if self._bar:
-            self._bar.console.print(printable, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
         else:
-            print(printable, file=self._stream, flush=True)
+            print(printable(text), file=self._stream, flush=True)
 
     def show_status(self, status: Status) -> None:
         """Show the status of the whole collection."""

@@ -1,6 +1,5 @@
 """Replace a collection's vectors with those of another model while searches keep using the current ones."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 from shared.db.pool import Connection, Database
@@ -8,6 +7,8 @@ from shared.embedders.base import Embedder
 from shared.errors import ModelChanged, SettingsError
 from shared.models import Collection, NextEmbeddings
 from shared.sql import collections, next_embeddings
+from shared.stores.base import ObjectStore
+from syncer.context import CommandContext, show_progress
 from syncer.embedding import EmbeddingRun
 
 BATCH = 5000  # rows prepared in one transaction
@@ -20,11 +21,38 @@ async def find_next(conn: Connection, collection: Collection) -> tuple[NextEmbed
     return (found, next_embeddings.with_next(collection, found)) if found else None
 
 
-async def start(database: Database, collection: Collection, embedder: Embedder) -> Collection:
-    """Create or resume the next embeddings for *embedder*; return the collection with them in place.
+async def re_embed(
+    context: CommandContext, collection: Collection, embedder: Embedder, store: ObjectStore, *, confirmed: bool
+) -> None:
+    """Embed all images with another model, then switch; quarantined images lose their vector.
 
-    Raises SettingsError if the collection has that model already, or is being re-embedded with yet another one.
+    Resumes an interrupted re-embedding. Several processes may do this at once. Raises SettingsError if the collection
+    has that model already, is being re-embedded with yet another one, or if the re-embedding is discarded meanwhile;
+    and unless *confirmed* if more than MAX_LOSSES would lose their vector.
     """
+    target = await _start(context.database, collection, embedder)
+    try:
+        async with show_progress(context, target):
+            switched = False
+            while not switched:
+                run = EmbeddingRun(context, target, embedder, store)
+                run.finish()
+                await run.run()
+                if not confirmed:
+                    await _check_losses(context.database, collection, target.model)
+                switched = await context.database.run(
+                    next_embeddings.switch, collection, model=target.model, rollback=False, now=datetime.now(UTC)
+                )
+    except* ModelChanged:  # another process switched or discarded
+        current = await context.database.run(collections.find, target.bucket)
+        if current is None or current.model != target.model:
+            raise SettingsError(
+                f"the re-embedding of {target.bucket!r} with {target.model!r} was discarded meanwhile"
+            ) from None
+
+
+async def _start(database: Database, collection: Collection, embedder: Embedder) -> Collection:
+    """Create or resume the next embeddings for *embedder*; return the collection with them in place."""
     now = datetime.now(UTC)
     created = await database.run(
         next_embeddings.start, collection, model=embedder.name, dimensions=embedder.dimensions, now=now
@@ -34,33 +62,6 @@ async def start(database: Database, collection: Collection, embedder: Embedder) 
     while last is not None:
         last = await database.run(next_embeddings.prepare, target, after=last, limit=BATCH, now=now)
     return target
-
-
-async def fill_and_switch(
-    database: Database, collection: Collection, model: str, make_run: Callable[[], EmbeddingRun], *, yes: bool
-) -> None:
-    """Embed all images with *model*, then switch; quarantined images lose their vector.
-
-    *make_run* returns a run over the result of ``start``. Several processes may do this at once. Raises SettingsError
-    if the re-embedding is discarded meanwhile, or if more than MAX_LOSSES would lose their vector, unless *yes*.
-    """
-    try:
-        switched = False
-        while not switched:
-            run = make_run()
-            run.finish()
-            await run.run()
-            if not yes:
-                await _check_losses(database, collection, model)
-            switched = await database.run(
-                next_embeddings.switch, collection, model=model, rollback=False, now=datetime.now(UTC)
-            )
-        return
-    except* ModelChanged:
-        pass  # another process switched or discarded
-    current = await database.run(collections.find, collection.bucket)
-    if current is None or current.model != model:
-        raise SettingsError(f"the re-embedding of {collection.bucket!r} with {model!r} was discarded meanwhile")
 
 
 async def _check_losses(database: Database, collection: Collection, model: str) -> None:

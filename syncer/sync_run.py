@@ -10,7 +10,6 @@ from typing import Any
 
 from shared import factory
 from shared.embedders.base import Embedder
-from shared.images.worker_pool import DecoderPool
 from shared.models import Collection
 from shared.sql import collections
 from syncer import output
@@ -19,13 +18,13 @@ from syncer.context import (
     DONE,
     SOME_FAILED,
     CommandContext,
-    make_embedding_run,
     open_context,
     read_status,
     require_bucket,
     require_collection,
-    show_status,
+    show_progress,
 )
+from syncer.embedding import EmbeddingRun
 from syncer.target import SyncTarget
 
 
@@ -60,17 +59,15 @@ async def run_phases(
     With a first phase, create the collection if there is none; *bucket* is its name if the settings have none.
     """
     async with open_context(arguments) as context:
-        decoder = context.open_decoder()
         if first_phase:
-            collection, embedder = await _ensure_collection(context, bucket, decoder)
+            collection, embedder = await _ensure_collection(context, bucket)
         else:
             collection = await require_collection(context)
-            embedder = context.open_collection_embedder(collection.bucket, collection.model, decoder)
-        concurrency = context.settings.upload_concurrency + context.settings.embed_concurrency
-        store = await context.open_store(collection.bucket, concurrency=concurrency)
+            embedder = context.open_embedder(collection.bucket, collection.model)
+        store = await context.open_store(collection.bucket)
 
-        embedding = make_embedding_run(context, collection, embedder, store)
-        target = SyncTarget(collection, store, context.database, decoder, context.retry, context.progress)
+        embedding = EmbeddingRun(context, collection, embedder, store)
+        target = SyncTarget(collection, store, context.database, context.decoder, context.retry, context.progress)
         run = SyncRun(arguments, context, target, embedding.notify)
 
         async def run_first_phase() -> None:
@@ -80,25 +77,19 @@ async def run_phases(
 
         # Everything loaded by now stays until the end, so the garbage collector need not visit it.
         gc.freeze()
-        with context.progress.shown():
-            async with asyncio.TaskGroup() as tasks:
-                display = tasks.create_task(show_status(context, collection))
-                async with asyncio.TaskGroup() as phases:
-                    phases.create_task(run_first_phase())
-                    if embed:
-                        phases.create_task(embedding.run())
-                display.cancel()
+        async with show_progress(context, collection), asyncio.TaskGroup() as phases:
+            phases.create_task(run_first_phase())
+            if embed:
+                phases.create_task(embedding.run())
         return await _summary(run)
 
 
-async def _ensure_collection(
-    context: CommandContext, bucket: str | None, decoder: DecoderPool
-) -> tuple[Collection, Embedder]:
+async def _ensure_collection(context: CommandContext, bucket: str | None) -> tuple[Collection, Embedder]:
     bucket = require_bucket(context.settings, bucket)
     found = await context.database.run(collections.find, bucket=bucket)
-    embedder = context.open_collection_embedder(bucket, found.model if found else None, decoder)
+    embedder = context.open_embedder(bucket, found.model if found else None)
     if found is None:
-        decoder.start()
+        context.decoder.start()
         found = await context.database.run(
             collections.ensure,
             bucket=bucket,

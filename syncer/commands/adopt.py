@@ -76,7 +76,7 @@ async def _print_dry_run(arguments: argparse.Namespace) -> int:
     """Print what adopting would do; change neither the bucket nor the database."""
     async with open_context(arguments, migrated=False) as context:
         bucket = require_bucket(context.settings)
-        store = await context.open_store(bucket, concurrency=1)
+        store = await context.open_store(bucket)
         source = await find_source(context.database, bucket, SOURCE)
         scan = BucketScan(store, arguments.prefix, source=source, retry=context.retry)
         plan = BucketPlanner(scan, deletion_policy(arguments))

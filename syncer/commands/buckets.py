@@ -16,11 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace) -> int:
     async with open_context(arguments) as context:
         rows = await context.database.run(collections.list_all)
-    if arguments.json:
-        output.print_json(
-            {"buckets": [{"bucket": c.bucket, "model": c.model, "dimensions": c.dimensions} for c in rows]}
-        )
-    else:
-        for c in rows:
-            print(f"{c.bucket}  {c.model}  {c.dimensions} dimensions")
+    output.print_result(
+        {"buckets": [{"bucket": c.bucket, "model": c.model, "dimensions": c.dimensions} for c in rows]},
+        *(f"{c.bucket}  {c.model}  {c.dimensions} dimensions" for c in rows),
+        as_json=arguments.json,
+    )
     return DONE

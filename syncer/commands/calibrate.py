@@ -17,15 +17,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace) -> int:
     async with open_context(arguments) as context:
         collection = await require_collection(context)
-        embedder = context.open_collection_embedder(collection.bucket, collection.model, context.open_decoder())
+        embedder = context.open_embedder(collection.bucket, collection.model)
         measured = await calibration.calibrate(context.database, collection, embedder)
-    if arguments.json:
-        output.print_json({"bucket": collection.bucket, "model": embedder.name} | vars(measured))
-    else:
-        print(
-            f"{collection.bucket}: meaningless texts reach a cosine of {measured.words_level:.3f}, random pairs of"
-            f" images {measured.image_level:.3f}; servers mark matches below as weak, within a minute"
-        )
-        if isinstance(embedder, HasReferenceVectors):
-            print(f"{embedder.name} brings its own background vectors, which servers use instead")
+    lines = [
+        f"{collection.bucket}: meaningless texts reach a cosine of {measured.words_level:.3f}, random pairs of"
+        f" images {measured.image_level:.3f}; within a minute servers mark matches below as weak"
+    ]
+    if isinstance(embedder, HasReferenceVectors):
+        lines.append(f"{embedder.name} has its own background vectors, which servers use instead")
+    result = {"bucket": collection.bucket, "model": embedder.name} | vars(measured)
+    output.print_result(result, *lines, as_json=arguments.json)
     return DONE

@@ -1,8 +1,6 @@
 """`syncer doctor`: check settings and connections, each independently of the others."""
 
 import argparse
-from collections.abc import Awaitable
-from dataclasses import dataclass
 
 from shared import factory
 from shared.db.versions import check_versions
@@ -16,40 +14,29 @@ from syncer.settings import SyncerSettings
 HELP = "check settings and connections and name the remedy for each problem"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Result of one check; ``detail`` includes the remedy if the check failed."""
-
-    name: str
-    ok: bool
-    detail: str
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     pass
 
 
 async def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments)
-    findings = [
-        await _finding("database", _database(settings)),
-        await _finding("store", _store(settings)),
-        await _finding("model", _model(settings)),
-        await _finding("weak matches", _calibrations(settings)),
-    ]
-    if arguments.json:
-        output.print_json({"checks": [vars(finding) for finding in findings]})
-    else:
-        for finding in findings:
-            print(f"{'ok ' if finding.ok else 'BAD'}  {finding.name}: {finding.detail}")
-    return DONE if all(finding.ok for finding in findings) else COULD_NOT_RUN
-
-
-async def _finding(name: str, check: Awaitable[str]) -> Finding:
-    try:
-        return Finding(name, True, await check)
-    except ImageBrowserError as exc:
-        return Finding(name, False, str(exc))
+    results = []
+    for name, check in [
+        ("database", _database),
+        ("store", _store),
+        ("model", _model),
+        ("weak matches", _calibrations),
+    ]:
+        try:
+            results.append({"name": name, "ok": True, "detail": await check(settings)})
+        except ImageBrowserError as exc:
+            results.append({"name": name, "ok": False, "detail": str(exc)})
+    output.print_result(
+        {"checks": results},
+        *(f"{'ok ' if result['ok'] else 'BAD'}  {result['name']}: {result['detail']}" for result in results),
+        as_json=arguments.json,
+    )
+    return DONE if all(result["ok"] for result in results) else COULD_NOT_RUN
 
 
 async def _database(settings: SyncerSettings) -> str:

@@ -31,10 +31,11 @@ async def run(arguments: argparse.Namespace) -> int:
             raise SettingsError(f"this deletes {collection.bucket!r} with {counts.total} images; pass --yes to confirm")
         deleted = 0 if arguments.keep_objects else await _delete_own_objects(context, collection)
         await context.database.run(collections.drop, collection)
-    if arguments.json:
-        output.print_json({"bucket": collection.bucket, "dropped": True, "objects_removed": deleted})
-    else:
-        print(f"{collection.bucket}: deleted the collection and {deleted} objects")
+    output.print_result(
+        {"bucket": collection.bucket, "dropped": True, "objects_removed": deleted},
+        f"{collection.bucket}: deleted the collection and {deleted} objects",
+        as_json=arguments.json,
+    )
     return DONE
 
 
@@ -43,7 +44,7 @@ async def _delete_own_objects(context: CommandContext, collection: Collection) -
 
     Adopted objects were in the bucket first and stay.
     """
-    store = await context.open_store(collection.bucket, concurrency=context.settings.upload_concurrency)
+    store = await context.open_store(collection.bucket)
     # Left over by killed uploads and failed deletions.
     await context.database.run(pending_objects.abandon_uploads, collection, source=None)
     deleted = await delete_pending_objects(context.database, store, collection)

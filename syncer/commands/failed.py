@@ -18,8 +18,6 @@ async def run(arguments: argparse.Namespace) -> int:
     async with open_context(arguments) as context:
         collection = await require_collection(context)
         rows = await context.database.run(queue.failures, collection)
-    if arguments.json:
-        output.print_json({"bucket": collection.bucket, "failed": [vars(row) for row in rows]})
-    else:
-        output.print_failures(rows)
+    result = {"bucket": collection.bucket, "failed": [vars(row) for row in rows]}
+    output.print_result(result, *output.format_failures(rows), as_json=arguments.json)
     return DONE

@@ -17,8 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace) -> int:
     async with factory.open_database(load_settings(arguments), max_connections=1, retry_timeout=30) as database:
         applied = await database.run(migrate)
-    if arguments.json:
-        output.print_json({"applied": applied})
-    else:
-        print("\n".join(f"applied {name}" for name in applied) or "no pending migrations")
+    lines = [f"applied {name}" for name in applied] or ["no pending migrations"]
+    output.print_result({"applied": applied}, *lines, as_json=arguments.json)
     return DONE

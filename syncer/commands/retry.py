@@ -21,10 +21,11 @@ async def run(arguments: argparse.Namespace) -> int:
     async with open_context(arguments) as context:
         collection = await require_collection(context)
         count = await context.database.run(_retry, collection, key=arguments.key)
-    if arguments.json:
-        output.print_json({"bucket": collection.bucket, "retried": count})
-    else:
-        print(f"{count} queued again; run `syncer embed --bucket {collection.bucket}` or the next `syncer sync`")
+    output.print_result(
+        {"bucket": collection.bucket, "retried": count},
+        f"{count} queued again; run `syncer embed --bucket {collection.bucket}` or the next `syncer sync`",
+        as_json=arguments.json,
+    )
     return DONE
 
 

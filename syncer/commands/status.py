@@ -3,14 +3,13 @@
 import argparse
 from typing import Any
 
-from shared.collection_status import Status
+from shared.collection_status import format_status
 from shared.db.pool import Connection
 from shared.models import Collection
 from shared.sql import collections
 from syncer import output, reembedding
 from syncer.commands.arguments import add_bucket
 from syncer.context import DONE, open_context, read_status, require_collection
-from syncer.output import ReEmbedding
 
 HELP = "show counts, speed, time left, costs and failures of each collection"
 
@@ -25,26 +24,26 @@ async def run(arguments: argparse.Namespace) -> int:
             selected = [await require_collection(context)]
         else:
             selected = await context.database.run(collections.list_all)
-        rows = [await context.database.run(_read, collection) for collection in selected]
-    if arguments.json:
-        output.print_json({"buckets": [_as_json(*row) for row in rows]})
-        return DONE
-    if not rows:
-        print("no collections; `syncer sync DIR --bucket NAME` creates one")
-    for status, re_embedding in rows:
-        output.print_status(status, re_embedding)
+        reports = [await context.database.run(_report, collection) for collection in selected]
+    lines = [line for _, report_lines in reports for line in report_lines]
+    output.print_result(
+        {"buckets": [result for result, _ in reports]},
+        *(lines or ["no collections; `syncer sync DIR --bucket NAME` creates one"]),
+        as_json=arguments.json,
+    )
     return DONE
 
 
-async def _read(conn: Connection, collection: Collection) -> tuple[Status, ReEmbedding | None]:
+async def _report(conn: Connection, collection: Collection) -> tuple[dict[str, Any], list[str]]:
+    """Return the status of a collection and its second set of vectors, as JSON and as lines for people."""
     status = await read_status(conn, collection)
-    following = await reembedding.find_next(conn, collection)
-    if following is None:
-        return status, None
-    found, target = following
-    return status, ReEmbedding(found.state, await read_status(conn, target))
-
-
-def _as_json(status: Status, re_embedding: ReEmbedding | None) -> dict[str, Any]:
-    second = re_embedding.status.as_json() | {"state": re_embedding.state} if re_embedding else None
-    return status.as_json() | {"beside": second}
+    result, lines = status.as_json() | {"beside": None}, list(output.format_collection(status))
+    if following := await reembedding.find_next(conn, collection):
+        state, second = following[0].state, await read_status(conn, following[1])
+        result["beside"] = second.as_json() | {"state": state}
+        if state == "previous":
+            lines.append(f"  previous vectors of {second.model}: reembed --rollback restores, --forget deletes them")
+        else:
+            progress = state if state == "preparing" else format_status(second)
+            lines.append(f"  re-embedding with {second.model}: {progress}")
+    return result, lines
