@@ -45,10 +45,10 @@ class EmbeddingRun:
         self._lease_time = timedelta(seconds=context.settings.lease_seconds)
         # The embedder limits its concurrent calls itself; the other half of the workers decodes meanwhile.
         self._workers = 2 * context.settings.embed_concurrency
-        self._batch_size = min(embedder.batch_size, MAX_CLAIM)
+        self._batch_size = embedder.batch_size
         self._recorded_calls = 0
         self._leased: dict[int, Job] = {}
-        self._jobs: asyncio.Queue[Job | None] = asyncio.Queue()
+        self._jobs: asyncio.Queue[Job] = asyncio.Queue()
         self._changed = asyncio.Event()
         self._finishing = False
 
@@ -70,13 +70,11 @@ class EmbeddingRun:
         with process_lock() as lease:
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    renewal = tasks.create_task(self._renew_leases())
-                    for _ in range(self._workers):
-                        tasks.create_task(self._work())
+                    background = [tasks.create_task(self._work()) for _ in range(self._workers)]
+                    background.append(tasks.create_task(self._renew_leases()))
                     await self._dispatch(lease)
-                    for _ in range(self._workers):
-                        self._jobs.put_nowait(None)
-                    renewal.cancel()
+                    for task in background:
+                        task.cancel()
             finally:
                 await self._release_at_end(lease)
 
@@ -113,23 +111,14 @@ class EmbeddingRun:
         return await self._context.database.run(queue.is_pending, self._collection)
 
     async def _work(self) -> None:
-        while batch := await self._next_batch():
+        while True:
+            batch = [await self._jobs.get()]
+            while len(batch) < self._batch_size and not self._jobs.empty():
+                batch.append(self._jobs.get_nowait())
             await self._process(batch)
             for job in batch:
                 self._leased.pop(job.id, None)
             self._changed.set()
-
-    async def _next_batch(self) -> list[Job]:
-        """Return up to a batch of queued jobs; none at the end of the run."""
-        batch: list[Job] = []
-        while not batch or (len(batch) < self._batch_size and not self._jobs.empty()):
-            job = await self._jobs.get()
-            if job is None:
-                if batch:
-                    self._jobs.put_nowait(None)
-                break
-            batch.append(job)
-        return batch
 
     async def _process(self, batch: Sequence[Job]) -> None:
         """Embed the batch and store each vector or refusal; only errors of services escape."""

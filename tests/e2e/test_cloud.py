@@ -3,8 +3,6 @@
 moto stands in for S3, and a fake with the offline model's vectors for Replicate. The pooler is a real PgBouncer.
 """
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import httpx2
 import pytest
 
 from tests.fakes.pgbouncer import pooled
+from tests.fakes.replicate import replicate_process
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import CLEAN_ENVIRONMENT, Syncer, serving
@@ -29,19 +28,8 @@ def s3() -> Iterator[S3Server]:
 @pytest.fixture(scope="module")
 def replicate(shared_folder: Path) -> Iterator[str]:
     """The address of a fake Replicate with the offline model's vectors."""
-    models = shared_folder / "models"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fakes.replicate", "--vectors", "offline", "--cache", str(models)],
-        env=CLEAN_ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    with process.stdout:
-        yield process.stdout.readline().strip()
-        process.terminate()
-        process.wait(timeout=20)
+    with replicate_process("--vectors", "offline", "--cache", str(shared_folder / "models")) as address:
+        yield address
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ import math
 import random
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -588,6 +590,18 @@ async def _within(seconds: float, event: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
+
+
+@contextmanager
+def replicate_process(*arguments: str) -> Iterator[str]:
+    """Yield the address of a fake in a process of its own, started with these command-line arguments."""
+    command = [sys.executable, "-m", "tests.fakes.replicate", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
 
 
 async def _main() -> None:

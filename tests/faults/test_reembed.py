@@ -23,7 +23,6 @@ import psycopg
 import pytest
 from numpy.typing import NDArray
 
-from shared.db.pool import Database
 from shared.embedders.base import ImageInput
 from shared.embedders.clip.embedder import ClipEmbedder
 from shared.embedders.offline.embedder import OfflineEmbedder
@@ -45,16 +44,14 @@ def environment(environment: dict[str, str]) -> dict[str, str]:
     return environment | {"CLIP_MODEL": str(NEW), "LEASE_SECONDS": "1"}
 
 
-async def make_collection(database: Database, bucket: Path, *, model: str) -> Collection:
+async def make_collection(database_url: str, bucket: Path) -> Collection:
     """Create the collection ``b`` with objects in the folder *bucket*, images and random vectors."""
-    collection = await database.run(
-        collections.ensure, bucket="b", model=model, dimensions=DIMENSIONS, now=datetime.now(UTC)
-    )
-    paths = make_pictures(bucket, COUNT)
     rng = np.random.default_rng(1)
-
-    async def fill(conn: psycopg.AsyncConnection[Any]) -> None:
-        for path in paths:
+    async with await psycopg.AsyncConnection.connect(database_url) as conn:
+        collection = await collections.ensure(
+            conn, "b", model=OfflineEmbedder.name, dimensions=DIMENSIONS, now=datetime.now(UTC)
+        )
+        for path in make_pictures(bucket, COUNT):
             image_id = await add(conn, collection, path, bucket)
             vector = rng.normal(size=DIMENSIONS)
             await conn.execute(
@@ -62,8 +59,6 @@ async def make_collection(database: Database, bucket: Path, *, model: str) -> Co
                 [vector_text((vector / np.linalg.norm(vector)).tolist()), image_id],
             )
         await conn.execute("DELETE FROM b_queue")
-
-    await database.run(fill)
     return collection
 
 
@@ -137,22 +132,12 @@ class SearchThreads:
 
 @pytest.mark.timeout(600)
 def test_a_re_embedding_killed_twenty_times_during_searches_ends_right(
-    syncer: Syncer, server: Server, home: Path, shared_folder: Path, database_url: str
+    syncer: Syncer, server: Server, home: Path, database_url: str
 ) -> None:
     bucket = home / "buckets" / "b"
     rng = random.Random(20)
 
-    async def prepare() -> Collection:
-        database, decoder = Database(database_url, max_connections=2, retry_timeout=10), DecoderPool(1)
-        await database.open()
-        model = OfflineEmbedder(shared_folder / "models", decoder).name
-        try:
-            return await make_collection(database, bucket, model=model)
-        finally:
-            await database.close()
-            await decoder.close()
-
-    collection = asyncio.run(prepare())
+    collection = asyncio.run(make_collection(database_url, bucket))
     old = stored(database_url, "b_embeddings")
     with SearchThreads(server, ids=sorted(old)[: COUNT // 2]) as searchers:
         for number in range(KILLS):
@@ -209,8 +194,6 @@ def _await_progress(process: "subprocess.Popen[str]", database_url: str, images_
 
 async def _change_images(database_url: str, collection: Collection, bucket: Path, number: int) -> None:
     """Add three images (one is a copy), change one and delete one, as a process from before the re-embedding."""
-    database = Database(database_url, max_connections=1, retry_timeout=10)
-    await database.open()
     new, other, changed = make_pictures(bucket, 3, first=COUNT + 10 * number)
     original = make_pictures(bucket, 1, first=number)[0]
     copy = bucket / f"copy {number}.jpg"
@@ -219,15 +202,10 @@ async def _change_images(database_url: str, collection: Collection, bucket: Path
     changed.replace(edited)
     removed = make_pictures(bucket, 1, first=COUNT - 50 - number)[0].relative_to(bucket).as_posix()
 
-    async def change(conn: psycopg.AsyncConnection[Any]) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url) as conn:
         for path in (new, other, copy, edited):
             await add(conn, collection, path, bucket)
         await conn.execute("DELETE FROM b_images WHERE r2_key = %s", [removed])
-
-    try:
-        await database.run(change)
-    finally:
-        await database.close()
 
 
 async def _computed(database_url: str, bucket: Path, home: Path) -> Vectors:

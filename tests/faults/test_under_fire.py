@@ -9,15 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-import boto3
+import httpx2
 import numpy as np
 import psycopg
 import pytest
@@ -36,6 +35,7 @@ from tests.fakes.replicate import (
     SHORT_COLOUR,
     ZEROS_COLOUR,
     Settings,
+    replicate_process,
     vector_of_pixels,
 )
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, Request, S3Server
@@ -151,18 +151,6 @@ def server(tmp_path: Path) -> Iterator[CrashingPostgres]:
     server.release()
 
 
-@contextmanager
-def fake_replicate(settings: Settings) -> Iterator[str]:
-    """The address of a fake Replicate in a process of its own."""
-    command = [sys.executable, "-m", "tests.fakes.replicate", "--settings", json.dumps(asdict(settings))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
-
-
 def make_bad(folder: Path, each: int) -> dict[str, Reason]:
     """Write *each* files of every kind that is rejected or fails in the model; return the reasons by key."""
     expected = {}
@@ -251,13 +239,16 @@ def test_every_image_gets_its_vector_or_reason_despite_failures_of_every_service
     )
     store_faults = [Fault("status", 503, "SlowDown"), Fault("reset"), Fault("lost"), Fault("half"), Fault("status")]
 
-    with S3Server() as s3, FaultyProxy(s3.url) as proxy, fake_replicate(settings) as replicate:
+    with (
+        S3Server() as s3,
+        FaultyProxy(s3.url) as proxy,
+        replicate_process("--settings", json.dumps(asdict(settings))) as replicate,
+    ):
         s3.make_bucket(BUCKET)
-        s3_client = _s3_client(s3.url)
 
         def rule(request: Request) -> Fault | None:
             if request.kind == "get" and request.key in removed:
-                s3_client.delete_object(Bucket=BUCKET, Key=request.key)
+                httpx2.delete(f"{s3.url}/{BUCKET}/{quote(request.key)}").raise_for_status()
             return rng.choice(store_faults) if rng.random() < 0.03 else None
 
         proxy.rule = rule
@@ -287,7 +278,7 @@ def test_every_image_gets_its_vector_or_reason_despite_failures_of_every_service
             syncers.wait()
         finally:
             syncers.end()
-        counts = _get_json(f"{replicate}/_counts")
+        counts = httpx2.get(f"{replicate}/_counts").json()
 
     print(syncers.log())
     print({name: counts[name] for name in ("creates", "predictions", "faults", "poll_faults", "statuses", "texts")})
@@ -297,18 +288,3 @@ def test_every_image_gets_its_vector_or_reason_despite_failures_of_every_service
     faults = Counter(counts["faults"])
     assert set(faults) >= FAULTS
     assert counts["creates"] <= 500 + faults.total() + IN_FLIGHT * syncers.interruptions
-
-
-def _s3_client(url: str) -> Any:
-    return boto3.client(  # type: ignore[no-untyped-call]
-        "s3",
-        endpoint_url=url,
-        aws_access_key_id=ACCESS_KEY_ID,
-        aws_secret_access_key=SECRET_ACCESS_KEY,
-        region_name="us-east-1",
-    )
-
-
-def _get_json(url: str) -> Any:
-    with urllib.request.urlopen(url) as answer:
-        return json.load(answer)

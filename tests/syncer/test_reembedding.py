@@ -226,16 +226,11 @@ def test_an_embedding_run_that_loses_its_model_to_a_switch_names_the_remedy(
     (new,) = make_pictures(synced, 1, first=COUNT)
     assert syncer("upload", synced, "--bucket", "b", **LARGER).status == 0
     (home / "buckets" / "b" / new.relative_to(synced)).unlink()
-    waiting = syncer.start("embed", "--bucket", "b", **LARGER, IMAGE_RETRY_SECONDS="300")
-    try:
+    with killed_at_the_end(syncer.start("embed", "--bucket", "b", **LARGER, IMAGE_RETRY_SECONDS="300")) as waiting:
         with psycopg.connect(database_url, autocommit=True) as conn:
             wait_until(lambda: conn.execute("SELECT FROM b_queue WHERE attempts = 1").rowcount > 0, waiting)
         assert reembed(syncer, "--rollback").status == 0
         _, errors = waiting.communicate(timeout=120)
-    finally:
-        if waiting.poll() is None:
-            os.killpg(waiting.pid, signal.SIGKILL)
-            waiting.communicate()
     assert waiting.returncode == 1
     assert errors.splitlines()[-1].endswith("run it again")
     assert "Traceback" not in errors
@@ -276,9 +271,14 @@ def test_a_server_serves_collections_of_different_models_across_a_switch(
 def running_reembed(syncer: Syncer, replicate: FakeReplicate) -> Iterator["subprocess.Popen[str]"]:
     """Start a re-embedding with Replicate's model and wait for its first model call."""
     command = ("reembed", "--bucket", "b", "--json")
-    process = syncer.start(*command, **REPLICATE, REPLICATE_BASE_URL=replicate.url)
-    try:
+    with killed_at_the_end(syncer.start(*command, **REPLICATE, REPLICATE_BASE_URL=replicate.url)) as process:
         wait_until(lambda: replicate.counts.predictions > 0, process)
+        yield process
+
+
+@contextmanager
+def killed_at_the_end(process: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str]"]:
+    try:
         yield process
     finally:
         if process.poll() is None:
