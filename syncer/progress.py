@@ -30,7 +30,6 @@ class Progress:
         self._last_outage = ""
         self._last_line = ""
         self._last_line_at = time.monotonic()
-        self._speed = ""
         self._bar: RichProgress | None = None
         self._task = TaskID(0)
 
@@ -56,8 +55,6 @@ class Progress:
         """Count files, objects or images; ``failed`` counts those rejected by an earlier run as well."""
         self.counts[kind] += n
         self._last_outage = ""
-        if self._bar:
-            self._bar.update(self._task, details=self._details(self._speed))
 
     def report_failure(self, name: str, refusal: ImageRefused) -> None:
         """Count and report a rejected file or a quarantined image."""
@@ -81,17 +78,16 @@ class Progress:
 
     def show_status(self, status: Status) -> None:
         """Show the status of the whole collection."""
-        self._speed = format_speed(status)
         if self._bar:
-            total = status.total - status.failed
-            self._bar.update(self._task, total=total, completed=status.embedded, details=self._details(self._speed))
+            total, details = status.total - status.failed, self._with_counts(format_speed(status))
+            self._bar.update(self._task, total=total, completed=status.embedded, details=details)
         elif time.monotonic() - self._last_line_at > LINE_INTERVAL:
             self._last_line_at = time.monotonic()
-            line = self._details(format_status(status))
+            line = self._with_counts(format_status(status))
             if line != self._last_line:  # a watch may be idle for days
                 self._last_line = line
                 self.say(line)
 
-    def _details(self, first: str) -> str:
+    def _with_counts(self, text: str) -> str:
         counted = ", ".join(f"{n:,} {kind}" for kind, n in self.counts.items() if kind != "embedded" and n)
-        return "; ".join(filter(None, [first, counted]))
+        return "; ".join(filter(None, [text, counted]))
