@@ -2,8 +2,6 @@
 
 import hashlib
 import hmac
-import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from itsdangerous import BadData, URLSafeTimedSerializer
@@ -39,53 +37,48 @@ class AccessTokens:
         self.needed_to_read = settings.read_token is not None or bool(settings.read_tokens)
         self.can_write = settings.api_token is not None
         self._throttle = LoginThrottle()
-        self._access_by_digest: dict[bytes, Access] = {}
-        for token, buckets in settings.buckets_by_token.items():
-            self._access_by_digest[_digest(token)] = Access(buckets)
-        for secret, access in ((settings.read_token, READ_ACCESS), (settings.api_token, WRITE_ACCESS)):
-            if secret:
-                self._access_by_digest[_digest(secret.get_secret_value())] = access
+        # Tokens are looked up by their digests, so that the response time reveals nothing about a token.
+        self._access_by_digest = {
+            _digest(token): Access(buckets) for token, buckets in settings.buckets_by_token.items()
+        }
+        if settings.read_token:
+            self._access_by_digest[_digest(settings.read_token.get_secret_value())] = READ_ACCESS
+        if settings.api_token:
+            self._access_by_digest[_digest(settings.api_token.get_secret_value())] = WRITE_ACCESS
 
     def access(self, token: str, *, client: str) -> Access | None:
         """Return the access that *token* gives, None if it is wrong; raise a 429 after too many wrong tokens."""
         self._throttle.check(client)
         digest = _digest(token)
-        access = _find(digest, self._access_by_digest)
+        access = self._access_by_digest.get(digest)
         if access is None:
             self._throttle.record(client, digest)
         return access
 
     def cookie(self, token: str, key: str) -> str:
         """Return a cookie value for *token*, signed with *key*."""
-        return str(_signer(key).dumps(_keyed_digest(_digest(token), key).hex()))
+        return str(_signer(key).dumps(_keyed_digest(_digest(token), key)))
 
     def access_of_cookie(self, cookie: str, key: str) -> Access | None:
         """Return the read access of a cookie; None if it is forged or expired, or its token is no longer set."""
         try:
-            wanted = bytes.fromhex(_signer(key).loads(cookie, max_age=COOKIE_LIFETIME))
-        except (BadData, ValueError, TypeError):
+            signed = _signer(key).loads(cookie, max_age=COOKIE_LIFETIME)
+        except BadData:
             return None
-        access = _find(wanted, {_keyed_digest(digest, key): each for digest, each in self._access_by_digest.items()})
-        # Browsers send cookies along with requests of other sites, so a cookie never allows writing.
-        return replace(access, writes=False) if access else None
-
-
-def _find(wanted: bytes, access_by_digest: Mapping[bytes, Access]) -> Access | None:
-    """Return the access of a digest. Compare with all of them, so that the response time reveals nothing."""
-    found = None
-    for digest, access in access_by_digest.items():
-        if secrets.compare_digest(digest, wanted):
-            found = access
-    return found
+        for digest, access in self._access_by_digest.items():
+            if _keyed_digest(digest, key) == signed:
+                # Browsers send cookies along with requests of other sites, so a cookie never allows writing.
+                return replace(access, writes=False)
+        return None
 
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def _keyed_digest(digest: bytes, key: str) -> bytes:
+def _keyed_digest(digest: bytes, key: str) -> str:
     """Return the digest for cookies. Without the key a token cannot be found by brute force."""
-    return hmac.digest(key.encode(), digest, "sha256")
+    return hmac.digest(key.encode(), digest, "sha256").hex()
 
 
 def _signer(key: str) -> URLSafeTimedSerializer:

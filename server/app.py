@@ -87,9 +87,9 @@ def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> 
         ],
         exception_handlers=dict.fromkeys(errors.HANDLED, errors.handle),
     )
-    app.state.assets = assets
     app.state.tokens = tokens
     app.state.templates = Jinja2Templates(Path(__file__).parent / "templates")
+    app.state.templates.env.globals["static"] = assets.address
     return app
 
 

@@ -68,13 +68,13 @@ def _serve(loaded: ServerSettings) -> None:
         log_config=None,
         access_log=False,
         proxy_headers=False,  # server/middleware/proxy_headers.py does that
-        # Pending requests are answered; progress streams end by themselves when the server shuts down.
+        # Time to answer pending requests. Progress streams end when the shutdown begins.
         timeout_graceful_shutdown=25,
         # A starting worker counts as dead after this time; a busy machine needs more than the default of 5 s.
         timeout_worker_healthcheck=60,
     )
     if loaded.workers == 1:
-        _Server(config).run()
+        _AnnouncingServer(config).run()
         return
     with TemporaryDirectory(prefix="image-browser-metrics-") as folder:
         os.environ[metrics.MULTIPROCESS_FOLDER] = folder
@@ -102,7 +102,7 @@ async def _migrate(loaded: ServerSettings) -> None:
     print("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
 
 
-class _Server(uvicorn.Server):
+class _AnnouncingServer(uvicorn.Server):
     """A uvicorn server that prints its address when it is ready."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -89,9 +89,7 @@ def exposition(counts: Mapping[str, Counts]) -> bytes:
     if MULTIPROCESS_FOLDER in os.environ:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    images = CollectorRegistry()
-    images.register(_ImageCounts(counts))
-    return generate_latest(registry) + generate_latest(images)
+    return generate_latest(registry) + generate_latest(_ImageCounts(counts))
 
 
 class _ImageCounts(Collector):

@@ -60,7 +60,6 @@ def _empty_page(request: Request) -> TemplateVariables:
         "notice": None,
         "error": None,
         "status": 200,
-        "static": request.app.state.assets.address,
         "page_url": lambda **changes: page_url(query, **changes),
         "signed_in": COOKIE in request.cookies,
         "max_query_image_bytes": QUERY_IMAGE.max_bytes,

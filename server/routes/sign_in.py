@@ -27,7 +27,7 @@ async def show_form(request: Request) -> Response:
 
 
 async def sign_in(request: Request) -> Response:
-    """POST /sign-in: set the cookie and redirect to the page that the visitor wanted."""
+    """POST /sign-in: set the cookie and redirect to the page of the form's `next`."""
     body = await request_body.read(request, FORM)
     fields = {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
     target = _local_path(fields.get("next"))
@@ -68,7 +68,7 @@ def _form(request: Request, target: str, problem: Problem | None = None) -> Resp
     response: Response = request.app.state.templates.TemplateResponse(
         request,
         "sign_in.html",
-        {"next": target, "error": problem.detail if problem else None, "static": request.app.state.assets.address},
+        {"next": target, "error": problem.detail if problem else None},
         status_code=problem.status if problem else 200,
         headers=problem.headers if problem else None,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -19,6 +19,7 @@ from server.schemas.errors import ProblemDocument
 from server.schemas.requests import BodyModel, ImageId, QueryModel
 
 Schema = dict[str, Any]
+_REFERENCE = "#/components/schemas/{model}"
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -26,9 +27,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Operation:
     """Decorator that describes a handler for the OpenAPI document. It does not change the handler.
 
-    ``query`` and ``body`` are what the handler parses; a body in another format than JSON is a mapping from media types
-    to schemas. ``response`` is the type of a successful response of ``media_type``, None for an empty one. ``errors``
-    are the statuses of problem documents. An operation that ``writes`` needs API_TOKEN.
+    ``query`` and ``body`` are the models that the handler parses; a body in another format than JSON is a mapping from
+    media types to schemas. ``response`` is the type of a successful response of ``media_type``, None for an empty one.
+    ``errors`` are the statuses of problem documents. An operation that ``writes`` needs API_TOKEN.
     """
 
     query: type[QueryModel] = QueryModel
@@ -46,18 +47,19 @@ class Operation:
 
 def document(routes: Sequence[BaseRoute], *, version: str) -> Schema:
     """Return the OpenAPI document of those *routes* whose handlers have an ``Operation``."""
-    described = list(_described(routes))
-    schemas, definitions = _schemas(operation for _, operation in described)
     paths: Schema = {}
-    for route, operation in described:
-        for method in sorted((route.methods or set()) - {"HEAD"}):
-            paths.setdefault(route.path, {})[method.lower()] = _operation(route, operation, schemas)
+    definitions: Schema = {}
+    for route in routes:
+        operation = getattr(getattr(route, "endpoint", None), "operation", None)
+        if isinstance(route, Route) and isinstance(operation, Operation):
+            for method in sorted((route.methods or set()) - {"HEAD"}):
+                paths.setdefault(route.path, {})[method.lower()] = _describe(route, operation, definitions)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Image Browser",
             "version": version,
-            "description": "Find images by what is in them. To page through a list, pass `next_cursor` as `cursor`"
+            "description": "Find images by their content. To page through a list, pass `next_cursor` as `cursor`"
             " until it is null. Errors are problem documents (RFC 9457).",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
@@ -72,30 +74,7 @@ def document(routes: Sequence[BaseRoute], *, version: str) -> Schema:
     }
 
 
-def _described(routes: Sequence[BaseRoute]) -> Iterator[tuple[Route, Operation]]:
-    for route in routes:
-        operation = getattr(getattr(route, "endpoint", None), "operation", None)
-        if isinstance(route, Route) and isinstance(operation, Operation):
-            yield route, operation
-
-
-Mode = Literal["validation", "serialization"]
-
-
-def _schemas(operations: Iterator[Operation]) -> tuple[dict[Any, Schema], Schema]:
-    """Return the schema of each response and body model, and the definitions that these refer to."""
-    modes: dict[Any, Mode] = {ProblemDocument: "serialization"}
-    for operation in operations:
-        if operation.response is not None:
-            modes[operation.response] = "serialization"
-        if isinstance(operation.body, type):
-            modes[operation.body] = "validation"
-    inputs = [(model, mode, TypeAdapter(model)) for model, mode in modes.items()]
-    made, common = TypeAdapter.json_schemas(inputs, ref_template="#/components/schemas/{model}")
-    return {model: dict(schema) for (model, _), schema in made.items()}, common.get("$defs", {})
-
-
-def _operation(route: Route, operation: Operation, schemas: Mapping[Any, Schema]) -> Schema:
+def _describe(route: Route, operation: Operation, definitions: Schema) -> Schema:
     summary, description = _texts(route.endpoint)
     described: Schema = {
         "operationId": route.endpoint.__name__,
@@ -103,18 +82,37 @@ def _operation(route: Route, operation: Operation, schemas: Mapping[Any, Schema]
         "summary": summary,
         "description": description,
         "parameters": [*_path_parameters(route), *_query_parameters(operation.query)],
-        "responses": _successes(operation, schemas) | _problems(operation, schemas[ProblemDocument]),
+        "responses": _responses(operation, definitions),
         # Reading needs a token only if READ_TOKEN or READ_TOKENS is set.
         "security": [{"token": []}] if operation.writes else [{}, {"token": []}],
     }
     if operation.body is not None:
-        described["requestBody"] = {"required": True, "content": _body_content(operation.body, schemas)}
+        body = operation.body
+        schemas = {"application/json": _reference(body, definitions, "validation")} if isinstance(body, type) else body
+        content = {media_type: {"schema": schema} for media_type, schema in schemas.items()}
+        described["requestBody"] = {"required": True, "content": content}
     return described
 
 
-def _body_content(body: type[BaseModel] | Mapping[str, Schema], schemas: Mapping[Any, Schema]) -> Schema:
-    by_media_type = {"application/json": schemas[body]} if isinstance(body, type) else body
-    return {media_type: {"schema": schema} for media_type, schema in by_media_type.items()}
+def _reference(model: Any, definitions: Schema, mode: Literal["validation", "serialization"]) -> Schema:
+    """Return the schema of *model*: a reference to its definition, which is added, unless the type has no name."""
+    schema = TypeAdapter(model).json_schema(mode=mode, ref_template=_REFERENCE)
+    definitions |= schema.pop("$defs", {})
+    if "title" not in schema:
+        return schema
+    definitions[schema["title"]] = schema
+    return {"$ref": _REFERENCE.format(model=schema["title"])}
+
+
+def _responses(operation: Operation, definitions: Schema) -> Schema:
+    success = {}
+    if operation.response is not None:
+        schema = _reference(operation.response, definitions, "serialization")
+        success = {"content": {operation.media_type: {"schema": schema}}}
+    problem = _reference(ProblemDocument, definitions, "serialization")
+    failure = {"content": {"application/problem+json": {"schema": problem}}}
+    contents = dict.fromkeys(operation.statuses, success) | dict.fromkeys(sorted(operation.errors), failure)
+    return {str(status): {"description": HTTPStatus(status).phrase, **content} for status, content in contents.items()}
 
 
 def _texts(handler: Callable[..., Any]) -> tuple[str, str]:
@@ -154,16 +152,3 @@ def _without_null(schema: Schema) -> Schema:
     if "anyOf" not in schema:
         return rest
     return rest | (types[0] if len(types) == 1 else {"anyOf": types})
-
-
-def _successes(operation: Operation, schemas: Mapping[Any, Schema]) -> Schema:
-    content: Schema = {}
-    if operation.response is not None:
-        content = {"content": {operation.media_type: {"schema": schemas[operation.response]}}}
-    return {str(status): {"description": HTTPStatus(status).phrase, **content} for status in operation.statuses}
-
-
-def _problems(operation: Operation, schema: Schema) -> Schema:
-    content = {"application/problem+json": {"schema": schema}}
-    statuses = sorted(operation.errors)
-    return {str(status): {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
