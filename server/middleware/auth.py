@@ -143,7 +143,7 @@ def _send_private(send: Send) -> Send:
 
     async def send_private(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(raw=message["headers"])
+            headers = MutableHeaders(scope=message)
             directives = [part.strip() for part in headers.get("Cache-Control", "no-cache").split(",")]
             if "no-store" not in directives:
                 others = [part for part in directives if part not in {"public", "private"}]

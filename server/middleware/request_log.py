@@ -5,6 +5,7 @@ import re
 import secrets
 import time
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,8 +18,8 @@ log = logging.getLogger("server.access")
 # Probes come every few seconds: log them only if they fail.
 _QUIET_ROUTES = {"/healthz", "/readyz", "/metrics"}
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-_VALID_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that did not wait for the response
+_VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that disconnects before the response
 
 
 class RequestLog:
@@ -43,11 +44,9 @@ class RequestLog:
             nonlocal status, first_byte
             if message["type"] == "http.response.start":
                 status, first_byte = message["status"], time.perf_counter()
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (b"x-request-id", identifier.encode()),
-                    (b"server-timing", _server_timing(spent, first_byte - started)),
-                ]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = identifier
+                headers["Server-Timing"] = _server_timing(spent | {"total": first_byte - started})
             await send(message)
 
         log_config.request_id.set(identifier)
@@ -68,12 +67,12 @@ class RequestLog:
 
 
 def _identifier(scope: Scope) -> str:
-    given: bytes = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return given.decode() if _VALID_ID.fullmatch(given) else secrets.token_hex(8)
+    given = Headers(scope=scope).get("X-Request-Id", "")
+    return given if _VALID_ID.fullmatch(given) else secrets.token_hex(8)
 
 
-def _server_timing(spent: dict[str, float], total: float) -> bytes:
-    return ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in [*spent.items(), ("total", total)]).encode()
+def _server_timing(seconds: dict[str, float]) -> str:
+    return ", ".join(f"{name};dur={duration * 1000:.1f}" for name, duration in seconds.items())
 
 
 def _record(scope: Scope, status: int, *, latency: float, total: float) -> None:

@@ -30,9 +30,9 @@ async def get_stats(request: Request) -> Response:
 
 @Operation(query=CollectionQuery, response=str, media_type="text/event-stream")
 async def stream_stats(request: Request) -> Response:
-    """GET /api/stats/stream: progress of a collection as server-sent events named `stats`, at once and on every change.
+    """GET /api/stats/stream: progress of a collection as server-sent events.
 
-    The data of each event is what `/api/stats` returns.
+    An event named `stats` is sent at once and on every change, with the data that `/api/stats` returns.
     """
     query = requests.parse(CollectionQuery, request)
     context = app_context(request)

@@ -15,5 +15,5 @@ async def get_facets(request: Request) -> Response:
     """GET /api/facets: values that filters can take in a collection, with counts, cached for some seconds."""
     query = requests.parse(FacetsQuery, request)
     context = app_context(request)
-    facets = await context.with_collection(query.bucket, context.collection_cache.facets, query.parent_folder)
+    facets = await context.with_collection(query.bucket, context.collection_cache.facets, query.folder)
     return FastJSONResponse(responses.facet_values(facets))

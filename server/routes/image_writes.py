@@ -8,8 +8,8 @@ from starlette.responses import Response
 from server import image_upload, request_body
 from server.context import AppContext, app_context
 from server.request_body import BodyLimit
-from server.schemas import requests, responses
-from server.schemas.openapi import Operation, Schema
+from server.schemas import openapi, requests, responses
+from server.schemas.openapi import Operation
 from server.schemas.requests import AddImageQuery, CollectionQuery
 from server.schemas.responses import FastJSONResponse, ImageItem
 from shared import object_deletion
@@ -19,16 +19,10 @@ from shared.models import Collection
 # Seconds for a whole upload: 100 MB at 0.5 Mbit/s.
 UPLOAD_TIMEOUT = 1800.0
 
-_FILE: Schema = {"type": "string", "format": "binary"}
-_BODY: dict[str, Schema] = {
-    "multipart/form-data": {"type": "object", "properties": {"file": _FILE}, "required": ["file"]},
-    "application/octet-stream": _FILE,
-}
-
 
 @Operation(
     query=AddImageQuery,
-    body=_BODY,
+    body=openapi.file_body("application/octet-stream"),
     response=ImageItem,
     statuses=(201, 200),
     errors=(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),

@@ -9,19 +9,14 @@ from server import request_body
 from server.context import AppContext, app_context
 from server.problem import Problem
 from server.request_body import QUERY_IMAGE
-from server.schemas import requests
-from server.schemas.openapi import Operation, Schema
+from server.schemas import openapi, requests
+from server.schemas.openapi import Operation
 from server.schemas.requests import CollectionQuery, ImageUrlBody
 from server.schemas.responses import FastJSONResponse, QueryImageHandle
 from shared.errors import ImageRefused
 from shared.images import glance
 
-_FILE: Schema = {"type": "string", "format": "binary"}
-_BODY: dict[str, Schema] = {
-    "image/*": _FILE,
-    "multipart/form-data": {"type": "object", "properties": {"file": _FILE}, "required": ["file"]},
-    "application/json": ImageUrlBody.model_json_schema(),
-}
+_BODY = openapi.file_body("image/*") | {"application/json": ImageUrlBody.model_json_schema()}
 
 
 @Operation(query=CollectionQuery, body=_BODY, response=QueryImageHandle, errors=(400, 404, 408, 413, 429, 503))

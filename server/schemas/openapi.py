@@ -45,6 +45,13 @@ class Operation:
         return handler
 
 
+def file_body(media_type: str) -> dict[str, Schema]:
+    """Return the schemas of a body that is a file of *media_type*, or a form with one."""
+    file = {"type": "string", "format": "binary"}
+    form = {"type": "object", "properties": {"file": file}, "required": ["file"]}
+    return {media_type: file, "multipart/form-data": form}
+
+
 def document(routes: Sequence[BaseRoute], *, version: str) -> Schema:
     """Return the OpenAPI document of those *routes* whose handlers have an ``Operation``."""
     paths: Schema = {}

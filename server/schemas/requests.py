@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import WithJsonSchema
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, ErrorDetails, core_schema
 from starlette.requests import Request
 
 from server import request_body
@@ -35,7 +35,7 @@ MAX_URL_LENGTH = 2000
 MAX_ID = 2**63 - 1
 JSON_BODY = BodyLimit("the body", max_bytes=1 << 20, timeout=60.0)
 
-# The member of a term that holds its value, and the kind that it makes the term.
+# Members of a JSON term, of which each term has one, and their kinds of term.
 _TERM_KINDS: dict[str, Kind] = {
     "text": "text",
     "image_id": "image",
@@ -70,6 +70,19 @@ def _require_nonzero(value: float) -> float:
     return value
 
 
+def _strip_slashes(folder: str) -> str | None:
+    return folder.strip("/") or None
+
+
+def _media_type(name: str) -> str | None:
+    """Return the media type for ``jpg``, ``jpeg`` or ``image/jpeg``."""
+    name = name.lower()
+    if "/" in name or not name:
+        return name or None
+    aliases = {"jpg": "jpeg", "tif": "tiff", "heif": "heic", "raw": "x-raw"}
+    return f"image/{aliases.get(name, name)}"
+
+
 def _require_words(text: str) -> str:
     if not text.split():
         raise ValueError("give at least one word")
@@ -79,6 +92,8 @@ def _require_words(text: str) -> str:
 # PostgreSQL cannot store NUL in text.
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Words = Annotated[Text, Field(min_length=1, max_length=MAX_QUERY_LENGTH), AfterValidator(_require_words)]
+Folder = Annotated[Text, Field(max_length=1000), AfterValidator(_strip_slashes)]
+MediaType = Annotated[Text, Field(max_length=100), AfterValidator(_media_type)]
 ImageUrl = Annotated[Text, Field(min_length=1, max_length=MAX_URL_LENGTH, examples=["https://example.org/cat.jpg"])]
 Handle = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_-]{22}$"), Allowed("the `query_image` that POST /api/query-images returned")
@@ -89,7 +104,9 @@ Weight = Annotated[
     AfterValidator(_require_nonzero),
     Allowed(f"a number from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}, other than 0"),
 ]
-Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT), Allowed(f"a whole number from 1 to {MAX_LIMIT}")]
+Limit = Annotated[
+    int, Field(ge=1, le=MAX_LIMIT, description="images per page"), Allowed(f"a whole number from 1 to {MAX_LIMIT}")
+]
 ImageId = Annotated[int, Field(ge=1, le=MAX_ID), Allowed("an image id, a whole number")]
 ImageIds = Annotated[
     tuple[Annotated[int, Field(ge=0, le=MAX_ID)], ...],
@@ -97,6 +114,8 @@ ImageIds = Annotated[
     BeforeValidator(_split_numbers),
     Allowed(f"1 to {MAX_LIMIT} whole numbers, separated by commas"),
 ]
+Bucket = Annotated[str | None, Field(description="the collection; the default one if absent")]
+Cursor = Annotated[str | None, Field(description="`next_cursor` of the previous page; the first page if absent")]
 Strict = Annotated[bool, Field(description="leave out weak matches"), Allowed("1 or 0")]
 Size = Annotated[int, Field(ge=0, le=MAX_ID), Allowed("a whole number, 0 or more")]
 Moment = Annotated[
@@ -126,18 +145,13 @@ class BodyModel(BaseModel):
 class CollectionQuery(QueryModel):
     """A request about one collection."""
 
-    bucket: str | None = Field(None, description="the collection; the default one if absent")
+    bucket: Bucket = None
 
 
 class FacetsQuery(CollectionQuery):
     """A request for the values that filters can take."""
 
-    folder: Text | None = Field(None, max_length=1000, description="list the direct subfolders of this folder")
-
-    @property
-    def parent_folder(self) -> str | None:
-        """The folder without slashes at its ends; None for the top level."""
-        return (self.folder or "").strip("/") or None
+    folder: Folder | None = Field(None, description="list the direct subfolders of this folder")
 
 
 class FilterFields(BaseModel):
@@ -146,9 +160,9 @@ class FilterFields(BaseModel):
     taken_after: Moment | None = Field(None, description="taken at this time or later")
     taken_before: Moment | None = Field(None, description="taken before this time")
     camera: Text | None = Field(None, max_length=200, description="name of the camera")
-    folder: Text | None = Field(None, max_length=1000, description="folder, subfolders included")
+    folder: Folder | None = Field(None, description="folder, subfolders included")
     orientation: Literal["landscape", "portrait", "square"] | None = None
-    type: Text | None = Field(None, max_length=100, description="`jpeg`, `png`, …, or a media type")
+    type: MediaType | None = Field(None, description="`jpeg`, `png`, …, or a media type")
     min_width: Size | None = Field(None, description="pixels")
     max_width: Size | None = Field(None, description="pixels")
     min_height: Size | None = Field(None, description="pixels")
@@ -158,19 +172,7 @@ class FilterFields(BaseModel):
 
     def filters(self) -> Filters:
         """Return the conditions as the search package takes them."""
-        given = {name: getattr(self, name) for name in FilterFields.model_fields}
-        given["folder"] = self.folder.strip("/") if self.folder else None
-        given["type"] = media_type(self.type) if self.type else None
-        return Filters(**given)
-
-
-_MEDIA_TYPE_ALIASES = {"jpg": "jpeg", "tif": "tiff", "heif": "heic", "raw": "x-raw"}
-
-
-def media_type(name: str) -> str:
-    """Return the media type for ``jpg``, ``jpeg`` or ``image/jpeg``."""
-    name = name.lower()
-    return name if "/" in name else f"image/{_MEDIA_TYPE_ALIASES.get(name, name)}"
+        return Filters(**{name: getattr(self, name) for name in FilterFields.model_fields})
 
 
 class FiltersBody(BodyModel, FilterFields):
@@ -219,8 +221,8 @@ UrlTerm = Annotated[TermBody, BeforeValidator(_parse_term), WithJsonSchema({"typ
 class PageQuery(FilterFields, CollectionQuery):
     """A request for one page of a list of images."""
 
-    limit: Limit = Field(DEFAULT_LIMIT, description="images per page")
-    cursor: str | None = Field(None, description="`next_cursor` of the previous page; the first page if absent")
+    limit: Limit = DEFAULT_LIMIT
+    cursor: Cursor = None
 
     def page(self) -> PageRequest:
         """Return the page as the search package takes it."""
@@ -272,12 +274,12 @@ class GalleryQuery(SearchQuery):
 class ComposedSearchBody(BodyModel):
     """A search for the images nearest to a weighted sum of texts and images."""
 
-    bucket: str | None = Field(None, description="the collection; the default one if absent")
+    bucket: Bucket = None
     terms: list[TermBody] = Field(min_length=1, max_length=MAX_TERMS, description="the terms of the sum")
     filters: FiltersBody | None = Field(None, description="conditions on the images; none if absent")
     strict: bool = Field(False, description="leave out weak matches")
-    limit: Limit = Field(DEFAULT_LIMIT, description="images per page")
-    cursor: str | None = Field(None, description="`next_cursor` of the previous page; the first page if absent")
+    limit: Limit = DEFAULT_LIMIT
+    cursor: Cursor = None
 
     def page(self) -> PageRequest:
         """Return the page as the search package takes it."""
@@ -300,14 +302,15 @@ class AddImageQuery(CollectionQuery):
     )
 
 
-M = TypeVar("M", bound=BaseModel)
+Q = TypeVar("Q", bound=QueryModel)
+B = TypeVar("B", bound=BodyModel)
 
 
-def parse(model: type[M], request: Request) -> M:
+def parse(model: type[Q], request: Request) -> Q:
     """Return the query string of *request* as *model*; raise a 400 that names the invalid parameter."""
     parameters = request.query_params
     given: dict[str, Any] = {name: value for name, value in parameters.items() if value and not value.isspace()}
-    for name in getattr(model, "repeated", ()):
+    for name in model.repeated:
         given[name] = [value for value in parameters.getlist(name) if value and not value.isspace()]
     try:
         return model.model_validate(given)
@@ -315,7 +318,7 @@ def parse(model: type[M], request: Request) -> M:
         raise _problem(model, exc) from exc
 
 
-async def parse_body(model: type[M], request: Request) -> M:
+async def parse_body(model: type[B], request: Request) -> B:
     """Return the JSON body of *request* as *model*; raise a 400 that names the invalid member, a 408, 413 or 415."""
     content_type = request_body.media_type(request)
     if content_type != "application/json":
@@ -337,32 +340,32 @@ def parse_image_id(value: str) -> int:
 def _problem(model: type[BaseModel], invalid: ValidationError) -> Problem:
     """Return a 400 for the first of the errors."""
     error = invalid.errors(include_url=False)[0]
-    name = _path(error["loc"])
-    value = error["input"]
+    return Problem(400, _detail(model, error))
+
+
+def _detail(model: type[BaseModel], error: ErrorDetails) -> str:
+    name, value, message, context = _path(error["loc"]), error["input"], error["msg"], error.get("ctx", {})
     match error["type"]:
         case "json_invalid":
-            return Problem(400, f"the body is not JSON: {error['ctx']['error']}")
+            return f"the body is not JSON: {context['error']}"
         case "missing":
             field = model.model_fields.get(name)
-            hint = f": give {field.description}" if field and field.description else ""
-            return Problem(400, f"{name} is missing{hint}")
+            return f"{name} is missing" + (f": give {field.description}" if field and field.description else "")
         case "extra_forbidden":
-            return Problem(400, f"{name} is unknown: leave it out")
+            return f"{name} is unknown: leave it out"
         case "string_too_long":
-            return Problem(400, f"{name} has {len(value):,} characters: give at most {error['ctx']['max_length']:,}")
+            return f"{name} has {len(value):,} characters: give at most {context['max_length']:,}"
         case "too_long":
-            return Problem(
-                400, f"{name} has {error['ctx']['actual_length']} items: give at most {error['ctx']['max_length']}"
-            )
+            return f"{name} has {context['actual_length']} items: give at most {context['max_length']}"
         case "string_pattern_mismatch" | "string_unicode":
-            return Problem(400, f"{name} contains NUL or an unpaired surrogate: leave it out")
-        case "not_allowed":
-            return Problem(400, f"{name} is {_shortened(value)}: give {error['msg']}")
+            return f"{name} contains NUL or an unpaired surrogate: leave it out"
         case "value_error":
-            return Problem(400, f"{name}: {error['ctx']['error']}")
+            return f"{name}: {context['error']}"
+        case "not_allowed":
+            return f"{name} is {_shortened(value)}: give {message}"
         case "literal_error":
-            return Problem(400, f"{name} is {_shortened(value)}: give {error['ctx']['expected']}")
-    return Problem(400, f"{name} is {_shortened(value)}: {error['msg'][:1].lower()}{error['msg'][1:]}")
+            return f"{name} is {_shortened(value)}: give {context['expected']}"
+    return f"{name} is {_shortened(value)}: {message[:1].lower()}{message[1:]}"
 
 
 def _path(location: tuple[int | str, ...]) -> str:
