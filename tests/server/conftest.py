@@ -5,10 +5,9 @@ A test that uses one belongs to its xdist group, so that one worker starts it on
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,18 +23,42 @@ TOKENS = {
     "API_TOKEN": API_TOKEN,
 }
 
+Environment = dict[str, str]
+NewEnvironment = Callable[[], AbstractContextManager[Environment]]
+
 
 @pytest.fixture(scope="session")
-def filled_server(
+def new_environment(
     postgres: str, template: str, shared_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+) -> NewEnvironment:
+    """A function that opens an environment for commands, with a database and a home of its own."""
+
+    @contextmanager
+    def opened() -> Iterator[Environment]:
+        home = make_home(tmp_path_factory.mktemp("environment") / "home", shared_folder)
+        with new_database(postgres, template) as database_url:
+            yield make_environment(home, database_url)
+
+    return opened
+
+
+def log_of(environment: Environment) -> Path:
+    return Path(environment["IMAGE_BROWSER_HOME"]).with_name("server.log")
+
+
+def sync(environment: Environment, folder: Path, bucket: str = "b") -> None:
+    done = Syncer(environment)("sync", folder, "--bucket", bucket)
+    assert done.status == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def filled_server(new_environment: NewEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose collection ``b`` has 23 embedded pictures; xdist group "filled"."""
     folder = tmp_path_factory.mktemp("filled")
-    make_pictures(folder / "pictures", 23)
-    with new_database(postgres, template) as database_url:
-        environment = make_environment(make_home(folder / "home", shared_folder), database_url)
-        assert Syncer(environment)("sync", folder / "pictures", "--bucket", "b").status == 0
-        with serving(environment, folder / "server.log") as running:
+    make_pictures(folder, 23)
+    with new_environment() as environment:
+        sync(environment, folder)
+        with serving(environment, log_of(environment)) as running:
             yield running
 
 
@@ -46,11 +69,10 @@ def observed_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def observed_server(postgres: str, template: str, shared_folder: Path, observed_log: Path) -> Iterator[Server]:
+def observed_server(new_environment: NewEnvironment, observed_log: Path) -> Iterator[Server]:
     """A server with two worker processes and five images in ``b``; xdist group "observed"."""
-    with new_database(postgres, template) as database_url:
-        asyncio.run(fill_database(database_url, "b", "offline-v1", unit_vectors(5, 384, seed=1)))
-        environment = make_environment(make_home(observed_log.parent / "home", shared_folder), database_url)
+    with new_environment() as environment:
+        asyncio.run(fill_database(environment["DATABASE_URL"], "b", "offline-v1", unit_vectors(5, 384, seed=1)))
         with serving(environment | {"WORKERS": "2"}, observed_log) as running:
             running.http.timeout = 120  # each process loads the model at its first query
             yield running
@@ -60,25 +82,23 @@ def observed_server(postgres: str, template: str, shared_folder: Path, observed_
 class TwoCollections:
     """The environment of two collections, ``mine`` and ``yours``, with three embedded pictures each."""
 
-    environment: dict[str, str]
-    folder: Path
+    environment: Environment
 
-    def serving(self, name: str, **environment: str) -> Any:
-        return serving(self.environment | environment, self.folder / f"{name}.log")
+    def serving(self, name: str, **environment: str) -> AbstractContextManager[Server]:
+        return serving(self.environment | environment, log_of(self.environment).with_name(f"{name}.log"))
 
 
 @pytest.fixture(scope="session")
 def two_collections(
-    postgres: str, template: str, shared_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    new_environment: NewEnvironment, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TwoCollections]:
     """Two collections for servers with tokens; xdist group "access"."""
     folder = tmp_path_factory.mktemp("access")
-    with new_database(postgres, template) as database_url:
-        environment = make_environment(make_home(folder / "home", shared_folder), database_url)
+    with new_environment() as environment:
         for first, bucket in ((0, "mine"), (3, "yours")):
             make_pictures(folder / bucket, 3, first=first)
-            assert Syncer(environment)("sync", folder / bucket, "--bucket", bucket).status == 0
-        yield TwoCollections(environment, folder)
+            sync(environment, folder / bucket, bucket)
+        yield TwoCollections(environment)
 
 
 @pytest.fixture(scope="session")
@@ -89,48 +109,36 @@ def guarded_server(two_collections: TwoCollections) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def module_environment(
-    postgres: str, template: str, shared_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, str]]:
+def module_environment(new_environment: NewEnvironment) -> Iterator[Environment]:
     """The environment of the module's commands, with a database and a home of their own."""
-    home = make_home(tmp_path_factory.mktemp("module") / "home", shared_folder)
-    with new_database(postgres, template) as database_url:
-        yield make_environment(home, database_url)
+    with new_environment() as environment:
+        yield environment
 
 
 @pytest.fixture(scope="module")
-def serve_folder(
-    module_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[Path], Server]]:
+def serve_folder(module_environment: Environment) -> Iterator[Callable[[Path], Server]]:
     """A function that syncs a folder into the collection ``b`` and returns a server, which runs for the module."""
     with ExitStack() as stack:
 
         def serve(folder: Path) -> Server:
-            done = Syncer(module_environment)("sync", folder, "--bucket", "b")
-            assert done.status == 0, done.stderr
-            return stack.enter_context(serving(module_environment, tmp_path_factory.mktemp("log") / "server.log"))
+            sync(module_environment, folder)
+            return stack.enter_context(serving(module_environment, log_of(module_environment)))
 
         yield serve
 
 
 @pytest.fixture(scope="session")
-def photo_environment(
-    postgres: str, template: str, shared_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, str]]:
+def photo_environment(new_environment: NewEnvironment) -> Iterator[Environment]:
     """The environment of ``photo_server``."""
-    home = make_home(tmp_path_factory.mktemp("photos") / "home", shared_folder)
-    with new_database(postgres, template) as database_url:
-        yield make_environment(home, database_url)
+    with new_environment() as environment:
+        yield environment
 
 
 @pytest.fixture(scope="session")
-def photo_server(
-    photo_environment: dict[str, str], photos: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def photo_server(photo_environment: Environment, photos: Path) -> Iterator[Server]:
     """A server whose collection ``b`` holds the sample photos; xdist group "photo_server"."""
-    done = Syncer(photo_environment)("sync", photos, "--bucket", "b")
-    assert done.status == 0, done.stderr
-    with serving(photo_environment, tmp_path_factory.mktemp("log") / "server.log") as running:
+    sync(photo_environment, photos)
+    with serving(photo_environment, log_of(photo_environment)) as running:
         yield running
 
 

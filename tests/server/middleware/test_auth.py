@@ -21,6 +21,14 @@ pytestmark = pytest.mark.xdist_group("access")
 OPEN_ROUTES = {"/healthz", "/readyz", "/sign-in", "/sign-out", "/static/{version}/{path:path}"}
 PAGES = {"/", "/docs"}
 REQUEST_ID = r"[0-9a-f]{16}"
+COLLECTION_URLS = (
+    "/?bucket={}",
+    "/api/images?bucket={}",
+    "/api/search?bucket={}&q=x",
+    "/api/stats?bucket={}",
+    "/api/stats/stream?bucket={}",
+    "/api/facets?bucket={}",
+)
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -89,18 +97,13 @@ def test_a_token_for_one_bucket_cannot_tell_that_others_exist(guarded_server: Se
     theirs = first_image(guarded_server, "yours")
     cursor = http.get("/api/images?bucket=yours&limit=1", headers=bearer(READ_TOKEN)).json()["next_cursor"]
     for url in (
-        "/api/images?bucket={}",
+        *COLLECTION_URLS,
         "/api/images?bucket={}&cursor=" + cursor,
         "/api/images?bucket={}&ids=" + str(theirs["id"]),
         f"/api/images/{theirs['id']}?bucket={{}}",
         f"/api/images/{theirs['id']}/similar?bucket={{}}",
-        "/api/search?bucket={}&q=x",
-        "/api/stats?bucket={}",
-        "/api/stats/stream?bucket={}",
-        "/api/facets?bucket={}",
         theirs["url"].replace("/files/yours/", "/files/{}/"),
         theirs["thumbnail_url"].replace("/files/yours/", "/files/{}/"),
-        "/?bucket={}",
         f"/?bucket={{}}&similar={theirs['id']}",
     ):
         hidden = http.get(url.format("yours"), headers=mine)
@@ -178,18 +181,8 @@ def test_a_server_without_tokens_is_read_only_and_hides_collections_outside_buck
 ) -> None:
     with two_collections.serving("one bucket", BUCKETS="mine", BUCKET="yours") as server:
         assert [c["bucket"] for c in server.get("/api/collections")["collections"]] == ["mine"]
-        for url in (
-            "/api/images?bucket=yours",
-            "/api/images/1?bucket=yours",
-            "/api/images/1/similar?bucket=yours",
-            "/api/search?bucket=yours&q=x",
-            "/api/stats?bucket=yours",
-            "/api/stats/stream?bucket=yours",
-            "/api/facets?bucket=yours",
-            "/files/yours/set%203/picture-0003.jpg",
-            "/?bucket=yours",
-        ):
-            assert server.http.get(url).status_code == 404, url
+        for url in (*COLLECTION_URLS, "/api/images/1?bucket={}", "/files/{}/set%203/picture-0003.jpg"):
+            assert server.http.get(url.format("yours")).status_code == 404, url
         assert "yours" not in server.http.get("/metrics").text
         assert server.http.get("/sign-in").headers["location"] == "/"
         refused = server.http.delete("/api/images/1?bucket=mine")

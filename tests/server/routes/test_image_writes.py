@@ -10,18 +10,18 @@ import pytest
 from PIL import Image
 
 from tests.helpers.pictures import encode, make_pictures, picture
-from tests.helpers.processes import Server, Syncer, make_environment, make_home, new_database, serving
+from tests.helpers.processes import Server, Syncer, serving
+from tests.server.conftest import API_TOKEN, Environment, log_of
 
 pytestmark = pytest.mark.xdist_group("writes")  # one worker starts the server once
 
-TOKEN = "api-token-of-tests"
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
+BEARER = {"Authorization": f"Bearer {API_TOKEN}"}
 
 
 class Writer:
     """A client with API_TOKEN; the collection ``b`` starts with one synced picture of *folder*."""
 
-    def __init__(self, server: Server, environment: dict[str, str], folder: Path) -> None:
+    def __init__(self, server: Server, environment: Environment, folder: Path) -> None:
         self.server, self.folder = server, folder
         self.syncer = Syncer(environment)
         self.bucket = Path(environment["IMAGE_BROWSER_HOME"], "buckets", "b")
@@ -40,6 +40,9 @@ class Writer:
     def delete(self, image_id: int) -> httpx2.Response:
         return self.server.http.delete(f"/api/images/{image_id}", params={"bucket": "b"}, headers=BEARER)
 
+    def image(self, key: str) -> dict[str, Any]:
+        return next(each for each in self.server.get("/api/images", bucket="b")["images"] if each["key"] == key)
+
     def listed(self) -> set[str]:
         return set(self.server.keys("/api/images", bucket="b", limit=200))
 
@@ -54,20 +57,12 @@ class Writer:
 
 
 @pytest.fixture(scope="module")
-def environment(
-    postgres: str, template: str, shared_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, str]]:
-    with new_database(postgres, template) as database_url:
-        yield make_environment(make_home(tmp_path_factory.mktemp("writes") / "home", shared_folder), database_url)
-
-
-@pytest.fixture(scope="module")
-def writer(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Writer]:
+def writer(module_environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Writer]:
     folder = tmp_path_factory.mktemp("pictures")
     make_pictures(folder, 1)
-    settings = {"API_TOKEN": TOKEN, "UPLOAD_MAX_BYTES": "200000"}
-    with serving(environment | settings, folder.with_name("writes.log")) as running:
-        writer = Writer(running, environment, folder)
+    settings = {"API_TOKEN": API_TOKEN, "UPLOAD_MAX_BYTES": "200000"}
+    with serving(module_environment | settings, log_of(module_environment)) as running:
+        writer = Writer(running, module_environment, folder)
         writer.sync()
         yield writer
 
@@ -151,7 +146,7 @@ def test_a_deleted_image_does_not_come_back_with_the_folder_that_has_it(writer: 
     [path] = make_pictures(writer.folder, 1, first=50)
     key = path.relative_to(writer.folder).as_posix()
     writer.sync()
-    image = next(each for each in writer.server.get("/api/images", bucket="b")["images"] if each["key"] == key)
+    image = writer.image(key)
     assert writer.add(path.read_bytes(), status=200, filename="x.jpg")["id"] == image["id"]
 
     assert writer.delete(image["id"]).status_code == 204
@@ -183,7 +178,7 @@ def test_deleting_an_adopted_image_leaves_its_object_and_it_is_not_adopted_again
     body = picture(161)
     (writer.bucket / "theirs.jpg").write_bytes(body)
     assert writer.syncer("adopt", "--bucket", "b").status == 0
-    image = next(each for each in writer.server.get("/api/images", bucket="b")["images"] if each["key"] == "theirs.jpg")
+    image = writer.image("theirs.jpg")
     assert writer.delete(image["id"]).status_code == 204
     assert writer.server.http.get(image["thumbnail_url"]).status_code == 404
     assert (writer.bucket / "theirs.jpg").read_bytes() == body
@@ -191,15 +186,13 @@ def test_deleting_an_adopted_image_leaves_its_object_and_it_is_not_adopted_again
     assert "theirs.jpg" not in writer.listed()
 
 
-def test_writing_needs_the_api_token_in_the_header(writer: Writer) -> None:
-    http = writer.server.http
+@pytest.mark.parametrize(
+    "headers", [{}, {"Authorization": "Bearer wrong-wrong-wrong"}, {"Cookie": f"image_browser={API_TOKEN}"}]
+)
+def test_writing_needs_the_api_token_in_the_header(writer: Writer, headers: dict[str, str]) -> None:
     keys = writer.listed()
-    image = writer.server.get("/api/images", bucket="b")["images"][0]
-    for headers in ({}, {"Authorization": "Bearer wrong-wrong-wrong"}, {"Cookie": f"image_browser={TOKEN}"}):
-        for answer in (
-            http.post("/api/images?bucket=b&filename=a.jpg", content=picture(171), headers=headers),
-            http.delete(f"/api/images/{image['id']}?bucket=b", headers=headers),
-        ):
-            assert answer.status_code == 401
-            assert "API_TOKEN" in answer.json()["detail"]
+    for method, path in (("POST", "/api/images?bucket=b&filename=a.jpg"), ("DELETE", "/api/images/1?bucket=b")):
+        answer = writer.server.http.request(method, path, content=picture(171), headers=headers)
+        assert answer.status_code == 401
+        assert "API_TOKEN" in answer.json()["detail"]
     assert writer.listed() == keys

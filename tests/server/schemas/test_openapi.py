@@ -13,7 +13,8 @@ from server.schemas import openapi
 from server.settings import ServerSettings
 from shared.stores.folder import FolderStore
 from tests.helpers.filled_collections import fill_database, unit_vectors
-from tests.helpers.processes import Server, make_environment, make_home, new_database, serving
+from tests.helpers.processes import Server, serving
+from tests.server.conftest import Environment, log_of
 
 TOKEN = "a-token-to-write-with"
 
@@ -35,18 +36,13 @@ def test_every_operation_of_the_api_is_described_under_a_name_of_its_own() -> No
 
 
 @pytest.fixture(scope="module")
-def writable_server(
-    postgres: str, template: str, shared_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def writable_server(module_environment: Environment) -> Iterator[Server]:
     """A server with forty images that accepts writes."""
-    folder = tmp_path_factory.mktemp("schema")
-    with new_database(postgres, template) as database_url:
-        asyncio.run(fill_database(database_url, "b", "offline-v1", unit_vectors(40, 384, seed=1)))
-        home = make_home(folder / "home", shared_folder)
-        asyncio.run(FolderStore(home / "buckets", "b", threads=1).prepare())
-        environment = make_environment(home, database_url) | {"API_TOKEN": TOKEN}
-        with serving(environment, folder / "server.log") as running:
-            yield running
+    asyncio.run(fill_database(module_environment["DATABASE_URL"], "b", "offline-v1", unit_vectors(40, 384, seed=1)))
+    buckets = Path(module_environment["IMAGE_BROWSER_HOME"], "buckets")
+    asyncio.run(FolderStore(buckets, "b", threads=1).prepare())
+    with serving(module_environment | {"API_TOKEN": TOKEN}, log_of(module_environment)) as running:
+        yield running
 
 
 @pytest.mark.xdist_group("schema")
