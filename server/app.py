@@ -31,7 +31,7 @@ from server.routes import (
     sign_in,
 )
 from server.routes.static_files import StaticAssets
-from server.schemas import errors
+from server.schemas import errors, openapi
 from server.settings import ServerSettings
 from server.url_fetcher import UrlFetcher
 from shared import settings
@@ -88,6 +88,7 @@ def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> 
         exception_handlers=dict.fromkeys(errors.HANDLED, errors.handle),
     )
     app.state.tokens = tokens
+    app.state.openapi = openapi.document(app.routes)
     app.state.templates = Jinja2Templates(Path(__file__).parent / "templates")
     app.state.templates.env.globals["static"] = assets.address
     return app

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from server.problem import Problem
 
-MAX_WRONG_TOKENS = 20  # different ones, in each window
+MAX_WRONG_TOKENS = 20  # different ones per window
 WINDOW = 60.0  # seconds
 _MAX_CLIENTS = 10_000  # kept in memory
 
@@ -19,7 +19,7 @@ class LoginThrottle:
         self._wrong_tokens: OrderedDict[str, tuple[float, set[bytes]]] = OrderedDict()
 
     def check(self, client: str) -> None:
-        """Raise a 429 after too many wrong tokens. It blocks the right token too, or guessing could go on."""
+        """Raise a 429 after too many wrong tokens. The right token is blocked too, else guessing could continue."""
         started, wrong = self._wrong_tokens.get(client, (0.0, set()))
         remaining = started + WINDOW - self._clock()
         if wrong and remaining <= 0:

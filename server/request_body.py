@@ -22,7 +22,7 @@ _FORM_OVERHEAD = 64 << 10
 class BodyLimit:
     """Limits for a request body; *subject* names the body in error messages.
 
-    The timeout is for the whole body, in seconds: a client that sends a byte now and then must not hold resources.
+    The timeout is for the whole body, in seconds, so that a slow client cannot tie up resources.
     """
 
     subject: str

@@ -1,4 +1,4 @@
-"""Settings of the server beside those that both processes share."""
+"""Settings of the server, in addition to those that both processes share."""
 
 import ipaddress
 import re
@@ -14,7 +14,7 @@ _TOKEN = re.compile(r"[!-+\--~]{16,}")
 
 
 class ServerSettings(Settings):
-    """The server's settings."""
+    """Settings of the server; docs/settings.md describes each."""
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65_535)

@@ -23,9 +23,9 @@ _CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that disconnects bef
 
 
 class RequestLog:
-    """Middleware around everything that can fail.
+    """Middleware that logs, counts and times requests, and answers unexpected errors with a 500.
 
-    The id of a request is its X-Request-Id, as a proxy may set it, or a new one. It is part of the response, of problem
+    The id of a request is its X-Request-Id, as set by a proxy, or a new one. It is part of the response, of problem
     documents and of every log line of the request.
     """
 

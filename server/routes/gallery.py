@@ -67,7 +67,7 @@ def _empty_page(request: Request) -> TemplateVariables:
 
 
 async def _fill(collection: Collection, page: TemplateVariables, context: AppContext, request: Request) -> None:
-    """Set the variables that depend on the collection. Those of the header come first: an error page shows them too."""
+    """Set the variables that depend on the collection, first those of the header: an error page shows them too."""
     page["collection"] = collection
     page["stats"] = await context.stats_feed.current(collection)
     page["stream_url"] = "/api/stats/stream?" + urlencode({"bucket": collection.bucket})
@@ -79,7 +79,7 @@ async def _fill(collection: Collection, page: TemplateVariables, context: AppCon
     terms_beside_q = query.terms()[1 if query.q else 0 :]
     page["terms"] = await _term_variables(context, collection, terms_beside_q)
     if query.similar:
-        image = await context.search.image(collection, requests.parse_image_id(query.similar))
+        image = await context.search.image(collection, query.similar)
         page["similar"] = responses.image_item(image, context.stores.get(collection.bucket))
     results = await _results(context, collection, query)
     page["images"] = results["images"]
@@ -89,8 +89,8 @@ async def _fill(collection: Collection, page: TemplateVariables, context: AppCon
 
 async def _results(context: AppContext, collection: Collection, query: GalleryQuery) -> ImagePage | HitPage:
     if query.similar:
-        image_id = requests.parse_image_id(query.similar)
-        return responses.hit_page(await context.search.similar(collection, image_id, query.page()), context.stores)
+        found = await context.search.similar(collection, query.similar, query.page())
+        return responses.hit_page(found, context.stores)
     if terms := query.terms():
         return responses.hit_page(await context.search.search(collection, terms, query.page()), context.stores)
     return responses.image_page(await context.search.recent(collection, query.page()), context.stores)
@@ -99,8 +99,8 @@ async def _results(context: AppContext, collection: Collection, query: GalleryQu
 async def _term_variables(
     context: AppContext, collection: Collection, terms: Sequence[Term]
 ) -> list[TemplateVariables]:
-    """Return the variables of each term: its URL parameter, its image if it is one of the collection, and the terms of
-    the page with its weight negated, and without it.
+    """Return the variables of each term: its URL parameter, its image if the collection has it, and the terms for the
+    links that negate its weight and that remove it.
     """
     ids = [int(term.value) for term in terms if term.kind == "image"]
     found = responses.image_page(await context.search.by_ids(collection, ids), context.stores)

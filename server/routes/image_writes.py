@@ -57,11 +57,11 @@ async def add_image(request: Request) -> Response:
 async def delete_image(request: Request) -> Response:
     """DELETE /api/images/{id}: delete an image with its vector, its object and its thumbnails.
 
-    A folder that holds the same content does not bring it back. An adopted object stays in the bucket and is not
+    A sync of a folder with the same content does not upload it again. An adopted object stays in the bucket and is not
     adopted again.
     """
     query = requests.parse(CollectionQuery, request)
-    image_id = requests.parse_image_id(request.path_params["id"])
+    image_id = requests.parse_image_id(request)
     context = app_context(request)
     await context.with_collection(query.bucket, _delete, context, image_id)
     return Response(status_code=204)

@@ -30,7 +30,7 @@ async def list_images(request: Request) -> Response:
 async def get_image(request: Request) -> Response:
     """GET /api/images/{id}: one image with its EXIF."""
     query = requests.parse(CollectionQuery, request)
-    image_id = requests.parse_image_id(request.path_params["id"])
+    image_id = requests.parse_image_id(request)
     context = app_context(request)
     found = await context.with_collection(query.bucket, context.search.record, image_id)
     return FastJSONResponse({**responses.image_item(found.image, context.stores.get(found.bucket)), **found.metadata})
@@ -40,7 +40,7 @@ async def get_image(request: Request) -> Response:
 async def list_similar_images(request: Request) -> Response:
     """GET /api/images/{id}/similar: visual neighbours of an image, without the image itself."""
     query = requests.parse(RankedQuery, request)
-    image_id = requests.parse_image_id(request.path_params["id"])
+    image_id = requests.parse_image_id(request)
     context = app_context(request)
     found = await context.with_collection(query.bucket, context.search.similar, image_id, query.page())
     return FastJSONResponse(responses.hit_page(found, context.stores))

@@ -26,7 +26,7 @@ _STATUS_OF_REFUSAL = {
 class ProblemDocument(TypedDict):
     """An error (RFC 9457). ``detail`` names the parameter, its value and the allowed values.
 
-    ``request_id`` marks the lines of the request in the server's log.
+    ``request_id`` identifies the lines of the request in the server's log.
     """
 
     type: str

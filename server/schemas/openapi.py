@@ -1,6 +1,6 @@
 """OpenAPI 3.1 document of the API, generated from the routes and the models that their handlers parse.
 
-``Operation`` decorates a handler with its description; the texts of the document are those of its docstring.
+``Operation`` decorates a handler with its description; the handler's docstring provides the texts.
 """
 
 import inspect
@@ -19,6 +19,7 @@ from server.schemas.errors import ProblemDocument
 from server.schemas.requests import BodyModel, ImageId, QueryModel
 
 Schema = dict[str, Any]
+API_VERSION = "1"  # additions keep it, a rename or removal would not
 _REFERENCE = "#/components/schemas/{model}"
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -52,7 +53,7 @@ def file_body(media_type: str) -> dict[str, Schema]:
     return {media_type: file, "multipart/form-data": form}
 
 
-def document(routes: Sequence[BaseRoute], *, version: str) -> Schema:
+def document(routes: Sequence[BaseRoute]) -> Schema:
     """Return the OpenAPI document of those *routes* whose handlers have an ``Operation``."""
     paths: Schema = {}
     definitions: Schema = {}
@@ -65,7 +66,7 @@ def document(routes: Sequence[BaseRoute], *, version: str) -> Schema:
         "openapi": "3.1.0",
         "info": {
             "title": "Image Browser",
-            "version": version,
+            "version": API_VERSION,
             "description": "Find images by their content. To page through a list, pass `next_cursor` as `cursor`"
             " until it is null. Errors are problem documents (RFC 9457).",
             "license": {"name": "MIT", "identifier": "MIT"},

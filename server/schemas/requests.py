@@ -46,7 +46,7 @@ _TERM_KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Allowed:
-    """Annotation that replaces pydantic's error message with the allowed values in our words."""
+    """Annotation that replaces pydantic's error message with a description of the allowed values."""
 
     values: str
 
@@ -171,7 +171,7 @@ class FilterFields(BaseModel):
     max_size: Size | None = Field(None, description="bytes")
 
     def filters(self) -> Filters:
-        """Return the conditions as the search package takes them."""
+        """Return the conditions for the search package."""
         return Filters(**{name: getattr(self, name) for name in FilterFields.model_fields})
 
 
@@ -202,7 +202,7 @@ class TermBody(BodyModel):
         return self
 
     def term(self) -> Term:
-        """Return the term as the search package takes it."""
+        """Return the term for the search package."""
         (name,) = (name for name in _TERM_KINDS if getattr(self, name) is not None)
         return Term(_TERM_KINDS[name], str(getattr(self, name)), self.weight)
 
@@ -225,7 +225,7 @@ class PageQuery(FilterFields, CollectionQuery):
     cursor: Cursor = None
 
     def page(self) -> PageRequest:
-        """Return the page as the search package takes it."""
+        """Return the page for the search package."""
         return PageRequest(self.limit, self.cursor, self.filters())
 
 
@@ -268,7 +268,7 @@ class SearchQuery(RankedQuery):
 class GalleryQuery(SearchQuery):
     """The state of the gallery page, all of it in its URL."""
 
-    similar: str | None = None
+    similar: ImageId | None = None
 
 
 class ComposedSearchBody(BodyModel):
@@ -282,7 +282,7 @@ class ComposedSearchBody(BodyModel):
     cursor: Cursor = None
 
     def page(self) -> PageRequest:
-        """Return the page as the search package takes it."""
+        """Return the page for the search package."""
         filters = self.filters.filters() if self.filters else Filters()
         return PageRequest(self.limit, self.cursor, filters, self.strict)
 
@@ -330,8 +330,9 @@ async def parse_body(model: type[B], request: Request) -> B:
         raise _problem(model, exc) from exc
 
 
-def parse_image_id(value: str) -> int:
-    """Return the image id that a URL holds; raise a 404 if it cannot be one."""
+def parse_image_id(request: Request) -> int:
+    """Return the image id in the path of *request*; raise a 404 if it cannot be one."""
+    value = request.path_params["id"]
     if not re.fullmatch(r"[0-9]{1,19}", value) or not 1 <= int(value) <= MAX_ID:
         raise Problem(404, f"no image {value[:40]!r}: an id is a whole number")
     return int(value)

@@ -1,4 +1,4 @@
-"""The limit for wrong tokens, with a clock of our own."""
+"""The limit for wrong tokens, with a fake clock."""
 
 import pytest
 

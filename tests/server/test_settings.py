@@ -1,4 +1,4 @@
-"""Settings of the server that would not protect anything are refused."""
+"""Unsafe settings of the server are refused."""
 
 import pytest
 
