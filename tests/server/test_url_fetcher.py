@@ -135,23 +135,22 @@ async def test_an_unsuitable_url_is_refused_with_the_reason(url: str, words: str
         await UrlFetcher(resolver=Names()).fetch_image(url)
 
 
+def redirect(location: str) -> Handler:
+    async def page(_request: web.Request) -> web.Response:
+        raise web.HTTPFound(location)
+
+    return page
+
+
 async def test_redirects_are_followed_and_checked() -> None:
-    async def near(_request: web.Request) -> web.Response:
-        raise web.HTTPFound("/cat")
-
-    async def private(_request: web.Request) -> web.Response:
-        raise web.HTTPFound("http://127.0.0.2/cat")
-
-    async def other_kind(_request: web.Request) -> web.Response:
-        raise web.HTTPFound("file:///etc/passwd")
-
-    async def named(_request: web.Request) -> web.Response:
-        raise web.HTTPMovedPermanently("http://a:b@127.0.0.1/cat")
-
-    async def circle(_request: web.Request) -> web.Response:
-        raise web.HTTPFound("/circle")
-
-    async with site(cat=image, near=near, private=private, other=other_kind, named=named, circle=circle) as address:
+    pages = {
+        "near": redirect("/cat"),
+        "private": redirect("http://127.0.0.2/cat"),
+        "other": redirect("file:///etc/passwd"),
+        "named": redirect("http://a:b@127.0.0.1/cat"),
+        "circle": redirect("/circle"),
+    }
+    async with site(cat=image, **pages) as address:
         assert await local_fetcher().fetch_image(f"{address}/near") == PICTURE
         for page, words in {
             "private": "no public address",
@@ -168,16 +167,13 @@ async def test_a_name_that_resolves_to_a_private_address_the_second_time_is_refu
         raise web.HTTPFound(f"http://rebound.example:{request.url.port}/cat")
 
     async with site(cat=image, again=again) as address:
-        port = address.rpartition(":")[2]
+        host = f"http://rebound.example:{address.rpartition(':')[2]}"
         names = Names("127.0.0.1", "127.0.0.2")
         with pytest.raises(FetchRefused, match="no public address"):
-            await local_fetcher(resolver=names).fetch_image(f"http://rebound.example:{port}/again")
+            await local_fetcher(resolver=names).fetch_image(f"{host}/again")
         assert names.addresses == []
         # The address is not resolved again between its check and its use.
-        assert (
-            await local_fetcher(resolver=Names("127.0.0.1")).fetch_image(f"http://rebound.example:{port}/cat")
-            == PICTURE
-        )
+        assert await local_fetcher(resolver=Names("127.0.0.1")).fetch_image(f"{host}/cat") == PICTURE
 
 
 async def test_a_body_that_is_not_an_image_is_refused_early() -> None:

@@ -135,13 +135,14 @@ def test_invalid_filters_are_refused_by_name(filled: Server, wrong: dict[str, st
         answer = filled.http.get(path, params={"bucket": "b", "q": "x"} | wrong)
         assert answer.status_code == 400
         assert next(iter(wrong)) in answer.json()["detail"]
-    for huge in (
-        {"min_width": 2**62},
-        {"max_size": 2**63 - 1},
-        {"taken_after": "9999-12-31"},
-        {"taken_after": "0001-01-01"},
-    ):
-        assert filled.http.get("/api/images", params={"bucket": "b"} | huge).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [{"min_width": 2**62}, {"max_size": 2**63 - 1}, {"taken_after": "9999-12-31"}, {"taken_after": "0001-01-01"}],
+)
+def test_extreme_bounds_are_accepted(filled: Server, bound: dict[str, Any]) -> None:
+    assert filled.http.get("/api/images", params={"bucket": "b"} | bound).status_code == 200
 
 
 def test_facets_list_values_with_their_counts(filled: Server) -> None:
