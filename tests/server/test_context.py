@@ -12,7 +12,7 @@ from psycopg.errors import UndefinedTable
 from server import context as context_module
 from server.access import READ_ACCESS
 from server.context import AppContext
-from server.schemas.errors import Problem
+from server.problem import Problem
 from server.settings import ServerSettings
 from server.url_fetcher import UrlFetcher
 from shared.db.pool import Database
