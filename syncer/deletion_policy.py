@@ -11,9 +11,6 @@ class DeletionPolicy:
     confirmed: bool = False
 
 
-NO_DELETION = DeletionPolicy()
-
-
 def refuse_mass_deletion(count: int, total: int, policy: DeletionPolicy) -> str:
     """Return why *count* of *total* images may not be deleted without ``--yes``; "" if they may."""
     if count * 10 > total and not policy.confirmed:

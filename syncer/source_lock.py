@@ -39,7 +39,7 @@ async def source_lock(source: Source, *, wait: bool) -> AsyncIterator[bool]:
             finally:
                 renewing.cancel()
         finally:
-            with suppress(ServiceError, TimeoutError):  # the lease expires by itself
+            with suppress(ServiceError, TimeoutError):  # otherwise, the lease expires
                 async with asyncio.timeout(5):
                     await _release(source, owner, source_locks.ACTIVE, source_locks.QUEUED)
 

@@ -30,7 +30,7 @@ from syncer.target import SyncTarget
 
 @dataclass
 class SyncRun:
-    """Resources and results of the first phase. It calls ``notify_embedding`` when there is something to embed.
+    """Resources and results of the first phase.
 
     ``withheld`` tells why images were not deleted. ``gone`` counts adopted images that stay though their objects are
     gone; None in a sync of a folder.
@@ -39,7 +39,6 @@ class SyncRun:
     arguments: argparse.Namespace
     context: CommandContext
     target: SyncTarget
-    notify_embedding: Callable[[], None]
     withheld: str = ""
     gone: int | None = None
 
@@ -67,8 +66,10 @@ async def run_phases(
         store = await context.open_store(collection.bucket)
 
         embedding = EmbeddingRun(context, collection, embedder, store)
-        target = SyncTarget(collection, store, context.database, context.decoder, context.retry, context.progress)
-        run = SyncRun(arguments, context, target, embedding.notify)
+        target = SyncTarget(
+            collection, store, context.database, context.decoder, context.retry, context.progress, embedding.notify
+        )
+        run = SyncRun(arguments, context, target)
 
         async def run_first_phase() -> None:
             if first_phase:

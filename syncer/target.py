@@ -1,5 +1,6 @@
 """The target of a sync."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.db.pool import Database
@@ -15,7 +16,10 @@ from syncer.source import Source
 
 @dataclass(frozen=True)
 class SyncTarget:
-    """A collection and its store, with the services that each upload uses."""
+    """A collection and its store, with the services that each upload uses.
+
+    Call ``notify_embedding`` when an image was added.
+    """
 
     collection: Collection
     store: ObjectStore
@@ -23,6 +27,7 @@ class SyncTarget:
     decoder: DecoderPool
     retry: RetryPolicy
     progress: Progress
+    notify_embedding: Callable[[], None] = lambda: None
 
     async def ensure_source(self, name: str) -> Source:
         """Return the collection's source *name*; create it if it is new."""

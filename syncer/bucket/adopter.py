@@ -8,7 +8,7 @@ import contextlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -28,7 +28,7 @@ from syncer.batches import batches
 from syncer.bounded_tasks import BoundedTaskGroup
 from syncer.bucket.planner import BucketPlanner
 from syncer.bucket.scan import SOURCE, BucketScan, object_stat
-from syncer.deletion_policy import NO_DELETION, DeletionPolicy
+from syncer.deletion_policy import DeletionPolicy
 from syncer.process_locks import forget, has_ended, process_lock
 from syncer.source import Source
 from syncer.source_lock import source_lock
@@ -44,16 +44,14 @@ class AdoptionOptions:
     """Selection and treatment of a bucket's objects.
 
     Only keys that begin with ``prefix`` are adopted. With ``reclaim``, objects that carry the hash this program stores
-    with its uploads become the collection's own; otherwise an adopted object is never deleted. ``on_adopted`` is called
-    when there is something to embed.
+    with its uploads become the collection's own; otherwise an adopted object is never deleted.
     """
 
     prefix: str = ""
     reclaim: bool = False
     concurrency: int = 8
     derivatives: bool = True
-    deletion: DeletionPolicy = NO_DELETION
-    on_adopted: Callable[[], None] = lambda: None
+    deletion: DeletionPolicy = DeletionPolicy()
 
 
 @dataclass
@@ -154,7 +152,7 @@ class BucketAdopter:
                 transient=False,
             ) from exc
         self.target.progress.count("adopted")
-        self.options.on_adopted()
+        self.target.notify_embedding()
 
     async def _examine(self, stored: StoredObject, file: Path) -> tuple[NewImage, bytes | None, bytes | None]:
         """Return the image in *file* with thumbnail and preview, which are None if the bucket has them already."""

@@ -81,7 +81,7 @@ def _plan_object(stored: StoredObject, state: ObjectState) -> ListedObject:
 
 
 def _is_current(stored: StoredObject, state: ObjectState) -> bool:
-    """Return whether this version of the object was uploaded by a sync, adopted, or rejected for good."""
+    """Return whether this version of the object was uploaded by a sync, adopted, or rejected permanently."""
     if state.origin not in {None, "adopted"}:
         return True
     size, _, version = object_stat(stored)

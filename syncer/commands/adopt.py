@@ -59,7 +59,6 @@ async def _adopt(run: SyncRun) -> None:
         concurrency=context.settings.upload_concurrency,
         derivatives=not arguments.no_derivatives,
         deletion=deletion_policy(arguments),
-        on_adopted=run.notify_embedding,
     )
     adopter = BucketAdopter(run.target, options)
     if not await adopter.run():

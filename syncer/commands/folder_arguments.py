@@ -62,9 +62,10 @@ async def run_folder_command(arguments: argparse.Namespace, *, embed: bool) -> i
 
 async def _sync(folder: Path, run: SyncRun) -> None:
     """Sync the folder once, or with ``--watch`` until the process is interrupted."""
-    settings, stability = run.context.settings, StabilityCheck()
-    options = replace(_options(run.arguments, folder, settings), on_upload=run.notify_embedding)
+    settings = run.context.settings
+    options = _options(run.arguments, folder, settings)
     if getattr(run.arguments, "watch", False):  # `syncer upload` has no such argument
+        stability = StabilityCheck()
         sync = FolderSync(replace(options, is_stable=stability.is_stable), run.target)
         await Watch(sync, stability, rescan=settings.watch_rescan_seconds).run()
     sync = FolderSync(options, run.target)

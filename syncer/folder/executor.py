@@ -103,23 +103,22 @@ class Executor:
                 await self._upload(action)
 
     async def _move(self, move: Move) -> None:
+        """Move the image, or upload the file if that is impossible."""
         try:
-            moved = await move_image(self._source, self._target.store, move)
+            if await move_image(self._source, self._target.store, move):
+                self._progress.count("moved")
+                return
+            self._planner.move_failed(move)
         except ImageRefused as refusal:
             if refusal.final:
                 raise
             # The old object is in the way of the new key: "A.jpg" of "a.jpg" on some disks, a file of a folder. The
             # image is uploaded again, and costs an embedding.
-            await self._source.database.run(
-                pending_objects.delete_images, self._source.collection, [move.image.image_id], tombstone=False
+            await self._target.database.run(
+                pending_objects.delete_images, self._target.collection, [move.image.image_id], tombstone=False
             )
-            await delete_pending_objects(self._source.database, self._target.store, self._source.collection)
-            await self._upload(Upload(move.file, move.known))
-            return
-        if moved:
-            self._progress.count("moved")
-        else:
-            await self._apply_once(await self._planner.replan(move))
+            await delete_pending_objects(self._target.database, self._target.store, self._target.collection)
+        await self._upload(Upload(move.file, move.known))
 
     async def _upload(self, upload: Upload) -> None:
         file = upload.file
@@ -157,7 +156,7 @@ class Executor:
             await self._keep_removed(file, examined.sha256)
             return
         self._progress.count("uploaded")
-        self._options.on_upload()
+        self._target.notify_embedding()
 
     async def _keep_removed(self, file: LocalFile, sha256: bytes) -> None:
         now = datetime.now(UTC)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncer.deletion_policy import NO_DELETION, DeletionPolicy
+from syncer.deletion_policy import DeletionPolicy
 from syncer.folder.ignore import Selection
 from syncer.folder.scan import LocalFile
 
@@ -13,8 +13,7 @@ from syncer.folder.scan import LocalFile
 class FolderOptions:
     """A folder, the name of its source, and how to sync it.
 
-    New and changed files that are not ``is_stable`` are left for another run. ``on_upload`` is called when there is
-    something to embed.
+    New and changed files that are not ``is_stable`` are left for another run.
     """
 
     folder: Path
@@ -22,6 +21,5 @@ class FolderOptions:
     selection: Selection
     concurrency: int = 8
     derivatives: bool = True
-    deletion: DeletionPolicy = NO_DELETION
+    deletion: DeletionPolicy = DeletionPolicy()
     is_stable: Callable[[LocalFile], bool] = lambda file: True
-    on_upload: Callable[[], None] = lambda: None

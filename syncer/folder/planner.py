@@ -92,11 +92,9 @@ class Planner:
         """Whether the folder has files and all of them could be read."""
         return self._found_any and self.complete
 
-    async def replan(self, move: Move) -> FileAction:
-        """Return another action for a file whose Move failed: the image has changed, or the new key is taken."""
-        self._moved[move.image.image_id] = ""  # it has not left its path, and is no candidate again
-        changed = Changed(move.file, move.known, move.image.sha256)
-        return await self._resolve_one(changed, await self._find_matches([changed]), overwrites=move.replaces)
+    def move_failed(self, move: Move) -> None:
+        """Record that the image has not left its path: it has changed, or the new key is taken."""
+        self._moved[move.image.image_id] = ""
 
     # --- files that exist -----------------------------------------------------------------------------------------
 

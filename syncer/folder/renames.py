@@ -38,7 +38,7 @@ async def move_image(source: Source, store: ObjectStore, move: Move) -> bool:
         await source.database.run(_commit, source, move, intent)
     except Exception as exc:
         stored = copied and not isinstance(exc, (ImageRefused, ObjectMissing))
-        with suppress(DatabaseError):  # the intent becomes due by itself
+        with suppress(DatabaseError):  # the intent becomes due at its deadline
             await source.database.run(pending_objects.abandon_upload, source.collection, intent, stored=stored)
         if isinstance(exc, (_Stale, ObjectMissing)):
             return False

@@ -14,7 +14,7 @@ from syncer.target import SyncTarget
 
 @dataclass
 class FolderSync:
-    """Syncs one folder to one collection. Each image is committed by itself, so a run can be stopped at any point.
+    """Syncs one folder to one collection. Each image is committed separately, so a run can be stopped at any point.
 
     After a run, ``withheld`` tells why images were not deleted though their files are missing.
     """

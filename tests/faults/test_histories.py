@@ -32,7 +32,7 @@ from shared.object_keys import preview_key, thumbnail_key
 from shared.sql import collections
 from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from shared.stores.folder import FolderStore
-from syncer.deletion_policy import NO_DELETION
+from syncer.deletion_policy import DeletionPolicy
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, Request, S3Server, s3_store
 from tests.helpers.expectation import Expectation
 from tests.helpers.lives import Killed, Life, MortalDatabase, MortalStore, mortal_disk
@@ -56,7 +56,7 @@ path = st.sampled_from(PATHS)
 which = st.integers(0, len(PATHS) - 1)  # index of an existing file or image
 content = st.integers(0, 5)
 folder = st.sampled_from(FOLDERS)
-how = st.sampled_from([DELETE_ANY, NO_DELETION])
+how = st.sampled_from([DELETE_ANY, DeletionPolicy()])
 # Any content under a key that no file has, or content that no file has under a key that a file may have.
 added = st.one_of(
     st.tuples(st.sampled_from(["by the api/a.bmp", "by the api/b.bmp"]), content),

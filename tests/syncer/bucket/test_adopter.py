@@ -25,7 +25,7 @@ from shared.stores.s3 import S3Store
 from syncer.bucket.adopter import AdoptionOptions, BucketAdopter
 from syncer.bucket.planner import BucketPlanner
 from syncer.bucket.scan import SOURCE, BucketScan
-from syncer.deletion_policy import NO_DELETION, DeletionPolicy
+from syncer.deletion_policy import DeletionPolicy
 from syncer.progress import Progress
 from syncer.source import find_source
 from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_store
@@ -33,6 +33,7 @@ from tests.helpers.external_objects import put_externally
 from tests.helpers.processes import new_database
 from tests.helpers.synced_folder import DELETE, DELETE_ANY, World, bitmap
 
+KEEP = DeletionPolicy()
 STRANGE = [
     "with space.bmp",
     "plus+and%2Bpercent%.bmp",
@@ -93,7 +94,7 @@ class Bucket:
         await self.world.embed()
         return +progress.counts
 
-    async def dry_run(self, prefix: str = "", deletion: DeletionPolicy = NO_DELETION) -> dict[str, str]:
+    async def dry_run(self, prefix: str = "", deletion: DeletionPolicy = KEEP) -> dict[str, str]:
         """Return the step for each key that is not unchanged."""
         source = await find_source(self.world.database, self.store.bucket, SOURCE)
         retry = outage_policy(20, lambda reason: None)
