@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from shared.errors import ImageRefused, ObjectExists, ObjectMissing, Reason, Sto
 from shared.stores.base import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore, StoredObject
 from shared.stores.folder import FolderStore
 from tests.fakes.s3 import S3Server, s3_store
+from tests.helpers.stored_objects import list_keys, put
 
 MakeStore = Callable[[str], ObjectStore]
 
@@ -86,22 +88,6 @@ async def opened(store: ObjectStore) -> AsyncIterator[ObjectStore]:
         yield store
     finally:
         await store.close()
-
-
-async def put(store: ObjectStore, key: str, body: bytes | Path = b"pixels", *, overwrite: bool = True) -> None:
-    content = body if isinstance(body, bytes) else body.read_bytes()
-    await store.put(
-        key,
-        body,
-        content_type="image/jpeg",
-        cache_control=CACHE_IMAGE,
-        sha256=hashlib.sha256(content).hexdigest(),
-        overwrite=overwrite,
-    )
-
-
-async def list_keys(store: ObjectStore, prefix: str = "", *, start_after: str = "") -> list[str]:
-    return [stored.key async for stored in store.list(prefix, start_after=start_after)]
 
 
 async def find_in_listing(store: ObjectStore, key: str) -> StoredObject:
@@ -188,7 +174,7 @@ async def test_a_file_that_changed_is_not_stored(store: ObjectStore, tmp_path: P
     photo.write_bytes(b"after the edit")
     before = hashlib.sha256(b"before the edit").hexdigest()
     with pytest.raises(ImageRefused) as refused:
-        await store.put("a.jpg", photo, content_type="image/jpeg", cache_control=CACHE_IMAGE, sha256=before)
+        await put(store, "a.jpg", photo, sha256=before)
     assert refused.value.reason is Reason.CHANGED
     assert not refused.value.final
     assert await list_keys(store) == []
@@ -243,6 +229,7 @@ IMPOSSIBLE_KEYS = {
     "too long": "ä" * 513,
     "surrogate": "a\ud800.jpg",
     "NUL": "a\0.jpg",
+    "control character": "a\x01.jpg",
     "parent folder": "a/../b.jpg",
     "current folder": "./b.jpg",
 }
@@ -267,8 +254,7 @@ async def test_a_copy_has_the_same_bytes_and_attributes(store: ObjectStore) -> N
     await store.copy("old/name.jpg", "new/näme.jpg")
     copied, original = await store.head("new/näme.jpg"), await store.head("old/name.jpg")
     assert await store.get("new/näme.jpg") == b"pixels"
-    assert (copied.size, copied.sha256) == (original.size, original.sha256)
-    assert (copied.content_type, copied.cache_control) == (original.content_type, original.cache_control)
+    assert replace(copied, key=original.key, modified=original.modified, etag=original.etag) == original
 
 
 async def test_a_copy_is_independent_of_its_source(store: ObjectStore) -> None:
@@ -295,13 +281,9 @@ async def test_a_copy_onto_itself_changes_nothing(store: ObjectStore) -> None:
     await put(store, "a.jpg", b"pixels")
     before = await store.head("a.jpg")
     await store.copy("a.jpg", "a.jpg")
-    after = await store.head("a.jpg")
     assert await store.get("a.jpg") == b"pixels"
-    assert (after.sha256, after.content_type, after.cache_control) == (
-        before.sha256,
-        before.content_type,
-        before.cache_control,
-    )
+    after = await store.head("a.jpg")
+    assert replace(after, modified=before.modified, etag=before.etag) == before
 
 
 async def test_copying_a_missing_object_leaves_the_target_alone(store: ObjectStore) -> None:

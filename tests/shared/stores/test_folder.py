@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ImageRefused, ObjectExists, ObjectMissing, Reason, SettingsError, StoreError
-from shared.stores.base import CACHE_IMMUTABLE
 from shared.stores.folder import FolderStore, folder_name
+from tests.helpers.stored_objects import list_keys, put
 
 
 @pytest.fixture
@@ -32,17 +32,6 @@ async def store(tmp_path: Path) -> AsyncIterator[FolderStore]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "photos"
-
-
-async def put(store: FolderStore, key: str, body: bytes = b"pixels", *, overwrite: bool = True) -> None:
-    digest = hashlib.sha256(body).hexdigest()
-    await store.put(
-        key, body, content_type="image/jpeg", cache_control=CACHE_IMMUTABLE, sha256=digest, overwrite=overwrite
-    )
-
-
-async def list_keys(store: FolderStore, prefix: str = "") -> list[str]:
-    return [stored.key async for stored in store.list(prefix)]
 
 
 def partial_files(folder: Path) -> list[Path]:
@@ -228,7 +217,6 @@ async def test_corrupt_metadata_are_ignored(store: FolderStore, folder: Path) ->
         ("a//b.jpg", "has an empty part"),
         ("/a.jpg", "has an empty part"),
         ("a/", "has an empty part"),
-        ("../a.jpg", "contains the part '.' or '..'"),
         ("a/../../b.jpg", "contains the part '.' or '..'"),
         ("a\0.jpg", "contains a control character"),
         ("ä" * 128 + ".jpg", "has a part of 260 bytes in UTF-8 (at most 255)"),

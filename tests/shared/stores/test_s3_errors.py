@@ -1,25 +1,13 @@
 """Messages about S3 services that refuse requests or cannot be reached."""
 
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from shared.errors import ObjectMissing, StoreError
 from shared.stores.s3 import S3Store
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, S3Server, s3_store
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with S3Server() as server:
-        yield server
-
-
-@pytest.fixture
-def proxy(server: S3Server) -> Iterator[FaultyProxy]:
-    with FaultyProxy(server.url) as proxy:
-        yield proxy
 
 
 @pytest.fixture
