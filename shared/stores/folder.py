@@ -344,6 +344,10 @@ class FolderStore:
                 self._move(temporary, key, target, overwrite=overwrite)
             except FileNotFoundError:  # the folder's last object was deleted in between, and the folder with it
                 self._check_mounted()
+            except OSError as exc:
+                if exc.errno in _NAME_REFUSED:
+                    raise _refused(key, f"cannot be a path on this disk: {exc.strerror}") from exc
+                raise
             else:
                 _sync_folder(target.parent)
                 return
@@ -358,10 +362,6 @@ class FolderStore:
             if any(os.path.lexists(folder) and not folder.is_dir() for folder in target.parents):
                 raise _refused(key, "needs a folder with the name of an existing object", final=False) from exc
             raise FileNotFoundError(f"{target.parent} was deleted concurrently") from exc
-        except OSError as exc:
-            if exc.errno in _NAME_REFUSED:
-                raise _refused(key, f"cannot be a path on this disk: {exc.strerror}") from exc
-            raise
         folder, _, _ = key.rpartition("/")
         if folder and not self._has_exact_name(folder):
             raise _refused(key, "differs only in case or accents from an existing folder", final=False)
@@ -383,10 +383,6 @@ class FolderStore:
             if not overwrite:
                 raise ObjectExists(f"object {key!r} already exists in bucket {self.bucket!r}") from exc
             self._replace(temporary, key, target)
-        except OSError as exc:
-            if exc.errno in _NAME_REFUSED:
-                raise _refused(key, f"cannot be a file name on this disk: {exc.strerror}") from exc
-            raise
 
     def _replace(self, temporary: Path, key: str, target: Path) -> None:
         self._metadata.remove(key)

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -27,12 +27,12 @@ ACCESS_KEY_ID = "test-key-id"
 SECRET_ACCESS_KEY = "test-secret"
 
 Kind = Literal[
-    "put", "get", "head", "list", "copy", "delete", "start_parts", "part", "end_parts", "drop_parts", "bucket", "other"
+    "put", "get", "head", "list", "copy", "delete", "start_parts", "part", "end_parts", "drop_parts", "other"
 ]
 
 
 class S3Server:
-    """moto on a free port, as a context manager or with ``start`` and ``stop``.
+    """moto on a free port, as a context manager.
 
     *page_size* is the number of objects per page of a listing; each response is delayed by *latency* seconds.
     """
@@ -43,11 +43,14 @@ class S3Server:
         self._page_size = page_size
         self._latency = latency
 
-    def start(self) -> Self:
+    def __enter__(self) -> Self:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        environment |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
-        environment |= {"AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-        environment |= {"MOTO_S3_DEFAULT_MAX_KEYS": str(self._page_size)}
+        environment |= {
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "MOTO_S3_DEFAULT_MAX_KEYS": str(self._page_size),
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.fakes.s3", str(self._latency)],
             stdin=subprocess.PIPE,
@@ -62,15 +65,9 @@ class S3Server:
         assert self.url, "moto's server did not start"
         return self
 
-    def stop(self) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._process.terminate()
         self._process.communicate()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *exc: object) -> None:
-        self.stop()
 
     def make_bucket(self, bucket: str) -> None:
         with contextlib.closing(http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=30)) as connection:
@@ -89,9 +86,6 @@ class Request:
     """A request to the proxy; *faulted* if the client did not get the complete response of the server."""
 
     kind: Kind
-    method: str
-    path: str
-    bucket: str
     key: str
     headers: dict[str, str]  # names in lower case
     faulted: bool = False
@@ -123,7 +117,7 @@ class FaultyProxy:
     def __init__(self, upstream: str) -> None:
         self.requests: list[Request] = []
         self.rule: Rule = lambda request: None
-        self._upstream = urlsplit(upstream).netloc
+        self.upstream = urlsplit(upstream).netloc
         self._port = 0
         self._lock = threading.Lock()
 
@@ -154,19 +148,14 @@ class FaultyProxy:
         end = time.monotonic() + seconds
         self.rule = lambda request: fault if time.monotonic() < end else None
 
+    def fault_of(self, request: Request) -> Fault | None:
+        """Record the request and return the fault to inject."""
+        fault = self.rule(request)
+        self.requests.append(replace(request, faulted=fault is not None))
+        return fault
+
     def start(self) -> Self:
-        proxy = self
-
-        class Handler(_ProxyHandler):
-            def fault_of(self, request: Request) -> Fault | None:
-                fault = proxy.rule(request)
-                with proxy._lock:
-                    proxy.requests.append(Request(**{**vars(request), "faulted": fault is not None}))
-                return fault
-
-            upstream = self._upstream
-
-        self._server = _ProxyServer(("127.0.0.1", self._port), Handler)
+        self._server = _ProxyServer(self._port, self)
         self._port = self._server.server_port  # reused after a restart
         self.url = f"http://127.0.0.1:{self._port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -190,8 +179,9 @@ class _ProxyServer(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, port: int, proxy: FaultyProxy) -> None:
+        super().__init__(("127.0.0.1", port), _ProxyHandler)
+        self.proxy = proxy
         self._connections: set[socket.socket] = set()
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -216,17 +206,14 @@ class _ProxyServer(ThreadingHTTPServer):
 class _ProxyHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    upstream = ""
-
-    def fault_of(self, request: Request) -> Fault | None:
-        raise NotImplementedError
+    server: _ProxyServer
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
     def _serve(self) -> None:
         length = int(self.headers.get("content-length") or 0)
-        fault = self.fault_of(_request(self.command, self.path, dict(self.headers.items())))
+        fault = self.server.proxy.fault_of(_request(self.command, self.path, dict(self.headers.items())))
         if fault and fault.action == "reset":
             self.rfile.read(length // 2)
             self._reset()
@@ -253,7 +240,7 @@ class _ProxyHandler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _serve
 
     def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        with contextlib.closing(http.client.HTTPConnection(self.upstream, timeout=60)) as connection:
+        with contextlib.closing(http.client.HTTPConnection(self.server.proxy.upstream, timeout=60)) as connection:
             # The client's signature covers the Host header, which must stay the proxy's.
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
@@ -288,9 +275,9 @@ _HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive"}
 def _request(method: str, target: str, headers: dict[str, str]) -> Request:
     parts = urlsplit(target)
     query = parse_qs(parts.query, keep_blank_values=True)
-    bucket, _, key = unquote(parts.path).removeprefix("/").partition("/")
+    _, _, key = unquote(parts.path).removeprefix("/").partition("/")
     lowered = {name.lower(): value for name, value in headers.items()}
-    return Request(_kind(method, key, query, lowered), method, target, bucket, key, lowered)
+    return Request(_kind(method, key, query, lowered), key, lowered)
 
 
 def _kind(method: str, key: str, query: dict[str, list[str]], headers: dict[str, str]) -> Kind:
@@ -313,8 +300,6 @@ def _kind(method: str, key: str, query: dict[str, list[str]], headers: dict[str,
             return "start_parts"
         case "POST" if "uploadId" in query:
             return "end_parts"
-        case "PUT" | "HEAD" | "DELETE":
-            return "bucket"
     return "other"
 
 
