@@ -4,15 +4,17 @@ The adapters are ``replicate`` (CLIP over an API), ``clip`` (ONNX Runtime on thi
 model from Python packages). The contract suite ``tests/contract/test_embedders.py`` runs on each.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import ImageRefused, Reason
 
+T = TypeVar("T")
 Vector = NDArray[np.float32]
 
 
@@ -85,6 +87,15 @@ def unit_vector(values: Sequence[float] | NDArray[np.floating], *, dimensions: i
     if norm < 1e-12:
         raise ImageRefused(Reason.BAD_VECTOR, "the model returned a vector of zeros")
     return (vector / norm).astype(np.float32)
+
+
+async def gather_all(tasks: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return all results. Raise the first error only after the last task has ended."""
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results  # type: ignore[return-value]
 
 
 async def agreement(

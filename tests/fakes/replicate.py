@@ -28,7 +28,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Self
 
@@ -106,7 +105,7 @@ class Settings:
     rate: int = 0  # creates per `rate_period`, 0 for no limit; the rest get `rate_refusal`
     rate_period: float = 60.0
     burst: int = 1
-    rate_refusal: str = "429_resets"
+    rate_refusal: str = "429_seconds"
 
 
 @dataclass
@@ -137,24 +136,20 @@ class Prediction:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-_HTML = "<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center></body></html>"
-
 # Faults of a create: an error instead of a prediction, ...
 REFUSALS = frozenset(
-    {"401", "402", "404", "422"}
-    | {"429_seconds", "429_date", "429_resets", "429_expected", "429_field", "429_rate", "429_bare"}
-    | {"500", "502", "503", "503_retry_after", "504", "reset", "hang", "not_json"}
+    {"401", "402", "404", "422", "429_seconds", "429_rate", "429_bare", "500", "503", "reset", "hang", "not_json"}
 )
 # ... a prediction whose answer is lost, ...
 LOSSES = frozenset({"lost", "cut"})
 # ... or a prediction that fails, has a bad output or never finishes.
 ENDS = frozenset(
-    {"E1000", "E1001", "E6716", "E8367", "E8765", "E9243", "interrupted", "failed", "canceled", "aborted"}
-    | {"stuck_starting", "stuck_processing", "empty", "nothing", "nulls", "zeros", "short"}
+    {"E1000", "E1001", "failed", "canceled", "aborted", "stuck_starting", "stuck_processing"}
+    | {"empty", "nothing", "nulls", "zeros", "short"}
 )
 FAULTS = REFUSALS | LOSSES | ENDS
 _OUTPUTS = frozenset({"empty", "nothing", "nulls", "zeros", "short"})  # not applied to a prediction that failed
-POLL_FAULTS = frozenset({"429_seconds", "429_bare", "500", "502", "503", "reset", "hang", "not_json"})
+POLL_FAULTS = frozenset({"429_seconds", "429_bare", "500", "reset", "hang", "not_json"})
 
 
 class FakeReplicate:
@@ -330,9 +325,9 @@ class FakeReplicate:
             self.counts.poll_faults[fault] += 1
             return await self._refuse(request, fault, self.settings.retry_after)
         prediction = self._predictions.get(request.match_info["id"])
-        return (
-            await self._answer(request, 200, self._shown(prediction)) if prediction else await self._not_found(request)
-        )
+        if prediction is None:
+            return await self._not_found(request)
+        return await self._answer(request, 200, self._shown(prediction))
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
         self.counts.cancels += 1
@@ -344,9 +339,8 @@ class FakeReplicate:
         return await self._answer(request, 200, self._shown(prediction))
 
     def _shown(self, prediction: Prediction) -> dict[str, Any]:
-        address = (
-            f"https://api.replicate.com/v1/predictions/{prediction.id}"  # as behind a proxy, not this server's address
-        )
+        # As behind a proxy, not this server's address.
+        address = f"https://api.replicate.com/v1/predictions/{prediction.id}"
         return {
             "id": prediction.id,
             "model": prediction.model,
@@ -473,36 +467,23 @@ class FakeReplicate:
                 return await self._not_found(request)
             case "422":
                 return await self._no_version(request)
-            case "502":
-                return await self._answer(request, 502, _HTML)
-            case "503_retry_after":
-                return await self._problem(request, 503, "Service unavailable", {"Retry-After": str(_rounded(wait))})
-            case throttling if throttling.startswith("429"):
-                return await self._throttle(request, throttling, wait)
-        return await self._problem(request, int(fault), "Something went wrong")
-
-    async def _throttle(self, request: web.Request, fault: str, wait: float) -> web.StreamResponse:
-        """Answer 429 with the wait in one of the places where Replicate states it."""
-        headers, members, seconds = {}, {}, _rounded(wait)
-        detail = "Request was throttled."
-        match fault:
             case "429_seconds":
-                headers = {"Retry-After": str(seconds)}
-            case "429_date":
-                headers = {"Retry-After": formatdate(time.time() + math.ceil(wait), usegmt=True)}
-            case "429_resets":
-                detail += f" Your rate limit resets in ~{seconds}s."
-            case "429_expected":
-                detail += f" Expected available in {seconds} second."
-            case "429_field":
-                members = {"retry_after": seconds}
+                return await self._throttled(request, headers={"Retry-After": str(_rounded(wait))})
             case "429_rate":
                 rate = 60 * (self.settings.rate or 600) / self.settings.rate_period
-                detail += (
+                return await self._throttled(
+                    request,
                     f" Your rate limit for creating predictions is reduced to {rate:g} requests per minute with a burst"
-                    f" of 1 requests. It resets in ~{seconds}s."
+                    f" of 1 requests. Your rate limit resets in ~{_rounded(wait)}s.",
                 )
-        return await self._problem(request, 429, detail, headers, **members)
+            case "429_bare":
+                return await self._throttled(request)
+        return await self._problem(request, int(fault), "Something went wrong")
+
+    async def _throttled(
+        self, request: web.Request, hint: str = "", headers: dict[str, str] | None = None
+    ) -> web.StreamResponse:
+        return await self._problem(request, 429, f"Request was throttled.{hint}", headers)
 
     async def _not_found(self, request: web.Request) -> web.StreamResponse:
         return await self._problem(request, 404, "The requested resource could not be found.")
@@ -551,8 +532,6 @@ def _spoil(fault: str, output: Any) -> tuple[str, str | None, Any]:
             return fault, None, None
         case "failed":
             return "failed", "'NoneType' object is not subscriptable", None
-        case "interrupted":
-            return "failed", "Prediction interrupted; please retry (code: PA)", None
         case "nothing":
             return "succeeded", None, []
         case "E1001":

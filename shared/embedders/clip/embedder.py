@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.embedders.base import ImageInput, Vector, unit_vector
-from shared.embedders.clip.daemon_thread import run_in_daemon_thread
+from shared.embedders.base import ImageInput, Vector, gather_all, unit_vector
 from shared.embedders.clip.hub import HUB_MODELS, fetch, known_model
 from shared.embedders.clip.layouts import (
     Tower,
@@ -32,7 +31,7 @@ from shared.errors import ImageRefused, ModelError, SettingsError
 from shared.images.worker_pool import DecoderPool
 
 if TYPE_CHECKING:
-    # Decoder workers import this package and must not load ONNX Runtime.
+    # Needs ONNX Runtime, an optional package that takes long to import.
     from shared.embedders.clip.towers import ImageTower, TextTower
 
 # Images per call of the network. An image took ViT-B/32 107 ms of CPU time alone, 92 in a batch of four, and no less in
@@ -109,13 +108,8 @@ class ClipEmbedder:
     async def embed_images(self, images: Sequence[ImageInput]) -> list[Vector | ImageRefused]:
         loaded = await self._load_image_pipeline()
         batches = [images[start : start + loaded.batch] for start in range(0, len(images), loaded.batch)]
-        results = await asyncio.gather(*(self._embed_batch(loaded, batch) for batch in batches), return_exceptions=True)
-        vectors: list[Vector | ImageRefused] = []
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-            vectors += result
-        return vectors
+        results = await gather_all(self._embed_batch(loaded, batch) for batch in batches)
+        return [vector for batch in results for vector in batch]
 
     async def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         tower = await self._load_text_tower()
@@ -179,7 +173,7 @@ class ClipEmbedder:
 
     async def _fetch(self, tower: Tower) -> None:
         if self._hub_model:
-            await run_in_daemon_thread(fetch, self._hub_model, self._folder, tower, endpoint=self._endpoint)
+            await fetch(self._hub_model, self._folder, tower, endpoint=self._endpoint)
 
     def _open_image_pipeline(self) -> _ImagePipeline:
         from shared.embedders.clip.towers import ImageTower

@@ -1,5 +1,8 @@
 """Models that can be chosen by name, and their download from the model hub."""
 
+import asyncio
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +40,7 @@ def known_model(name: str) -> HubModel | None:
     return next((model for model in HUB_MODELS if model.folder_name.lower() == wanted), None)
 
 
-def fetch(model: HubModel, folder: Path, tower: Tower, *, endpoint: str | None = None) -> None:
+async def fetch(model: HubModel, folder: Path, tower: Tower, *, endpoint: str | None = None) -> None:
     """Download the files of *tower* that *folder* lacks; without any, the hub is not contacted.
 
     The next call resumes an interrupted download. Raises ModelError with the remedy.
@@ -45,13 +48,30 @@ def fetch(model: HubModel, folder: Path, tower: Tower, *, endpoint: str | None =
     missing = [name for name in model.layout.files(tower) if not (folder / name).is_file()]
     if not missing:
         return
-    import huggingface_hub  # takes a third of a second, and most starts find all files
+    finished: Future[None] = Future()
+    finished.set_running_or_notify_cancel()
 
+    def work() -> None:
+        try:
+            _download(model, folder, missing, endpoint)
+        except ModelError as exc:
+            finished.set_exception(exc)
+        else:
+            finished.set_result(None)
+
+    # The interpreter does not wait for a daemon thread at exit, and a download takes minutes.
+    threading.Thread(target=work, daemon=True, name="download").start()
+    await asyncio.wrap_future(finished)
+
+
+def _download(model: HubModel, folder: Path, names: list[str], endpoint: str | None) -> None:
     name = "list of files"
     try:
+        import huggingface_hub  # takes a third of a second, and most starts find all files
+
         # First, because it fails at once without a connection, and so that all files come from the same commit.
         commit = huggingface_hub.HfApi(endpoint).model_info(model.repository, timeout=_TIMEOUT).sha
-        for name in missing:
+        for name in names:
             huggingface_hub.hf_hub_download(
                 model.repository, name, revision=commit, local_dir=folder, endpoint=endpoint
             )

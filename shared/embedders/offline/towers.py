@@ -24,11 +24,11 @@ _MAX_TOKENS = 128  # as in the training of the text network
 _BATCH = 32  # texts per call
 
 
-class TextTower:
+class OfflineTextTower:
     """Sentence network (paraphrase-MiniLM-L3-v2) with mean pooling of the last hidden states."""
 
     def __init__(self, folder: Path) -> None:
-        self._network = _Network(folder / TEXT_TOWER)
+        self._session = _open(folder / TEXT_TOWER)
         self._tokenizer = BertWordPieceTokenizer(str(_VOCABULARY), lowercase=True)
         self._tokenizer.enable_truncation(_MAX_TOKENS)
 
@@ -42,19 +42,19 @@ class TextTower:
             same = np.flatnonzero(lengths == length)
             for batch in np.split(same, range(_BATCH, len(same), _BATCH)):
                 ids = np.array([tokens[index] for index in batch])
-                vectors[batch] = self._network.run(input_ids=ids, attention_mask=np.ones_like(ids))
+                vectors[batch] = _run(self._session, input_ids=ids, attention_mask=np.ones_like(ids))
         return vectors
 
 
-class ImageTower:
+class OfflineImageTower:
     """EfficientNet-Lite2 followed by the vectors of its 1,000 classes."""
 
     def __init__(self, folder: Path) -> None:
-        self._network = _Network(folder / IMAGE_TOWER)
+        self._session = _open(folder / IMAGE_TOWER)
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the unit vector [384] of RGB values [height, width, 3], both sides multiples of 32."""
-        vector: NDArray[np.float32] = self._network.run(pixels=pixels[np.newaxis])[0]
+        vector: NDArray[np.float32] = _run(self._session, pixels=pixels[np.newaxis])[0]
         return vector
 
 
@@ -64,17 +64,17 @@ def read_class_vectors(folder: Path) -> NDArray[np.float32]:
     return vectors
 
 
-class _Network:
-    def __init__(self, path: Path) -> None:
-        options = onnxruntime.SessionOptions()
-        # Each call computes in its caller's thread: one image per core is faster than two cores per image.
-        options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+def _open(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    # Each call computes in its caller's thread: one image per core is faster than two cores per image.
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def run(self, **inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the only output. Raises ModelError if ONNX Runtime fails."""
-        try:
-            (output,) = self._session.run(None, inputs)
-        except (Fail, RuntimeException) as exc:
-            raise ModelError(f"the offline model failed: {exc}", transient=False) from exc
-        return np.asarray(output)
+
+def _run(session: onnxruntime.InferenceSession, **inputs: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the only output. Raises ModelError if ONNX Runtime fails."""
+    try:
+        (output,) = session.run(None, inputs)
+    except (Fail, RuntimeException) as exc:
+        raise ModelError(f"the offline model failed: {exc}", transient=False) from exc
+    return np.asarray(output)

@@ -74,7 +74,7 @@ def response_error(status: int, headers: Mapping[str, str], body: bytes) -> Mode
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         rate = _RATE.search(detail)
         spacing = _SECONDS[rate[2].lower()] / float(rate[1]) if rate and float(rate[1]) else None
-        return RateLimited(message, retry_after=retry_after, spacing=spacing)
+        return RateLimited(message, retry_after=spacing if retry_after is None else retry_after, spacing=spacing)
     if status >= 500 or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY):
         return ModelError(message, transient=True, retry_after=retry_after)
     return ModelError(f"{message}; {_REMEDIES.get(status, 'check REPLICATE_BASE_URL')}", transient=False)

@@ -1,15 +1,14 @@
 """CLIP at Replicate: models behind an API, paid by use."""
 
-import asyncio
 import re
 import time
-from collections.abc import Coroutine, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.embedders.base import ImageInput, Vector, unit_vector
+from shared.embedders.base import ImageInput, Vector, gather_all, unit_vector
 from shared.embedders.replicate.api_errors import PredictionFailed, PredictionTimeout
 from shared.embedders.replicate.checks import check_account, check_address
 from shared.embedders.replicate.client import PredictionClient, Timeouts
@@ -25,7 +24,6 @@ _PROBE = "a photo"
 _MODEL_REASONS = (Reason.MODEL_REFUSED, Reason.BAD_VECTOR)
 
 Kind = Literal["image", "text"]
-T = TypeVar("T")
 
 
 class ReplicateEmbedder:
@@ -89,7 +87,7 @@ class ReplicateEmbedder:
         """
         began = time.monotonic()
         if self.input_kind == "data":
-            results = await _all([self._embed_data(image.data) for image in images])
+            results = await gather_all(self._embed_data(image.data) for image in images)
         else:
             results = await self._embed_addresses([image.address for image in images])
         if any(isinstance(result, ImageRefused) and result.reason in _MODEL_REASONS for result in results):
@@ -103,8 +101,9 @@ class ReplicateEmbedder:
         long = list(dict.fromkeys(line for line in lines if not surely_fits(line)))
         batches = [short[i : i + self.batch_size] for i in range(0, len(short), self.batch_size)]
         vectors: dict[str, Vector] = {}
-        for answers in await _all([*(self._embed_short(batch) for batch in batches), *map(self._embed_long, long)]):
-            vectors |= answers
+        tasks = [*map(self._embed_short, batches), *map(self._embed_long, long)]
+        for found in await gather_all(tasks):
+            vectors |= found
         return np.array([vectors[line] for line in lines], dtype=np.float32).reshape(-1, self.dimensions)
 
     async def check(self) -> str:
@@ -218,15 +217,6 @@ class ReplicateEmbedder:
             result = await self._embed_one(_PROBE, "text")
             if isinstance(result, ImageRefused):
                 raise ModelError(f"{self.name} fails on every input: {result.detail}", transient=True)
-
-
-async def _all(tasks: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Return all results, including refusals; raise any other error after the last task has ended."""
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException) and not isinstance(result, ImageRefused):
-            raise result
-    return results  # type: ignore[return-value]
 
 
 def _vector(values: Any) -> Vector | ImageRefused:

@@ -256,9 +256,9 @@ async def test_three_hundred_images_survive_a_service_that_fails_one_call_in_thr
     make: Any, fake: FakeReplicate
 ) -> None:
     # Without those that take long each time, which have tests of their own.
-    drawn = [fault for fault in TRANSIENT if fault not in ("hang", "stuck_starting", "stuck_processing", "429_date")]
+    drawn = [fault for fault in TRANSIENT if fault not in ("hang", "stuck_starting", "stuck_processing")]
     fake.settings.faults = dict.fromkeys(drawn, 1 / 3 / len(drawn))
-    fake.settings.poll_faults = dict.fromkeys(["429_seconds", "500", "502", "reset", "not_json"], 0.06)
+    fake.settings.poll_faults = dict.fromkeys(["429_seconds", "500", "reset", "not_json"], 0.06)
     fake.settings.unwaited = 0.2
     fake.settings.retry_after = 0.005
     fake.settings.rate_period = 0.2
