@@ -14,8 +14,9 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
@@ -93,8 +94,9 @@ async def measure_images(
     embedder: Embedder, files: list[bytes], rounds: int, *, session_file: Path, batch: int, read: Read, feed: Feed
 ) -> None:
     images = [ImageInput(data) for data in files]
-    together, alone = bare_session(session_file, threads=0), bare_session(session_file, threads=1)
-    ratios, rates, costs = [], [], []
+    session = bare_session(session_file)
+    ours: list[Duration] = []
+    bare: list[Duration] = []
     with (
         ProcessPoolExecutor(CORES, mp_context=get_context("forkserver")) as processes,
         ThreadPoolExecutor(CORES) as threads,
@@ -102,38 +104,19 @@ async def measure_images(
         pixels = list(processes.map(read, files))
         feeds = [feed(pixels[start : start + batch]) for start in range(0, len(pixels), batch)]
         await embedder.embed_images(images)
-        # The bare session uses the cores in whichever way is faster.
-        work: Callable[[], object] = min(
-            lambda: [together.run(None, values) for values in feeds],
-            lambda: list(threads.map(lambda values: alone.run(None, values), feeds)),
-            key=seconds,
-        )
-
-        async def bare() -> Duration:
-            before = processor_seconds()
-            wall = seconds(lambda: list(processes.map(read, files))) + seconds(work)
-            return wall, processor_seconds() - before
-
-        async def own() -> Duration:
-            before, start = processor_seconds(), time.perf_counter()
-            await embedder.embed_images(images)
-            return time.perf_counter() - start, processor_seconds() - before
-
-        for number in range(rounds):
-            # Alternate which one goes first.
-            if number % 2:
-                ours, theirs = await own(), await bare()
-            else:
-                theirs, ours = await bare(), await own()
-            ratios.append(theirs[0] / ours[0])
-            rates.append((len(files) / ours[0], len(files) / theirs[0]))
-            costs.append((ours[1], theirs[1]))
-    own_rate, bare_rate = (statistics.median(column) for column in zip(*rates, strict=True))
-    own_cost, bare_cost = (1e3 * statistics.median(column) / len(files) for column in zip(*costs, strict=True))
+        for _ in range(rounds):
+            with timed(ours):
+                await embedder.embed_images(images)
+            with timed(bare):
+                list(processes.map(read, files))
+                list(threads.map(lambda values: session.run(None, values), feeds))
+    ratios = [theirs[0] / own[0] for own, theirs in zip(ours, bare, strict=True)]
+    (own_wall, own_cost), (bare_wall, bare_cost) = median(ours), median(bare)
     print(
-        f"{embedder.name}: {own_rate:.1f} images/s, bare session plus decoding {bare_rate:.1f};"
-        f" ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f});"
-        f" {own_cost:.0f} ms of processor time per image, bare {bare_cost:.0f}"
+        f"{embedder.name}: {len(files) / own_wall:.1f} images/s, bare session plus decoding"
+        f" {len(files) / bare_wall:.1f}; ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to"
+        f" {max(ratios):.2f}); {1e3 * own_cost / len(files):.0f} ms of processor time per image, bare"
+        f" {1e3 * bare_cost / len(files):.0f}"
     )
 
 
@@ -144,18 +127,32 @@ async def measure_texts(embedder: Embedder) -> None:
     # Interleaved, so that other load on the machine affects all lengths alike.
     for _ in range(20):
         for words, text in texts.items():
-            before, start = time.process_time(), time.perf_counter()
-            await embedder.embed_texts([text])
-            spent[words].append((time.perf_counter() - start, time.process_time() - before))
-    for words, each in spent.items():
-        wall, processor = (1e3 * statistics.median(column) for column in zip(*each, strict=True))
+            with timed(spent[words]):
+                await embedder.embed_texts([text])
+    for words, durations in spent.items():
+        wall, processor = (1e3 * seconds for seconds in median(durations))
         print(f"{embedder.name}: a text of {words:2} words: {wall:.1f} ms, {processor:.1f} ms of processor time")
 
 
-def bare_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
+def bare_session(path: Path) -> onnxruntime.InferenceSession:
+    """Return a session for calls from one thread per core, which is faster than one call on all cores."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+@contextmanager
+def timed(durations: list[Duration]) -> Iterator[None]:
+    """Append the duration of the block to *durations*."""
+    processor, wall = processor_seconds(), time.perf_counter()
+    yield
+    wall = time.perf_counter() - wall
+    durations.append((wall, processor_seconds() - processor))
+
+
+def median(durations: list[Duration]) -> Duration:
+    wall, processor = zip(*durations, strict=True)
+    return statistics.median(wall), statistics.median(processor)
 
 
 def processor_seconds() -> float:
@@ -163,12 +160,6 @@ def processor_seconds() -> float:
     this = psutil.Process()
     times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
     return sum(spent.user + spent.system for spent in times)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

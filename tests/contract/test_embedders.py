@@ -18,12 +18,11 @@ from shared.images.worker_pool import DecoderPool
 from tests.fakes.replicate import FakeReplicate
 from tests.helpers.pictures import encode, noise, picture
 
-# Each has a fixture named "{entry}_embedder".
-EMBEDDERS = ["offline", "clip", "siglip", "replicate"]
+# The two in the middle are models of a few thousand random weights from tests/golden/make_clip.py.
+EMBEDDERS = ["offline", "transformers_clip", "open_clip_siglip2", "replicate"]
 
 SIZE = (96, 64)
 
-# Models of a few thousand random weights from tests/golden/make_clip.py.
 CLIP_MODELS = Path(__file__).parents[1] / "golden" / "clip"
 
 
@@ -38,39 +37,22 @@ async def decoder() -> AsyncIterator[DecoderPool]:
     await decoder.close()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def offline_embedder(shared_folder: Path, decoder: DecoderPool) -> AsyncIterator[Embedder]:
-    embedder = OfflineEmbedder(shared_folder / "models", decoder)
-    yield embedder
-    await embedder.close()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def clip_embedder(tmp_path_factory: pytest.TempPathFactory, decoder: DecoderPool) -> AsyncIterator[Embedder]:
-    embedder = ClipEmbedder(str(CLIP_MODELS / "transformers_clip"), tmp_path_factory.mktemp("cache"), decoder)
-    yield embedder
-    await embedder.close()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def siglip_embedder(tmp_path_factory: pytest.TempPathFactory, decoder: DecoderPool) -> AsyncIterator[Embedder]:
-    embedder = ClipEmbedder(str(CLIP_MODELS / "open_clip_siglip2"), tmp_path_factory.mktemp("cache"), decoder)
-    yield embedder
-    await embedder.close()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def replicate_embedder(decoder: DecoderPool) -> AsyncIterator[Embedder]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=EMBEDDERS)
+async def embedder(
+    request: pytest.FixtureRequest, shared_folder: Path, decoder: DecoderPool
+) -> AsyncIterator[Embedder]:
+    models = shared_folder / "models"
     with FakeReplicate.serving() as fake:
-        embedder = ReplicateEmbedder(token=fake.settings.token, decoder=decoder, base_url=fake.url)
+        embedder: Embedder
+        match request.param:
+            case "offline":
+                embedder = OfflineEmbedder(models, decoder)
+            case "replicate":
+                embedder = ReplicateEmbedder(token=fake.settings.token, decoder=decoder, base_url=fake.url)
+            case folder:
+                embedder = ClipEmbedder(str(CLIP_MODELS / folder), models, decoder)
         yield embedder
         await embedder.close()
-
-
-@pytest.fixture(scope="module", params=EMBEDDERS)
-def embedder(request: pytest.FixtureRequest) -> Embedder:
-    embedder: Embedder = request.getfixturevalue(f"{request.param}_embedder")
-    return embedder
 
 
 async def vector_of(embedder: Embedder, data: bytes) -> Vector:

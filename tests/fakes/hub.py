@@ -5,7 +5,7 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 
 COMMIT = "0123456789" * 4
 
@@ -32,13 +32,11 @@ class FakeHub:
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
 
-    def __enter__(self) -> "FakeHub":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closing.set()
         self._server.shutdown()
         self._server.server_close()
@@ -65,17 +63,11 @@ class FakeHub:
                 owner, name, _, _, file = self.path.lstrip("/").split("/", 4)
                 path = hub.repositories.get(f"{owner}/{name}", Path("/nonexistent")) / file
                 if not path.is_file():
-                    self.send_response(404)
-                    self.send_header("X-Error-Code", "EntryNotFound")
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
+                    self._send(404, {"X-Error-Code": "EntryNotFound", "Content-Length": "0"})
                     return
                 content = path.read_bytes()
-                self.send_response(200)
-                self.send_header("X-Repo-Commit", COMMIT)
-                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
+                digest = hashlib.sha256(content).hexdigest()
+                self._send(200, {"X-Repo-Commit": COMMIT, "ETag": f'"{digest}"', "Content-Length": str(len(content))})
                 if with_body:
                     hub.fetched.append(file)
                     if file in hub.stalled:
@@ -87,10 +79,14 @@ class FakeHub:
             def _answer_commit(self) -> None:
                 repository = "/".join(self.path.split("/")[3:5])
                 content = json.dumps({"id": repository, "sha": COMMIT, "siblings": []}).encode()
-                self.send_response(200 if repository in hub.repositories else 404)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
+                status = 200 if repository in hub.repositories else 404
+                self._send(status, {"Content-Type": "application/json", "Content-Length": str(len(content))})
                 self.wfile.write(content)
+
+            def _send(self, status: int, headers: dict[str, str]) -> None:
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
 
         return Handler

@@ -12,6 +12,7 @@ import io
 import json
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,18 @@ def main() -> None:
         onnx.checker.check_model(str(file))
 
 
+class Tower(torch.nn.Module):
+    """One tower of a model, as a module that can be exported."""
+
+    def __init__(self, model: torch.nn.Module, encode: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.encode = encode
+
+    def forward(self, values: torch.Tensor) -> Any:
+        return self.encode(values)
+
+
 # The open_clip layout of the repositories of immich-app
 
 
@@ -79,15 +92,7 @@ def open_clip_clip(folder: Path, pictures: list[Image.Image]) -> tuple[torch.Ten
             "layers": LAYERS,
         },
     }  # fmt: skip
-    preprocess = {
-        "size": [SIZE, SIZE],
-        "mode": "RGB",
-        "mean": list(open_clip.OPENAI_DATASET_MEAN),
-        "std": list(open_clip.OPENAI_DATASET_STD),
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
-        "fill_color": 0,
-    }
+    preprocess = preprocessing(open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD, resize_mode="shortest")
     model = open_clip.CLIP(**config, quick_gelu=True)
     return save_open_clip(folder, config, preprocess, model, reference(TEXTS), pictures)
 
@@ -124,18 +129,22 @@ def open_clip_siglip2(folder: Path, pictures: list[Image.Image]) -> tuple[torch.
             "act_kwargs": {"approximate": "tanh"},
         },
     }
-    preprocess = {
-        "size": [SIZE, SIZE],
-        "mode": "RGB",
-        "mean": [0.5] * 3,
-        "std": [0.5] * 3,
-        "interpolation": "bicubic",
-        "resize_mode": "squash",
-        "fill_color": 0,
-    }
+    preprocess = preprocessing([0.5] * 3, [0.5] * 3, resize_mode="squash")
     arguments = {key: value for key, value in config.items() if key != "custom_text"}
     model = open_clip.CustomTextCLIP(**arguments)
     return save_open_clip(folder, config, preprocess, model, reference(TEXTS), pictures)
+
+
+def preprocessing(mean: Sequence[float], std: Sequence[float], *, resize_mode: str) -> dict[str, Any]:
+    return {
+        "size": [SIZE, SIZE],
+        "mode": "RGB",
+        "mean": list(mean),
+        "std": list(std),
+        "interpolation": "bicubic",
+        "resize_mode": resize_mode,
+        "fill_color": 0,
+    }
 
 
 def tiny_siglip(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
@@ -147,24 +156,6 @@ def tiny_siglip(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
             "class_token": False, "act_layer": "gelu_tanh", **kwargs,
         }
     )  # fmt: skip
-
-
-class OpenClipImages(torch.nn.Module):
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.model.encode_image(image, normalize=True)
-
-
-class OpenClipTexts(torch.nn.Module):
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, text: torch.Tensor) -> torch.Tensor:
-        return self.model.encode_text(text, normalize=True)
 
 
 def save_open_clip(
@@ -182,7 +173,8 @@ def save_open_clip(
     randomise(model)
     transform = image_transform_v2(PreprocessCfg(**{**preprocess, "size": SIZE}), is_train=False)
     pixels = torch.stack([transform(image) for image in pictures])
-    images, texts = OpenClipImages(model).eval(), OpenClipTexts(model).eval()
+    images = Tower(model, lambda image: model.encode_image(image, normalize=True)).eval()
+    texts = Tower(model, lambda text: model.encode_text(text, normalize=True)).eval()
     export(images, (pixels[:1],), folder / "visual/model.onnx", inputs=["image"], outputs=["embedding"])
     export(texts, (tokens[:1].int(),), folder / "textual/model.onnx", inputs=["text"], outputs=["embedding"])
     with torch.no_grad():
@@ -191,25 +183,26 @@ def save_open_clip(
 
 # The transformers.js layout of the repositories of Xenova and onnx-community
 
+TRANSFORMERS_TOWER = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 4 * WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 2,
+}
+
 
 def transformers_clip(folder: Path, pictures: list[Image.Image]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     tokenizer = save_clip_tokenizer(folder)
-    tower = {
-        "hidden_size": WIDTH,
-        "intermediate_size": 4 * WIDTH,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": 2,
-    }
     config = transformers.CLIPConfig(
         projection_dim=DIMENSIONS,
         text_config={
-            **tower,
+            **TRANSFORMERS_TOWER,
             "vocab_size": len(tokenizer),
             "max_position_embeddings": CLIP_CONTEXT,
             "bos_token_id": tokenizer.bos_token_id,
             "eos_token_id": tokenizer.eos_token_id,
         },
-        vision_config={**tower, "image_size": SIZE, "patch_size": PATCH},
+        vision_config={**TRANSFORMERS_TOWER, "image_size": SIZE, "patch_size": PATCH},
     )
     model = transformers.CLIPModel(config)
     processor = transformers.CLIPImageProcessor(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE})
@@ -226,20 +219,14 @@ def transformers_siglip2(folder: Path, pictures: list[Image.Image]) -> tuple[tor
     tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Lowercase(), tokenizer.backend_tokenizer.normalizer]
     )
-    tower = {
-        "hidden_size": WIDTH,
-        "intermediate_size": 4 * WIDTH,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": 2,
-    }
     config = transformers.SiglipConfig(
         text_config={
-            **tower,
+            **TRANSFORMERS_TOWER,
             "vocab_size": vocabulary,
             "max_position_embeddings": SIGLIP_CONTEXT,
             "projection_size": WIDTH,
         },
-        vision_config={**tower, "image_size": SIZE, "patch_size": PATCH},
+        vision_config={**TRANSFORMERS_TOWER, "image_size": SIZE, "patch_size": PATCH},
     )
     model = transformers.SiglipModel(config)
     processor = transformers.SiglipImageProcessor(size={"height": SIZE, "width": SIZE})
@@ -247,24 +234,8 @@ def transformers_siglip2(folder: Path, pictures: list[Image.Image]) -> tuple[tor
     return save_transformers(folder, model, processor, encoded["input_ids"], pictures, names=("pooler_output",) * 2)
 
 
-class TransformersImages(torch.nn.Module):
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        output = self.model.get_image_features(pixel_values=pixel_values)
-        return output.last_hidden_state, output.pooler_output
-
-
-class TransformersTexts(torch.nn.Module):
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        output = self.model.get_text_features(input_ids=input_ids)
-        return output.last_hidden_state, output.pooler_output
+def hidden_state_and_vector(output: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    return output.last_hidden_state, output.pooler_output
 
 
 def save_transformers(
@@ -282,7 +253,8 @@ def save_transformers(
     model.config.to_json_file(folder / "config.json")
     processor.save_pretrained(folder)
     pixels = processor(pictures, return_tensors="pt")["pixel_values"]
-    images, texts = TransformersImages(model).eval(), TransformersTexts(model).eval()
+    images = Tower(model, lambda pixels: hidden_state_and_vector(model.get_image_features(pixels))).eval()
+    texts = Tower(model, lambda ids: hidden_state_and_vector(model.get_text_features(ids))).eval()
     axes = {"pixel_values": {0: "batch_size"}, "input_ids": {0: "batch_size", 1: "sequence_length"}}
     export(
         images, (pixels[:2],), folder / "onnx/vision_model.onnx",

@@ -3,15 +3,15 @@
 ``tests/golden/make_clip.py`` generated the models and golden vectors in ``tests/golden/clip``.
 """
 
-import asyncio
 import io
 import json
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from shared.embedders.clip.embedder import ClipEmbedder
 from shared.embedders.clip.hub import HUB_MODELS
 from shared.embedders.clip.layouts import read_text_model
 from shared.embedders.clip.tokenize import TextTokenizer
-from shared.errors import ImageRefused, ModelError, Reason, SettingsError
+from shared.errors import ImageRefused, ModelError, SettingsError
 from shared.images.worker_pool import DecoderPool
 from tests.fakes.hub import FakeHub
 from tests.golden.clip_inputs import FILES, TEXTS
@@ -45,25 +45,24 @@ async def decoder() -> AsyncIterator[DecoderPool]:
     await decoder.close()
 
 
+@dataclass
 class Clip:
-    """Makes embedders and remembers them to be closed."""
+    """Makes embedders that are closed in the end."""
 
-    def __init__(self, cache: Path, decoder: DecoderPool) -> None:
-        self.cache = cache
-        self._decoder = decoder
-        self.made: list[ClipEmbedder] = []
+    cache: Path
+    decoder: DecoderPool
+    closing: AsyncExitStack
 
     def __call__(self, model: str | Path, **options: Any) -> ClipEmbedder:
-        self.made.append(ClipEmbedder(str(model), self.cache, self._decoder, **options))
-        return self.made[-1]
+        embedder = ClipEmbedder(str(model), self.cache, self.decoder, **options)
+        self.closing.push_async_callback(embedder.close)
+        return embedder
 
 
 @pytest.fixture
 async def clip(tmp_path: Path, decoder: DecoderPool) -> AsyncIterator[Clip]:
-    clip = Clip(tmp_path / "cache", decoder)
-    yield clip
-    for embedder in clip.made:
-        await embedder.close()
+    async with AsyncExitStack() as closing:
+        yield Clip(tmp_path / "cache", decoder, closing)
 
 
 @pytest.fixture
@@ -127,50 +126,7 @@ async def test_omitting_the_padding_does_not_change_the_vector(clip: Clip) -> No
     assert len(TextTokenizer(described, pad=False)("a photo of a dog")[0]) == 7
 
 
-async def test_a_batch_does_not_change_the_vectors(clip: Clip) -> None:
-    embedder = clip(MODELS / "transformers_clip")
-    together = only_vectors(await embedder.embed_images(PICTURES * 3))
-    alone = [only_vectors(await embedder.embed_images([image]))[0] for image in PICTURES]
-    np.testing.assert_allclose(together, alone * 3, atol=1e-5)
-
-
 # Behaviour
-
-
-async def test_a_broken_image_is_refused_alone(clip: Clip) -> None:
-    embedder = clip(MODELS / "transformers_clip")
-    whole = await embedder.embed_images(PICTURES[:2])
-    results = await embedder.embed_images([PICTURES[0], ImageInput(data=b"no image"), PICTURES[1]])
-    assert isinstance(results[1], ImageRefused)
-    assert results[1].reason is Reason.NOT_AN_IMAGE
-    np.testing.assert_allclose(only_vectors([results[0], results[2]]), only_vectors(whole), atol=1e-5)
-    (refused,) = await embedder.embed_images([ImageInput(data=b"")])
-    assert isinstance(refused, ImageRefused)
-
-
-async def test_no_input_gives_no_vectors(clip: Clip) -> None:
-    embedder = clip(MODELS / "open_clip_clip")
-    assert await embedder.embed_images([]) == []
-    assert (await embedder.embed_texts([])).shape == (0, embedder.dimensions)
-
-
-async def test_vectors_have_unit_length_and_the_stated_dimensions(clip: Clip) -> None:
-    for model, dimensions in [("open_clip_clip", 12), ("open_clip_siglip2", 16), ("transformers_siglip2", 16)]:
-        embedder = clip(MODELS / model)
-        assert embedder.dimensions == dimensions
-        vectors = np.concatenate(
-            [await embedder.embed_texts(TEXTS[:1]), only_vectors(await embedder.embed_images(PICTURES[:1]))]
-        )
-        assert vectors.dtype == np.float32
-        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
-
-
-async def test_concurrent_calls_get_their_own_vectors(clip: Clip) -> None:
-    embedder = clip(MODELS / "open_clip_clip")
-    golden = GOLDEN["open_clip_clip"]["images"]
-    calls = [embedder.embed_images(PICTURES[start:] + PICTURES[:start]) for start in range(len(PICTURES))]
-    for start, results in enumerate(await asyncio.gather(*calls)):
-        assert cosines(only_vectors(results), golden[start:] + golden[:start]).min() >= 0.999
 
 
 async def test_agreement_distinguishes_weights(clip: Clip) -> None:
@@ -226,18 +182,14 @@ async def test_an_unknown_model_is_refused_with_the_known_names(clip: Clip) -> N
 
 
 @pytest.fixture
-def tiny_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def tiny_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
     """Serve a tiny model of 12 dimensions under the name ViT-B/32."""
-    model = next(model for model in HUB_MODELS if model.repository == XENOVA)
-    monkeypatch.setattr("shared.embedders.clip.hub.HUB_MODELS", (tiny(model),))
+    (model,) = (model for model in HUB_MODELS if model.repository == XENOVA)
+    monkeypatch.setattr("shared.embedders.clip.hub.HUB_MODELS", (replace(model, dimensions=12),))
     repository = shutil.copytree(MODELS / "transformers_clip", tmp_path / "repository")
     (repository / "onnx/model_quantized.onnx").write_bytes(b"not needed")
     with FakeHub({XENOVA: repository}) as hub:
         yield hub
-
-
-def tiny(model: Any) -> Any:
-    return replace(model, dimensions=12)
 
 
 async def test_each_tower_is_downloaded_once_on_first_use(clip: Clip, tiny_hub: FakeHub) -> None:
@@ -366,21 +318,24 @@ async def test_swapped_towers_are_refused(clip: Clip, model_copy: Path) -> None:
         await clip(model_copy).embed_images(PICTURES)
 
 
-async def test_a_tower_of_another_image_size_is_refused(clip: Clip, model_copy: Path) -> None:
-    settings = json.loads((model_copy / "preprocessor_config.json").read_text())
-    settings |= {"size": {"shortest_edge": 48}, "crop_size": 48}
-    (model_copy / "preprocessor_config.json").write_text(json.dumps(settings))
-    with pytest.raises(
-        ModelError, match=r"takes images of shape \[3, 32, 32\], but its settings produce \[3, 48, 48\]"
-    ):
+@pytest.mark.parametrize(
+    ("file", "settings", "problem"),
+    [
+        (
+            "preprocessor_config.json",
+            {"size": {"shortest_edge": 48}, "crop_size": 48},
+            r"takes images of shape \[3, 32, 32\], but its settings produce \[3, 48, 48\]",
+        ),
+        ("config.json", {"projection_dim": 512}, "instead of vectors of 512 dimensions"),
+    ],
+)
+async def test_a_tower_that_does_not_match_its_settings_is_refused(
+    clip: Clip, model_copy: Path, file: str, settings: dict[str, Any], problem: str
+) -> None:
+    path = model_copy / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    with pytest.raises(ModelError, match=problem):
         await clip(model_copy).embed_images(PICTURES)
-
-
-async def test_a_tower_of_other_dimensions_is_refused(clip: Clip, model_copy: Path) -> None:
-    config = json.loads((model_copy / "config.json").read_text())
-    (model_copy / "config.json").write_text(json.dumps(config | {"projection_dim": 512}))
-    with pytest.raises(ModelError, match="instead of vectors of 512 dimensions"):
-        await clip(model_copy).embed_texts(["a dog"])
 
 
 async def test_input_names_are_read_from_the_network(clip: Clip, model_copy: Path) -> None:

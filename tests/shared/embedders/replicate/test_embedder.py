@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -68,16 +69,15 @@ def fake() -> Iterator[FakeReplicate]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def make(fake: FakeReplicate, decoder: DecoderPool) -> AsyncIterator[Any]:
     """Make embedders of the fake's models and close them in the end."""
-    made = []
 
     def make(model: str = "openai/clip", **options: Any) -> ReplicateEmbedder:
         options = {"token": "r8_fake", "base_url": fake.url, "timeouts": TIMEOUTS, **options}
-        made.append(ReplicateEmbedder(decoder=decoder, model=model, **options))
-        return made[-1]
+        embedder = ReplicateEmbedder(decoder=decoder, model=model, **options)
+        closing.push_async_callback(embedder.close)
+        return embedder
 
-    yield make
-    for embedder in made:
-        await embedder.close()
+    async with AsyncExitStack() as closing:
+        yield make
 
 
 class Bucket:
@@ -97,6 +97,12 @@ class Bucket:
     def add(self, name: str, data: bytes) -> ImageInput:
         self.files[name] = data
         return ImageInput(address=f"{self.url}/{name}?X-Amz-Signature=1&x='2'")
+
+    def add_pictures(self, count: int) -> tuple[list[ImageInput], list[Vector]]:
+        """Add that many pictures; return their addresses and vectors."""
+        pictures = [picture(seed, SIZE) for seed in range(count)]
+        images = [self.add(f"{seed}.jpg", data) for seed, data in enumerate(pictures)]
+        return images, [vector_of(data) for data in pictures]
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -174,11 +180,6 @@ async def test_a_text_that_looks_like_an_address_is_not_fetched(make: Any, bucke
     address = bucket.add("photo.jpg", picture(1, SIZE)).address
     (vector,) = await make(BATCH).embed_texts([address.replace("http", "HTTP")])
     np.testing.assert_array_equal(vector, vector_of_line(address.removeprefix("http://").lower()))
-
-
-async def test_no_texts_make_no_call(make: Any, fake: FakeReplicate) -> None:
-    assert (await make().embed_texts([])).shape == (0, 768)
-    assert fake.counts.creates == 0
 
 
 @pytest.mark.parametrize("model", ["openai/clip", "krthr/clip-embeddings", BATCH])
@@ -293,12 +294,7 @@ async def test_a_wrong_setting_is_raised_at_once_with_its_remedy(
     assert fake.counts.creates == 1
 
 
-async def test_a_wrong_token_is_named(make: Any) -> None:
-    with pytest.raises(ModelError, match="REPLICATE_API_TOKEN"):
-        await make(token="r8_other").embed_texts(["a dog"])
-
-
-@pytest.mark.parametrize("fault", ["500", "429_seconds", "429_bare", "reset", "not_json", "E1000", "E1001", "canceled"])
+@pytest.mark.parametrize("fault", ["500", "429_seconds", "429_bare", "reset", "E1000", "canceled"])
 async def test_an_outage_refuses_no_image(make: Any, fake: FakeReplicate, fault: str) -> None:
     fake.settings.faults = {fault: 1.0}
     fake.settings.retry_after = 0.05
@@ -307,7 +303,7 @@ async def test_an_outage_refuses_no_image(make: Any, fake: FakeReplicate, fault:
     assert caught.value.transient
 
 
-@pytest.mark.parametrize("fault", ["failed", "zeros", "nulls", "empty", "nothing", "short", "stuck_processing"])
+@pytest.mark.parametrize("fault", ["failed", "zeros", "nothing", "stuck_processing"])
 async def test_a_model_that_fails_on_every_input_refuses_no_image(make: Any, fake: FakeReplicate, fault: str) -> None:
     fake.settings.faults = {fault: 1.0}
     fake.settings.unwaited = 1.0
@@ -317,10 +313,9 @@ async def test_a_model_that_fails_on_every_input_refuses_no_image(make: Any, fak
 
 
 async def test_an_unreachable_service_is_named(make: Any) -> None:
-    with pytest.raises(ModelError, match="http://127.0.0.1:9") as caught:
-        await embed(
-            make(base_url="http://127.0.0.1:9", timeouts=replace(TIMEOUTS, retry_timeout=0.1)), picture(1, SIZE)
-        )
+    address = "http://127.0.0.1:9"
+    with pytest.raises(ModelError, match=address) as caught:
+        await embed(make(base_url=address, timeouts=replace(TIMEOUTS, retry_timeout=0.1)), picture(1, SIZE))
     assert caught.value.transient
 
 
@@ -369,11 +364,9 @@ async def test_a_lone_image_is_refused_after_a_probe_of_the_model(make: Any, fak
 
 
 async def test_fifty_images_need_one_call(make: Any, fake: FakeReplicate, bucket: Bucket) -> None:
-    pictures = [picture(seed, SIZE) for seed in range(50)]
-    images = [bucket.add(f"{seed}.jpg", data) for seed, data in enumerate(pictures)]
+    images, vectors = bucket.add_pictures(50)
     embedder = make(BATCH)
-    results = await embedder.embed_images(images)
-    np.testing.assert_array_equal(results, [vector_of(data) for data in pictures])
+    np.testing.assert_array_equal(await embedder.embed_images(images), vectors)
     assert (embedder.input_kind, embedder.batch_size, fake.counts.creates) == ("address", 50, 1)
 
 
@@ -389,8 +382,7 @@ async def test_fifty_images_need_one_call(make: Any, fake: FakeReplicate, bucket
 async def test_a_bad_image_of_a_batch_is_refused_alone(
     make: Any, fake: FakeReplicate, bucket: Bucket, bad: bytes | None, reason: Reason
 ) -> None:
-    pictures = [picture(seed, SIZE) for seed in range(50)]
-    images = [bucket.add(f"{seed}.jpg", data) for seed, data in enumerate(pictures)]
+    images, vectors = bucket.add_pictures(50)
     images[17] = bucket.add("bad.jpg", bad or b"")
     if bad is None:
         del bucket.files["bad.jpg"]
@@ -398,7 +390,7 @@ async def test_a_bad_image_of_a_batch_is_refused_alone(
     refused = results.pop(17)
     assert isinstance(refused, ImageRefused)
     assert refused.reason == reason
-    np.testing.assert_array_equal(results, [vector_of(data) for data in pictures[:17] + pictures[18:]])
+    np.testing.assert_array_equal(results, vectors[:17] + vectors[18:])
     assert fake.counts.creates <= 1 + fake.counts.faults.total()
     assert fake.counts.creates <= 8
 
@@ -408,17 +400,15 @@ async def test_a_batch_that_fails_without_naming_an_image_is_split(
     make: Any, fake: FakeReplicate, bucket: Bucket, fault: str
 ) -> None:
     fake.settings.script = [fault, fault]
-    pictures = [picture(seed, SIZE) for seed in range(8)]
-    results = await make(BATCH, timeouts=SHORT_TIMEOUTS).embed_images(
-        [bucket.add(f"{seed}.jpg", data) for seed, data in enumerate(pictures)]
-    )
-    np.testing.assert_array_equal(results, [vector_of(data) for data in pictures])
+    images, vectors = bucket.add_pictures(8)
+    results = await make(BATCH, timeouts=SHORT_TIMEOUTS).embed_images(images)
+    np.testing.assert_array_equal(results, vectors)
     assert fake.counts.creates == 5
 
 
 @pytest.mark.parametrize("status", [403, 500, 503])
 async def test_a_failing_store_refuses_no_image(make: Any, bucket: Bucket, status: int) -> None:
-    images = [bucket.add(f"{seed}.jpg", picture(seed, SIZE)) for seed in range(4)]
+    images, _ = bucket.add_pictures(4)
     bucket.status = status
     with pytest.raises(ModelError, match=str(status)) as caught:
         await make(BATCH).embed_images(images)
