@@ -22,10 +22,6 @@ class ModelConfig:
             return cls(path, {})
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as exc:
-            raise ModelError(
-                f"{path} does not exist: give the folder with the files of the model", transient=False
-            ) from exc
         except (OSError, ValueError) as exc:
             raise ModelError(f"cannot read {path} as JSON ({exc}): download it again", transient=False) from exc
         if not isinstance(values, dict):

@@ -101,10 +101,12 @@ class ReplicateEmbedder:
         long = list(dict.fromkeys(line for line in lines if not surely_fits(line)))
         batches = [short[i : i + self.batch_size] for i in range(0, len(short), self.batch_size)]
         vectors: dict[str, Vector] = {}
-        tasks = [*map(self._embed_short, batches), *map(self._embed_long, long)]
+        tasks = [*(self._embed_batch(batch, "text") for batch in batches), *map(self._embed_long, long)]
+        results: dict[str, Vector | ImageRefused] = {}
         for found in await gather_all(tasks):
-            vectors |= found
-        return np.array([vectors[line] for line in lines], dtype=np.float32).reshape(-1, self.dimensions)
+            results |= found
+        vectors = [_vector_of_text(line, results[line]) for line in lines]
+        return np.array(vectors, dtype=np.float32).reshape(-1, self.dimensions)
 
     async def check(self) -> str:
         """Return a sentence about the account and the model. Raises ModelError if one of them cannot be used.
@@ -143,18 +145,12 @@ class ReplicateEmbedder:
                 results[address] = missing
         return [results[address] for address in addresses]
 
-    async def _embed_short(self, lines: list[str]) -> dict[str, Vector]:
-        """Embed lines that surely fit the model's context."""
-        return {
-            line: _vector_of_text(line, result) for line, result in (await self._embed_batch(lines, "text")).items()
-        }
-
-    async def _embed_long(self, line: str) -> dict[str, Vector]:
+    async def _embed_long(self, line: str) -> dict[str, Vector | ImageRefused]:
         """Embed as much of the line as the model accepts."""
         text = line
         while isinstance(result := await self._embed_one(text, "text"), ImageRefused) and not surely_fits(text):
             text = shorten(text, result.detail)
-        return {line: _vector_of_text(text, result)}
+        return {line: result}
 
     async def _embed_batch(self, inputs: list[str], kind: Kind) -> dict[str, Vector | ImageRefused]:
         """Embed distinct inputs in one prediction; split those of a failed one until single inputs are left."""
