@@ -1,8 +1,8 @@
 """Throughput of the Replicate embedder relative to the latency of the service: `python -m bench.replicate`.
 
 A local fake of Replicate answers each call after 500 ms. Three concurrent calls then allow 6 images a second for a
-single model and 300 for the batch model, which takes 50 addresses per call. With 250 ms, it also measures what random
-refusals without a hint cost.
+single model and 300 for the batch model, which takes 50 addresses per call. A second run with 250 ms shows the cost of
+random refusals without a hint.
 """
 
 import asyncio

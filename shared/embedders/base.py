@@ -109,7 +109,8 @@ async def agreement(
 
     From 0.999 on, vectors computed elsewhere, such as by the same weights behind an API, can be compared with those of
     *embedder*. Preprocessing differs more often than weights do, so an image is the stricter test, but a text needs
-    only the text tower. Returns 0 for a vector of other dimensions. Raises what embedding raises.
+    only the text tower. Returns 0 for a vector of other dimensions. Raises ImageRefused or
+    ModelError.
     """
     if image is not None:
         (own,) = await embedder.embed_images([ImageInput(data=image)])

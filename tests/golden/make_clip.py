@@ -214,7 +214,7 @@ def transformers_clip(folder: Path, pictures: list[Image.Image]) -> tuple[torch.
 
 def transformers_siglip2(folder: Path, pictures: list[Image.Image]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     vocabulary = save_siglip2_tokenizer(folder)
-    # What SigLIP2 was trained with: Siglip2Tokenizer is the file's tokenizer after a Lowercase.
+    # The tokenizer of the training of SigLIP2: Siglip2Tokenizer is the file's tokenizer after a Lowercase.
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
     tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Lowercase(), tokenizer.backend_tokenizer.normalizer]
@@ -345,10 +345,10 @@ def export(
 
 def check_spread(name: str, texts: torch.Tensor, images: torch.Tensor) -> None:
     """Print how similar the vectors of different inputs are: towers with constant output would prove nothing."""
-    for what, vectors in (("texts", texts), ("images", images)):
+    for kind, vectors in (("texts", texts), ("images", images)):
         unit = torch.nn.functional.normalize(vectors, dim=-1)
         others = (unit @ unit.T)[~torch.eye(len(unit), dtype=torch.bool)]
-        print(f"{name} {what}: cosine of different ones {others.mean():.3f}, at most {others.max():.4f}")
+        print(f"{name} {kind}: cosine of different ones {others.mean():.3f}, at most {others.max():.4f}")
 
 
 def rounded(vectors: torch.Tensor) -> list[list[float]]:

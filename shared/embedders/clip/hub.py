@@ -36,8 +36,8 @@ HUB_MODELS = (
 
 def known_model(name: str) -> HubModel | None:
     """Return the model of that name, regardless of case and of ``/`` or ``-``."""
-    wanted = name.replace("/", "-").lower()
-    return next((model for model in HUB_MODELS if model.folder_name.lower() == wanted), None)
+    folder_name = name.replace("/", "-").lower()
+    return next((model for model in HUB_MODELS if model.folder_name.lower() == folder_name), None)
 
 
 async def fetch(model: HubModel, folder: Path, tower: Tower, *, endpoint: str | None = None) -> None:

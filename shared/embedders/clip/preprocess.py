@@ -63,8 +63,8 @@ class Preprocessing:
 
 
 def read_pixels(data: bytes, preprocessing: dict[str, Any]) -> NDArray[np.uint8]:
-    """Return what the model sees of the image file *data*, as RGB values [height, width, 3].
+    """Return the part of the image file *data* that the model sees, as RGB values [height, width, 3].
 
-    *preprocessing* holds the fields of a Preprocessing. Raises ImageRefused for what cannot be decoded.
+    *preprocessing* holds the fields of a Preprocessing. Raises ImageRefused for a file that cannot be decoded.
     """
     return np.asarray(Preprocessing(**preprocessing).resize(open_rgb(data)))

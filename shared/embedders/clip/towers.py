@@ -69,12 +69,14 @@ class ImageTower:
         pixels = (
             self._network.inputs.get("pixel_values") or self._network.inputs.get("image") or self._network.first_input
         )
-        wanted = (3, *model.preprocessing.size)
+        expected = (3, *model.preprocessing.size)
         fixed = [length for length in pixels.shape[1:] if isinstance(length, int)]
         if len(pixels.shape) != 4 or len(self._network.inputs) != 1:
             raise self._network.mismatch(f"takes {', '.join(self._network.inputs)} instead of pixels alone")
-        if any(isinstance(got, int) and got != want for got, want in zip(pixels.shape[1:], wanted, strict=True)):
-            raise self._network.mismatch(f"takes images of shape {fixed}, but its settings produce {list(wanted)}")
+        if any(
+            isinstance(length, int) and length != side for length, side in zip(pixels.shape[1:], expected, strict=True)
+        ):
+            raise self._network.mismatch(f"takes images of shape {fixed}, but its settings produce {list(expected)}")
         self._pixels = pixels.name
         self.takes_batches = not isinstance(pixels.shape[0], int)
         if not self.takes_batches and pixels.shape[0] != 1:

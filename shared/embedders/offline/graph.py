@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 
 
 class Graph:
-    """An ONNX graph under construction; methods return the name by which later nodes refer to what they add."""
+    """An ONNX graph under construction; methods return the names that later nodes refer to."""
 
     def __init__(self, model: onnx.ModelProto | None = None) -> None:
         """Start from *model* or from an empty graph."""

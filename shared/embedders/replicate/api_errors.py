@@ -1,4 +1,4 @@
-"""Translate what Replicate answers instead of an output into errors."""
+"""Errors of Replicate's API: refused requests and failed predictions."""
 
 import contextlib
 import json

@@ -29,7 +29,7 @@ Kind = Literal["image", "text"]
 class ReplicateEmbedder:
     """One of REPLICATE_MODELS. Single models receive a small JPEG of each image, the batch model fetches addresses.
 
-    ``calls`` counts predictions, which is what Replicate charges for. Belongs to one event loop.
+    ``calls`` counts predictions: Replicate charges for each. Belongs to one event loop.
     """
 
     dimensions = 768
@@ -100,13 +100,12 @@ class ReplicateEmbedder:
         short = list(dict.fromkeys(line for line in lines if surely_fits(line)))
         long = list(dict.fromkeys(line for line in lines if not surely_fits(line)))
         batches = [short[i : i + self.batch_size] for i in range(0, len(short), self.batch_size)]
-        vectors: dict[str, Vector] = {}
         tasks = [*(self._embed_batch(batch, "text") for batch in batches), *map(self._embed_long, long)]
         results: dict[str, Vector | ImageRefused] = {}
         for found in await gather_all(tasks):
             results |= found
-        vectors = [_vector_of_text(line, results[line]) for line in lines]
-        return np.array(vectors, dtype=np.float32).reshape(-1, self.dimensions)
+        in_order = [_vector_of_text(line, results[line]) for line in lines]
+        return np.array(in_order, dtype=np.float32).reshape(-1, self.dimensions)
 
     async def check(self) -> str:
         """Return a sentence about the account and the model. Raises ModelError if one of them cannot be used.

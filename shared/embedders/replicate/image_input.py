@@ -14,8 +14,8 @@ def data_url(data: bytes) -> str:
     """Return the part of the image that CLIP sees as a data: URL with a JPEG of about 30 kB.
 
     CLIP's own preprocessing (CLIPImageProcessor of openai/clip-vit-large-patch14) scales the shorter side to 224 pixels
-    with a bicubic filter and crops the centre square. Doing so here, from the original, loses only what JPEG at
-    quality 95 loses. 224 x 224 pixels of noise make 130 kB, and Replicate accepts data URLs of up to 256 kB.
+    with a bicubic filter and crops the centre square. Doing so here, from the original, loses no more than JPEG at
+    quality 95 does. 224 x 224 pixels of noise make 130 kB, and Replicate accepts data URLs of up to 256 kB.
     Raises ImageRefused.
     """
     image = _crop_panorama(open_rgb(data, at_least=(2 * SIDE, 2 * SIDE), colour_profile=False))

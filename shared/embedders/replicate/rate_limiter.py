@@ -21,8 +21,8 @@ class RateLimiter:
 
     Calls start unlimited. A refusal that says how long to wait stops all calls for that time and then spaces them: by
     the stated rate, else by that of the calls which the service accepted. Ten accepted calls later they are unlimited
-    again. If the limit is still there, the next spacing is kept for 60 calls, so that a permanent limit costs less than
-    one refused call in twenty. Refusals without a hint are left to the backoff of the refused call.
+    again. If the limit is still there, the spacing stays for the next 60 calls: a permanent limit costs less than one
+    refused call in twenty. Refusals without a hint are left to the backoff of the refused call.
     """
 
     def __init__(self, *, max_wait: float) -> None:

@@ -47,7 +47,7 @@ def is_too_long(error: str) -> bool:
 def shorten(text: str, error: str) -> str:
     """Return the prefix of the line *text* to try next, after a model failed on it with *error*.
 
-    It is what probably fits if the error states the number of tokens, and what certainly fits otherwise.
+    It probably fits if the error states the number of tokens, and certainly otherwise.
     """
     found = _TOKENS.search(error)
     tokens = int(found[1] or found[2]) - 2 if found else 0

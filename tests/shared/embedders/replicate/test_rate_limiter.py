@@ -15,7 +15,7 @@ from tests.helpers.virtual_time import run_in_virtual_time
 
 RETRY = RetryPolicy(first_wait=0.5, max_wait=30.0, timeout=600.0)
 LATENCY = 0.25
-Hints = Callable[[float, float], tuple[float | None, float | None]]  # (wait, spacing) -> what the refusal says
+Hints = Callable[[float, float], tuple[float | None, float | None]]  # (wait, spacing) -> those that the refusal states
 
 
 def states_wait(wait: float, spacing: float) -> tuple[float | None, float | None]:
