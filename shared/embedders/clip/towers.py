@@ -73,9 +73,8 @@ class ImageTower:
         fixed = [length for length in pixels.shape[1:] if isinstance(length, int)]
         if len(pixels.shape) != 4 or len(self._network.inputs) != 1:
             raise self._network.mismatch(f"takes {', '.join(self._network.inputs)} instead of pixels alone")
-        if any(
-            isinstance(length, int) and length != side for length, side in zip(pixels.shape[1:], expected, strict=True)
-        ):
+        sides = zip(pixels.shape[1:], expected, strict=True)
+        if any(isinstance(side, int) and side != length for side, length in sides):
             raise self._network.mismatch(f"takes images of shape {fixed}, but its settings produce {list(expected)}")
         self._pixels = pixels.name
         self.takes_batches = not isinstance(pixels.shape[0], int)
