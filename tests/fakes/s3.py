@@ -76,6 +76,15 @@ class S3Server:
             assert response.status in {200, 409}, response.read()
 
 
+def s3_environment(url: str) -> dict[str, str]:
+    """Return the settings of commands that use the S3 service at *url*."""
+    return {
+        "S3_ENDPOINT_URL": url,
+        "R2_ACCESS_KEY_ID": ACCESS_KEY_ID,
+        "R2_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+    }
+
+
 def s3_store(url: str, bucket: str, **options: Any) -> S3Store:
     """Return a store for a bucket of the server or proxy at *url*; *options* are fields of S3Options."""
     return S3Store(bucket, S3Options(url, ACCESS_KEY_ID, SECRET_ACCESS_KEY, **options))

@@ -26,14 +26,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, given, note, settings
 from hypothesis import strategies as st
 
-from shared.db.pool import Connection, Database
+from shared.db.pool import Database
 from shared.errors import ServiceError
 from shared.object_keys import preview_key, thumbnail_key
 from shared.sql import collections
 from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from shared.stores.folder import FolderStore
 from syncer.deletion_policy import DeletionPolicy
-from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, Request, S3Server, s3_store
+from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_environment, s3_store
 from tests.helpers.expectation import Expectation
 from tests.helpers.lives import Killed, Life, MortalDatabase, MortalStore, mortal_disk
 from tests.helpers.processes import Server, make_environment, make_home, serving
@@ -345,12 +345,9 @@ class History:
             finally:
                 await store.close()  # its threads would have ended with the process
 
-        async def release(conn: Connection) -> None:
-            # A killed process would leave a free lock file (tests/e2e/test_folders.py); its claims would expire.
-            await conn.execute("DELETE FROM source_locks")
-            await conn.execute(f"UPDATE {world.collection.base}_pending SET claimed_until = now()")
-
-        await world.database.run(release)
+        # A killed process would leave a free lock file (tests/e2e/test_folders.py); its claims would expire.
+        await world.execute("DELETE FROM source_locks")
+        await world.execute(f"UPDATE {world.collection.base}_pending SET claimed_until = now()")
 
     async def with_faults(self, seed: int, deletion: Any) -> None:
         if self.place.proxy is None:
@@ -418,25 +415,17 @@ class History:
 
     async def _doubtful(self) -> set[str]:
         """Return the keys that an interrupted run may have overwritten or deleted."""
-
-        async def read(conn: Connection) -> set[str]:
-            base = self.world.collection.base
-            cur = await conn.execute(
-                f"SELECT key FROM {base}_pending UNION"
-                f" SELECT path FROM {base}_files WHERE image_id IS NOT NULL AND sha256 IS NULL"
-            )
-            return {key for (key,) in await cur.fetchall()}
-
-        return await self.world.database.run(read)
+        base = self.world.collection.base
+        rows = await self.world.execute(
+            f"SELECT key FROM {base}_pending UNION"
+            f" SELECT path FROM {base}_files WHERE image_id IS NOT NULL AND sha256 IS NULL"
+        )
+        return {key for (key,) in rows}
 
     async def _check_derivatives(self) -> None:
         """Check that the bucket has the thumbnails and previews of the images, and no others."""
-
-        async def read(conn: Connection) -> list[Any]:
-            cur = await conn.execute(f"SELECT sha256 FROM {self.world.collection.base}_images WHERE derivatives")
-            return await cur.fetchall()
-
-        contents = await self.world.database.run(read)
+        images = f"{self.world.collection.base}_images"
+        contents = await self.world.execute(f"SELECT sha256 FROM {images} WHERE derivatives")
         expected = {key for (content,) in contents for key in (thumbnail_key(content), preview_key(content))}
         assert {stored.key async for stored in self.world.store.list(RESERVED_PREFIX)} == expected
 
@@ -516,12 +505,7 @@ def s3(environment: dict[str, str], tmp_path: Path) -> Iterator[Place]:
             moto.make_bucket(bucket)
             return s3_store(proxy.url, bucket, retry_timeout=0.3, timeout=2.0, concurrency=8)
 
-        cloud = {
-            "S3_ENDPOINT_URL": proxy.url,
-            "R2_ACCESS_KEY_ID": ACCESS_KEY_ID,
-            "R2_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
-        }
-        with serving(environment | cloud, tmp_path / "server.log") as server:
+        with serving(environment | s3_environment(proxy.url), tmp_path / "server.log") as server:
             yield Place(environment["DATABASE_URL"], server, store, proxy=proxy)
 
 

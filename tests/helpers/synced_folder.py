@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, LiteralString, Self
 from uuid import uuid4
 
 from shared.db.pool import Connection, Database
@@ -166,16 +166,21 @@ class World:
 
     async def rows(self) -> dict[str, Row]:
         """Return the table's images by key."""
+        base = self.collection.base
+        rows = await self.execute(
+            f"SELECT i.r2_key, i.id, i.sha256, e.embedding::text FROM {base}_images i JOIN {base}_embeddings e"
+            " ON (i.id, i.r2_key) = (e.id, e.r2_key)"
+        )
+        return {key: Row(*rest) for key, *rest in rows}
 
-        async def read(conn: Connection) -> dict[str, Row]:
-            base = self.collection.base
-            cur = await conn.execute(
-                f"SELECT i.r2_key, i.id, i.sha256, e.embedding::text FROM {base}_images i JOIN {base}_embeddings e"
-                " ON (i.id, i.r2_key) = (e.id, e.r2_key)"
-            )
-            return {key: Row(*rest) for key, *rest in await cur.fetchall()}
+    async def execute(self, statement: LiteralString) -> list[tuple[Any, ...]]:
+        """Run a statement; return its rows, if it has any."""
 
-        return await self.database.run(read)
+        async def run(conn: Connection) -> list[tuple[Any, ...]]:
+            cur = await conn.execute(statement)
+            return await cur.fetchall() if cur.description else []
+
+        return await self.database.run(run)
 
     async def objects(self) -> dict[str, bytes]:
         """Return the bucket's objects by key, without derivatives."""
@@ -194,11 +199,7 @@ class World:
             vector = [float(value) for value in row.vector.strip("[]").split(",")]
             assert vector == [value / 16 for value in row.sha256[:3]]
         assert await self.objects() == expected | foreign
-
-        async def pending(conn: Connection) -> list[Any]:
-            return await (await conn.execute(f"SELECT * FROM {self.collection.base}_pending")).fetchall()
-
-        assert await self.database.run(pending) == []
+        assert await self.execute(f"SELECT * FROM {self.collection.base}_pending") == []
 
     def contents(self) -> dict[str, bytes]:
         """Return the contents of the folder's files by path."""

@@ -3,10 +3,9 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,7 +13,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from shared.db.pool import Connection, Database
+from shared.db.pool import Database
 from shared.errors import StoreError
 from shared.object_deletion import delete_images
 from shared.retry import outage_policy
@@ -50,18 +49,6 @@ STRANGE = [
     "UPPER.BMP",
     "last\U0010fffd.bmp",
 ]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with S3Server(page_size=10) as running:
-        yield running
-
-
-@pytest.fixture
-def proxy(server: S3Server) -> Iterator[FaultyProxy]:
-    with FaultyProxy(server.url) as running:
-        yield running
 
 
 @dataclass
@@ -125,7 +112,7 @@ async def bucket(request: pytest.FixtureRequest, tmp_path: Path, database: Datab
         if request.param == "folder":
             store = external = FolderStore(tmp_path / "buckets", name)
         else:
-            server: S3Server = request.getfixturevalue("server")
+            server: S3Server = request.getfixturevalue("s3")
             server.make_bucket(name)
             store = s3_store(request.getfixturevalue("proxy").url, name, retry_timeout=3.0)
             external = s3_store(server.url, name)
@@ -435,15 +422,8 @@ async def test_an_image_has_the_age_of_its_object(bucket: Bucket) -> None:
     bucket.fill(3)
     await bucket.adopt()
     listed = {found.key: found.modified async for found in bucket.external.list()}
-    assert await created(bucket.world) == listed
-
-
-async def created(world: World) -> dict[str, datetime]:
-    async def read(conn: Connection) -> dict[str, datetime]:
-        cur = await conn.execute(f"SELECT r2_key, created_at FROM {world.collection.base}_images")
-        return dict(await cur.fetchall())
-
-    return await world.database.run(read)
+    images = f"{bucket.world.collection.base}_images"
+    assert dict(await bucket.world.execute(f"SELECT r2_key, created_at FROM {images}")) == listed
 
 
 # --- a lost database --------------------------------------------------------------------------------------------------
@@ -492,16 +472,11 @@ async def test_a_rebuilt_collection_belongs_to_its_folder_again(bucket: Bucket, 
 
 async def image_columns(world: World) -> list[Any]:
     """Return every column of the images but id and creation time."""
-
-    async def read(conn: Connection) -> list[Any]:
-        cur = await conn.execute(
-            "SELECT r2_key, origin, sha256, size, content_type, width, height, placeholder, derivatives, truncated,"
-            " taken_at, camera, lens, keywords, caption, latitude, longitude, exif"
-            f" FROM {world.collection.base}_images ORDER BY r2_key"
-        )
-        return await cur.fetchall()
-
-    return await world.database.run(read)
+    return await world.execute(
+        "SELECT r2_key, origin, sha256, size, content_type, width, height, placeholder, derivatives, truncated,"
+        " taken_at, camera, lens, keywords, caption, latitude, longitude, exif"
+        f" FROM {world.collection.base}_images ORDER BY r2_key"
+    )
 
 
 async def test_an_interrupted_rebuild_resumes(bucket: Bucket, postgres: str, template: str) -> None:

@@ -15,6 +15,13 @@ SUFFIXES = {".jpg"}
 NAME = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=8)
 
 
+def make(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
 def paths(folder: Path, at: str = "", **patterns: list[str]) -> list[str]:
     selection = Selection(folder, SUFFIXES, **patterns)
     found = [entry.path for entry in scan(folder, selection, at) if isinstance(entry, LocalFile)]
@@ -38,10 +45,7 @@ def test_paths_come_in_the_order_of_their_bytes(tmp_path_factory, trees: set[tup
 
 
 def test_only_visible_images_are_listed(tmp_path: Path) -> None:
-    for name in ("a.JPG", "b.jpg", "c.txt", ".hidden.jpg", ".folder/d.jpg", "sub/e.jpg"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
+    make(tmp_path, "a.JPG", "b.jpg", "c.txt", ".hidden.jpg", ".folder/d.jpg", "sub/e.jpg")
     assert paths(tmp_path) == ["a.JPG", "b.jpg", "sub/e.jpg"]
 
 
@@ -58,13 +62,6 @@ def test_an_undecodable_name_and_a_broken_link_are_reported(tmp_path: Path) -> N
     (tmp_path / "broken.jpg").symlink_to(tmp_path / "nowhere")
     reported = {entry.path for entry in scan(tmp_path, Selection(tmp_path, SUFFIXES)) if isinstance(entry, Unlisted)}
     assert reported == {"\\xff.jpg", "broken.jpg"}
-
-
-def make(folder: Path, *names: str) -> None:
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
 
 
 def test_only_files_at_and_below_a_path_are_listed(tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
 """Number of requests to the store, counted by a proxy in front of it."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from uuid import uuid4
 
-import pytest
 import pytest_asyncio
 
 from shared.db.pool import Database
@@ -14,24 +13,12 @@ from tests.fakes.s3 import FaultyProxy, S3Server, s3_store
 from tests.helpers.synced_folder import DELETE_ANY, World
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with S3Server() as running:
-        yield running
-
-
-@pytest.fixture
-def proxy(server: S3Server) -> Iterator[FaultyProxy]:
-    with FaultyProxy(server.url) as running:
-        yield running
-
-
 @pytest_asyncio.fixture
-async def world(server: S3Server, proxy: FaultyProxy, tmp_path: Path, database: Database) -> AsyncIterator[World]:
+async def world(s3: S3Server, proxy: FaultyProxy, tmp_path: Path, database: Database) -> AsyncIterator[World]:
     """A synced folder of ten pictures with derivatives; the proxy counts from here on."""
     bucket = f"bucket-{uuid4().hex[:8]}"
     async with AsyncExitStack() as stack:
-        server.make_bucket(bucket)
+        s3.make_bucket(bucket)
         world = await World.make(stack, tmp_path / "folder", database, s3_store(proxy.url, bucket))
         for number in range(10):
             world.write(f"{number % 3}/{number}.bmp", number)
