@@ -21,7 +21,8 @@ from shared.stores.base import ObjectStore
 from syncer.progress import Progress
 from syncer.settings import SyncerSettings
 
-DONE, COULD_NOT_RUN, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+# Exit statuses; argparse exits with 2 if the arguments are wrong.
+DONE, COULD_NOT_RUN, SOME_FAILED, INTERRUPTED = 0, 1, 3, 130
 
 
 @dataclass(frozen=True)
@@ -43,32 +44,24 @@ class CommandContext:
         await self.retry.run(store.prepare)
         return store
 
-    def open_embedder(self, bucket: str, model: str | None) -> Embedder:
-        """Return the embedder of a collection with vectors of *model*, or of a new collection if that is None.
+    def open_embedder(self, collection: Collection | None = None) -> Embedder:
+        """Return the embedder of a collection, or the one that the settings select for new collections.
 
-        Raises SettingsError if EMBEDDER asks for a different model.
+        Raises SettingsError if EMBEDDER asks for another model than the collection's.
         """
-        if model and not self.settings.embedder:
-            concurrency = self.settings.embed_concurrency
+        concurrency = self.settings.embed_concurrency
+        if collection and not self.settings.embedder:
+            model = collection.model
             embedder = factory.embedder_for_model(self.settings, model, self.decoder, concurrency=concurrency)
-            self._register(embedder)
         else:
-            embedder = self.open_new_embedder()
-        if model:
-            factory.check_same_model(embedder, bucket=bucket, model=model)
-        return embedder
-
-    def open_new_embedder(self) -> Embedder:
-        """Return the embedder that the settings select for new collections."""
-        kind, concurrency = self.settings.default_embedder, self.settings.embed_concurrency
-        embedder = factory.make_embedder(self.settings, kind, self.decoder, concurrency=concurrency)
-        self._register(embedder)
-        return embedder
-
-    def _register(self, embedder: Embedder) -> None:
+            kind = self.settings.default_embedder
+            embedder = factory.make_embedder(self.settings, kind, self.decoder, concurrency=concurrency)
         self.resources.push_async_callback(embedder.close)
         if embedder.notice:
             self.progress.say(embedder.notice)
+        if collection:
+            factory.check_same_model(embedder, bucket=collection.bucket, model=collection.model)
+        return embedder
 
 
 def load_settings(arguments: argparse.Namespace) -> SyncerSettings:

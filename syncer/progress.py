@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Literal, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID
 from rich.progress import Progress as RichProgress
 
 from shared.collection_status import Status, format_speed, format_status
@@ -39,15 +39,9 @@ class Progress:
         if self._quiet or not self._stream.isatty():
             yield
             return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("vectors"),
-            TextColumn("[dim]{task.fields[details]}"),
-        )
+        columns = ("Embedding", BarColumn(), MofNCompleteColumn(), "{task.fields[details]}")
         with RichProgress(*columns, console=Console(file=self._stream), transient=True) as self._bar:
-            self._task = self._bar.add_task("Embedding", total=None, details="")
+            self._task = self._bar.add_task("", total=None, details="")
             yield
         self._bar = None
 

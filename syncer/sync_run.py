@@ -62,7 +62,7 @@ async def run_phases(
             collection, embedder = await _ensure_collection(context, bucket)
         else:
             collection = await require_collection(context)
-            embedder = context.open_embedder(collection.bucket, collection.model)
+            embedder = context.open_embedder(collection)
         store = await context.open_store(collection.bucket)
 
         embedding = EmbeddingRun(context, collection, embedder, store)
@@ -88,7 +88,7 @@ async def run_phases(
 async def _ensure_collection(context: CommandContext, bucket: str | None) -> tuple[Collection, Embedder]:
     bucket = require_bucket(context.settings, bucket)
     found = await context.database.run(collections.find, bucket=bucket)
-    embedder = context.open_embedder(bucket, found.model if found else None)
+    embedder = context.open_embedder(found)
     if found is None:
         context.decoder.start()
         found = await context.database.run(

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace) -> int:
     async with open_context(arguments) as context:
         collection = await require_collection(context)
-        embedder = context.open_embedder(collection.bucket, collection.model)
+        embedder = context.open_embedder(collection)
         measured = await calibration.calibrate(context.database, collection, embedder)
     lines = [
         f"{collection.bucket}: meaningless texts reach a cosine of {measured.words_level:.3f}, random pairs of"

@@ -68,6 +68,6 @@ async def run(arguments: argparse.Namespace) -> int:
 async def _re_embed(context: CommandContext, collection: Collection, *, confirmed: bool) -> None:
     if context.settings.embedder is None:
         raise SettingsError("no model selected: pass --embedder replicate, clip or offline")
-    embedder = context.open_new_embedder()
+    embedder = context.open_embedder()
     store = await context.open_store(collection.bucket)
     await reembedding.re_embed(context, collection, embedder, store, confirmed=confirmed)
