@@ -2,18 +2,16 @@
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.fakes.replicate import FakeReplicate, Settings
+from tests.fakes.replicate import FakeReplicate
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Syncer
 from tests.helpers.waiting import wait_until
-
-LONG_LEASE = {"LEASE_SECONDS": "600", "PYTHONWARNINGS": "ignore"}
 
 
 @pytest.fixture
@@ -24,44 +22,39 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cloud(syncer: Syncer) -> Callable[[FakeReplicate], Syncer]:
-    """Return the command ``syncer`` with a fake Replicate."""
+def replicate() -> Iterator[FakeReplicate]:
+    with FakeReplicate.serving() as fake:
+        yield fake
 
-    def make(fake: FakeReplicate) -> Syncer:
-        return Syncer(
-            syncer.environment
-            | LONG_LEASE
-            | {"EMBEDDER": "replicate", "REPLICATE_API_TOKEN": "r8_fake", "REPLICATE_BASE_URL": fake.url}
-        )
 
-    return make
+@pytest.fixture
+def cloud(syncer: Syncer, replicate: FakeReplicate) -> Syncer:
+    """The command ``syncer`` with a fake Replicate, and leases that outlast the test."""
+    account = {"EMBEDDER": "replicate", "REPLICATE_API_TOKEN": "r8_fake", "REPLICATE_BASE_URL": replicate.url}
+    return Syncer(syncer.environment | account | {"LEASE_SECONDS": "600", "PYTHONWARNINGS": "ignore"})
 
 
 def count_leased(url: str) -> int:
     with psycopg.connect(url) as conn:
-        row = conn.execute("SELECT count(*) FROM b_queue WHERE lease IS NOT NULL AND state = 'pending'").fetchone()
-    assert row is not None
-    return int(row[0])
+        return conn.execute("SELECT FROM b_queue WHERE lease IS NOT NULL AND state = 'pending'").rowcount
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", ["sync", "embed"])
 def test_a_run_interrupted_while_the_model_hangs_releases_its_leases(
-    cloud: Callable[[FakeReplicate], Syncer], folder: Path, database_url: str, command: str, number: signal.Signals
+    cloud: Syncer, replicate: FakeReplicate, folder: Path, database_url: str, command: str, number: signal.Signals
 ) -> None:
-    with FakeReplicate.serving(Settings(faults={"hang": 1.0})) as fake:
-        syncer = cloud(fake)
-        assert syncer("upload", folder, "--bucket", "b").status == 0
-        arguments = [folder, "--bucket", "b"] if command == "sync" else ["--bucket", "b"]
-        process = syncer.start(command, *arguments)
-        wait_until(lambda: fake.counts.creates >= 3 and count_leased(database_url) > 0)
-        process.send_signal(number)
-        _, stderr = process.communicate(timeout=20)
-        assert (process.returncode, "interrupted" in stderr) == (130, True)
-        assert count_leased(database_url) == 0
-        fake.settings.faults = {}
-        done = syncer("embed", "--bucket", "b", "--json")
-        assert (done.status, done.json["embedded"], done.json["pending"]) == (0, 12, 0), done.stderr
+    replicate.settings.faults = {"hang": 1.0}
+    assert cloud("upload", folder, "--bucket", "b").status == 0
+    process = cloud.start(command, *([folder] if command == "sync" else []), "--bucket", "b")
+    wait_until(lambda: replicate.counts.creates >= 3 and count_leased(database_url) > 0)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=20)
+    assert (process.returncode, "interrupted" in stderr) == (130, True)
+    assert count_leased(database_url) == 0
+    replicate.settings.faults = {}
+    done = cloud("embed", "--bucket", "b", "--json")
+    assert (done.status, done.json["embedded"], done.json["pending"]) == (0, 12, 0), done.stderr
 
 
 def test_a_run_waiting_for_the_database_can_be_interrupted(tmp_path: Path, syncer: Syncer) -> None:
@@ -73,13 +66,12 @@ def test_a_run_waiting_for_the_database_can_be_interrupted(tmp_path: Path, synce
     assert process.returncode == 130
 
 
-def test_a_model_outage_counts_against_no_image(cloud: Callable[[FakeReplicate], Syncer], folder: Path) -> None:
-    with FakeReplicate.serving(Settings(faults={"503": 1.0})) as fake:
-        syncer = cloud(fake)
-        process = syncer.start("sync", folder, "--bucket", "b", "--json")
-        wait_until(lambda: fake.counts.creates >= 12)
-        fake.settings.faults = {}
-        stdout, stderr = process.communicate(timeout=100)
+def test_a_model_outage_counts_against_no_image(cloud: Syncer, replicate: FakeReplicate, folder: Path) -> None:
+    replicate.settings.faults = {"503": 1.0}
+    process = cloud.start("sync", folder, "--bucket", "b", "--json")
+    wait_until(lambda: replicate.counts.creates >= 12)
+    replicate.settings.faults = {}
+    stdout, stderr = process.communicate(timeout=100)
     assert process.returncode == 0, stderr
     result = json.loads(stdout)
     assert (result["embedded"], result["failed"], result["pending"]) == (12, 0, 0)
@@ -87,21 +79,20 @@ def test_a_model_outage_counts_against_no_image(cloud: Callable[[FakeReplicate],
 
 @pytest.mark.parametrize(("fault", "remedy"), [("401", "REPLICATE_API_TOKEN"), ("402", "billing")])
 def test_a_refused_account_ends_the_run_and_counts_against_no_image(
-    cloud: Callable[[FakeReplicate], Syncer], folder: Path, database_url: str, fault: str, remedy: str
+    cloud: Syncer, replicate: FakeReplicate, folder: Path, database_url: str, fault: str, remedy: str
 ) -> None:
-    with FakeReplicate.serving(Settings(faults={fault: 1.0})) as fake:
-        syncer = cloud(fake)
-        done = syncer("sync", folder, "--bucket", "b")
-        assert done.status == 1
-        assert remedy in done.stderr
-        fake.settings.faults = {}
-        with psycopg.connect(database_url) as conn:
-            rows = conn.execute("SELECT DISTINCT state, attempts, lease FROM b_queue").fetchall()
-        assert rows in ([("pending", 0, None)], [])
-        again = syncer("sync", folder, "--bucket", "b", "--json")
-        assert (again.status, again.json["embedded"]) == (0, 12), again.stderr
-        cost = syncer("status", "--json").json["buckets"][0]["cost_so_far"]
-        assert cost == pytest.approx(fake.counts.predictions * 0.000015)
+    replicate.settings.faults = {fault: 1.0}
+    done = cloud("sync", folder, "--bucket", "b")
+    assert done.status == 1
+    assert remedy in done.stderr
+    replicate.settings.faults = {}
+    with psycopg.connect(database_url) as conn:
+        rows = conn.execute("SELECT DISTINCT state, attempts, lease FROM b_queue").fetchall()
+    assert rows in ([("pending", 0, None)], [])
+    again = cloud("sync", folder, "--bucket", "b", "--json")
+    assert (again.status, again.json["embedded"]) == (0, 12), again.stderr
+    cost = cloud("status", "--json").json["buckets"][0]["cost_so_far"]
+    assert cost == pytest.approx(replicate.counts.predictions * 0.000015)
 
 
 def test_a_quarantined_image_is_listed_and_embedded_on_retry(syncer: Syncer, folder: Path, home: Path) -> None:
