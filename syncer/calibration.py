@@ -1,4 +1,4 @@
-"""Measure which cosines meaningless queries reach in a collection, so that searches can mark weak matches.
+"""Measure the cosines that meaningless queries reach in a collection, so that searches can mark weak matches.
 
 docs/relevance.md has the figures.
 """

@@ -25,8 +25,8 @@ from syncer.process_locks import forget, has_ended, process_lock
 
 log = logging.getLogger(__name__)
 
-MAX_CLAIM = 100
-IDLE_POLL = 1.0  # seconds between two looks at an empty queue
+MAX_CLAIM = 100  # images
+IDLE_POLL = 1.0  # seconds between polls of an empty queue
 RELEASE_TIMEOUT = 5.0  # seconds
 
 Outcome = Vector | ImageRefused
@@ -65,7 +65,7 @@ class EmbeddingRun:
         """Embed until ``finish`` was called and no image is pending, those leased to other processes included.
 
         Raises ServiceError if a service refuses or an outage outlasts the retry policy, and ModelChanged if the
-        collection switched to another model. Leases are released in any case but a kill -9.
+        collection switched to another model. Leases are released unless the process is killed with -9.
         """
         with process_lock() as lease:
             try:
@@ -79,7 +79,7 @@ class EmbeddingRun:
                 await self._release_at_end(lease)
 
     async def _dispatch(self, lease: UUID) -> None:
-        """Claim due images and queue them for the workers until there is nothing left to wait for."""
+        """Claim due images and queue them for the workers until none is pending."""
         # Claims stay small, because other processes cannot work on what this one has leased.
         capacity = self._workers * self._batch_size
         while True:

@@ -10,7 +10,7 @@ class SyncerSettings(Settings):
 
     upload_concurrency: int = Field(8, ge=1, le=64)
     embed_concurrency: int = Field(3, ge=1, le=64)
-    # Seconds without a sign of life after which a worker loses its claim on an image.
+    # Seconds after which another worker may take over an image; live workers renew their leases in time.
     lease_seconds: float = Field(120, gt=0)
     # Seconds for which a run retries while the database, the store or the model's service is unavailable.
     outage_patience_seconds: float = Field(86_400, ge=0)
