@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, LiteralString
 
 from psycopg import AsyncConnection
-from psycopg.sql import SQL, Composable, Identifier, Literal
+from psycopg.sql import SQL, Composable, Literal
 
 from shared.db import table_names
 from shared.errors import DatabaseError
@@ -126,7 +126,5 @@ def _pending(migrations: list[Migration], applied: dict[int, str]) -> list[Migra
 def template_values(bucket: str, dimensions: int) -> dict[str, Composable]:
     """Return the values of the placeholders in collection templates."""
     base = table_names.base_name(bucket)
-    values: dict[str, Composable] = {
-        name: Identifier(f"{base}_{suffix}") for name, suffix in table_names.SUFFIXES.items()
-    }
-    return values | {"dimensions": Literal(dimensions), "counts_name": Literal(f"{base}_counts")}
+    literals = {"dimensions": Literal(dimensions), "counts_name": Literal(f"{base}_counts")}
+    return {**table_names.identifiers(base), **literals}

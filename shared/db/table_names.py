@@ -8,29 +8,26 @@ long) gets a hash after a double underscore, which no plain name contains.
 import hashlib
 import re
 
+from psycopg.sql import Identifier
+
 from shared.errors import SettingsError
 
-# Placeholders in SQL statements, and their suffixes.
-TABLES = {
-    "images": "images",
-    "embeddings": "embeddings",
+_TABLES = ("images", "embeddings", "queue", "files", "counts")
+_INDEXES = ("hnsw", "recent", "content", "due", "reason", "rejected", "fileimage", "taken", "camera", "shape", "stem")
+# Suffixes by placeholder in SQL statements.
+SUFFIXES = {name: name for name in (*_TABLES, *_INDEXES, "words", "swap")} | {
     "next_embeddings": "next",
-    "queue": "queue",
-    "files": "files",
+    "next_hnsw": "nexthnsw",
     "pending_objects": "pending",
-    "counts": "counts",
 }
-_INDEXES = {
-    name: name.replace("_", "")
-    for name in (
-        *("hnsw", "recent", "content", "due", "reason", "rejected", "fileimage"),
-        *("taken", "camera", "shape", "stem", "words", "next_hnsw"),
-    )
-}
-SUFFIXES = {**TABLES, **_INDEXES, "swap": "swap"}
 _LONGEST_BASE = 63 - len("_embeddings")  # PostgreSQL silently truncates names to 63 bytes
 _PLAIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _HASH_LENGTH = 10
+
+
+def identifiers(base: str) -> dict[str, Identifier]:
+    """Return the quoted names of a collection's tables and indexes by placeholder."""
+    return {name: Identifier(f"{base}_{suffix}") for name, suffix in SUFFIXES.items()}
 
 
 def base_name(bucket: str) -> str:

@@ -1,7 +1,6 @@
 """Check the versions of PostgreSQL and pgvector."""
 
 import asyncio
-import time
 
 import psycopg
 from psycopg import AsyncConnection
@@ -30,7 +29,6 @@ def _parse(version: str) -> tuple[int, ...]:
 
 
 async def _query_versions(url: str) -> tuple[int, str, str | None]:
-    started = time.monotonic()
     try:
         async with asyncio.timeout(_TIMEOUT), await AsyncConnection.connect(url, **CONNECT_OPTIONS) as conn:
             cursor = await conn.execute(
@@ -40,8 +38,7 @@ async def _query_versions(url: str) -> tuple[int, str, str | None]:
             )
             row = await cursor.fetchone()
     except TimeoutError as exc:
-        waited = time.monotonic() - started
-        raise DatabaseError(f"PostgreSQL did not answer within {waited:.0f} s", transient=True) from exc
+        raise DatabaseError(f"PostgreSQL did not answer within {_TIMEOUT:.0f} s", transient=True) from exc
     except psycopg.Error as exc:
         raise DatabaseError(f"PostgreSQL: {first_line(exc)}", transient=is_transient(exc)) from exc
     assert row is not None

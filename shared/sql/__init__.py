@@ -9,7 +9,7 @@ from typing import Any, LiteralString, TypeVar
 
 from psycopg import AsyncCursor
 from psycopg.rows import kwargs_row
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL
 from pydantic_core import to_json
 
 from shared.db import table_names
@@ -27,7 +27,7 @@ def for_collection(statement: LiteralString, collection: Collection) -> bytes:
 
 @lru_cache(maxsize=2048)
 def _format(statement: LiteralString, base: str, vectors: str) -> bytes:
-    tables = {name: Identifier(f"{base}_{suffix}") for name, suffix in table_names.SUFFIXES.items()}
+    tables = table_names.identifiers(base)
     tables["embeddings"] = tables[vectors]
     return SQL(statement).format(**tables).as_bytes(None)
 

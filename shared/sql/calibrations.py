@@ -27,14 +27,11 @@ class Calibration:
 
 async def find(conn: Connection, bucket: str, model: str) -> Calibration | None:
     """Return the calibration of the bucket's collection with this model."""
-    return await fetch_one(
-        conn,
-        None,
-        Calibration,
-        "SELECT words_level, words_mean, image_level, image_mean, images, measured_at"
-        " FROM calibrations WHERE bucket = %s AND model = %s",
-        [bucket, model],
-    )
+    statement = """
+        SELECT words_level, words_mean, image_level, image_mean, images, measured_at
+          FROM calibrations WHERE bucket = %s AND model = %s
+    """
+    return await fetch_one(conn, None, Calibration, statement, [bucket, model])
 
 
 async def save(conn: Connection, bucket: str, model: str, measured: Calibration) -> None:

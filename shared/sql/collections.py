@@ -2,13 +2,11 @@
 
 from datetime import datetime
 
-from psycopg.sql import SQL, Identifier
-
 from shared.db import migrate, table_names
 from shared.db.pool import Connection
 from shared.errors import SettingsError
 from shared.models import Collection
-from shared.sql import fetch_all, fetch_one, fetch_value
+from shared.sql import execute, fetch_all, fetch_one, fetch_value
 
 _COLUMNS = "bucket, regexp_replace(table_name, '_embeddings$', '') AS base, model, dimensions, title, created_at"
 
@@ -45,8 +43,10 @@ async def ensure(conn: Connection, bucket: str, *, model: str, dimensions: int, 
 async def drop(conn: Connection, collection: Collection) -> None:
     """Drop the collection's tables and delete its rows in shared tables."""
     await migrate.lock(conn)
-    for suffix in ("counts", "pending", "files", "queue", "next", "embeddings", "images"):
-        await conn.execute(SQL("DROP TABLE IF EXISTS {}").format(Identifier(f"{collection.base}_{suffix}")))
+    statement = """
+        DROP TABLE IF EXISTS {images}, {embeddings}, {next_embeddings}, {queue}, {files}, {counts}, {pending_objects}
+    """
+    await execute(conn, collection, statement)
     await conn.execute("DELETE FROM collections WHERE bucket = %s", [collection.bucket])
 
 

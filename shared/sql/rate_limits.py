@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from shared.db.pool import Connection
+from shared.sql import fetch_value
 
 
 async def spend(conn: Connection, name: str, *, per_hour: int) -> timedelta | None:
@@ -23,9 +24,8 @@ async def spend(conn: Connection, name: str, *, per_hour: int) -> timedelta | No
     if taken.rowcount:
         return None
     statement = "SELECT full_at + %(each)s - %(hour)s - clock_timestamp() FROM rate_limits WHERE name = %(name)s"
-    cur = await conn.execute(statement, values)
-    row = await cur.fetchone()
-    return max(row[0], timedelta()) if row else timedelta()
+    wait: timedelta | None = await fetch_value(conn, None, statement, values)
+    return max(wait or timedelta(), timedelta())
 
 
 async def delete_full(conn: Connection) -> None:

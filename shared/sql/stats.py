@@ -51,20 +51,14 @@ async def record(
     calls: int,
 ) -> None:
     """Add work that started at *began* to the activity of the current minute."""
-    await conn.execute(
-        "INSERT INTO activity AS a (bucket, model, minute, slot, since, embedded, calls)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (bucket, model, minute, slot)"
-        " DO UPDATE SET embedded = a.embedded + excluded.embedded, calls = a.calls + excluded.calls",
-        [
-            collection.bucket,
-            collection.model,
-            now.replace(second=0, microsecond=0),
-            slot % SLOTS,
-            began,
-            embedded,
-            calls,
-        ],
-    )
+    statement = """
+        INSERT INTO activity AS a (bucket, model, minute, slot, since, embedded, calls)
+        VALUES (%s, %s, %s, %s, %s, %s, %s)
+        ON CONFLICT (bucket, model, minute, slot)
+        DO UPDATE SET embedded = a.embedded + excluded.embedded, calls = a.calls + excluded.calls
+    """
+    minute = now.replace(second=0, microsecond=0)
+    await conn.execute(statement, [collection.bucket, collection.model, minute, slot % SLOTS, began, embedded, calls])
 
 
 async def rate_per_minute(conn: Connection, collection: Collection, *, now: datetime) -> float:

@@ -116,7 +116,7 @@ def _start(folder: Path, settings: Mapping[str, str]) -> EmbeddedPostgres:
             locks.callback(_ensure_watcher, folder)
             with _locked(folder / "start.lock") as lock:
                 _ensure_watcher(folder)
-                server = _Server(folder, binaries)
+                server = _Cluster(folder, binaries)
                 if not server.answers():
                     server.start(lock, settings)
                 return EmbeddedPostgres(server.url(DATABASE), locks.pop_all())
@@ -137,7 +137,7 @@ def _binaries() -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
-class _Server:
+class _Cluster:
     """The server of one folder. The caller must hold ``start.lock``."""
 
     def __init__(self, folder: Path, binaries: Path) -> None:

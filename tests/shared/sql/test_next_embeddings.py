@@ -182,9 +182,3 @@ async def test_discarding_leaves_nothing_behind(tables: TwoModels) -> None:
     assert await tables.counts(tables.old) == Counts(total=3, embedded=1, pending=2, failed=0)
     with pytest.raises(ModelChanged):
         await tables.run(next_embeddings.check_model, tables.new)
-
-
-@pytest_asyncio.fixture(autouse=True)
-async def nothing_hangs() -> Any:
-    async with asyncio.timeout(120):
-        yield

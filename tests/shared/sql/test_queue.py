@@ -1,11 +1,9 @@
 """The embedding queue on a real PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-import pytest
 import pytest_asyncio
 
 from shared.db.pool import Database
@@ -13,20 +11,9 @@ from shared.errors import ImageRefused, Reason
 from shared.models import Collection, Counts, Job, NewImage
 from shared.sql import collections, images, queue, stats, vector_search
 
-MODEL = "offline-v1"
 MINUTE = timedelta(minutes=1)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 VECTOR = [1.0, 0.0, 0.0]
-
-
-@pytest_asyncio.fixture
-async def collection(database: Database) -> Collection:
-    return await database.run(collections.ensure, bucket="b", model=MODEL, dimensions=3, now=datetime.now(UTC))
-
-
-@pytest.fixture
-def table(database: Database, collection: Collection) -> "QueueTable":
-    return QueueTable(database, collection)
 
 
 class QueueTable:
@@ -54,6 +41,12 @@ class QueueTable:
 
     async def vector(self, image_id: int) -> list[float] | None:
         return await self.database.run(vector_search.vector_of, collection=self.collection, image_id=image_id)
+
+
+@pytest_asyncio.fixture
+async def table(database: Database) -> QueueTable:
+    collection = await database.run(collections.ensure, bucket="b", model="offline-v1", dimensions=3, now=NOW)
+    return QueueTable(database, collection)
 
 
 async def test_an_image_is_pending_then_leased_then_embedded(table: QueueTable) -> None:
@@ -152,9 +145,3 @@ async def test_concurrent_changes_keep_the_counts_correct(table: QueueTable) -> 
     jobs = await table.claim()
     await asyncio.gather(*(table.complete(job) for job in jobs[:20]), *(table.refuse(job) for job in jobs[20:30]))
     assert await table.counts() == Counts(total=40, embedded=20, pending=10, failed=10)
-
-
-@pytest_asyncio.fixture(autouse=True)
-async def nothing_hangs() -> AsyncIterator[None]:
-    async with asyncio.timeout(60):
-        yield
