@@ -5,8 +5,7 @@ CREATE TABLE next_embeddings (
     model      text NOT NULL,
     dimensions integer NOT NULL CHECK (dimensions BETWEEN 1 AND 4000),
     -- preparing: not every image has a row yet; filling: images are pending; previous: after the switch
-    state      text NOT NULL CHECK (state IN ('preparing', 'filling', 'previous')),
-    changed_at timestamptz NOT NULL
+    state      text NOT NULL CHECK (state IN ('preparing', 'filling', 'previous'))
 );
 
 -- The model of each table of vectors. Read it in the same statement or transaction that reads or writes vectors, after

@@ -129,10 +129,10 @@ async def _put_image(
             return
         leftovers = {content.hex() for content in existing.leftovers}
         # Without leftovers, an object of another size cannot be ours, and its hash is not worth a download.
-        held = await object_sha256(store, found) if leftovers or found.size == image.size else None
-        if held in leftovers:
+        actual = await object_sha256(store, found) if leftovers or found.size == image.size else None
+        if actual in leftovers:
             await _put(store, image, body, overwrite=True)
-        elif held != digest:
+        elif actual != digest:
             raise ImageRefused(
                 Reason.KEY_TAKEN, f"the bucket has another image under {image.key!r}: rename this one", final=False
             ) from exc

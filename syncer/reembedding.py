@@ -1,7 +1,5 @@
 """Replace a collection's vectors with those of another model while searches keep using the current ones."""
 
-from datetime import UTC, datetime
-
 from shared.db.pool import Connection, Database
 from shared.embedders.base import Embedder
 from shared.errors import ModelChanged, SettingsError
@@ -41,7 +39,7 @@ async def re_embed(
                 if not confirmed:
                     await _check_losses(context.database, collection, target.model)
                 switched = await context.database.run(
-                    next_embeddings.switch, collection, model=target.model, rollback=False, now=datetime.now(UTC)
+                    next_embeddings.switch, collection, model=target.model, rollback=False
                 )
     except* ModelChanged:  # another process switched or discarded
         current = await context.database.run(collections.find, target.bucket)
@@ -53,14 +51,11 @@ async def re_embed(
 
 async def _start(database: Database, collection: Collection, embedder: Embedder) -> Collection:
     """Create or resume the next embeddings for *embedder*; return the collection with them in place."""
-    now = datetime.now(UTC)
-    created = await database.run(
-        next_embeddings.start, collection, model=embedder.name, dimensions=embedder.dimensions, now=now
-    )
+    created = await database.run(next_embeddings.start, collection, model=embedder.name, dimensions=embedder.dimensions)
     target = next_embeddings.with_next(collection, created)
     last: int | None = 0
     while last is not None:
-        last = await database.run(next_embeddings.prepare, target, after=last, limit=BATCH, now=now)
+        last = await database.run(next_embeddings.prepare, target, after=last, limit=BATCH)
     return target
 
 
@@ -79,7 +74,7 @@ async def roll_back(database: Database, collection: Collection) -> None:
     if previous is None or previous.state != "previous":
         unfinished = f": the re-embedding with {previous.model!r} has not switched yet" if previous else ""
         raise SettingsError(f"collection {collection.bucket!r} has no previous vectors to roll back to{unfinished}")
-    await database.run(next_embeddings.switch, collection, model=previous.model, rollback=True, now=datetime.now(UTC))
+    await database.run(next_embeddings.switch, collection, model=previous.model, rollback=True)
 
 
 async def discard(database: Database, collection: Collection) -> NextEmbeddings:

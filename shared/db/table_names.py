@@ -13,9 +13,10 @@ from psycopg.sql import Identifier
 from shared.errors import SettingsError
 
 _TABLES = ("images", "embeddings", "queue", "files", "counts")
-_INDEXES = ("hnsw", "recent", "content", "due", "reason", "rejected", "fileimage", "taken", "camera", "shape", "stem")
+_INDEXES = ("hnsw", "recent", "content", "due", "reason", "rejected", "fileimage")
+_SEARCH_INDEXES = ("taken", "camera", "shape", "stem", "words")
 # Suffixes by placeholder in SQL statements.
-SUFFIXES = {name: name for name in (*_TABLES, *_INDEXES, "words", "swap")} | {
+SUFFIXES = {name: name for name in (*_TABLES, *_INDEXES, *_SEARCH_INDEXES, "swap")} | {
     "next_embeddings": "next",
     "next_hnsw": "nexthnsw",
     "pending_objects": "pending",

@@ -6,7 +6,6 @@ and its queue complete for as long as it exists, also after the switch, so that 
 """
 
 from dataclasses import replace
-from datetime import datetime
 from typing import LiteralString
 
 import psycopg
@@ -43,7 +42,7 @@ async def check_model(conn: Connection, collection: Collection) -> None:
             SELECT FROM vector_tables AS v LEFT JOIN {embeddings} ON false
              WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s
         """
-        parameters = {"bucket": collection.bucket, "vectors": collection.vectors, "model": collection.model}
+        parameters = vars(collection)
         cur = await execute(conn, collection, statement, parameters)
     except psycopg.errors.UndefinedTable as exc:
         raise _model_changed(collection) from exc
@@ -58,9 +57,7 @@ def _model_changed(collection: Collection) -> ModelChanged:
     )
 
 
-async def start(
-    conn: Connection, collection: Collection, *, model: str, dimensions: int, now: datetime
-) -> NextEmbeddings:
+async def start(conn: Connection, collection: Collection, *, model: str, dimensions: int) -> NextEmbeddings:
     """Return the next embeddings for *model*, created if necessary; those of another previous model are discarded.
 
     Raises SettingsError if the collection has that model already, or is being re-embedded with yet another one.
@@ -73,10 +70,8 @@ async def start(
         raise SettingsError(f"collection {collection.bucket!r} already holds vectors of {model!r}: nothing to do")
     if existing and existing.model == model:
         # Vectors of the previous model are complete except for images added since.
-        statement = (
-            "UPDATE next_embeddings SET state = 'filling', changed_at = %s WHERE bucket = %s AND state = 'previous'"
-        )
-        await conn.execute(statement, [now, collection.bucket])
+        statement = "UPDATE next_embeddings SET state = 'filling' WHERE bucket = %s AND state = 'previous'"
+        await conn.execute(statement, [collection.bucket])
         return replace(existing, state="preparing" if existing.state == "preparing" else "filling")
     if existing and existing.state != "previous":
         raise SettingsError(
@@ -86,11 +81,8 @@ async def start(
     if existing:
         await discard(conn, collection)
     await _create_table(conn, collection, dimensions)
-    await conn.execute(
-        "INSERT INTO next_embeddings (bucket, model, dimensions, state, changed_at)"
-        " VALUES (%s, %s, %s, 'preparing', %s)",
-        [collection.bucket, model, dimensions, now],
-    )
+    statement = "INSERT INTO next_embeddings (bucket, model, dimensions, state) VALUES (%s, %s, %s, 'preparing')"
+    await conn.execute(statement, [collection.bucket, model, dimensions])
     return NextEmbeddings(model, dimensions, "preparing")
 
 
@@ -124,7 +116,7 @@ async def _create_table(conn: Connection, collection: Collection, dimensions: in
     )
 
 
-async def prepare(conn: Connection, collection: Collection, *, after: int, limit: int, now: datetime) -> int | None:
+async def prepare(conn: Connection, collection: Collection, *, after: int, limit: int) -> int | None:
     """Add rows and queue entries for *limit* images with ids above *after*; return the last id.
 
     *collection* is the result of ``with_next``. If no image is left, set the state to filling and return None.
@@ -143,25 +135,17 @@ async def prepare(conn: Connection, collection: Collection, *, after: int, limit
             INSERT INTO {embeddings} (id, r2_key, created_at) SELECT id, r2_key, created_at FROM part
             ON CONFLICT DO NOTHING RETURNING id),
         queued AS (
-            INSERT INTO {queue} (id, model, due_at) SELECT id, %(model)s, %(now)s FROM added
+            INSERT INTO {queue} (id, model, due_at) SELECT id, %(model)s, now() FROM added
             ON CONFLICT DO NOTHING)
         SELECT last FROM reach
     """
-    parameters = {
-        "after": after,
-        "limit": limit,
-        "now": now,
-        "bucket": collection.bucket,
-        "vectors": collection.vectors,
-        "model": collection.model,
-    }
+    parameters = vars(collection) | {"after": after, "limit": limit}
     last: int | None = await fetch_value(conn, collection, statement, parameters)
     if last is None:
-        await conn.execute(
-            "UPDATE next_embeddings SET state = 'filling', changed_at = %s"
-            " WHERE bucket = %s AND model = %s AND state = 'preparing'",
-            [now, collection.bucket, collection.model],
-        )
+        statement = """
+            UPDATE next_embeddings SET state = 'filling' WHERE bucket = %s AND model = %s AND state = 'preparing'
+        """
+        await conn.execute(statement, [collection.bucket, collection.model])
     return last
 
 
@@ -181,7 +165,7 @@ async def count_losses(conn: Connection, collection: Collection, *, model: str) 
     return row[0], row[1]
 
 
-async def switch(conn: Connection, collection: Collection, *, model: str, rollback: bool, now: datetime) -> bool:
+async def switch(conn: Connection, collection: Collection, *, model: str, rollback: bool) -> bool:
     """Exchange current and next embeddings atomically; return whether the collection has vectors of *model* now.
 
     Returns False while an image waits for its vector of *model*, unless this is a *rollback*. Raises ModelChanged if
@@ -201,10 +185,8 @@ async def switch(conn: Connection, collection: Collection, *, model: str, rollba
     await _swap_names(conn, collection)
     statement = "UPDATE collections SET model = %s, dimensions = %s WHERE bucket = %s"
     await conn.execute(statement, [following.model, following.dimensions, collection.bucket])
-    statement = (
-        "UPDATE next_embeddings SET model = %s, dimensions = %s, state = 'previous', changed_at = %s WHERE bucket = %s"
-    )
-    await conn.execute(statement, [current.model, current.dimensions, now, collection.bucket])
+    statement = "UPDATE next_embeddings SET model = %s, dimensions = %s, state = 'previous' WHERE bucket = %s"
+    await conn.execute(statement, [current.model, current.dimensions, collection.bucket])
     return True
 
 

@@ -117,15 +117,7 @@ async def complete(conn: Connection, collection: Collection, job: Job, vector: l
             RETURNING q.id)
         UPDATE {embeddings} AS e SET embedding = given.embedding FROM done, given WHERE e.id = done.id
     """
-    parameters = {
-        "id": job.id,
-        "model": collection.model,
-        "lease": job.lease,
-        "sha256": job.sha256,
-        "vector": vector_text(vector),
-        "bucket": collection.bucket,
-        "vectors": collection.vectors,
-    }
+    parameters = vars(collection) | vars(job) | {"vector": vector_text(vector)}
     cur = await execute(conn, collection, statement, parameters)
     return cur.rowcount
 
@@ -152,16 +144,8 @@ async def refuse(
            AND EXISTS (SELECT FROM {queue} AS leased
                         WHERE leased.id = %(id)s AND leased.model = %(model)s AND leased.lease = %(lease)s)
     """
-    parameters = {
-        "id": job.id,
-        "model": collection.model,
-        "lease": job.lease,
-        "sha256": job.sha256,
-        "retry_in": retry_in,
-        "reason": refusal.reason,
-        "detail": refusal.detail[:1000],
-    }
-    cur = await execute(conn, collection, statement, parameters)
+    outcome = {"retry_in": retry_in, "reason": refusal.reason, "detail": refusal.detail[:1000]}
+    cur = await execute(conn, collection, statement, vars(collection) | vars(job) | outcome)
     return cur.rowcount
 
 

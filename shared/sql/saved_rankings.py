@@ -60,13 +60,7 @@ async def page(
          WHERE saved.id = %(ranking)s AND saved.bucket = %(bucket)s AND ranked.position > %(after)s
          ORDER BY ranked.position LIMIT %(limit)s
     """  # noqa: S608 - constants
-    parameters = {
-        "ranking": ranking_id,
-        "bucket": collection.bucket,
-        "after": after,
-        "limit": limit,
-        "model": collection.model,
-    }
+    parameters = vars(collection) | {"ranking": ranking_id, "after": after, "limit": limit}
     rows = await fetch_all(conn, collection, _to_hit_and_next, statement, parameters)
     if not rows:
         return ([], None) if await exists(conn, collection, ranking_id) else None

@@ -105,17 +105,9 @@ def _exact_scan(
            AND id <> ALL (%(exclude)s::bigint[])
          ORDER BY distance, id LIMIT %(limit)s
         """  # noqa: S608 - constants
-    return statement, values | {
-        "vector": vector_text(query.vector),
-        "exclude": list(query.exclude),
-        "limit": limit,
-        "distance": distance,
-        "id": image_id,
-        "min_score": min_score,
-        "bucket": collection.bucket,
-        "vectors": collection.vectors,
-        "model": collection.model,
-    }
+    values |= {"vector": vector_text(query.vector), "exclude": list(query.exclude), "limit": limit}
+    values |= {"distance": distance, "id": image_id, "min_score": min_score}
+    return statement, values | vars(collection)
 
 
 async def nearest_by_hnsw(

@@ -53,7 +53,7 @@ import psycopg
 
 from shared.errors import DatabaseError, SettingsError
 
-if sys.platform != "win32":  # not supported, see `_binaries`
+if sys.platform != "win32":  # not supported, see `find_binaries`
     import fcntl
     import pwd
 
@@ -108,7 +108,7 @@ async def start(home: Path, *, settings: Mapping[str, str] | None = None) -> Emb
 
 
 def _start(folder: Path, settings: Mapping[str, str]) -> EmbeddedPostgres:
-    binaries = _binaries()
+    binaries = find_binaries()
     try:
         with contextlib.ExitStack() as locks:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def _start(folder: Path, settings: Mapping[str, str]) -> EmbeddedPostgres:
         raise SettingsError(f"IMAGE_BROWSER_HOME: cannot use the database in {folder}: {exc}") from exc
 
 
-def _binaries() -> Path:
+def find_binaries() -> Path:
     """Return the folder of PostgreSQL's executables."""
     if sys.platform == "win32":
         raise SettingsError("set DATABASE_URL: the embedded PostgreSQL does not run on Windows")
@@ -186,7 +186,7 @@ class _Cluster:
             shutil.rmtree(new)
         initdb = subprocess.run(
             [
-                *_as_server_user(),
+                *as_server_user(),
                 str(self._binaries / "initdb"),
                 f"--pgdata={new}",
                 f"--username={DATABASE}",
@@ -234,7 +234,7 @@ class _Cluster:
         watcher.trim_log(self._log)
         _spawn(
             [
-                *_as_server_user(),
+                *as_server_user(),
                 str(self._binaries / "postgres"),
                 f"-D{self._data}",
                 *(f"--{name}={value}" for name, value in options.items()),
@@ -273,7 +273,7 @@ def _server_uid() -> int:
     return os.geteuid() or pwd.getpwnam("nobody").pw_uid
 
 
-def _as_server_user() -> Sequence[str]:
+def as_server_user() -> Sequence[str]:
     """Return the command prefix that runs a program as that user."""
     if os.geteuid() != 0:
         return []

@@ -1,8 +1,6 @@
 """Cancellation of work on the database, and work through a pooler."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -10,9 +8,6 @@ import pytest
 
 from shared.db.pool import Connection, Database
 from tests.fakes.pgbouncer import pooled
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-Method = Callable[[Callable[[Connection], Awaitable[Any]]], Awaitable[Any]]
 
 
 @pytest.mark.parametrize(

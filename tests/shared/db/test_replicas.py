@@ -32,7 +32,7 @@ class Replica:
 
     def __init__(self, primary: str, folder: Path) -> None:
         self._primary = primary
-        self._binaries = embedded_server._binaries()
+        self._binaries = embedded_server.find_binaries()
         self._data = folder / "data"
         self._socket = folder
         target = conninfo_to_dict(primary)
@@ -42,7 +42,7 @@ class Replica:
         self._run("pg_basebackup", f"--dbname={primary}", f"--pgdata={self._data}", "-R", "-Xstream", "-cfast")
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [*embedded_server._as_server_user(), str(self._binaries / program), *arguments]
+        command = [*embedded_server.as_server_user(), str(self._binaries / program), *arguments]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=60)
 
     def start(self) -> None:

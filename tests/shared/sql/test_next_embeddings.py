@@ -47,7 +47,7 @@ class TwoModels:
             await self.complete(collection, job)
 
     async def switch(self, model: str = NEW, *, rollback: bool = False) -> bool:
-        return await self.run(next_embeddings.switch, self.old, model=model, rollback=rollback, now=NOW)
+        return await self.run(next_embeddings.switch, self.old, model=model, rollback=rollback)
 
     async def vectors(self, image_id: int) -> tuple[list[float] | None, list[float] | None]:
         """Return the image's vectors in the current and the next table."""
@@ -67,11 +67,11 @@ async def tables(database: Database) -> TwoModels:
     tables = TwoModels(database, old, old)
     await tables.add("first.jpg")
     await tables.fill(old)
-    created = await tables.run(next_embeddings.start, old, model=NEW, dimensions=2, now=NOW)
+    created = await tables.run(next_embeddings.start, old, model=NEW, dimensions=2)
     tables.new = next_embeddings.with_next(old, created)
     last: int | None = 0
     while last is not None:
-        last = await tables.run(next_embeddings.prepare, tables.new, after=last, limit=1, now=NOW)
+        last = await tables.run(next_embeddings.prepare, tables.new, after=last, limit=1)
     return tables
 
 
