@@ -1,7 +1,6 @@
 """Progress of a collection: counts, speed, time left and costs."""
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from shared.db.pool import Connection
@@ -45,7 +44,7 @@ class Status:
 async def read(conn: Connection, collection: Collection, price: Price) -> Status:
     """Return the collection's current status."""
     counts = await stats.counts(conn, collection)
-    rate = await stats.rate_per_minute(conn, collection, now=datetime.now(UTC)) if counts.pending else 0.0
+    rate = await stats.rate_per_minute(conn, collection) if counts.pending else 0.0
     calls = await stats.calls(conn, collection) if price.per_call else 0
     return Status(
         bucket=collection.bucket,

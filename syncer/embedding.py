@@ -182,8 +182,7 @@ class EmbeddingRun:
         await stats.record(
             conn,
             self._collection,
-            began=started,
-            now=datetime.now(UTC),
+            elapsed=datetime.now(UTC) - started,
             slot=os.getpid(),
             embedded=embedded,
             calls=calls,

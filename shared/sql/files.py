@@ -7,7 +7,6 @@ the content again while the folder holds it.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from shared.db.pool import Connection
 from shared.errors import ImageRefused
@@ -89,7 +88,6 @@ async def record(
     stat: FileTimes,
     sha256: bytes | None,
     image_id: int | None,
-    now: datetime,
     refusal: ImageRefused | None = None,
 ) -> None:
     """Record a file with the image that it became, or with the reason why it was rejected.
@@ -101,7 +99,7 @@ async def record(
         INSERT INTO {files} AS existing (
             source_id, path, size, mtime_ns, ctime_ns, sha256, image_id, reason, detail, attempts, seen_at)
         VALUES (%(source)s, %(path)s, %(size)s, %(mtime)s, %(ctime)s, %(sha256)s, %(image)s, %(reason)s, %(detail)s,
-                %(attempts)s, %(now)s)
+                %(attempts)s, now())
         ON CONFLICT (source_id, path) DO UPDATE SET
             size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,
             sha256 = coalesce(excluded.sha256, existing.sha256),
@@ -120,50 +118,33 @@ async def record(
         "reason": refusal and refusal.reason,
         "detail": refusal and refusal.detail[:1000],
         "attempts": int(refusal is not None),
-        "now": now,
     }
     await execute(conn, collection, statement, parameters)
 
 
-async def touch(
-    conn: Connection, collection: Collection, source: int, path: str, *, stat: FileTimes, now: datetime
-) -> None:
+async def touch(conn: Connection, collection: Collection, source: int, path: str, *, stat: FileTimes) -> None:
     """Record new times of a file with unchanged content."""
     statement = """
-        UPDATE {files} SET size = %s, mtime_ns = %s, ctime_ns = %s, reason = NULL, detail = NULL, seen_at = %s
+        UPDATE {files} SET size = %s, mtime_ns = %s, ctime_ns = %s, reason = NULL, detail = NULL, seen_at = now()
          WHERE source_id = %s AND path = %s
     """
-    await execute(conn, collection, statement, [*stat, now, source, path])
+    await execute(conn, collection, statement, [*stat, source, path])
 
 
 async def keep_removed(
-    conn: Connection,
-    collection: Collection,
-    source: int,
-    path: str,
-    *,
-    stat: FileTimes,
-    sha256: bytes,
-    now: datetime,
+    conn: Connection, collection: Collection, source: int, path: str, *, stat: FileTimes, sha256: bytes
 ) -> None:
     """Record that the file has deleted content and gets no image; delete the image that it had."""
     await _delete_own_image(conn, collection, source, path)
     statement = """
         INSERT INTO {files} (source_id, path, size, mtime_ns, ctime_ns, sha256, removed, seen_at)
-        VALUES (%s, %s, %s, %s, %s, %s, true, %s)
+        VALUES (%s, %s, %s, %s, %s, %s, true, now())
     """
-    await execute(conn, collection, statement, [source, path, *stat, sha256, now])
+    await execute(conn, collection, statement, [source, path, *stat, sha256])
 
 
 async def move(
-    conn: Connection,
-    collection: Collection,
-    source: int,
-    image: MovableImage,
-    *,
-    path: str,
-    stat: FileTimes,
-    now: datetime,
+    conn: Connection, collection: Collection, source: int, image: MovableImage, *, path: str, stat: FileTimes
 ) -> bool:
     """Rename the image, whose object was copied, to the key *path*; delete the image that the file had before.
 
@@ -182,10 +163,10 @@ async def move(
     await execute(conn, collection, "UPDATE {images} SET r2_key = %s WHERE id = %s", [path, image.image_id])
     statement = """
         UPDATE {files} SET path = %s, size = %s, mtime_ns = %s, ctime_ns = %s, reason = NULL, detail = NULL,
-               seen_at = %s
+               seen_at = now()
          WHERE source_id = %s AND image_id = %s
     """
-    await execute(conn, collection, statement, [path, *stat, now, source, image.image_id])
+    await execute(conn, collection, statement, [path, *stat, source, image.image_id])
     await pending_objects.schedule_deletion(conn, collection, [(image.key, image.sha256)])
     return True
 

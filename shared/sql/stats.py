@@ -1,6 +1,6 @@
 """Statistics of a collection: counts, failures by reason, speed and model calls."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from shared.db.pool import Connection
 from shared.models import Collection, Counts
@@ -41,39 +41,25 @@ async def reasons(conn: Connection, collection: Collection) -> dict[str, int]:
 
 
 async def record(
-    conn: Connection,
-    collection: Collection,
-    *,
-    began: datetime,
-    now: datetime,
-    slot: int,
-    embedded: int,
-    calls: int,
+    conn: Connection, collection: Collection, *, elapsed: timedelta, slot: int, embedded: int, calls: int
 ) -> None:
-    """Add work that started at *began* to the activity of the current minute."""
+    """Add work that has taken *elapsed* to the activity of the current minute."""
     statement = """
         INSERT INTO activity AS a (bucket, model, minute, slot, since, embedded, calls)
-        VALUES (%s, %s, %s, %s, %s, %s, %s)
+        VALUES (%s, %s, date_trunc('minute', now()), %s, now() - %s, %s, %s)
         ON CONFLICT (bucket, model, minute, slot)
         DO UPDATE SET embedded = a.embedded + excluded.embedded, calls = a.calls + excluded.calls
     """
-    minute = now.replace(second=0, microsecond=0)
-    await conn.execute(statement, [collection.bucket, collection.model, minute, slot % SLOTS, began, embedded, calls])
+    await conn.execute(statement, [collection.bucket, collection.model, slot % SLOTS, elapsed, embedded, calls])
 
 
-async def rate_per_minute(conn: Connection, collection: Collection, *, now: datetime) -> float:
+async def rate_per_minute(conn: Connection, collection: Collection) -> float:
     """Return the images embedded per minute, over those of the last five minutes in which work was done."""
-    cur = await conn.execute(
-        "SELECT coalesce(sum(embedded), 0)::bigint, min(since) FROM activity"
-        " WHERE bucket = %s AND model = %s AND minute > %s",
-        [collection.bucket, collection.model, now - timedelta(minutes=5)],
-    )
-    row = await cur.fetchone()
-    if row is None or row[1] is None:
-        return 0.0
-    embedded, since = row
-    minutes = max((now - since).total_seconds(), 1.0) / 60
-    return float(embedded / minutes)
+    statement = """
+        SELECT sum(embedded) * 60 / greatest(extract(epoch FROM now() - min(since)), 1) FROM activity
+         WHERE bucket = %s AND model = %s AND minute > now() - interval '5 minutes'
+    """
+    return float(await fetch_value(conn, None, statement, [collection.bucket, collection.model]) or 0)
 
 
 async def calls(conn: Connection, collection: Collection) -> int:

@@ -183,7 +183,6 @@ class BucketAdopter:
             stat=object_stat(stored),
             sha256=sha256,
             image_id=image_id,
-            now=datetime.now(UTC),
         )
         if self.options.reclaim and _claimed_sha256(stored) == sha256:
             await adopted_objects.reclaim(conn, self.target.collection, self._source.id, stored.key, sha256)
@@ -204,7 +203,6 @@ class BucketAdopter:
             stat=object_stat(stored),
             sha256=None,
             image_id=None,
-            now=datetime.now(UTC),
             refusal=refusal,
         )
         self.target.progress.report_failure(stored.key, refusal)

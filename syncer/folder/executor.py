@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 
 from shared.db.pool import Connection
 from shared.errors import ImageRefused, Reason, ServiceError
@@ -93,7 +92,7 @@ class Executor:
     async def _apply_once(self, action: FileAction) -> None:
         match action:
             case Touch(file):
-                await self._source.run(files.touch, file.path, stat=file.stat, now=datetime.now(UTC))
+                await self._source.run(files.touch, file.path, stat=file.stat)
                 self._progress.count("unchanged")
             case KeepRemoved(file, sha256):
                 await self._keep_removed(file, sha256)
@@ -135,7 +134,6 @@ class Executor:
                 stat=file.stat,
                 sha256=examined.sha256,
                 image_id=image_id,
-                now=datetime.now(UTC),
             )
 
         try:
@@ -159,15 +157,13 @@ class Executor:
         self._target.notify_embedding()
 
     async def _keep_removed(self, file: LocalFile, sha256: bytes) -> None:
-        now = datetime.now(UTC)
-        await self._source.run(files.keep_removed, file.path, stat=file.stat, sha256=sha256, now=now)
+        await self._source.run(files.keep_removed, file.path, stat=file.stat, sha256=sha256)
         self._progress.count("unchanged")
 
     async def _reject(self, path: str, refusal: ImageRefused, stat: FileTimes | None) -> None:
         """Report the file, and record it for `syncer failed` unless not even the listing could read it."""
         if stat is not None:
-            now = datetime.now(UTC)
-            await self._source.run(files.record, path, stat=stat, sha256=None, image_id=None, now=now, refusal=refusal)
+            await self._source.run(files.record, path, stat=stat, sha256=None, image_id=None, refusal=refusal)
         if refusal.reason in {Reason.UNREADABLE, Reason.CHANGED}:
             self._planner.complete = False
         self._progress.report_failure(path, refusal)

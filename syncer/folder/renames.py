@@ -2,7 +2,6 @@
 
 import os
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 from shared.db.pool import Connection
@@ -55,11 +54,10 @@ async def _is_free(store: ObjectStore, key: str, leftovers: frozenset[bytes]) ->
 
 
 async def _commit(conn: Connection, source: Source, move: Move, intent: UploadIntent) -> None:
-    now = datetime.now(UTC)
     if not await pending_objects.complete_upload(conn, source.collection, intent):
         raise _Stale
     path, stat = move.file.path, move.file.stat
-    if not await files.move(conn, source.collection, source.id, move.image, path=path, stat=stat, now=now):
+    if not await files.move(conn, source.collection, source.id, move.image, path=path, stat=stat):
         raise _Stale
 
 

@@ -224,7 +224,7 @@ async def test_an_upload_that_missed_its_deadline_stores_its_image_again(
 async def test_a_deleted_image_leaves_a_tombstone_or_its_files_are_forgotten(bucket: Bucket, tombstone: bool) -> None:
     a, digest = await bucket.put("a.jpg", b"a"), hashlib.sha256(b"a").digest()
     source = await bucket.run(collections.ensure_source, "folder")
-    await bucket.run(files.record, source, "a.jpg", stat=(1, 1, 1), sha256=digest, image_id=a, now=NOW)
+    await bucket.run(files.record, source, "a.jpg", stat=(1, 1, 1), sha256=digest, image_id=a)
     await bucket.delete([a], tombstone=tombstone)
     rows = await bucket.run(files.list_known, source, after="", limit=9)
     assert [(row.path, row.removed, row.sha256, row.image_id) for row in rows] == (
@@ -237,7 +237,7 @@ async def test_a_deleted_image_leaves_a_tombstone_or_its_files_are_forgotten(buc
 async def test_an_interrupted_overwrite_clears_the_hash_of_the_file(bucket: Bucket) -> None:
     a, digest = await bucket.put("a.jpg", b"a"), hashlib.sha256(b"a").digest()
     source = await bucket.run(collections.ensure_source, "folder")
-    await bucket.run(files.record, source, "a.jpg", stat=(1, 1, 1), sha256=digest, image_id=a, now=NOW)
+    await bucket.run(files.record, source, "a.jpg", stat=(1, 1, 1), sha256=digest, image_id=a)
     intent = UploadIntent("a.jpg", hashlib.sha256(b"new").digest(), derivatives=False)
     await bucket.run(pending_objects.record_intent, intent, source=source, replaces=True)
     [row] = await bucket.run(files.list_known, source, after="", limit=9)
