@@ -42,9 +42,9 @@ async def ingest(
     *thumbnail* and *preview*, the image shares those of another image with the same content, if there is one.
     With *replaces*, the object under the key belongs to the file of *source* and is overwritten. Without it, an object
     with the same bytes is accepted and any other is refused (KEY_TAKEN).
-    *created_at* orders recent images (default: now). *slots* bounds how many uploads talk to the store at a time, and
-    leaves them free during transactions. *before_commit* runs in the transaction that writes the row, and
-    an exception from it rolls that back.
+    *created_at* orders recent images (default: now). An upload takes one of *slots* only while it talks to the store,
+    not during transactions. *before_commit* runs in the transaction that writes the row, and an exception from it rolls
+    that back.
 
     Raises ImageRefused if the body changed or the key cannot be used, and ServiceError if the store or the database
     is unavailable. Repeating the call is safe.
@@ -97,7 +97,6 @@ async def _write_row(
     intent: UploadIntent,
     *,
     created_at: datetime,
-    slots: asyncio.Semaphore | None = None,
     before_commit: BeforeCommit | None,
 ) -> int | None:
     """Write the image's row and return its id; None if the upload missed its deadline and has to be repeated."""

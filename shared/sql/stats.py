@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from shared.db.pool import Connection
 from shared.models import Collection, Counts
-from shared.sql import execute, fetch_value
+from shared.sql import execute, fetch_one, fetch_value
 
 SLOTS = 16  # rows per minute, so that concurrent writers do not wait for each other
 
@@ -12,18 +12,16 @@ SLOTS = 16  # rows per minute, so that concurrent writers do not wait for each o
 async def counts(conn: Connection, collection: Collection) -> Counts:
     """Return the collection's counts. Triggers maintain them; only rejected files are counted here."""
     statement = """
-        SELECT (SELECT coalesce(sum(images), 0)::bigint FROM {counts}),
-               (SELECT coalesce(sum(pending), 0)::bigint FROM {counts} WHERE model = %(model)s),
-               (SELECT coalesce(sum(failed), 0)::bigint FROM {counts} WHERE model = %(model)s),
-               (SELECT count(*) FROM {files} WHERE reason IS NOT NULL)
+        SELECT images + rejected AS total, images - pending - failed AS embedded, pending, failed + rejected AS failed
+          FROM (SELECT coalesce(sum(images), 0)::bigint AS images,
+                       coalesce(sum(pending) FILTER (WHERE model = %(model)s), 0)::bigint AS pending,
+                       coalesce(sum(failed) FILTER (WHERE model = %(model)s), 0)::bigint AS failed,
+                       (SELECT count(*) FROM {files} WHERE reason IS NOT NULL) AS rejected
+                  FROM {counts}) AS summed
     """
-    cur = await execute(conn, collection, statement, {"model": collection.model})
-    row = await cur.fetchone()
-    assert row is not None
-    images, pending, failed, rejected = row
-    return Counts(
-        total=images + rejected, embedded=images - pending - failed, pending=pending, failed=failed + rejected
-    )
+    found = await fetch_one(conn, collection, Counts, statement, {"model": collection.model})
+    assert found is not None
+    return found
 
 
 async def reasons(conn: Connection, collection: Collection) -> dict[str, int]:

@@ -9,6 +9,8 @@ from shared.db.pool import Database
 from shared.errors import DatabaseError
 from shared.sql import collections
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
 
 async def test_a_database_without_tables_is_recognised(database: Database) -> None:
     await database.run(lambda conn: conn.execute("DROP TABLE schema_migrations"))
@@ -16,15 +18,13 @@ async def test_a_database_without_tables_is_recognised(database: Database) -> No
 
 
 async def test_nothing_is_pending_after_a_migration(database: Database) -> None:
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    await database.run(collections.ensure, "photos", model="offline-v1", dimensions=3, now=now)
+    await database.run(collections.ensure, "photos", model="offline-v1", dimensions=3, now=NOW)
     assert await database.run(migrate.pending) == []
     assert await database.run(migrate.migrate) == []
 
 
 async def test_pending_migrations_of_a_collection_are_named(database: Database) -> None:
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    await database.run(collections.ensure, "photos", model="offline-v1", dimensions=3, now=now)
+    await database.run(collections.ensure, "photos", model="offline-v1", dimensions=3, now=NOW)
     await database.run(lambda conn: conn.execute("DELETE FROM collection_migrations"))
     assert await database.run(migrate.pending) == ["0001_tables of photos"]
 
