@@ -16,7 +16,6 @@ import hashlib
 import inspect
 import io
 import json
-import math
 import random
 import re
 import signal
@@ -102,10 +101,6 @@ class Settings:
     script: list[str] = field(default_factory=list)  # faults of the next creates, "" for none; consumed
     poll_script: list[str] = field(default_factory=list)
     retry_after: float = 1.0  # seconds stated by faults that state a time
-    rate: int = 0  # creates per `rate_period`, 0 for no limit; the rest get `rate_refusal`
-    rate_period: float = 60.0
-    burst: int = 1
-    rate_refusal: str = "429_seconds"
 
 
 @dataclass
@@ -171,8 +166,6 @@ class FakeReplicate:
         self._random = random.Random(self.settings.seed)
         self._predictions: dict[str, Prediction] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._tokens = float(self.settings.burst)
-        self._refilled_at = time.monotonic()
 
     # --- serving ---
 
@@ -270,17 +263,14 @@ class FakeReplicate:
             response: web.StreamResponse = await unknown(request)
             return response
         fault = self._draw(settings.script, settings.faults)
-        pause = settings.retry_after
-        if not fault and (short_of := self._seconds_over_limit()):
-            fault, pause = settings.rate_refusal, short_of
         if fault:
             counts.faults[fault] += 1
         if fault in REFUSALS:
-            return await self._refuse(request, fault, pause)
+            return await self._refuse(request, fault)
         prediction = self._begin(model, given, fault)
         if fault == "lost":
             await prediction.ended.wait()
-            return await self._refuse(request, "reset", pause)
+            return await self._refuse(request, "reset")
         wait = self._wait(request)
         if wait and fault != "cut" and self._random.random() >= settings.unwaited:
             await _within(wait, prediction.ended)
@@ -323,7 +313,7 @@ class FakeReplicate:
         self.counts.gets += 1
         if fault := self._draw(self.settings.poll_script, self.settings.poll_faults):
             self.counts.poll_faults[fault] += 1
-            return await self._refuse(request, fault, self.settings.retry_after)
+            return await self._refuse(request, fault)
         prediction = self._predictions.get(request.match_info["id"])
         if prediction is None:
             return await self._not_found(request)
@@ -436,20 +426,7 @@ class FakeReplicate:
                 return fault
         return ""
 
-    def _seconds_over_limit(self) -> float:
-        """Take a token from a bucket of `burst` tokens; return 0, or the seconds until the next one."""
-        settings = self.settings
-        if not settings.rate:
-            return 0.0
-        now, a_second = time.monotonic(), settings.rate / settings.rate_period
-        self._tokens = min(settings.burst, self._tokens + (now - self._refilled_at) * a_second)
-        self._refilled_at = now
-        if self._tokens >= 1:
-            self._tokens -= 1
-            return 0.0
-        return (1 - self._tokens) / a_second
-
-    async def _refuse(self, request: web.Request, fault: str, wait: float) -> web.StreamResponse:
+    async def _refuse(self, request: web.Request, fault: str) -> web.StreamResponse:
         match fault:
             case "reset":
                 assert request.transport is not None
@@ -468,13 +445,12 @@ class FakeReplicate:
             case "422":
                 return await self._no_version(request)
             case "429_seconds":
-                return await self._throttled(request, headers={"Retry-After": str(_rounded(wait))})
+                return await self._throttled(request, headers={"Retry-After": str(self.settings.retry_after)})
             case "429_rate":
-                rate = 60 * (self.settings.rate or 600) / self.settings.rate_period
                 return await self._throttled(
                     request,
-                    f" Your rate limit for creating predictions is reduced to {rate:g} requests per minute with a burst"
-                    f" of 1 requests. Your rate limit resets in ~{_rounded(wait)}s.",
+                    " Your rate limit for creating predictions is reduced to 600 requests per minute with a burst of 1"
+                    f" requests. Your rate limit resets in ~{self.settings.retry_after}s.",
                 )
             case "429_bare":
                 return await self._throttled(request)
@@ -541,10 +517,6 @@ def _spoil(fault: str, output: Any) -> tuple[str, str | None, Any]:
         case _ if fault in bad:
             return "succeeded", None, {"embedding": bad[fault]}
     return "failed", f"Director: unexpected error handling prediction ({fault})", None
-
-
-def _rounded(seconds: float) -> float:
-    return math.ceil(seconds) if seconds > 1 else round(seconds, 3)
 
 
 def _too_long(tokens: int) -> str:

@@ -257,12 +257,11 @@ async def test_three_hundred_images_survive_a_service_that_fails_one_call_in_thr
     make: Any, fake: FakeReplicate
 ) -> None:
     # Without those that take long each time, which have tests of their own.
-    drawn = [fault for fault in TRANSIENT if fault not in ("hang", "stuck_starting", "stuck_processing")]
+    drawn = [fault for fault in TRANSIENT if fault not in ("hang", "stuck_starting", "stuck_processing", "429_rate")]
     fake.settings.faults = dict.fromkeys(drawn, 1 / 3 / len(drawn))
     fake.settings.poll_faults = dict.fromkeys(["429_seconds", "500", "reset", "not_json"], 0.06)
     fake.settings.unwaited = 0.2
     fake.settings.retry_after = 0.005
-    fake.settings.rate_period = 0.2
     embedder = make(concurrency=8, timeouts=replace(TIMEOUTS, retry_timeout=20.0))
     pictures = [picture(seed, (240, 230)) for seed in range(300)]
     results = await asyncio.gather(*(embed(embedder, data) for data in pictures))
@@ -425,20 +424,6 @@ async def test_the_batch_model_needs_public_addresses(make: Any) -> None:
     with pytest.raises(ModelError, match="REPLICATE_MODEL=openai/clip") as caught:
         await make(BATCH).embed_images([ImageInput(address="/images/photos/a.jpg")])
     assert not caught.value.transient
-
-
-# --- Rate limits ---
-
-
-@pytest.mark.parametrize("hint", ["429_seconds", "429_rate"])
-async def test_calls_are_spaced_by_a_limit_that_the_service_states(make: Any, fake: FakeReplicate, hint: str) -> None:
-    fake.settings.rate, fake.settings.rate_period, fake.settings.rate_refusal = 10, 1.0, hint
-    embedder = make()
-    texts = [f"dog {number}" for number in range(50)]
-    vectors = await embedder.embed_texts(texts)
-    np.testing.assert_array_equal(vectors, [vector_of_line(text) for text in texts])
-    # The tests of the rate limiter are stricter; on a busy machine some calls arrive early.
-    assert fake.counts.faults.total() <= 10
 
 
 # --- Cancellation ---
