@@ -73,14 +73,11 @@ class ClipEmbedder:
     calls = 0
     notice: str | None = None
 
-    def __init__(
-        self, model: str, cache: Path, decoder: DecoderPool, *, threads: int | None = None, endpoint: str | None = None
-    ) -> None:
+    def __init__(self, model: str, cache: Path, decoder: DecoderPool, *, endpoint: str | None = None) -> None:
         """*model* is a name in HUB_MODELS or a folder in one of the layouts of ``layouts``.
 
         Models by name are downloaded on first use into a folder of *cache*, from the public hub unless *endpoint* is
-        given. *threads* images are computed at once, by default one per processor. Raises SettingsError for an unknown
-        model or a missing package, ModelError for an incomplete folder.
+        given. Raises SettingsError for an unknown model or a missing package, ModelError for an incomplete folder.
         """
         if missing := [package for module, package in _PACKAGES.items() if find_spec(module) is None]:
             raise SettingsError(
@@ -100,7 +97,6 @@ class ClipEmbedder:
             read_image_model(self._folder)
         self._endpoint = endpoint
         self._decoder = decoder
-        self._threads = threads or os.cpu_count() or 1
         self._loading = {tower: asyncio.Lock() for tower in Tower}
         self._image_pipeline: _ImagePipeline | None = None
         self._text_tower: TextTower | None = None
@@ -179,16 +175,16 @@ class ClipEmbedder:
         from shared.embedders.clip.towers import ImageTower
 
         model = read_image_model(self._folder)
-        # Each call computes in its caller's thread: one image per core is faster than two cores per image.
-        tower = ImageTower(model, dimensions=self.dimensions, threads=1)
-        threads = 1 if tower.accelerated else self._threads
+        tower = ImageTower(model, dimensions=self.dimensions)
+        cores = os.cpu_count() or 1
+        threads = 1 if tower.accelerated else cores
         batch = (_GPU_BATCH if tower.accelerated else _CPU_BATCH) if tower.takes_batches else 1
         return _ImagePipeline(
             tower,
             model.preprocessing,
             batch=batch,
             threads=ThreadPoolExecutor(threads, thread_name_prefix="clip"),
-            in_flight=asyncio.Semaphore(max(2, 8 * self._threads // batch)),
+            in_flight=asyncio.Semaphore(max(2, 8 * cores // batch)),
         )
 
     def _open_text_tower(self) -> "TextTower":

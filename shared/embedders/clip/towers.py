@@ -60,11 +60,12 @@ class TextTower:
 class ImageTower:
     """The image tower, on a GPU if the installed build of ONNX Runtime can use one."""
 
-    def __init__(self, model: ImageModel, *, dimensions: int, threads: int) -> None:
-        """Load the network for calls of *threads* threads each. Raises ModelError for unusable files."""
+    def __init__(self, model: ImageModel, *, dimensions: int) -> None:
+        """Load the network. Raises ModelError for unusable files."""
         available = onnxruntime.get_available_providers()
         accelerators = [name for name in _ACCELERATORS if name in available]
-        self._network = _Network(model.weights, [*accelerators, _CPU], threads=threads, dimensions=dimensions)
+        # Each call computes in its caller's thread: one image per core is faster than two cores per image.
+        self._network = _Network(model.weights, [*accelerators, _CPU], threads=1, dimensions=dimensions)
         self._preprocessing = model.preprocessing
         pixels = (
             self._network.inputs.get("pixel_values") or self._network.inputs.get("image") or self._network.first_input

@@ -58,7 +58,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def replicate(models: Path) -> Iterator[FakeReplicate]:
     """A Replicate that runs the model ``right`` and does not normalise its vectors."""
     described = read_image_model(models / "right")
-    images = ImageTower(described, dimensions=DIMENSIONS, threads=1)
+    images = ImageTower(described, dimensions=DIMENSIONS)
     texts = TextTower(read_text_model(models / "right"), dimensions=DIMENSIONS)
 
     def encode_image(data: bytes) -> list[float]:
