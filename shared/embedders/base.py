@@ -90,10 +90,10 @@ def unit_vector(values: Sequence[float] | NDArray[np.floating], *, dimensions: i
 
 
 async def gather_all(tasks: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Return all results. Raise the first error only after the last task has ended."""
+    """Return all results, refusals of images among them. Raise any other error once the last task has ended."""
     results = await asyncio.gather(*tasks, return_exceptions=True)
     for result in results:
-        if isinstance(result, BaseException):
+        if isinstance(result, BaseException) and not isinstance(result, ImageRefused):
             raise result
     return results  # type: ignore[return-value]
 
