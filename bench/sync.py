@@ -123,7 +123,7 @@ def measure_uploads(scratch: Path, count: int, rounds: int) -> None:
                 warm_up(environment, folder / "000")
             aws_bucket = environment.make_bucket("aws")
             plain_bucket = environment.make_bucket(f"plain-{number}")
-            # Each goes first in turn, because the server gets slower the more it stores.
+            # They take turns at going first, because the server gets slower the more it stores.
             if number % 2 == 0:
                 aws = environment.aws(folder, aws_bucket)
             plain = environment.syncer(folder, plain_bucket, "--no-derivatives")

@@ -103,7 +103,7 @@ def open_rgb(source: bytes | Path, *, at_least: Size | None = None, colour_profi
 def opened(source: bytes | Path) -> Iterator[File]:
     """Open *source*; errors of the system while it is open become ImageRefused(UNREADABLE)."""
     try:
-        # Pillow's warnings are dropped: the result states what matters, and stderr is for progress.
+        # Ignore Pillow's warnings: the result has the flag `truncated`, and stderr is for progress.
         with (
             io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
             warnings.catch_warnings(action="ignore"),
@@ -125,7 +125,7 @@ def decode(file: File, *, needed: Callable[[Size], Size] | None = None) -> Decod
 
 
 def _decode_raw(file: File, needed: Callable[[Size], Size] | None) -> Decoded:
-    """Decode the preview of a raw file; its size is what can be shown."""
+    """Decode the preview of a raw file. Its size becomes the size of the image."""
     from shared.images.raw import read_preview  # LibRaw takes half a second to load
 
     with _decoder_errors("cannot read the raw file"):

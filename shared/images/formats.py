@@ -136,7 +136,7 @@ _RAW_PHOTOMETRICS = frozenset({32803, 34892})  # colour filter array, linear raw
 
 
 def _is_raw_tiff(head: bytes) -> bool:
-    """Return whether a TIFF holds sensor data: most raw formats are TIFFs that begin with a small picture."""
+    """Return whether a TIFF is a raw file. Most raw formats are TIFFs, and many begin with a small picture."""
     if head[8:10] == b"CR":  # Canon CR2
         return True
     tags = _first_directory(head)
@@ -164,12 +164,12 @@ def _first_directory(head: bytes) -> dict[int, int]:
 
 
 def _refusal(head: bytes) -> ImageRefused:
-    for signature, what in _UNSUPPORTED:
+    for signature, kind in _UNSUPPORTED:
         if head.startswith(signature):
-            return ImageRefused(Reason.UNSUPPORTED, f"this is {what}, which is not supported")
-    for signature, what in _NOT_IMAGES:
+            return ImageRefused(Reason.UNSUPPORTED, f"this is {kind}, which is not supported")
+    for signature, kind in _NOT_IMAGES:
         if head.startswith(signature):
-            return ImageRefused(Reason.NOT_AN_IMAGE, f"this is {what}")
+            return ImageRefused(Reason.NOT_AN_IMAGE, f"this is {kind}")
     if not head.strip(b"\0"):
         return ImageRefused(Reason.NOT_AN_IMAGE, "the file contains only zeros")
     if (text := _as_text(head)) is not None:

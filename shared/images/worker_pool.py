@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 MEMORY_LIMIT = 3 << 30  # bytes of address space; a transparent picture of MAX_PIXELS needs 2.6 GB (no limit on macOS)
 TIME_LIMIT = 60.0  # seconds per image
-REPLY_LIMIT = 64 << 20  # bytes; the largest replies hold a preview of a few hundred kilobytes
+REPLY_LIMIT = 64 << 20  # bytes; the largest replies contain a preview of a few hundred kilobytes
 _REQUESTS_PER_WORKER = 1000  # then it is replaced, which bounds memory leaks of decoders
 _DETAIL_LENGTH = 500  # characters
 
@@ -162,7 +162,7 @@ def _parse(reply: bytes, task: Callable[..., object]) -> tuple[Any, Exception | 
 
 @cache
 def _result_type(task: Callable[..., object]) -> TypeAdapter[Any]:
-    """Return the validator for what *task* is annotated to return, so that a reply cannot choose its type."""
+    """Return a validator for the annotated result of *task*, so that a reply cannot choose its own type."""
     declared = get_type_hints(task)["return"]
     return TypeAdapter(InstanceOf[np.ndarray] if get_origin(declared) is np.ndarray else declared)
 
@@ -201,7 +201,7 @@ class _Worker:
         environment = os.environ | {
             # The worker finds the same packages.
             "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-            # The workers are what runs in parallel. Threads would also cost address space.
+            # Workers run in parallel already, and threads cost address space.
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-# Everything that a worker may be told to run, as "module:function".
+# The functions that workers may run, as "module:function".
 TASKS = frozenset(
     {
         "shared.images.thumbnails:examine",

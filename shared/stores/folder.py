@@ -1,7 +1,7 @@
 """Buckets as folders on this machine, with each object as a plain file.
 
-``root/<bucket>/<key>`` is the object. ``root/<bucket>/.image-browser/folder-store/`` holds temporary files and the
-metadata files, see ``folder_metadata``.
+``root/<bucket>/<key>`` is the object. ``root/<bucket>/.image-browser/folder-store/`` contains temporary files, and the
+metadata files that ``folder_metadata`` describes.
 """
 
 import asyncio
@@ -247,7 +247,7 @@ class FolderStore:
             self._metadata.write(metadata, temporary)
 
     def _walk(self, folder: Path, parent: bytes, prefix: bytes, start_after: bytes) -> Iterator[StoredObject]:
-        """Yield the objects below *folder*, whose keys begin with *parent*; hold the names of one folder per level."""
+        """Yield the objects below *folder*, whose keys begin with *parent*, in order; buffer one folder per level."""
         for name in sorted(self._entry_names(folder, parent, prefix, start_after)):
             key = parent + name
             if key == _INTERNAL_PREFIX.encode() or len(key) > MAX_KEY_BYTES:

@@ -161,7 +161,7 @@ def display_p3() -> bytes:
 
 
 def cmyk_profile() -> bytes:
-    """Return an ICC profile of inks: a table from the sixteen full overprints to what they look like (Lab)."""
+    """Return an ICC profile of inks: a table from the sixteen full overprints to their colours (Lab)."""
     white = np.array([100.0, 0, 0])
     inks = np.array([[55, -37, -50], [48, 74, -3], [89, -5, 93], [16, 0, 0]])
     table = b""
@@ -372,7 +372,7 @@ def accepted() -> tuple[Case, ...]:
         Case("cmyk.tif", encode(cmyk, "TIFF"), Format.TIFF, size),
         Case("lab.tif", encode(_lab(small), "TIFF"), Format.TIFF, size),
         Case("camera.dng", dng(), Format.RAW, size),
-        Case("camera-turned.dng", dng(orientation=6), Format.RAW, (240, 320)),
+        Case("camera-rotated.dng", dng(orientation=6), Format.RAW, (240, 320)),
         Case("png-named.jpg", encode(small, "PNG"), Format.PNG, size),
         Case("jpeg-named.png", jpeg(), Format.JPEG, (640, 480)),
         Case("jpeg-named.heic", jpeg(), Format.JPEG, (640, 480)),

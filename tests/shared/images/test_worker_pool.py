@@ -41,16 +41,13 @@ async def wait_for_exit(processes: list[psutil.Process]) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_an_unused_pool_starts_no_worker() -> None:
-    decoder = DecoderPool(2)
-    assert workers() == []
-    await decoder.close()
-
-
 async def test_workers_start_on_demand_and_are_reused(decoder: DecoderPool) -> None:
+    assert workers() == []
     first = await decoder.run(tasks.pid)
     assert [await decoder.run(tasks.pid) for _ in range(5)] == [first] * 5
     assert len(workers()) == 1
+    used = await asyncio.gather(*(decoder.run(tasks.sleep, 0.02) for _ in range(30)))
+    assert len(set(used)) == len(workers()) == 2
 
 
 async def test_workers_can_start_ahead_of_the_first_image(decoder: DecoderPool) -> None:
@@ -70,12 +67,6 @@ async def test_closing_stops_workers_that_are_still_starting() -> None:
     await decoder.close()
     assert workers() == []
     await wait_for_exit(starting)
-
-
-async def test_concurrent_calls_share_the_workers(decoder: DecoderPool) -> None:
-    used = await asyncio.gather(*(decoder.run(tasks.sleep, 0.02) for _ in range(30)))
-    assert len(set(used)) == 2
-    assert len(workers()) == 2
 
 
 async def test_a_path_and_its_bytes_give_the_same_result(decoder: DecoderPool, tmp_path: Path) -> None:
