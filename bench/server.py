@@ -27,7 +27,6 @@ from pathlib import Path
 import aiohttp
 import numpy as np
 import psutil
-from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -36,7 +35,7 @@ from starlette.routing import Route
 from server.schemas import responses
 from server.search.terms import normalise
 from shared.db import embedded
-from shared.db.pool import CONNECT_OPTIONS, Connection, Database
+from shared.db.pool import Database
 from shared.sql import collections, query_vectors, vector_search
 from shared.sql.vector_search import VectorQuery
 from shared.stores.folder import FolderStore
@@ -58,26 +57,23 @@ def text_vectors() -> list[list[float]]:
 
 def bare() -> Starlette:
     """Return the application with the bare handler."""
-    options = {**CONNECT_OPTIONS, "autocommit": True}
-    pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-        os.environ["DATABASE_URL"], max_size=10, open=False, kwargs=options
-    )
+    database = Database(os.environ["DATABASE_URL"], max_connections=10, retry_timeout=0)
     store = FolderStore(Path("nowhere"), "b", threads=1)
     vectors = text_vectors()
 
     async def handler(request: Request) -> Response:
         vector = vectors[int(request.query_params["q"].rpartition(" ")[2])]
-        async with pool.connection() as conn:
-            found = await vector_search.exact(conn, request.app.state.collection, VectorQuery(vector), limit=31)
+        collection = request.app.state.collection
+        found = await database.read(vector_search.exact, collection, VectorQuery(vector), limit=31)
         images = [responses.hit_item(hit, store, None) for hit, _ in found[:30]]
         return JSONResponse({"images": images, "next_cursor": "x" * 220})
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with pool:
-            async with pool.connection() as conn:
-                app.state.collection = await collections.find(conn, "b")
-            yield
+        await database.open()
+        app.state.collection = await database.run(collections.find, bucket="b")
+        yield
+        await database.close()
 
     return Starlette(routes=[Route("/api/search", handler)], lifespan=lifespan)
 
