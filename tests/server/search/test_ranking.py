@@ -289,7 +289,7 @@ def _is_name(key: str, words: str) -> bool:
     seed=st.integers(0, 2**32),
     limit=st.integers(1, 40),
     words=st.sampled_from([None, "a"]),
-    exact_up_to=st.sampled_from([20_000, 0]),
+    exact_scan_limit=st.sampled_from([20_000, 0]),
 )
 async def test_images_deleted_or_added_between_pages_neither_shorten_nor_repeat_them(
     database: Database,
@@ -299,7 +299,7 @@ async def test_images_deleted_or_added_between_pages_neither_shorten_nor_repeat_
     seed: int,
     limit: int,
     words: str | None,
-    exact_up_to: int,
+    exact_scan_limit: int,
 ) -> None:
     filled = fill(database_url, collection, count, seed=seed, pending=0)
     rng = np.random.default_rng(seed)
@@ -317,7 +317,7 @@ async def test_images_deleted_or_added_between_pages_neither_shorten_nor_repeat_
                 _insert(conn, filled, range(later[-1], later.pop() + 1))
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ranking, "EXACT_SCAN_LIMIT", exact_up_to)
+            patch.setattr(ranking, "EXACT_SCAN_LIMIT", exact_scan_limit)
             ranked = search(filled, Query(random_query(seed + 1), "q", words=words))
             hits = await read_pages(database, ranked, limit=limit, between=change)
     assert {n + 1 for n in initial} - all_deleted <= {hit.image.id for hit in hits}
