@@ -113,6 +113,17 @@ class Server:
         """Return the keys of the images in the response."""
         return [image["key"] for image in self.get(path, **parameters)["images"]]
 
+    def all_images(self, path: str, *, limit: int, **parameters: Any) -> list[dict[str, Any]]:
+        """Return the images of all pages of a list; every page but the last must be full."""
+        images: list[dict[str, Any]] = []
+        while True:
+            page = self.get(path, limit=limit, **parameters)
+            images += page["images"]
+            if page["next_cursor"] is None:
+                return images
+            assert len(page["images"]) == limit
+            parameters["cursor"] = page["next_cursor"]
+
 
 @contextmanager
 def serving(environment: Mapping[str, str], log: Path) -> Iterator[Server]:

@@ -59,15 +59,7 @@ def named(
 
 def found(server: Server, text: str, **parameters: Any) -> list[dict[str, Any]]:
     """Return all results of a text, read in pages of four; without filters they must be complete."""
-    hits: list[dict[str, Any]] = []
-    cursor: dict[str, str] = {}
-    while True:
-        answer = server.get("/api/search", bucket="b", q=text, limit=4, **parameters, **cursor)
-        hits += answer["images"]
-        if answer["next_cursor"] is None:
-            break
-        assert len(answer["images"]) == 4
-        cursor = {"cursor": answer["next_cursor"]}
+    hits = server.all_images("/api/search", limit=4, bucket="b", q=text, **parameters)
     if not parameters:
         assert sorted(hit["key"] for hit in hits) == sorted(NAMES.values())
     return hits
