@@ -44,7 +44,9 @@ class Status:
 async def read(conn: Connection, collection: Collection, price: Price) -> Status:
     """Return the collection's current status."""
     counts = await stats.counts(conn, collection)
-    rate = await stats.rate_per_minute(conn, collection) if counts.pending else 0.0
+    rate = await stats.rate_per_minute(conn, collection)
+    if not counts.pending:
+        rate = 0.0
     calls = await stats.calls(conn, collection) if price.per_call else 0
     return Status(
         bucket=collection.bucket,
