@@ -137,11 +137,15 @@ class FolderStore:
         with self._open(key) as file:
             return file.readall()
 
-    @_in_thread
-    def download(self, key: str, target: Path) -> StoredObject:
-        with self._open(key) as file, target.open("wb") as copy:
-            shutil.copyfileobj(file, copy, _PIECE)
-            return self._stored_object(key, file)
+    async def download(self, key: str, target: Path) -> StoredObject:
+        def write() -> None:
+            with target.open("wb") as copy:
+                shutil.copyfileobj(file, copy, _PIECE)
+
+        with await self._run(self._open, key) as file:
+            # Without translation: these errors are about *target*.
+            await asyncio.get_running_loop().run_in_executor(self._executor, write)
+            return await self._run(self._stored_object, key, file)
 
     @_in_thread
     def head(self, key: str) -> StoredObject:

@@ -198,6 +198,12 @@ async def test_a_download_writes_the_bytes_and_returns_the_attributes(store: Obj
         await store.download("nothing/here.jpg", target)
 
 
+async def test_a_download_into_a_missing_folder_is_no_error_of_the_store(store: ObjectStore, tmp_path: Path) -> None:
+    await put(store, "a.jpg")
+    with pytest.raises(FileNotFoundError):
+        await store.download("a.jpg", tmp_path / "missing" / "a.jpg")
+
+
 @pytest.mark.parametrize("call", ["get", "head"])
 async def test_reading_a_missing_object_names_the_key(store: ObjectStore, call: str) -> None:
     with pytest.raises(ObjectMissing, match=r"nothing/here\.jpg"):
