@@ -61,17 +61,18 @@ class ServerSettings(Settings):
 
     @model_validator(mode="after")
     def _check_tokens(self) -> "ServerSettings":
-        given = [(f"READ_TOKENS ({bucket})", token) for bucket, token in self.read_tokens]
         single = [("READ_TOKEN", self.read_token), ("API_TOKEN", self.api_token)]
-        given += [(name, token) for name, token in single if token]
+        unique = [(name, token) for name, token in single if token]
+        given = [*unique, *((f"READ_TOKENS ({bucket})", token) for bucket, token in self.read_tokens)]
         for name, token in given:
             if not _TOKEN.fullmatch(token.get_secret_value()):
                 raise ValueError(
                     f"{name} has {len(token)} characters: give at least 16, ASCII without spaces and commas,"
                     " for example from `openssl rand -hex 16`"
                 )
-        for name, token in given[len(self.read_tokens) :]:
-            if [other.get_secret_value() for _, other in given].count(token.get_secret_value()) > 1:
+        tokens = [token for _, token in given]
+        for name, token in unique:
+            if tokens.count(token) > 1:
                 raise ValueError(f"{name} is the same as another token with other rights: use a different one")
         return self
 

@@ -76,8 +76,7 @@ async def _fill(collection: Collection, page: TemplateVariables, context: AppCon
     query = requests.parse(GalleryQuery, request)
     if "options" in request.query_params:
         page["facets"] = await context.collection_cache.facets(collection, query.filters().folder)
-    terms_beside_q = query.terms()[1 if query.q else 0 :]
-    page["terms"] = await _term_variables(context, collection, terms_beside_q)
+    page["terms"] = await _term_variables(context, collection, query.further_terms())
     if query.similar:
         image = await context.search.image(collection, query.similar)
         page["similar"] = responses.image_item(image, context.stores.get(collection.bucket))

@@ -260,9 +260,12 @@ class SearchQuery(RankedQuery):
 
     def terms(self) -> list[Term]:
         """Return all terms: ``q``, ``query_image``, then each ``term``."""
-        texts = [Term("text", self.q)] if self.q else []
+        return [*([Term("text", self.q)] if self.q else []), *self.further_terms()]
+
+    def further_terms(self) -> list[Term]:
+        """Return all terms but ``q``."""
         pictures = [Term("query_image", self.query_image)] if self.query_image else []
-        return [*texts, *pictures, *(term.term() for term in self.term)]
+        return [*pictures, *(term.term() for term in self.term)]
 
 
 class GalleryQuery(SearchQuery):
