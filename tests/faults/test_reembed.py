@@ -12,12 +12,11 @@ import signal
 import subprocess
 import threading
 import time
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import numpy as np
 import psycopg
 import pytest
@@ -77,57 +76,37 @@ def stored(database_url: str, table: str) -> Vectors:
     return {image_id: np.array(vector, np.float32) for image_id, vector in rows}
 
 
-@dataclass
-class SearchThreads:
-    """Threads that search all the time until the block ends."""
+class BackgroundSearches:
+    """A thread that searches by image and by text until the block ends, and then raises the error that stopped it."""
 
-    server: Server
-    ids: list[int]
-    answers: list[tuple[int, list[tuple[int, float]]]] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    texts: int = 0
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _threads: list[threading.Thread] = field(default_factory=list)
+    def __init__(self, server: Server, ids: list[int]) -> None:
+        self.answers: list[tuple[int, list[tuple[int, float]]]] = []
+        self._server, self._ids = server, ids
+        self._stop = threading.Event()
+        self._executor = ThreadPoolExecutor(1)
 
-    def __enter__(self) -> "SearchThreads":
-        self._threads = [threading.Thread(target=run) for run in (self._similar, self._by_text)]
-        for thread in self._threads:
-            thread.start()
+    def __enter__(self) -> "BackgroundSearches":
+        self._running = self._executor.submit(self._search)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        self._executor.shutdown()
+        self._running.result()
 
-    def _similar(self) -> None:
+    def wait_for(self, count: int) -> None:
+        """Return after *count* further searches, or if one has failed."""
+        goal = len(self.answers) + count
+        wait_until(lambda: len(self.answers) >= goal or self._running.done())
+
+    def _search(self) -> None:
         rng = random.Random(5)
-        with httpx2.Client(base_url=self.server.url, timeout=60) as http:
-            while not self._stop.is_set():
-                image_id = rng.choice(self.ids)
-                answer = self._ask(http, f"/api/images/{image_id}/similar", limit=5)
-                if answer:
-                    self.answers.append((image_id, [(each["id"], each["score"]) for each in answer["images"]]))
-
-    def _by_text(self) -> None:
-        with httpx2.Client(base_url=self.server.url, timeout=60) as http:
-            while not self._stop.is_set():
-                self.texts += 1
-                answer = self._ask(http, "/api/search", q=f"a dog and {self.texts % 50} cats", limit=5)
-                if answer and len(answer["images"]) != 5:
-                    self.failures.append(f"{len(answer['images'])} images for a text")
-
-    def _ask(self, http: httpx2.Client, path: str, **parameters: Any) -> Any:
-        try:
-            answer = http.get(path, params=parameters | {"bucket": "b"})
-        except httpx2.HTTPError as exc:
-            self.failures.append(repr(exc))
-            return None
-        if answer.status_code != 200:
-            self.failures.append(answer.text)
-            return None
-        time.sleep(0.03)
-        return answer.json()
+        while not self._stop.wait(0.02):
+            image_id = rng.choice(self._ids)
+            found = self._server.get(f"/api/images/{image_id}/similar", bucket="b", limit=5)["images"]
+            self.answers.append((image_id, [(each["id"], each["score"]) for each in found]))
+            words = f"a dog and {len(self.answers) % 50} cats"
+            assert len(self._server.get("/api/search", bucket="b", q=words, limit=5)["images"]) == 5
 
 
 @pytest.mark.timeout(600)
@@ -139,7 +118,7 @@ def test_a_re_embedding_killed_twenty_times_during_searches_ends_right(
 
     collection = asyncio.run(make_collection(database_url, bucket))
     old = stored(database_url, "b_embeddings")
-    with SearchThreads(server, ids=sorted(old)[: COUNT // 2]) as searchers:
+    with BackgroundSearches(server, sorted(old)[: COUNT // 2]) as searches:
         for number in range(KILLS):
             process = syncer.start("reembed", "--bucket", "b", "--embedder", "clip")
             if number % 5 == 0:
@@ -153,11 +132,7 @@ def test_a_re_embedding_killed_twenty_times_during_searches_ends_right(
         assert syncer("buckets", "--json").json["buckets"][0]["model"] == collection.model
         done = syncer("reembed", "--bucket", "b", "--embedder", "clip", "--json")
         assert done.status == 0, done.stderr
-        after = len(searchers.answers)
-        while len(searchers.answers) < after + 20 and not searchers.failures:
-            time.sleep(0.05)
-    assert searchers.failures == []
-    assert searchers.texts > 20
+        searches.wait_for(20)
 
     new, old = stored(database_url, "b_embeddings"), old | stored(database_url, "b_next")
     total = COUNT + 3 * 3 - 3
@@ -165,7 +140,7 @@ def test_a_re_embedding_killed_twenty_times_during_searches_ends_right(
     assert done.json["model"].startswith("clip:transformers_clip@")
     assert len(new) == total
     _assert_equal(new, asyncio.run(_computed(database_url, bucket, home)))
-    models = [_models_of(image_id, answer, (old, new)) for image_id, answer in searchers.answers]
+    models = [_models_of(image_id, answer, (old, new)) for image_id, answer in searches.answers]
     assert all(models), "an answer that mixes models"
     assert set.union(*models) == {0, 1}
 
