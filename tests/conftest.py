@@ -14,6 +14,7 @@ from psycopg import sql
 from shared.db import embedded, migrate
 from shared.db.pool import Database
 from shared.sample_photos import sample_photos
+from tests.fakes.replicate import FakeReplicate
 from tests.helpers.processes import Server, Syncer, make_environment, make_home, new_database, serving
 
 # For detailed messages of assertions in helpers.
@@ -92,6 +93,13 @@ def environment(home: Path, database_url: str) -> dict[str, str]:
 def syncer(environment: dict[str, str]) -> Syncer:
     """Return a function that runs the command ``syncer``."""
     return Syncer(environment)
+
+
+@pytest.fixture
+def replicate() -> Iterator[FakeReplicate]:
+    """Yield a fake Replicate."""
+    with FakeReplicate.serving() as fake:
+        yield fake
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.fakes.pgbouncer import pooled
-from tests.fakes.replicate import replicate_process
+from tests.fakes.replicate import replicate_environment, replicate_process
 from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import CLEAN_ENVIRONMENT, Syncer, serving
@@ -36,16 +36,17 @@ def replicate(shared_folder: Path) -> Iterator[str]:
 def cloud(tmp_path: Path, database_url: str, s3: S3Server, replicate: str) -> Iterator[dict[str, str]]:
     """The environment variables of a cloud user."""
     with pooled(database_url) as address:
-        yield CLEAN_ENVIRONMENT | {
-            "DATABASE_URL": address,
-            "IMAGE_BROWSER_HOME": str(tmp_path / "home"),
-            "S3_ENDPOINT_URL": s3.url,
-            "R2_ACCESS_KEY_ID": ACCESS_KEY_ID,
-            "R2_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
-            "EMBEDDER": "replicate",
-            "REPLICATE_API_TOKEN": "r8_fake",
-            "REPLICATE_BASE_URL": replicate,
-        }
+        yield (
+            CLEAN_ENVIRONMENT
+            | replicate_environment(replicate)
+            | {
+                "DATABASE_URL": address,
+                "IMAGE_BROWSER_HOME": str(tmp_path / "home"),
+                "S3_ENDPOINT_URL": s3.url,
+                "R2_ACCESS_KEY_ID": ACCESS_KEY_ID,
+                "R2_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+            }
+        )
 
 
 def counts(replicate: str) -> Any:
@@ -96,7 +97,7 @@ def test_a_model_that_fetches_images_is_refused_with_a_local_folder_store(
     syncer: Syncer, replicate: str, tmp_path: Path
 ) -> None:
     make_pictures(tmp_path / "some", 1)
-    settings = {"EMBEDDER": "replicate", "REPLICATE_API_TOKEN": "r8_fake", "REPLICATE_BASE_URL": replicate}
+    settings = replicate_environment(replicate)
     batch = {**settings, "REPLICATE_MODEL": "andreasjansson/clip-features"}
     refused = syncer("sync", tmp_path / "some", "--bucket", "b", **batch)
     assert refused.status == 1

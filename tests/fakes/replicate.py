@@ -543,6 +543,11 @@ async def _within(seconds: float, event: asyncio.Event) -> None:
             await event.wait()
 
 
+def replicate_environment(url: str) -> dict[str, str]:
+    """Return the environment variables that select the fake at *url*."""
+    return {"EMBEDDER": "replicate", "REPLICATE_API_TOKEN": "r8_fake", "REPLICATE_BASE_URL": url}
+
+
 @contextmanager
 def replicate_process(*arguments: str) -> Iterator[str]:
     """Yield the address of a fake in a process of its own, started with these command-line arguments."""

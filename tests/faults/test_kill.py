@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 
 from shared.stores.base import RESERVED_PREFIX
-from tests.fakes.replicate import FakeReplicate, Settings
+from tests.fakes.replicate import FakeReplicate, Settings, replicate_environment
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Syncer
 
@@ -71,7 +71,7 @@ def test_a_folder_that_changes_between_kills_is_synced_in_the_end(
     folder = tmp_path / "pictures"
     make_pictures(folder, 120)
     with FakeReplicate.serving(Settings()) as fake:
-        cloud = {"EMBEDDER": "replicate", "REPLICATE_API_TOKEN": "r8_fake", "REPLICATE_BASE_URL": fake.url}
+        cloud = replicate_environment(fake.url)
         syncer = Syncer(syncer.environment | cloud | {"PYTHONWARNINGS": "ignore", "LEASE_SECONDS": "1"})
         _change_and_kill(syncer, folder)
         with psycopg.connect(database_url) as conn:  # claims of killed processes expire after two minutes

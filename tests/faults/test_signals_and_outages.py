@@ -2,13 +2,12 @@
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.fakes.replicate import FakeReplicate
+from tests.fakes.replicate import FakeReplicate, replicate_environment
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Syncer
 from tests.helpers.waiting import wait_until
@@ -22,15 +21,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def replicate() -> Iterator[FakeReplicate]:
-    with FakeReplicate.serving() as fake:
-        yield fake
-
-
-@pytest.fixture
 def cloud(syncer: Syncer, replicate: FakeReplicate) -> Syncer:
     """The command ``syncer`` with a fake Replicate, and leases that outlast the test."""
-    account = {"EMBEDDER": "replicate", "REPLICATE_API_TOKEN": "r8_fake", "REPLICATE_BASE_URL": replicate.url}
+    account = replicate_environment(replicate.url)
     return Syncer(syncer.environment | account | {"LEASE_SECONDS": "600", "PYTHONWARNINGS": "ignore"})
 
 

@@ -35,6 +35,7 @@ from tests.fakes.replicate import (
     SHORT_COLOUR,
     ZEROS_COLOUR,
     Settings,
+    replicate_environment,
     replicate_process,
     vector_of_pixels,
 )
@@ -253,7 +254,7 @@ def test_every_image_gets_its_vector_or_reason_despite_failures_of_every_service
 
         proxy.rule = rule
         environment = make_environment(tmp_path / "home", server.url) | SHORT_TIMES
-        environment |= {"EMBEDDER": "replicate", "REPLICATE_API_TOKEN": "r8_fake", "REPLICATE_BASE_URL": replicate}
+        environment |= replicate_environment(replicate)
         environment |= {"S3_ENDPOINT_URL": proxy.url, "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID}
         environment |= {"AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY, "PYTHONWARNINGS": "ignore"}
         syncers = Syncers(environment, logs)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.fakes.pgbouncer import pooled
-from tests.fakes.replicate import REFUSED_COLOUR, FakeReplicate
+from tests.fakes.replicate import REFUSED_COLOUR, FakeReplicate, replicate_environment
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Command, Server, Syncer, serving
 from tests.helpers.waiting import wait_until
@@ -22,7 +22,6 @@ from tests.helpers.waiting import wait_until
 # CLIP models with a few thousand random weights, of 12 and 16 dimensions.
 MODELS = Path(__file__).parents[1] / "golden" / "clip"
 SMALL, LARGER = {"CLIP_MODEL": str(MODELS / "transformers_clip")}, {"CLIP_MODEL": str(MODELS / "transformers_siglip2")}
-REPLICATE = {"EMBEDDER": "replicate", "REPLICATE_API_TOKEN": "r8_fake"}
 COUNT = 12
 
 
@@ -43,12 +42,6 @@ def synced(syncer: Syncer, folder: Path) -> Path:
     done = syncer("sync", folder, "--bucket", "b")
     assert done.status == 0, done.stderr
     return folder
-
-
-@pytest.fixture
-def replicate() -> Iterator[FakeReplicate]:
-    with FakeReplicate.serving() as fake:
-        yield fake
 
 
 def reembed(syncer: Syncer, *arguments: str, **environment: str) -> Command:
@@ -136,7 +129,7 @@ def test_two_concurrent_re_embeddings_share_the_work(
 ) -> None:
     replicate.settings.latency = 0.3
     command = ("reembed", "--bucket", "b", "--json")
-    both = [syncer.start(*command, **REPLICATE, REPLICATE_BASE_URL=replicate.url) for _ in range(2)]
+    both = [syncer.start(*command, **replicate_environment(replicate.url)) for _ in range(2)]
     for process in both:
         _, errors = process.communicate(timeout=120)
         # One that starts after the switch has nothing to do.
@@ -151,8 +144,7 @@ def test_an_image_refused_by_the_new_model_stays_browsable_and_is_reported(
 ) -> None:
     Image.new("RGB", (64, 48), REFUSED_COLOUR).save(synced / "refused.png")
     assert syncer("sync", synced, "--bucket", "b").status == 0
-    service = {**REPLICATE, "REPLICATE_BASE_URL": replicate.url, "IMAGE_RETRY_SECONDS": "0"}
-    done = syncer("reembed", "--bucket", "b", **service)
+    done = syncer("reembed", "--bucket", "b", IMAGE_RETRY_SECONDS="0", **replicate_environment(replicate.url))
     assert done.status == 3, done.stderr
     assert "refused.png: refused_by_model" in done.stdout
     images = server.get("/api/images", bucket="b")["images"]
@@ -271,7 +263,7 @@ def test_a_server_serves_collections_of_different_models_across_a_switch(
 def running_reembed(syncer: Syncer, replicate: FakeReplicate) -> Iterator["subprocess.Popen[str]"]:
     """Start a re-embedding with Replicate's model and wait for its first model call."""
     command = ("reembed", "--bucket", "b", "--json")
-    with killed_at_the_end(syncer.start(*command, **REPLICATE, REPLICATE_BASE_URL=replicate.url)) as process:
+    with killed_at_the_end(syncer.start(*command, **replicate_environment(replicate.url))) as process:
         wait_until(lambda: replicate.counts.predictions > 0, process)
         yield process
 
