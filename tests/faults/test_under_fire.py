@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx2
 import numpy as np
@@ -39,7 +38,7 @@ from tests.fakes.replicate import (
     replicate_process,
     vector_of_pixels,
 )
-from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, Request, S3Server
+from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy, Request, S3Server, s3_store
 from tests.helpers import corpus
 from tests.helpers.pictures import encode, make_pictures
 from tests.helpers.processes import make_environment
@@ -180,6 +179,12 @@ def expected_vectors_of_the_fake(folder: Path, keys: list[str]) -> dict[str, Vec
     return {key: vector(folder / key) for key in keys}
 
 
+async def delete_object(url: str, key: str) -> None:
+    store = s3_store(url, BUCKET)
+    await store.delete([key])
+    await store.close()
+
+
 def has_collection(url: str) -> bool:
     with psycopg.connect(url) as conn:
         return conn.execute(f"SELECT to_regclass('{BUCKET}_queue') IS NOT NULL").fetchone() == (True,)
@@ -249,7 +254,7 @@ def test_every_image_gets_its_vector_or_reason_despite_failures_of_every_service
 
         def rule(request: Request) -> Fault | None:
             if request.kind == "get" and request.key in removed:
-                httpx2.delete(f"{s3.url}/{BUCKET}/{quote(request.key)}").raise_for_status()
+                asyncio.run(delete_object(s3.url, request.key))
             return rng.choice(store_faults) if rng.random() < 0.03 else None
 
         proxy.rule = rule
