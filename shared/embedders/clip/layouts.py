@@ -13,16 +13,27 @@ Preprocessing follows open_clip or transformers, according to the layout, where 
 """
 
 import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
-from shared.embedders.clip.model_config import ModelConfig
-from shared.embedders.clip.preprocess import Preprocessing
+from shared.embedders.clip.preprocess import Preprocessing, Resampling
 from shared.errors import ModelError
 
 Clean = Literal["none", "lower", "open_clip_whitespace", "open_clip_lower", "open_clip_canonicalize"]
+Json = dict[str, Any]
+
+_OPEN_CLIP_CLEAN: dict[str, Clean] = {
+    "lower": "open_clip_lower",
+    "whitespace": "open_clip_whitespace",
+    "canonicalize": "open_clip_canonicalize",
+}
+# By name in open_clip, by number (of Pillow's enum) in transformers.
+_RESAMPLING: dict[str | int, Resampling] = {"bicubic": "bicubic", 3: "bicubic", "bilinear": "bilinear", 2: "bilinear"}
 
 
 class Tower(Enum):
@@ -91,58 +102,45 @@ TRANSFORMERS = Layout(
 
 def read_dimensions(folder: Path) -> int:
     """Return the number of dimensions of the model's vectors. Raises ModelError."""
-    config = ModelConfig.read(folder / "config.json")
-    if _layout(config) is OPEN_CLIP:
-        return config.positive_int("embed_dim")
-    if _family(config) == "clip":
-        return config.positive_int("projection_dim", default=512)
-    # Configurations of transformers omit values that equal the defaults.
-    text = config.section("text_config")
-    return text.positive_int("projection_size", default=text.positive_int("hidden_size", default=768))
+    config, layout = _read_config(folder)
+    with _explained(folder / layout.config):
+        if layout is OPEN_CLIP:
+            return int(config["embed_dim"])
+        if _is_clip(config):
+            return int(config.get("projection_dim", 512))
+        # Configurations of transformers omit values that equal the defaults.
+        text = config.get("text_config") or {}
+        return int(text.get("projection_size", text.get("hidden_size", 768)))
 
 
 def read_text_model(folder: Path) -> TextModel:
     """Return the description of the text tower in *folder*. Raises ModelError that names the file and the problem."""
-    config = ModelConfig.read(folder / "config.json")
-    layout = _layout(config)
+    config, layout = _read_config(folder)
     _require(folder, layout.tokenizer, layout.text_weights)
-    tokenizer_config = ModelConfig.read(folder / layout.tokenizer_config, optional=True)
-    if layout is OPEN_CLIP:
-        text = config.section("text_cfg")
-        # open_clip's own tokenizer converts to lower case; one of another library receives the text unchanged.
-        default = "whitespace" if "hf_tokenizer_name" in text.values else "lower"
-        clean = text.section("tokenizer_kwargs").choice(
-            "clean", ("lower", "whitespace", "canonicalize"), default=default
-        )
-        cleaning: Clean = f"open_clip_{clean}"  # type: ignore[assignment]
-        causal = not text.values.get("no_causal_mask") and not text.values.get("embed_cls")
-        causal = causal and text.values.get("pool_type", "argmax") in ("argmax", "eos")
-        context_length = text.positive_int("context_length", default=77)
-    else:
-        causal = _family(config) == "clip"
-        # SigLIP was trained on lower-case texts, but the tokenizer file of SigLIP2 does not state it.
-        cleaning = "none" if causal else "lower"
-        context_length = config.section("text_config").positive_int(
-            "max_position_embeddings", default=77 if causal else 64
-        )
+    with _explained(folder / layout.config):
+        read = _open_clip_text if layout is OPEN_CLIP else _transformers_text
+        context_length, clean, causal = read(config)
+    tokenizer_config = folder / layout.tokenizer_config
+    tokens = _read_json(tokenizer_config) if tokenizer_config.exists() else {}
     return TextModel(
         weights=folder / layout.text_weights,
         tokenizer=folder / layout.tokenizer,
         context_length=context_length,
-        pad_token=_token(tokenizer_config.values.get("pad_token")) or ("<|endoftext|>" if causal else "<pad>"),
-        pad_left=tokenizer_config.values.get("padding_side") == "left",
-        clean=cleaning,
+        pad_token=_token(tokens.get("pad_token")) or ("<|endoftext|>" if causal else "<pad>"),
+        pad_left=tokens.get("padding_side") == "left",
+        clean=clean,
         causal=causal,
     )
 
 
 def read_image_model(folder: Path) -> ImageModel:
     """Return the description of the image tower in *folder*. Raises ModelError that names the file and the problem."""
-    layout = _layout(ModelConfig.read(folder / "config.json"))
+    _, layout = _read_config(folder)
     _require(folder, layout.image_config, layout.image_weights)
-    settings = ModelConfig.read(folder / layout.image_config)
-    read = _open_clip_preprocessing if layout is OPEN_CLIP else _transformers_preprocessing
-    return ImageModel(weights=folder / layout.image_weights, preprocessing=read(settings))
+    settings = _read_json(folder / layout.image_config)
+    with _explained(folder / layout.image_config):
+        read = _open_clip_preprocessing if layout is OPEN_CLIP else _transformers_preprocessing
+        return ImageModel(weights=folder / layout.image_weights, preprocessing=read(settings))
 
 
 def fingerprint(folder: Path) -> str:
@@ -151,13 +149,13 @@ def fingerprint(folder: Path) -> str:
     Only the size and 64 samples of each file are hashed, which takes milliseconds instead of many seconds: weights of
     different trainings differ everywhere.
     """
-    layout = _layout(ModelConfig.read(folder / "config.json"))
+    layout = _read_config(folder)[1]
     return _digest(folder, layout.text_weights, layout.image_weights)
 
 
 def text_fingerprint(folder: Path) -> str:
     """Return the fingerprint of the text tower alone."""
-    return _digest(folder, _layout(ModelConfig.read(folder / "config.json")).text_weights)
+    return _digest(folder, _read_config(folder)[1].text_weights)
 
 
 def _digest(folder: Path, *names: str) -> str:
@@ -173,66 +171,121 @@ def _digest(folder: Path, *names: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def _open_clip_preprocessing(settings: ModelConfig) -> Preprocessing:
-    size = settings.size("size")
-    mode = settings.choice("resize_mode", ("shortest", "squash"), default="shortest")
-    if mode == "shortest" and size[0] != size[1]:
-        raise settings.error("size", "resize_mode 'shortest' needs equal sides")
+def _open_clip_text(config: Json) -> tuple[int, Clean, bool]:
+    """Return the context length, the cleaning of texts, and whether the tower is causal."""
+    text = config["text_cfg"]
+    # open_clip's own tokenizer converts to lower case; one of another library receives the text unchanged.
+    default = "whitespace" if "hf_tokenizer_name" in text else "lower"
+    clean = (text.get("tokenizer_kwargs") or {}).get("clean", default)
+    causal = not text.get("no_causal_mask") and not text.get("embed_cls")
+    causal = causal and text.get("pool_type", "argmax") in ("argmax", "eos")
+    return int(text.get("context_length", 77)), _OPEN_CLIP_CLEAN[clean], causal
+
+
+def _transformers_text(config: Json) -> tuple[int, Clean, bool]:
+    causal = _is_clip(config)
+    text = config.get("text_config") or {}
+    # SigLIP was trained on lower-case texts, but the tokenizer file of SigLIP2 does not state it.
+    return int(text.get("max_position_embeddings", 77 if causal else 64)), "none" if causal else "lower", causal
+
+
+def _open_clip_preprocessing(settings: Json) -> Preprocessing:
+    size = _size(settings["size"])
+    squash = {"shortest": False, "squash": True}[settings.get("resize_mode", "shortest")]
+    if not squash and size[0] != size[1]:
+        raise ValueError("resize_mode 'shortest' needs a size of equal sides")
     return Preprocessing(
         size=size,
-        shortest_edge=size[0] if mode == "shortest" else None,
+        shortest_edge=None if squash else size[0],
         # torchvision's CenterCrop rounds half a pixel to even.
         crop_rounds=True,
-        resampling=settings.resampling("interpolation"),
-        mean=settings.rgb("mean"),
-        std=settings.rgb("std"),
+        resampling=_RESAMPLING[settings.get("interpolation", "bicubic")],
+        mean=_rgb(settings["mean"]),
+        std=_rgb(settings["std"]),
     )
 
 
-def _transformers_preprocessing(settings: ModelConfig) -> Preprocessing:
-    for step in ("do_resize", "do_rescale", "do_normalize"):
-        if settings.values.get(step) is False:
-            raise settings.error(step, "only models that resize, rescale and normalise their images are supported")
-    shortest_edge, size = None, settings.size("size")
-    if settings.values.get("do_center_crop"):
-        if settings.is_edge("size"):
-            shortest_edge = size[0]
-        size = settings.size("crop_size")
-        if shortest_edge is None or shortest_edge < max(size):
-            raise settings.error("crop_size", "it exceeds the shortest edge of the resized image")
-    elif settings.is_edge("size") and not isinstance(settings.values["size"], int):
-        raise settings.error("size", "a shortest edge without a crop gives images of varying size")
+def _transformers_preprocessing(settings: Json) -> Preprocessing:
+    if False in (settings.get(step) for step in ("do_resize", "do_rescale", "do_normalize")):
+        raise ValueError("only models that resize, rescale and normalise their images are supported")
+    shortest_edge, size = None, _size(settings["size"])
+    has_edge = isinstance(settings["size"], dict) and "shortest_edge" in settings["size"]
+    if settings.get("do_center_crop"):
+        shortest_edge, size = size[0], _size(settings["crop_size"])
+        if not (has_edge or isinstance(settings["size"], int)) or shortest_edge < max(size):
+            raise ValueError(f"crop_size {settings['crop_size']} exceeds the shortest edge of the resized image")
+    elif has_edge:
+        raise ValueError("a shortest edge without a crop gives images of varying size")
     return Preprocessing(
         size=size,
         shortest_edge=shortest_edge,
         crop_rounds=False,
-        resampling=settings.resampling("resample"),
-        mean=settings.rgb("image_mean"),
-        std=settings.rgb("image_std"),
-        rescale=float(settings.values.get("rescale_factor", 1 / 255)),
+        resampling=_RESAMPLING[settings.get("resample", "bicubic")],
+        mean=_rgb(settings["image_mean"]),
+        std=_rgb(settings["image_std"]),
+        rescale=float(settings.get("rescale_factor", 1 / 255)),
     )
 
 
-def _layout(config: ModelConfig) -> Layout:
-    if "text_cfg" in config.values:
-        return OPEN_CLIP
-    if "model_type" in config.values:
-        return TRANSFORMERS
+def _size(value: Any) -> tuple[int, int]:
+    """Return *value* as (height, width); a single number means both."""
+    match value:
+        case int(edge) | {"shortest_edge": int(edge)} | [int(edge)]:
+            return edge, edge
+        case {"height": int(height), "width": int(width)} | [int(height), int(width)]:
+            return height, width
+    raise ValueError(f"{value!r} is not a size: expected a number of pixels, or a height and a width")
+
+
+def _rgb(values: Any) -> tuple[float, float, float]:
+    red, green, blue = map(float, values)
+    return red, green, blue
+
+
+def _is_clip(config: Json) -> bool:
+    """Return whether the model is CLIP, as opposed to SigLIP."""
+    return {"clip": True, "siglip": False, "siglip2": False}[config["model_type"]]
+
+
+def _token(value: Any) -> str:
+    return str(value.get("content", "")) if isinstance(value, dict) else str(value or "")
+
+
+def _read_config(folder: Path) -> tuple[Json, Layout]:
+    path = folder / "config.json"
+    config = _read_json(path)
+    if "text_cfg" in config:
+        return config, OPEN_CLIP
+    if "model_type" in config:
+        return config, TRANSFORMERS
     raise ModelError(
-        f"{config.path} belongs neither to an open_clip model (text_cfg) nor to a transformers model (model_type):"
-        " give a folder as published by immich-app or Xenova",
+        f"{path} belongs neither to an open_clip model (text_cfg) nor to a transformers model (model_type): give a"
+        " folder as published by immich-app or Xenova",
         transient=False,
     )
 
 
-def _family(config: ModelConfig) -> str:
-    return config.choice("model_type", ("clip", "siglip", "siglip2"))
+def _read_json(path: Path) -> Json:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise ModelError(f"cannot read {path} as JSON ({exc}): download it again", transient=False) from exc
+    if not isinstance(values, dict):
+        raise ModelError(f"{path} does not contain a JSON object: download it again", transient=False)
+    return values
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Raise a ModelError that names *path* for settings that are missing or unusable."""
+    try:
+        yield
+    except KeyError as exc:
+        raise ModelError(f"{path}: {exc} is missing or not supported", transient=False) from exc
+    except (AttributeError, TypeError, ValueError) as exc:
+        raise ModelError(f"{path} has unusable settings: {exc}", transient=False) from exc
 
 
 def _require(folder: Path, *names: str) -> None:
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise ModelError(f"the model in {folder} lacks {' and '.join(missing)}: add the missing files", transient=False)
-
-
-def _token(value: Any) -> str:
-    return str(value.get("content", "")) if isinstance(value, dict) else str(value or "")
