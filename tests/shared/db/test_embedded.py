@@ -193,7 +193,7 @@ async def test_a_new_database_has_utf8_byte_order_pgvector_and_the_settings_but_
     names = ["server_encoding", "listen_addresses", "max_connections", "work_mem"]
     with psycopg.connect(server.url) as conn:
         conn.execute("CREATE EXTENSION vector")
-        settings = conn.execute("SELECT ARRAY(SELECT current_setting(x) FROM unnest(%s) x)", [names]).fetchone()
+        settings = conn.execute("SELECT ARRAY(SELECT current_setting(x) FROM unnest(%s::text[]) x)", [names]).fetchone()
         ordered = conn.execute("SELECT x FROM unnest(ARRAY['b', 'ä', 'B', 'a', 'é']) x ORDER BY x").fetchall()
     await server.release()
     assert settings == (["UTF8", "", "100", "7MB"],)
