@@ -13,7 +13,6 @@ pytestmark = pytest.mark.xdist_group("filled")
         ("/api/search?bucket=b", 400, "q is missing"),
         ("/api/search?bucket=b&q=%00", 400, "q contains NUL"),
         ("/api/search?bucket=b&q=" + "x" * 1001, 400, "q has 1,001 characters: give at most 1,000"),
-        ("/api/search?bucket=b&q=" + "x" * 10_000, 400, "q has 10,000 characters"),
         ("/api/search?bucket=b&q=x&limit=0", 400, "limit is '0': give a whole number from 1 to 200"),
         ("/api/search?bucket=b&q=x&limit=201", 400, "limit is '201'"),
         ("/api/search?bucket=b&q=x&limit=1e3", 400, "limit is '1e3'"),
@@ -23,7 +22,6 @@ pytestmark = pytest.mark.xdist_group("filled")
         ("/api/images?bucket=b&ids=1,x", 400, "ids"),
         ("/api/images/999999?bucket=b", 404, "999999"),
         ("/api/images/99999999999999999999?bucket=b", 404, "an id is a whole number"),
-        ("/api/images/-1?bucket=b", 404, "'-1'"),
         ("/api/images/x/similar?bucket=b", 404, "'x'"),
         ("/nowhere", 404, "'/nowhere'"),
     ],
@@ -44,8 +42,12 @@ def test_a_cursor_of_another_list_is_refused(filled_server: Server) -> None:
     assert answer.status_code == 400
 
 
-def test_the_gallery_shows_the_problem_as_a_page(filled_server: Server) -> None:
-    page = filled_server.http.get("/?bucket=unheard-of")
-    assert page.status_code == 404
-    assert "unheard-of" in page.text
+@pytest.mark.parametrize(
+    ("query", "status", "detail"),
+    [("bucket=unheard-of", 404, "unheard-of"), ("bucket=b&similar=x", 400, "give an image id, a whole number")],
+)
+def test_the_gallery_shows_the_problem_as_a_page(filled_server: Server, query: str, status: int, detail: str) -> None:
+    page = filled_server.http.get(f"/?{query}")
+    assert page.status_code == status
+    assert detail in page.text
     assert page.headers["content-type"].startswith("text/html")
