@@ -158,7 +158,8 @@ def _decode_as(kind: Format, file: File, needed: Callable[[Size], Size] | None) 
     # A photo truncated by a full disk or a broken transfer still shows something.
     ImageFile.LOAD_TRUNCATED_IMAGES = True  # for the whole process, which decodes one image at a time
     try:
-        decoded = _load(kind, _read_header(kind, file), needed)
+        image = _read_header(kind, file)
+        decoded = _load(kind, image, needed)
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = False
     if not _shows_something(decoded.image):
