@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
-import psycopg
 import pytest
 
 from shared.stores.base import RESERVED_PREFIX, ObjectStore
 from shared.stores.folder import FolderStore
 from tests.fakes.s3 import Fault, FaultyProxy, S3Server, s3_environment, s3_store
-from tests.helpers.external_objects import put_externally
 from tests.helpers.pictures import make_pictures, picture
 from tests.helpers.processes import Syncer, new_database, serving
+from tests.helpers.queries import query
+from tests.helpers.stored_objects import list_keys, put_externally
 
 # Each test that starts processes uses one kind of store; tests/syncer/bucket/test_adopter.py covers both.
 ON_S3 = pytest.mark.parametrize("store_kind", ["s3"], indirect=True)
@@ -64,7 +64,7 @@ async def store(store_kind: str, request: pytest.FixtureRequest, home: Path, buc
 
 
 async def keys(store: ObjectStore) -> list[str]:
-    return [found.key async for found in store.list() if not found.key.startswith(RESERVED_PREFIX)]
+    return [key for key in await list_keys(store) if not key.startswith(RESERVED_PREFIX)]
 
 
 @IN_FOLDERS
@@ -137,13 +137,7 @@ async def test_adopted_objects_survive_a_drop_even_if_a_folder_has_them_too(
 
 
 def images(database_url: str, bucket: str) -> int:
-    table = f"{bucket.replace('-', '_')}_images"
-    with psycopg.connect(database_url) as conn:
-        if conn.execute("SELECT to_regclass(%s)", [table]).fetchone() == (None,):
-            return 0
-        row = conn.execute(f"SELECT count(*) FROM {table}").fetchone()
-    assert row is not None
-    return int(row[0])
+    return len(query(database_url, f"SELECT FROM {bucket.replace('-', '_')}_images"))
 
 
 @ON_S3
@@ -165,7 +159,7 @@ async def test_a_killed_adoption_resumes(
     done = syncer("adopt", "--bucket", bucket, "--no-embed", "--json", TMPDIR=str(scratch))
     assert (done.status, done.json["adopted"], done.json["unchanged"]) == (0, 100 - indexed, indexed)
     assert list(scratch.iterdir()) == []
-    assert len([found async for found in store.list(RESERVED_PREFIX)]) == 200
+    assert len(await list_keys(store, RESERVED_PREFIX)) == 200
 
 
 @ON_S3

@@ -5,14 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Syncer
+from tests.helpers.queries import query
+from tests.helpers.waiting import wait_until
 
 # Root, but subject to file permissions.
 WITHOUT_READING_EVERYTHING = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
@@ -25,28 +25,13 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def tables(url: str) -> int:
-    with psycopg.connect(url) as conn:
-        row = conn.execute("SELECT count(*) FROM pg_class WHERE relname LIKE 'b\\_%'").fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-def images(url: str) -> int:
-    if not tables(url):
-        return 0
-    with psycopg.connect(url) as conn:
-        row = conn.execute("SELECT count(*) FROM b_images").fetchone()
-    assert row is not None
-    return int(row[0])
-
-
 def test_a_dry_run_changes_nothing_and_the_sync_does_what_it_printed(
     syncer: Syncer, folder: Path, home: Path, database_url: str
 ) -> None:
     said = syncer("sync", folder, "--bucket", "b", "--dry-run", "--json")
     assert (said.status, said.json["new"], len(said.json["files"])) == (0, 21, 21), said.stderr
-    assert (tables(database_url), (home / "buckets").exists()) == (0, False)
+    assert query(database_url, "SELECT relname FROM pg_class WHERE relname LIKE 'b\\_%'") == []
+    assert not (home / "buckets").exists()
     assert syncer("upload", folder, "--bucket", "b").status == 0
     (folder / "set 0" / "picture-0000.jpg").rename(folder / "renamed.jpg")
     (folder / "set 1" / "picture-0001.jpg").unlink()
@@ -87,17 +72,11 @@ def test_concurrent_syncers_upload_each_file_once(syncer: Syncer, folder: Path, 
 def test_a_killed_syncer_does_not_block_the_next_one(syncer: Syncer, folder: Path, database_url: str) -> None:
     make_pictures(folder, 300, first=100)
     process = syncer.start("upload", folder, "--bucket", "b")
-    deadline = time.monotonic() + 60
-    while True:
-        assert time.monotonic() < deadline
-        if images(database_url):
-            break
-        time.sleep(0.02)
+    wait_until(lambda: query(database_url, "SELECT FROM b_images LIMIT 1") != [])
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    with psycopg.connect(database_url) as conn:
-        # Only the lock file tells in time that the process has ended.
-        conn.execute("UPDATE source_locks SET expires_at = now() + interval '1 hour'")
+    # Only the lock file tells in time that the process has ended.
+    query(database_url, "UPDATE source_locks SET expires_at = now() + interval '1 hour'")
     done = syncer("upload", folder, "--bucket", "b", "--json", timeout=100)
     assert (done.status, done.json["total"]) == (0, 321), done.stderr
 

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from tests.fakes.s3 import FaultyProxy, S3Server, s3_environment
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Syncer
+from tests.helpers.queries import query
 
 
 @dataclass
@@ -32,10 +32,7 @@ class Watcher:
 
     def vectors(self) -> dict[str, str | None]:
         """Return the vector of each image by key; None if it has none yet."""
-        with psycopg.connect(self.database_url) as conn:
-            if conn.execute("SELECT to_regclass('photos_embeddings')").fetchone() == (None,):
-                return {}
-            return dict(conn.execute("SELECT r2_key, embedding::text FROM photos_embeddings").fetchall())
+        return dict(query(self.database_url, "SELECT r2_key, embedding::text FROM photos_embeddings"))
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait until the condition holds; fail if the process ends."""
@@ -136,9 +133,8 @@ def test_a_file_is_uploaded_when_it_is_complete(syncer: Syncer, folder: Path, mo
         before = watcher.vectors()[victim.relative_to(folder).as_posix()]
         watcher.wait_until_found(names(folder))
         watcher.wait_until(lambda: watcher.vectors()[victim.relative_to(folder).as_posix()] not in (None, before))
-        with psycopg.connect(watcher.database_url) as conn:
-            assert conn.execute("SELECT count(*) FROM photos_images WHERE truncated").fetchone() == (0,)
-            assert conn.execute("SELECT max(attempts) FROM photos_files").fetchone() == (0,)
+        assert query(watcher.database_url, "SELECT FROM photos_images WHERE truncated") == []
+        assert query(watcher.database_url, "SELECT FROM photos_files WHERE attempts > 0") == []
 
 
 def test_a_watch_waits_for_a_folder_that_vanishes_or_is_empty(

@@ -5,15 +5,13 @@ import os
 import random
 import signal
 import time
-from collections import Counter
 from pathlib import Path
-
-import psycopg
 
 from shared.stores.base import RESERVED_PREFIX
 from tests.fakes.replicate import FakeReplicate, Settings, replicate_environment
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Syncer
+from tests.helpers.queries import query
 
 KILLS = 8
 IN_FLIGHT = 6  # calls and unstored vectors of one process
@@ -43,26 +41,22 @@ def test_a_syncer_killed_twenty_times_uploads_every_image_once(
     assert committed.items() <= final.items()
 
     expected = {path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg")}
-    objects = Counter(
-        path.relative_to(bucket).as_posix()
-        for path in bucket.rglob("*")
-        if path.is_file() and not path.relative_to(bucket).as_posix().startswith(RESERVED_PREFIX)
-    )
-    assert set(objects) == expected
-    with psycopg.connect(database_url) as conn:
-        rows = conn.execute("SELECT r2_key, embedding IS NOT NULL FROM b_embeddings").fetchall()
-    assert sorted(key for key, _ in rows) == sorted(expected)
-    assert all(embedded for _, embedded in rows)
+    assert _objects(bucket).keys() == expected
+    rows = query(database_url, "SELECT r2_key, embedding IS NOT NULL FROM b_embeddings")
+    assert sorted(rows) == sorted((key, True) for key in expected)
     assert (done.json["total"], done.json["embedded"], done.json["pending"]) == (300, 300, 0)
 
 
 def _written(bucket: Path, database_url: str) -> dict[str, int]:
     """Return the modification time of the object of each image with a row, in nanoseconds."""
-    with psycopg.connect(database_url) as conn:
-        if conn.execute("SELECT to_regclass('b_embeddings')").fetchone() == (None,):
-            return {}
-        keys = [key for (key,) in conn.execute("SELECT r2_key FROM b_embeddings")]
-    return {key: (bucket / key).stat().st_mtime_ns for key in keys}
+    rows = query(database_url, "SELECT r2_key FROM b_embeddings")
+    return {key: (bucket / key).stat().st_mtime_ns for (key,) in rows}
+
+
+def _objects(bucket: Path) -> dict[str, bytes]:
+    """Return the objects by key, without derivatives."""
+    files = {path.relative_to(bucket).as_posix(): path for path in bucket.rglob("*") if path.is_file()}
+    return {key: path.read_bytes() for key, path in files.items() if not key.startswith(RESERVED_PREFIX)}
 
 
 def test_a_folder_that_changes_between_kills_is_synced_in_the_end(
@@ -74,27 +68,20 @@ def test_a_folder_that_changes_between_kills_is_synced_in_the_end(
         cloud = replicate_environment(fake.url)
         syncer = Syncer(syncer.environment | cloud | {"PYTHONWARNINGS": "ignore", "LEASE_SECONDS": "1"})
         _change_and_kill(syncer, folder)
-        with psycopg.connect(database_url) as conn:  # claims of killed processes expire after two minutes
-            conn.execute("UPDATE b_pending SET claimed_until = now()")
+        # Claims of killed processes expire after two minutes.
+        query(database_url, "UPDATE b_pending SET claimed_until = now()")
         done = syncer("sync", folder, "--bucket", "b", "--delete", "--yes", "--json")
     assert (done.status, done.json["pending"]) == (0, 0), f"{done.stdout}{done.stderr}"
     assert fake.counts.creates <= 120 + KILLS * (6 + IN_FLIGHT + SWAPS), "a vector was paid for twice"
 
     bucket = home / "buckets" / "b"
     expected = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.jpg")}
-    objects = {
-        path.relative_to(bucket).as_posix(): path.read_bytes()
-        for path in bucket.rglob("*")
-        if path.is_file() and not path.relative_to(bucket).as_posix().startswith(RESERVED_PREFIX)
-    }
-    assert objects == expected
-    with psycopg.connect(database_url) as conn:
-        rows = conn.execute(
-            "SELECT r2_key, sha256 FROM b_images JOIN b_embeddings USING (id, r2_key) WHERE embedding IS NOT NULL"
-        ).fetchall()
-    assert {key: bytes(digest) for key, digest in rows} == {
-        key: hashlib.sha256(content).digest() for key, content in expected.items()
-    }
+    assert _objects(bucket) == expected
+    rows = query(
+        database_url,
+        "SELECT r2_key, sha256 FROM b_images JOIN b_embeddings USING (id, r2_key) WHERE embedding IS NOT NULL",
+    )
+    assert dict(rows) == {key: hashlib.sha256(content).digest() for key, content in expected.items()}
     derivatives = {path.stem for path in (bucket / RESERVED_PREFIX / "thumbnails").iterdir()}
     assert derivatives == {hashlib.sha256(content).hexdigest() for content in expected.values()}
 

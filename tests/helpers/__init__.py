@@ -7,7 +7,8 @@
 ``corpus``              make files of every supported and unsupported kind, with the expected outcome
 ``synced_folder``       sync a folder in-process and inspect its bucket and rows
 ``expectation``         model the expected outcome of syncs and API calls
-``external_objects``    put objects into a bucket as another program does
+``stored_objects``      store and list objects, as this program or another one does
+``queries``             query the database of a command
 ``waiting``             wait for a condition
 ``lives``               kill or disturb a process at any operation on database, store or disk
 ``hasty_syncer``        run ``syncer`` with short timeouts for Replicate

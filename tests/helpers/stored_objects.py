@@ -1,9 +1,11 @@
-"""Storing and listing objects in tests of stores."""
+"""Store and list objects."""
 
 import hashlib
 from pathlib import Path
 
 from shared.stores.base import CACHE_IMAGE, ObjectStore
+from shared.stores.folder import FolderStore
+from shared.stores.s3 import S3Store
 
 
 async def put(
@@ -19,6 +21,17 @@ async def put(
         sha256=sha256 or hashlib.sha256(content).hexdigest(),
         overwrite=overwrite,
     )
+
+
+def put_externally(store: ObjectStore, key: str, body: bytes) -> None:
+    """Put an object without the metadata of this program."""
+    if isinstance(store, FolderStore):
+        path = store._folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+    else:
+        assert isinstance(store, S3Store)
+        store._client.put_object(Bucket=store.bucket, Key=key, Body=body)
 
 
 async def list_keys(store: ObjectStore, prefix: str = "", *, start_after: str = "") -> list[str]:

@@ -28,8 +28,8 @@ from syncer.deletion_policy import DeletionPolicy
 from syncer.progress import Progress
 from syncer.source import find_source
 from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_store
-from tests.helpers.external_objects import put_externally
 from tests.helpers.processes import new_database
+from tests.helpers.stored_objects import list_keys, put_externally
 from tests.helpers.synced_folder import DELETE, DELETE_ANY, World, bitmap
 
 KEEP = DeletionPolicy()
@@ -100,7 +100,7 @@ class Bucket:
         return {row.key: row.reason for row in rows}
 
     async def derivatives(self) -> list[str]:
-        return [stored.key async for stored in self.external.list(RESERVED_PREFIX)]
+        return await list_keys(self.external, RESERVED_PREFIX)
 
 
 @pytest_asyncio.fixture(params=["folder", "s3"])
