@@ -86,8 +86,8 @@ async def record(
     path: str,
     *,
     stat: FileTimes,
-    sha256: bytes | None,
-    image_id: int | None,
+    sha256: bytes | None = None,
+    image_id: int | None = None,
     refusal: ImageRefused | None = None,
 ) -> None:
     """Record a file with the image that it became, or with the reason why it was rejected.

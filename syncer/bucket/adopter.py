@@ -175,17 +175,11 @@ class BucketAdopter:
         return True
 
     async def _record(self, stored: StoredObject, sha256: bytes, conn: Connection, image_id: int) -> None:
-        await files.record(
-            conn,
-            self.target.collection,
-            self._source.id,
-            stored.key,
-            stat=object_stat(stored),
-            sha256=sha256,
-            image_id=image_id,
-        )
+        collection, source, key = self.target.collection, self._source.id, stored.key
+        stat = object_stat(stored)
+        await files.record(conn, collection, source, key, stat=stat, sha256=sha256, image_id=image_id)
         if self.options.reclaim and _claimed_sha256(stored) == sha256:
-            await adopted_objects.reclaim(conn, self.target.collection, self._source.id, stored.key, sha256)
+            await adopted_objects.reclaim(conn, collection, source, key, sha256)
 
     async def _reclaim(self, stored: StoredObject) -> None:
         """Make an object that an earlier run adopted the collection's own, if this program uploaded it."""
@@ -197,14 +191,7 @@ class BucketAdopter:
             await self._source.run(adopted_objects.reclaim, stored.key, sha256)
 
     async def _reject(self, stored: StoredObject, refusal: ImageRefused) -> None:
-        await self._source.run(
-            files.record,
-            stored.key,
-            stat=object_stat(stored),
-            sha256=None,
-            image_id=None,
-            refusal=refusal,
-        )
+        await self._source.run(files.record, stored.key, stat=object_stat(stored), refusal=refusal)
         self.target.progress.report_failure(stored.key, refusal)
 
     async def _delete_missing(self, planner: BucketPlanner) -> None:

@@ -35,8 +35,8 @@ from syncer.target import SyncTarget
 
 log = logging.getLogger(__name__)
 
-# Workers per concurrent upload: while some files are decoded or written to the database, others are sent.
-_WORKERS = 2
+# Running actions per concurrent upload: while some files are decoded or written to the database, others are sent.
+_ACTIONS_PER_UPLOAD = 2
 
 
 class _DeletedMeanwhile(Exception):
@@ -58,7 +58,7 @@ class Executor:
         """Execute all actions of a phase: those on existing files concurrently, deletions in batches."""
         deleted: list[str] = []
         forgotten: list[str] = []
-        async with BoundedTaskGroup(_WORKERS * self._options.concurrency) as tasks:
+        async with BoundedTaskGroup(_ACTIONS_PER_UPLOAD * self._options.concurrency) as tasks:
             async for action in phase:
                 match action:
                     case Upload() | Move() | Touch() | KeepRemoved():
@@ -124,17 +124,10 @@ class Executor:
         examined = await self._target.decoder.run(examine, file.absolute, derivatives=self._options.derivatives)
 
         async def record(conn: Connection, image_id: int) -> None:
-            if await files.tombstones(conn, self._source.id, [examined.sha256]):
+            collection, source, sha256 = self._source.collection, self._source.id, examined.sha256
+            if await files.tombstones(conn, source, [sha256]):
                 raise _DeletedMeanwhile
-            await files.record(
-                conn,
-                self._source.collection,
-                self._source.id,
-                file.path,
-                stat=file.stat,
-                sha256=examined.sha256,
-                image_id=image_id,
-            )
+            await files.record(conn, collection, source, file.path, stat=file.stat, sha256=sha256, image_id=image_id)
 
         try:
             await ingest(
@@ -163,7 +156,7 @@ class Executor:
     async def _reject(self, path: str, refusal: ImageRefused, stat: FileTimes | None) -> None:
         """Report the file, and record it for `syncer failed` unless not even the listing could read it."""
         if stat is not None:
-            await self._source.run(files.record, path, stat=stat, sha256=None, image_id=None, refusal=refusal)
+            await self._source.run(files.record, path, stat=stat, refusal=refusal)
         if refusal.reason in {Reason.UNREADABLE, Reason.CHANGED}:
             self._planner.complete = False
         self._progress.report_failure(path, refusal)

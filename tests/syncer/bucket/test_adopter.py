@@ -409,15 +409,6 @@ async def test_a_rejected_object_is_read_again_only_after_a_change(bucket: Bucke
     assert await bucket.failures() == refused
 
 
-async def test_two_keys_with_equal_content_share_one_vector(bucket: Bucket) -> None:
-    bucket.put("a.bmp", bitmap(1))
-    bucket.put("copies/b.bmp", bitmap(1))
-    assert await bucket.adopt() == {"adopted": 2}
-    one, other = (await bucket.world.rows()).values()
-    assert one.vector == other.vector
-    assert bucket.world.paid == {one.sha256: 1}
-
-
 async def test_an_image_has_the_age_of_its_object(bucket: Bucket) -> None:
     bucket.fill(3)
     await bucket.adopt()
