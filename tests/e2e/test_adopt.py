@@ -137,7 +137,7 @@ async def test_adopted_objects_survive_a_drop_even_if_a_folder_has_them_too(
 
 
 def images(database_url: str, bucket: str) -> int:
-    return len(query(database_url, f"SELECT FROM {bucket.replace('-', '_')}_images"))
+    return len(query(database_url, f"SELECT id FROM {bucket.replace('-', '_')}_images"))
 
 
 @ON_S3

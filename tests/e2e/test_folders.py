@@ -72,7 +72,7 @@ def test_concurrent_syncers_upload_each_file_once(syncer: Syncer, folder: Path, 
 def test_a_killed_syncer_does_not_block_the_next_one(syncer: Syncer, folder: Path, database_url: str) -> None:
     make_pictures(folder, 300, first=100)
     process = syncer.start("upload", folder, "--bucket", "b")
-    wait_until(lambda: query(database_url, "SELECT FROM b_images LIMIT 1") != [])
+    wait_until(lambda: query(database_url, "SELECT id FROM b_images LIMIT 1") != [])
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     # Only the lock file tells in time that the process has ended.

@@ -133,8 +133,8 @@ def test_a_file_is_uploaded_when_it_is_complete(syncer: Syncer, folder: Path, mo
         before = watcher.vectors()[victim.relative_to(folder).as_posix()]
         watcher.wait_until_found(names(folder))
         watcher.wait_until(lambda: watcher.vectors()[victim.relative_to(folder).as_posix()] not in (None, before))
-        assert query(watcher.database_url, "SELECT FROM photos_images WHERE truncated") == []
-        assert query(watcher.database_url, "SELECT FROM photos_files WHERE attempts > 0") == []
+        assert query(watcher.database_url, "SELECT id FROM photos_images WHERE truncated") == []
+        assert query(watcher.database_url, "SELECT path FROM photos_files WHERE attempts > 0") == []
 
 
 def test_a_watch_waits_for_a_folder_that_vanishes_or_is_empty(
