@@ -23,7 +23,7 @@ OPEN_PATHS = {"/healthz", "/readyz", "/sign-in", "/sign-out"}
 OPEN_PREFIX = "/static/"
 # Pages redirect to the sign-in form; other routes return a 401.
 PAGES = {"/", "/docs"}
-# Requests with a body that only read. All others with a body write.
+# POSTs that only read. Every other method than SAFE_METHODS writes.
 READ_ONLY_POSTS = {"/api/search", "/api/query-images"}
 # Routes that cover all buckets at once.
 ALL_BUCKETS = {"/metrics"}
