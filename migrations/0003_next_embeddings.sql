@@ -1,4 +1,4 @@
--- A second set of vectors of a collection, from another model, in a table <base>_next of the form of
+-- A second set of vectors of a collection, from another model, in a table <base>_next shaped like
 -- <base>_embeddings: filled by a re-embedding, and after the switch the previous model's vectors, for a rollback.
 CREATE TABLE next_embeddings (
     bucket     text PRIMARY KEY REFERENCES collections ON DELETE CASCADE,

@@ -78,7 +78,7 @@ class UrlFetcher:
     async def fetch_image(self, url: str) -> bytes:
         """Return the content at *url*, which starts like an image of a supported format.
 
-        Raises FetchRefused, also for a timeout or too large a body.
+        Raises FetchRefused, including for a timeout and for too large a body.
         """
         try:
             async with asyncio.timeout(self._timeout), self._slots, self._session() as session:

@@ -18,7 +18,8 @@ After ``kill -9`` at any point these hold:
   file has lost its stored hash, and the next sync uploads it again.
 - Every other object of ours is listed. After an interrupted upload it is due when the source's next sync begins, or
   after an hour. After an interrupted clean-up it can be claimed again when the claim expires.
-- No object of others is deleted: what an interrupted upload may not have stored is compared by its hash first.
+- Objects of others are never deleted. If an upload was interrupted before it certainly stored its object, the object
+  is deleted only if its hash is that of the upload.
 """
 
 import asyncio

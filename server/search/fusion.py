@@ -22,8 +22,8 @@ def fuse(
 
     Only the first *depth* visual ranks earn points, so that the order does not depend on how far *visual* reaches.
 
-    Images whose exact name was searched for come first, weak ones last. A match that only its folder gives comes behind
-    images that look like the query. Equally good text matches share the mean of their ranks, so that a word that
+    Images whose exact name was searched for come first, weak ones last. An image that matches only by its folder comes
+    after those that look like the query. Equally good text matches share the mean of their ranks, so that a word that
     matches one image moves it far, and a word that matches hundreds moves each only a little.
     """
     scores = dict(zip(visual.ids, visual.scores, strict=True)) | {match.id: match.score for match in matches}

@@ -21,9 +21,9 @@ MIN_LENGTH = 0.01
 
 @dataclass(frozen=True)
 class Mixture:
-    """Weights of texts and images in a query, positive and negative ones apart, as shares of the sum's length.
+    """Total weights of a query's texts and images, divided by the length of the weighted sum.
 
-    A query of one text, or of one image, has 1 there and 0 elsewhere.
+    Positive and negative weights are totalled separately. A query of one text has ``words=1`` and 0 elsewhere.
     """
 
     words: float = 0.0

@@ -3,11 +3,11 @@
 If few images pass the filters, an exact scan compares the query with all of them; otherwise the HNSW index ranks the
 nearest. The cursor's position says how the next page is found:
 
-- ``["exact", distance, id]``: repeat the exact scan behind this distance and id. Their order is total, so nothing has
+- ``["exact", distance, id]``: repeat the exact scan after this distance and id. Their order is total, so nothing has
   to be stored.
-- ``["shown", ids]``: rank once more without these images of the first page, and store the result as a *saved ranking*.
+- ``["shown", ids]``: rank once more without the images of the first page, and store the result as a *saved ranking*.
   Continuing by distance would skip images in the index, and new images would shift an order fused from two rankings.
-- ``["saved", ranking, position]``: read the saved ranking behind this position.
+- ``["saved", ranking, position]``: read the saved ranking after this position.
 """
 
 from dataclasses import dataclass, replace
@@ -53,7 +53,7 @@ class RankedSearch:
     async def page(
         self, database: Database, position: Position | None, cursor: str | None, *, limit: int
     ) -> HitsAndPosition:
-        """Return the *limit* hits behind *position*, which *cursor* contains, and the next position if there is one."""
+        """Return the *limit* hits after *position*, which *cursor* contains, and the next position if there is one."""
         match position:
             case None:
                 return await database.read(self._first_page, limit)

@@ -1,8 +1,9 @@
 """The weak-match threshold: the score that images unrelated to a query reach. Figures: docs/relevance.md.
 
-Every query has a nearest image, also one without meaning. The collection's own scores cannot tell the two apart: where
-many images match, they are what the others would be compared with. So a query is compared with a background unrelated
-to the collection, if its model has one, and else with the scores of nonsense texts that `syncer calibrate` measured.
+Every query has a nearest image, even a meaningless one. The collection's own scores cannot tell a match from chance:
+where many images match, those matches are most of the scores. So a query is compared with reference vectors unrelated
+to the collection, if its model has them, and otherwise with the scores of nonsense texts measured by `syncer
+calibrate`.
 """
 
 import math

@@ -20,10 +20,7 @@ from shared.sql.filters import EVERYTHING
 
 @dataclass(frozen=True)
 class PageRequest:
-    """A page of a list: its size, the cursor behind which it starts, and the images that the list contains.
-
-    With ``strict`` search results are without weak matches.
-    """
+    """Size, start and filters of a page. ``strict`` leaves weak matches out of search results."""
 
     limit: int
     cursor: str | None = None
@@ -79,8 +76,8 @@ class SearchService:
         before = (datetime.fromisoformat(position[0]), int(position[1])) if position else None
         found = await self.database.read(images.recent, collection, page.filters, limit=page.limit + 1, before=before)
         shown = found[: page.limit]
-        following = [shown[-1].created_at.isoformat(), shown[-1].id] if len(found) > page.limit else None
-        return ImageList(collection.bucket, shown, await self.cursors.sign(scope, following))
+        next_position = [shown[-1].created_at.isoformat(), shown[-1].id] if len(found) > page.limit else None
+        return ImageList(collection.bucket, shown, await self.cursors.sign(scope, next_position))
 
     async def search(
         self, collection: Collection, terms: Sequence[Term], page: PageRequest, *, name: str = "term"
@@ -92,8 +89,8 @@ class SearchService:
         threshold = await self.relevance.threshold(collection, query)
         embedded = await self.collections.embedded(collection)
         ranked = RankedSearch(collection, query, page.filters, threshold, page.strict, embedded)
-        hits, following = await ranked.page(self.database, position, page.cursor, limit=page.limit)
-        return SearchResults(collection.bucket, hits, threshold, await self.cursors.sign(scope, following))
+        hits, next_position = await ranked.page(self.database, position, page.cursor, limit=page.limit)
+        return SearchResults(collection.bucket, hits, threshold, await self.cursors.sign(scope, next_position))
 
     async def similar(self, collection: Collection, image_id: int, page: PageRequest) -> SearchResults:
         """Return the images that look like one, without itself; none before it is embedded.

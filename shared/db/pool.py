@@ -113,7 +113,7 @@ class Database:
     ) -> T:
         """Return ``work(connection, *args, **kwargs)``, run in one transaction.
 
-        *work* must be idempotent: it is retried as a whole, also after a commit whose outcome is unknown because the
+        *work* must be idempotent: it is retried as a whole, even after a commit whose outcome is unknown because the
         connection broke. Raises DatabaseError when retry_timeout is over, and at once for permanent failures. Other
         errors of psycopg (a violated constraint) pass through.
         """

@@ -1,8 +1,8 @@
 """A second set of vectors of a collection, from another model: create, fill, switch to and discard it.
 
-The vectors lie in a table of the form of {embeddings}. The queue, keyed by image and model, fills it like that of any
+The vectors are in a table shaped like {embeddings}. The queue, keyed by image and model, fills it like that of any
 collection: ``with_next`` returns the collection with this table in place of its own. Triggers on {images} keep its rows
-and its queue complete for as long as it exists, also after the switch, so that a rollback is simply another switch.
+and its queue complete for as long as it exists, even after the switch, so that a rollback is simply another switch.
 """
 
 from dataclasses import replace
@@ -21,9 +21,9 @@ from shared.sql import collections, execute, fetch_one, fetch_value, for_collect
 _LOCK_TIMEOUT = "500ms"
 
 
-def with_next(collection: Collection, following: NextEmbeddings) -> Collection:
+def with_next(collection: Collection, target: NextEmbeddings) -> Collection:
     """Return the collection with its next embeddings in place of the current ones."""
-    return replace(collection, model=following.model, dimensions=following.dimensions, vectors="next_embeddings")
+    return replace(collection, model=target.model, dimensions=target.dimensions, vectors="next_embeddings")
 
 
 async def find(conn: Connection, bucket: str) -> NextEmbeddings | None:
@@ -124,7 +124,7 @@ async def prepare(conn: Connection, collection: Collection, *, after: int, limit
     statement = """
         WITH reach AS (
             SELECT max(id) AS last
-              FROM (SELECT id FROM {images} WHERE id > %(after)s ORDER BY id LIMIT %(limit)s) AS following),
+              FROM (SELECT id FROM {images} WHERE id > %(after)s ORDER BY id LIMIT %(limit)s) AS part_ids),
         part AS MATERIALIZED (
             SELECT i.id, i.r2_key, i.created_at FROM {images} AS i, reach
              WHERE i.id > %(after)s AND i.id <= reach.last
@@ -174,17 +174,17 @@ async def switch(conn: Connection, collection: Collection, *, model: str, rollba
     await _set_lock_timeout(conn)
     # Every transaction that adds or changes an image locks this table first.
     await execute(conn, collection, "LOCK TABLE {images} IN SHARE ROW EXCLUSIVE MODE")
-    current, following = await collections.find(conn, collection.bucket), await find(conn, collection.bucket)
+    current, target = await collections.find(conn, collection.bucket), await find(conn, collection.bucket)
     if current and current.model == model:
         return True
-    if not current or not following or following.model != model or (following.state == "previous") != rollback:
+    if not current or not target or target.model != model or (target.state == "previous") != rollback:
         raise ModelChanged(f"collection {collection.bucket!r} has no vectors of {model!r} to switch to any more")
-    if not rollback and await queue.is_pending(conn, with_next(collection, following)):
+    if not rollback and await queue.is_pending(conn, with_next(collection, target)):
         return False
     await execute(conn, collection, "LOCK TABLE {embeddings}, {next_embeddings} IN ACCESS EXCLUSIVE MODE")
     await _swap_names(conn, collection)
     statement = "UPDATE collections SET model = %s, dimensions = %s WHERE bucket = %s"
-    await conn.execute(statement, [following.model, following.dimensions, collection.bucket])
+    await conn.execute(statement, [target.model, target.dimensions, collection.bucket])
     statement = "UPDATE next_embeddings SET model = %s, dimensions = %s, state = 'previous' WHERE bucket = %s"
     await conn.execute(statement, [current.model, current.dimensions, collection.bucket])
     return True
@@ -193,12 +193,12 @@ async def switch(conn: Connection, collection: Collection, *, model: str, rollba
 async def _swap_names(conn: Connection, collection: Collection) -> None:
     """Swap the names of the two tables and of their indexes."""
     tables = [f"{collection.base}_{suffix}" for suffix in ("embeddings", "next")]
-    current, following = [await _indexes(conn, table) for table in tables]
+    current, target = [await _indexes(conn, table) for table in tables]
     temporary = Identifier(f"{collection.base}_swap")
     rename: LiteralString
     for rename, one, other in [
         ("ALTER TABLE {} RENAME TO {}", *tables),
-        *(("ALTER INDEX {} RENAME TO {}", *pair) for pair in zip(current, following, strict=True)),
+        *(("ALTER INDEX {} RENAME TO {}", *pair) for pair in zip(current, target, strict=True)),
     ]:
         first, second = Identifier(one), Identifier(other)
         for old, new in [(first, temporary), (second, first), (temporary, second)]:
@@ -220,12 +220,12 @@ async def _indexes(conn: Connection, table: str) -> list[str]:
 async def discard(conn: Connection, collection: Collection) -> bool:
     """Drop the collection's next embeddings with their queue; return whether there were any."""
     await _set_lock_timeout(conn)
-    following = await find(conn, collection.bucket)
-    if following is None:
+    target = await find(conn, collection.bucket)
+    if target is None:
         return False
     clear_queue = for_collection("DELETE FROM {queue} WHERE model = %s", collection)
     # Most of the queue goes before writers are blocked, the entries added meanwhile after.
-    await conn.execute(clear_queue, [following.model])
+    await conn.execute(clear_queue, [target.model])
     await execute(conn, collection, "LOCK TABLE {images} IN SHARE ROW EXCLUSIVE MODE")
     statement = """
         DROP TRIGGER next_embeddings_inserted ON {images};
@@ -234,7 +234,7 @@ async def discard(conn: Connection, collection: Collection) -> bool:
     """
     await execute(conn, collection, statement)
     await conn.execute("DELETE FROM next_embeddings WHERE bucket = %s", [collection.bucket])
-    await conn.execute(clear_queue, [following.model])
+    await conn.execute(clear_queue, [target.model])
     return True
 
 

@@ -1,4 +1,4 @@
-"""Objects that may lie in the bucket without an image that references them.
+"""Objects that may be in the bucket without an image that references them.
 
 Each row belongs to one upload (an *intent*, not due before its deadline) or to one deletion (due at once). An object is
 deleted when all rows of its key are due and no image references it. ``shared.object_deletion`` describes the protocol.
@@ -56,7 +56,7 @@ class ExistingObject:
 class PendingDeletion:
     """A claimed object, which is deleted unless an image references it.
 
-    If it is neither ``derived`` nor certainly ``stored``, it is ours only with one of ``contents``.
+    Unless it is ``derived`` or certainly ``stored``, it is ours only if its content is one of ``contents``.
     """
 
     key: str

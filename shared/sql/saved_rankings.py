@@ -47,9 +47,10 @@ async def prune(conn: Connection, collection: Collection, *, before: datetime, k
 async def page(
     conn: Connection, collection: Collection, ranking_id: UUID, *, after: int, limit: int
 ) -> tuple[list[Hit], int | None] | None:
-    """Return the next *limit* hits behind position *after*, and the position to continue from, None at the end.
+    """Return the next *limit* hits after position *after*, and the position to continue from, None at the end.
 
-    Images deleted since are skipped, and the page is filled from behind them. Returns None if the ranking is not saved.
+    Images deleted since are skipped, and the page is filled with the hits after them. Returns None if the ranking does
+    not exist.
     """
     statement = f"""
         SELECT {IMAGE_COLUMNS}, ranked.score, i.id = ANY (saved.text_matches) AS text_match,

@@ -57,7 +57,7 @@ async def exact(
 ) -> list[tuple[Hit, float]]:
     """Return the *limit* images nearest to *query* by an exact scan, nearest first, each with its distance.
 
-    Continues behind the (distance, id) *after*: the order is total, so pages neither repeat nor skip images. Leaves out
+    Continues after the (distance, id) *after*: the order is total, so pages neither repeat nor skip images. Leaves out
     images that score below *min_score*. Raises ModelChanged when the collection was switched to another model.
     """
     scan, values = _exact_scan(collection, query, limit=limit, after=after, min_score=min_score)

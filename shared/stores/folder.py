@@ -90,7 +90,7 @@ class FolderStore:
     def __init__(self, root: Path, bucket: str, *, threads: int = 8) -> None:
         self.bucket = bucket
         self._address = f"/files/{quote(bucket, safe='')}/"
-        # Resolved once: a folder below that does not resolve to itself lies behind a symbolic link.
+        # Resolved once. A folder inside the bucket that does not resolve to itself is behind a symbolic link.
         self._folder = Path(os.path.realpath(root / folder_name(bucket)))
         self._internal = self._folder / _INTERNAL_PREFIX
         self._temporary_folder = self._internal / "partial"

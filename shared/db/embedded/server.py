@@ -15,7 +15,7 @@ space, and as root it opens the folders above the data to all users.
 Locks
 =====
 
-All are ``flock`` locks, which the kernel releases when the last process with the open file exits, also after kill -9.
+All are ``flock`` locks, which the kernel releases when the last process with the open file exits, even by kill -9.
 
 ``users.lock``
     Shared: each user, from ``start`` to its exit. Exclusive: the watcher while it stops the server. So a server in use

@@ -67,7 +67,7 @@ class PredictionClient:
 
         Failures of the service are retried and then raised as a ModelError. Replicate's API has no idempotency key, so
         a prediction whose answer was lost may be paid for twice. Raises PredictionFailed when the model fails on this
-        input; for *divisible* input also when memory ran out.
+        input; for *divisible* input even when memory ran out.
         """
         async with self._slots:
             return await self._retry.run(self._predict, model_input, divisible=divisible)
