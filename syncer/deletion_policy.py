@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DeletionPolicy:
-    """Whether images are deleted at all (``--delete``), and in any number (``--yes``)."""
+    """Permission to delete images (``--delete``), and to delete any number of them (``--yes``)."""
 
     requested: bool = False
     confirmed: bool = False

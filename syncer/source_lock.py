@@ -1,6 +1,6 @@
 """Lock on a source: one process syncs it, and at most one more is queued.
 
-The lock is a lease in the database, because poolers in transaction mode leave leases alone and other machines see them.
+The lock is a row in the database with an expiry, which works across machines and through poolers in transaction mode.
 It expires 30 seconds after its last renewal. On one machine, it is also free as soon as its owner's process has ended.
 """
 
@@ -26,7 +26,7 @@ _POLL = 0.3  # seconds
 async def source_lock(source: Source, *, wait: bool) -> AsyncIterator[bool]:
     """Hold the source's lock while the block runs; wait until another process releases it.
 
-    Yield False at once if another process is queued already and *wait* is False: that one will do our work.
+    If another process is already queued, it will do the same work: then yield False at once, unless *wait*.
     """
     with process_lock() as owner:
         try:

@@ -69,10 +69,10 @@ class BucketAdopter:
     _source: Source = field(init=False)
 
     async def run(self) -> bool:
-        """Adopt the bucket, after any adoption that is running; return whether it was done.
+        """Adopt the bucket once no other adoption is running; return whether it was done.
 
-        Returns False at once if another process is queued already, as that one will do the same work, unless there is a
-        prefix, which may differ. Raises ServiceError if a service refuses or an outage outlasts the retry policy.
+        Without a prefix, return False at once if another process is already queued, because it will do the same work.
+        Raises ServiceError if a service refuses or an outage outlasts the retry policy.
         """
         self._source = await self.target.ensure_source(SOURCE)
         async with source_lock(self._source, wait=bool(self.options.prefix)) as acquired:

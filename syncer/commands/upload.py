@@ -2,7 +2,7 @@
 
 import argparse
 
-from syncer.commands.folder_arguments import add_folder_arguments, run_folder_command
+from syncer.commands.sync import add_folder_arguments, run_folder_command
 
 HELP = "upload new and changed images without embedding them"
 

@@ -36,7 +36,7 @@ class Upload:
 
     @property
     def replaces(self) -> bool:
-        """Whether the object under the file's key belongs to the same file."""
+        """True if the object under the file's key belongs to the same file."""
         return self.known is not None and self.known.image_id is not None
 
 
@@ -44,7 +44,7 @@ class Upload:
 class Move:
     """A file with the content of an image whose own file no longer has it.
 
-    If it ``replaces`` another image, the file had that one so far.
+    With ``replaces``, the file had another image until now.
     """
 
     file: LocalFile

@@ -89,7 +89,7 @@ class Planner:
 
     @property
     def saw_everything(self) -> bool:
-        """Whether the folder has files and all of them could be read."""
+        """True if the folder has files and all of them could be read."""
         return self._found_any and self.complete
 
     def move_failed(self, move: Move) -> None:
