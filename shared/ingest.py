@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,6 @@ async def ingest(
     replaces: bool = False,
     source: int | None = None,
     created_at: datetime | None = None,
-    slots: asyncio.Semaphore | None = None,
     before_commit: BeforeCommit | None = None,
 ) -> int:
     """Store the image with its derivatives, write its row, and return its id.
@@ -42,9 +41,8 @@ async def ingest(
     *thumbnail* and *preview*, the image shares those of another image with the same content, if there is one.
     With *replaces*, the object under the key belongs to the file of *source* and is overwritten. Without it, an object
     with the same bytes is accepted and any other is refused (KEY_TAKEN).
-    *created_at* orders recent images (default: now). An upload takes one of *slots* only while it talks to the store,
-    not during transactions. *before_commit* runs in the transaction that writes the row, and an exception from it rolls
-    that back.
+    *created_at* orders recent images (default: now). *before_commit* runs in the transaction that writes the row, and
+    an exception from it rolls that back.
 
     Raises ImageRefused if the body changed or the key cannot be used, and ServiceError if the store or the database
     is unavailable. Repeating the call is safe.
@@ -56,11 +54,10 @@ async def ingest(
         if image.derivatives and thumbnail is None and not (existing.derivatives or intent.adopted):
             image = replace(image, derivatives=False)
         try:
-            async with slots or nullcontext():
-                if not existing.derivatives:
-                    await _put_derivatives(store, image.sha256, thumbnail, preview)
-                if not intent.adopted:
-                    await _put_image(store, image, body, existing, overwrite=replaces)
+            if not existing.derivatives:
+                await _put_derivatives(store, image.sha256, thumbnail, preview)
+            if not intent.adopted:
+                await _put_image(store, image, body, existing, overwrite=replaces)
             image_id = await database.run(
                 _write_row,
                 collection,

@@ -38,8 +38,7 @@ class CommandContext:
 
     async def open_store(self, bucket: str) -> ObjectStore:
         """Return the store of *bucket* after checking that it can be reached."""
-        concurrency = self.settings.upload_concurrency + self.settings.embed_concurrency
-        store = factory.open_store(self.settings, bucket, concurrency=concurrency)
+        store = factory.open_store(self.settings, bucket, concurrency=self.settings.upload_concurrency)
         self.resources.push_async_callback(store.close)
         await self.retry.run(store.prepare)
         return store

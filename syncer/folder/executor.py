@@ -1,6 +1,5 @@
 """Execution of a plan: uploads, moves and deletions, several at the same time."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 
@@ -35,7 +34,8 @@ from syncer.target import SyncTarget
 
 log = logging.getLogger(__name__)
 
-# Running actions per concurrent upload: while some files are decoded or written to the database, others are sent.
+# Running actions per thread of the store: while some files are decoded or written to the database, others are sent. The
+# store's threads bound the concurrent uploads, and take the next one without waiting for the event loop.
 _ACTIONS_PER_UPLOAD = 2
 
 
@@ -52,7 +52,6 @@ class Executor:
         self._planner = planner
         self._target = target
         self._progress = target.progress
-        self._slots = asyncio.Semaphore(options.concurrency)
 
     async def execute(self, phase: AsyncIterator[Action]) -> None:
         """Execute all actions of a phase: those on existing files concurrently, deletions in batches."""
@@ -140,7 +139,6 @@ class Executor:
                 preview=examined.preview,
                 replaces=upload.replaces,
                 source=self._source.id,
-                slots=self._slots,
                 before_commit=record,
             )
         except _DeletedMeanwhile:
