@@ -95,6 +95,8 @@ class Planner:
     def move_failed(self, move: Move) -> None:
         """Record that the image has not left its path: it has changed, or the new key is taken."""
         self._moved[move.image.image_id] = ""
+        if move.image.path in self._vacated:
+            self._vacated.remove(move.image.path)
 
     # --- files that exist -----------------------------------------------------------------------------------------
 

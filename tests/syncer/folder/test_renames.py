@@ -130,3 +130,18 @@ async def test_an_image_is_deleted_if_an_object_of_others_has_the_new_key(world:
     counts = await world.sync(deletion=DELETE_ANY)
     assert (counts["failed"], counts["deleted"]) == (1, 1)
     await world.check({"b.bmp": bitmap(2)}, foreign={"z.bmp": foreign})
+
+
+async def test_a_rename_replaces_an_image_that_could_not_move_away(world: World) -> None:
+    world.write("a.bmp", 1)
+    world.write("c.bmp", 2)
+    await world.sync()
+    before = await world.rows()
+    foreign = bitmap(3)
+    await world.store.put("b.bmp", foreign, content_type="image/bmp", cache_control="", sha256=sha256(foreign).hex())
+    (world.folder / "a.bmp").rename(world.folder / "b.bmp")
+    (world.folder / "c.bmp").rename(world.folder / "a.bmp")
+    world.store.clear()
+    await world.sync(deletion=DELETE_ANY)
+    assert world.store.uploads() == []
+    assert (await world.rows())["a.bmp"].id == before["c.bmp"].id
