@@ -12,7 +12,7 @@ def test_a_plain_bucket_name_only_replaces_dashes() -> None:
 
 @given(st.sets(st.text("ab-_.A'", min_size=1, max_size=70), min_size=2, max_size=30))
 def test_names_of_different_buckets_never_collide_and_fit_postgresql(buckets: set[str]) -> None:
-    names = [f"{base_name(bucket)}_{suffix}" for bucket in buckets for suffix in SUFFIXES]
+    names = [f"{base_name(bucket)}_{suffix}" for bucket in buckets for suffix in SUFFIXES.values()]
     assert len(names) == len(set(names))
     assert max(len(name.encode()) for name in names) <= 63
 
