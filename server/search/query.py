@@ -134,7 +134,7 @@ def _mixture(terms: Sequence[Term], length: float) -> Mixture:
 
 
 def _scope(terms: Sequence[Term]) -> str:
-    """Return a text that is equal for equal queries, whichever route they came by."""
+    """Return a text that is equal for equal queries from any route."""
     if len(terms) == 1 and terms[0].weight > 0:
         terms = [Term(terms[0].kind, terms[0].value)]
     values = [normalise(term.value) if term.kind == "text" else term.value for term in terms]
