@@ -76,27 +76,30 @@ class Decoded:
     exif: Image.Exif
     truncated: bool = False
 
-    def upright(self, size: Size | None = None) -> Image.Image:
-        """Return the image upright, resized to *size* if given, in mode RGB and sRGB, on white where transparent."""
-        image = _to_srgb(self.image, size and _oriented(size, self.orientation))
+    def upright(self, size: Size | None = None, *, convert_colours: bool = True) -> Image.Image:
+        """Return the image upright, resized to *size* if given, in mode RGB and sRGB, on white where transparent.
+
+        With ``convert_colours=False`` the stored values are not converted to sRGB.
+        """
+        image = self.image
+        if not convert_colours:
+            image.info.pop("icc_profile", None)
+        image = _to_srgb(image, size and _oriented(size, self.orientation))
         method = _TRANSPOSES.get(self.orientation)
         return image if method is None else image.transpose(method)
 
 
-def open_rgb(source: bytes | Path, *, at_least: Size | None = None, colour_profile: bool = True) -> Image.Image:
-    """Return the image upright, in sRGB and mode RGB, on white where it is transparent.
+def open_rgb(source: bytes | Path, *, at_least: Size | None = None) -> Image.Image:
+    """Return the stored values of the image, upright and in mode RGB, on white where it is transparent.
 
-    Given *at_least* (upright width and height), the result may be reduced, not below that size on either side, if this
-    makes decoding cheaper. With ``colour_profile=False`` the stored values are returned unconverted, as in the
-    reference preprocessing of models. For an 8-bit JPEG or PNG without colour profile and transparency the pixels
-    equal ``ImageOps.exif_transpose(Image.open(file)).convert("RGB")``. Returns the first frame of an animation, the
-    preview of a raw file, and the decodable part of a truncated file. Raises ImageRefused.
+    These are the pixels for models: their reference preprocessing ignores colour profiles. For an opaque 8-bit JPEG or
+    PNG they equal ``ImageOps.exif_transpose(Image.open(file)).convert("RGB")``. Given *at_least* (upright width and
+    height), the result may be reduced, not below that size on either side, if this makes decoding cheaper. Returns the
+    first frame of an animation, the preview of a raw file, and the decodable part of a truncated file. Raises
+    ImageRefused.
     """
     with opened(source) as file:
-        decoded = decode(file, needed=(lambda _: at_least) if at_least else None)
-        if not colour_profile:
-            decoded.image.info.pop("icc_profile", None)
-        return decoded.upright()
+        return decode(file, needed=(lambda _: at_least) if at_least else None).upright(convert_colours=False)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from shared.embedders.replicate.embedder import ReplicateEmbedder
 from shared.errors import ImageRefused
 from shared.images.worker_pool import DecoderPool
 from tests.fakes.replicate import FakeReplicate
+from tests.helpers.corpus import display_p3
 from tests.helpers.pictures import encode, noise, picture
 
 # The two in the middle are models of a few thousand random weights from tests/golden/make_clip.py.
@@ -111,6 +112,12 @@ async def test_different_images_and_texts_get_different_vectors(embedder: Embedd
     assert first @ second < 0.9999
     cat, rocket = await embedder.embed_texts(["a cat", "a rocket at night"])
     assert cat @ rocket < 0.9999
+
+
+async def test_a_colour_profile_does_not_change_the_vector(embedder: Embedder) -> None:
+    # The reference preprocessing ignores profiles; the golden vectors are those of files without one.
+    plain, wide = [picture(4, SIZE, "PNG", icc_profile=profile) for profile in (None, display_p3())]
+    assert await vector_of(embedder, plain) @ await vector_of(embedder, wide) > 0.9999
 
 
 async def test_a_bad_image_is_refused_and_others_get_vectors(embedder: Embedder) -> None:

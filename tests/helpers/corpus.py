@@ -17,6 +17,7 @@ from PIL import Image, ImageCms, ImageDraw
 
 from shared.errors import Reason
 from shared.images import Format
+from shared.images.decode import decode, opened
 from tests.helpers.pictures import encode
 
 # The quarters of a marked picture: their places show its orientation.
@@ -77,6 +78,12 @@ def jpeg(
 def read(data: bytes) -> Image.Image:
     """Return the image in the file *data* as Pillow reads it."""
     return Image.open(io.BytesIO(data))
+
+
+def shown(data: bytes) -> Image.Image:
+    """Return the image in the file *data* as thumbnails and previews show it: upright and in sRGB."""
+    with opened(data) as file:
+        return decode(file).upright()
 
 
 def corners(image: Image.Image) -> list[tuple[int, ...]]:

@@ -21,5 +21,5 @@ def read_pixels(data: bytes) -> NDArray[np.uint8]:
 
     Raises ImageRefused.
     """
-    image = open_rgb(data, colour_profile=False)
+    image = open_rgb(data)
     return np.asarray(image.resize(model_size(*image.size), Image.Resampling.BICUBIC))

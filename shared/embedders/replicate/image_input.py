@@ -18,7 +18,7 @@ def data_url(data: bytes) -> str:
     quality 95 does. 224 x 224 pixels of noise make 130 kB, and Replicate accepts data URLs of up to 256 kB.
     Raises ImageRefused.
     """
-    image = _crop_panorama(open_rgb(data, at_least=(2 * SIDE, 2 * SIDE), colour_profile=False))
+    image = _crop_panorama(open_rgb(data, at_least=(2 * SIDE, 2 * SIDE)))
     scale = SIDE / min(image.size)
     width, height = (max(SIDE, int(side * scale)) for side in image.size)
     left, top = (width - SIDE) // 2, (height - SIDE) // 2

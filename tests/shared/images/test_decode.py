@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 from shared.errors import ImageRefused, Reason
 from shared.images import EXTENSIONS, Examined, Format, examine, open_rgb
 from tests.helpers import corpus
-from tests.helpers.corpus import GREEN, RED, Case, assert_upright, corners, read
+from tests.helpers.corpus import GREEN, RED, Case, assert_upright, corners, read, shown
 from tests.helpers.pictures import encode
 
 
@@ -107,15 +107,23 @@ def test_the_content_type_is_that_of_the_content() -> None:
     assert {kind.content_type for kind in Format} >= {"image/jpeg", "image/png", "image/webp", "image/tiff"}
 
 
-@pytest.mark.parametrize("data", [corpus.jpeg(), corpus.oriented(6), encode(corpus.photo(), "PNG")])
-def test_plain_pixels_equal_those_of_pillow(data: bytes) -> None:
+@pytest.mark.parametrize(
+    "data",
+    [
+        corpus.jpeg(),
+        corpus.oriented(6),
+        encode(corpus.photo(), "PNG"),
+        encode(corpus.photo(), "PNG", icc_profile=corpus.display_p3()),
+    ],
+)
+def test_pixels_for_models_equal_those_of_pillow(data: bytes) -> None:
     expected = ImageOps.exif_transpose(read(data)).convert("RGB")
     assert np.array_equal(open_rgb(data), expected)
 
 
 @pytest.mark.parametrize("case", [case for case in corpus.accepted() if "orientation-" in case.name], ids=by_name)
 def test_every_orientation_is_shown_upright(case: Case) -> None:
-    assert_upright(open_rgb(case.data))
+    assert_upright(shown(case.data))
     image = examine(case.data)
     assert image.thumbnail is not None
     assert_upright(read(image.thumbnail))
@@ -132,12 +140,12 @@ UPRIGHT = "rgb palette animated still windows scan pages packed cmyk lab adobe d
 def test_every_format_shows_its_colours_and_an_animation_its_first_frame(case: Case) -> None:
     # Without a profile the colours of inks are approximate; a transparent colour becomes white.
     if case.name != "palette-clear.png":
-        assert_upright(open_rgb(case.data), tolerance=80)
+        assert_upright(shown(case.data), tolerance=80)
 
 
 def test_a_raw_file_shows_its_preview() -> None:
-    assert_upright(open_rgb(corpus.dng()))
-    rotated = open_rgb(corpus.dng(orientation=6))
+    assert_upright(shown(corpus.dng()))
+    rotated = shown(corpus.dng(orientation=6))
     assert rotated.size == (240, 320)
     assert_upright(rotated.transpose(Image.Transpose.ROTATE_90))
     assert examine(corpus.dng()).metadata.camera == "Maker Model 1"
@@ -147,16 +155,16 @@ def test_wide_colours_are_converted_to_srgb() -> None:
     # Adobe RGB's (200, 60, 60) is a stronger red than sRGB has there, and its greys are the same.
     image = Image.new("RGB", (8, 8), (200, 60, 60))
     for profile in (corpus.adobe_rgb(), corpus.display_p3()):
-        red, green, _ = open_rgb(encode(image, "PNG", icc_profile=profile)).getpixel((4, 4))  # type: ignore[misc]
+        red, green, _ = shown(encode(image, "PNG", icc_profile=profile)).getpixel((4, 4))  # type: ignore[misc]
         assert red > 205
         assert green < 60
         grey = encode(Image.new("RGB", (8, 8), (128, 128, 128)), "PNG", icc_profile=profile)
-        assert np.abs(np.asarray(open_rgb(grey), dtype=int) - 128).max() <= 2
+        assert np.abs(np.asarray(shown(grey), dtype=int) - 128).max() <= 2
 
 
 def test_inks_are_converted_by_their_profile() -> None:
     cyan = encode(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "TIFF", icc_profile=corpus.cmyk_profile())
-    red, green, blue = open_rgb(cyan).getpixel((4, 4))  # type: ignore[misc]
+    red, green, blue = shown(cyan).getpixel((4, 4))  # type: ignore[misc]
     assert (red, green, blue) != (0, 255, 255)
     assert red < 40 < 120 < green < blue
 
@@ -165,13 +173,13 @@ def test_transparent_areas_become_white() -> None:
     clear = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
     half = Image.new("RGBA", (8, 8), (0, 0, 0, 128))
     for kind in ("PNG", "WEBP", "TIFF"):
-        assert open_rgb(encode(clear, kind)).getpixel((4, 4)) == (255, 255, 255)
-        assert open_rgb(encode(half, kind)).getpixel((4, 4)) == (127, 127, 127)
+        assert shown(encode(clear, kind)).getpixel((4, 4)) == (255, 255, 255)
+        assert shown(encode(half, kind)).getpixel((4, 4)) == (127, 127, 127)
 
 
 @pytest.mark.parametrize("name", ["grey16.png", "grey16.tif", "float.tif"])
 def test_sixteen_bits_keep_their_shades(name: str) -> None:
-    column = np.asarray(open_rgb(find(name).data))[:, 0, 0].astype(int)
+    column = np.asarray(shown(find(name).data))[:, 0, 0].astype(int)
     assert column[0] == 0
     assert column[-1] >= 253
     assert set(np.diff(column)) <= {0, 1, 2}
