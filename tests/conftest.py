@@ -15,6 +15,7 @@ from shared.db import embedded, migrate
 from shared.db.pool import Database
 from shared.sample_photos import sample_photos
 from tests.fakes.replicate import FakeReplicate
+from tests.fakes.s3 import FaultyProxy, S3Server
 from tests.helpers.processes import Server, Syncer, make_environment, make_home, new_database, serving
 
 # For detailed messages of assertions in helpers.
@@ -100,6 +101,20 @@ def replicate() -> Iterator[FakeReplicate]:
     """Yield a fake Replicate."""
     with FakeReplicate.serving() as fake:
         yield fake
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """Yield an S3 service whose listings have small pages."""
+    with S3Server(page_size=10) as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(s3: S3Server) -> Iterator[FaultyProxy]:
+    """Yield a proxy in front of the S3 service, which counts requests and injects faults."""
+    with FaultyProxy(s3.url) as running:
+        yield running
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,25 +45,19 @@ AWKWARD_KEYS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def s3_server() -> Iterator[S3Server]:
-    with S3Server(page_size=10) as server:
-        yield server
-
-
 @pytest.fixture
 def make_folder_store(tmp_path: Path) -> MakeStore:
     return lambda bucket: FolderStore(tmp_path / "stores", bucket)
 
 
 @pytest.fixture
-def make_s3_store(s3_server: S3Server) -> MakeStore:
+def make_s3_store(s3: S3Server) -> MakeStore:
     test = uuid.uuid4().hex[:8]
 
     def make(bucket: str) -> ObjectStore:
         if "never" not in bucket:
-            s3_server.make_bucket(f"{bucket}-{test}")
-        return s3_store(s3_server.url, f"{bucket}-{test}")
+            s3.make_bucket(f"{bucket}-{test}")
+        return s3_store(s3.url, f"{bucket}-{test}")
 
     return make
 

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,18 +20,6 @@ from tests.helpers.stored_objects import list_keys, put_externally
 # Each test that starts processes uses one kind of store; tests/syncer/bucket/test_adopter.py covers both.
 ON_S3 = pytest.mark.parametrize("store_kind", ["s3"], indirect=True)
 IN_FOLDERS = pytest.mark.parametrize("store_kind", ["folder"], indirect=True)
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3Server]:
-    with S3Server(page_size=20) as server:
-        yield server
-
-
-@pytest.fixture
-def proxy(s3: S3Server) -> Iterator[FaultyProxy]:
-    with FaultyProxy(s3.url) as running:
-        yield running
 
 
 @pytest.fixture

@@ -20,12 +20,6 @@ WORDS = {"a cat": "cat", "a rocket": "rocket", "a cup of coffee": "coffee", "a m
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[S3Server]:
-    with S3Server() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def replicate(shared_folder: Path) -> Iterator[str]:
     """The address of a fake Replicate with the offline model's vectors."""
     with replicate_process("--vectors", "offline", "--cache", str(shared_folder / "models")) as address:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,7 @@ class Syncer:
     """The command ``syncer`` in a given environment."""
 
     environment: dict[str, str]
+    command: Sequence[str] = (sys.executable, "-m", "syncer")
 
     def __call__(self, *arguments: str | Path, timeout: float = 120, **environment: str) -> Command:
         """Run the command and return its result; *environment* overrides variables."""
@@ -70,7 +71,7 @@ class Syncer:
     def start(self, *arguments: str | Path, **environment: str) -> "subprocess.Popen[str]":
         """Start the command in its own process group."""
         return subprocess.Popen(
-            [sys.executable, "-m", "syncer", *map(str, arguments)],
+            [*self.command, *map(str, arguments)],
             env=self.environment | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -126,12 +127,14 @@ class Server:
 
 
 @contextmanager
-def serving(environment: Mapping[str, str], log: Path) -> Iterator[Server]:
+def serving(
+    environment: Mapping[str, str], log: Path, *, command: Sequence[str] = (sys.executable, "-m", "server")
+) -> Iterator[Server]:
     """Yield a server that is ready on a free port, and stop it afterwards."""
     port = free_port()
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "server", "--port", str(port)],
+            [*command, "--port", str(port)],
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=output,

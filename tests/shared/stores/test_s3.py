@@ -42,8 +42,8 @@ def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def store(server: S3Server, proxy: FaultyProxy) -> AsyncIterator[S3Store]:
-    server.make_bucket("photos")
+async def store(s3: S3Server, proxy: FaultyProxy) -> AsyncIterator[S3Store]:
+    s3.make_bucket("photos")
     store = s3_store(proxy.url, "photos", retry_timeout=20, timeout=1.5)
     await store.delete([stored.key async for stored in store.list()])
     proxy.clear()
@@ -133,9 +133,9 @@ async def test_a_listing_fetches_pages_on_demand(store: S3Store, proxy: FaultyPr
 
 
 async def test_the_connection_pool_holds_as_many_connections_as_there_are_threads(
-    server: S3Server, proxy: FaultyProxy
+    s3: S3Server, proxy: FaultyProxy
 ) -> None:
-    server.make_bucket("photos")
+    s3.make_bucket("photos")
     store = s3_store(proxy.url, "photos", concurrency=12)
     assert store._client.meta.config.max_pool_connections == 12
     await asyncio.gather(*(put(store, f"{number}.jpg") for number in range(40)))
@@ -186,7 +186,7 @@ async def test_concurrent_puts_survive_an_outage(store: S3Store, proxy: FaultyPr
     assert len(await list_keys(store)) == 8
 
 
-async def test_the_last_error_is_raised_when_the_retry_timeout_is_over(server: S3Server, proxy: FaultyProxy) -> None:
+async def test_the_last_error_is_raised_when_the_retry_timeout_is_over(s3: S3Server, proxy: FaultyProxy) -> None:
     store = s3_store(proxy.url, "photos", retry_timeout=0.5)
     proxy.rule = lambda request: Fault("status", 503, "SlowDown")
     with pytest.raises(StoreError, match="SlowDown") as error:
@@ -234,9 +234,9 @@ async def test_the_loser_of_two_conditional_puts_retries(store: S3Store, proxy: 
     assert await store.get("a.jpg") == BODY
 
 
-async def test_a_request_waits_for_a_restarting_store(server: S3Server) -> None:
-    server.make_bucket("photos")
-    proxy = FaultyProxy(server.url).start()
+async def test_a_request_waits_for_a_restarting_store(s3: S3Server) -> None:
+    s3.make_bucket("photos")
+    proxy = FaultyProxy(s3.url).start()
     store = s3_store(proxy.url, "photos")
     await put(store, "a.jpg")
     proxy.stop()
@@ -291,9 +291,9 @@ def large(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("overwrite", [True, False])
 async def test_a_large_file_is_uploaded_in_equal_parts(
-    server: S3Server, proxy: FaultyProxy, large: Path, overwrite: bool
+    s3: S3Server, proxy: FaultyProxy, large: Path, overwrite: bool
 ) -> None:
-    server.make_bucket("large")
+    s3.make_bucket("large")
     store = s3_store(proxy.url, "large")
     await store.delete(["large.tif"])
     proxy.clear()

@@ -11,8 +11,8 @@ from tests.fakes.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, Fault, FaultyProxy,
 
 
 @pytest.fixture
-async def store(server: S3Server, proxy: FaultyProxy) -> AsyncIterator[S3Store]:
-    server.make_bucket("photos")
+async def store(s3: S3Server, proxy: FaultyProxy) -> AsyncIterator[S3Store]:
+    s3.make_bucket("photos")
     store = s3_store(proxy.url, "photos")
     yield store
     await store.close()
@@ -46,12 +46,12 @@ async def test_a_rejected_key_names_the_settings_to_check(
     assert proxy.counts == {"list": 1}
 
 
-async def test_a_missing_bucket_comes_with_the_command_that_creates_it(server: S3Server) -> None:
-    store = s3_store(server.url, "not-there")
+async def test_a_missing_bucket_comes_with_the_command_that_creates_it(s3: S3Server) -> None:
+    store = s3_store(s3.url, "not-there")
     message = await error_of(store)
     await store.close()
     assert "has no bucket 'not-there': create it in the dashboard or with `aws s3 mb s3://not-there" in message
-    assert server.url in message
+    assert s3.url in message
 
 
 async def test_a_wrong_clock_is_named(store: S3Store, proxy: FaultyProxy) -> None:
