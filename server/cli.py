@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from server import log_config, metrics
+from server.http_protocol import LimitedHttpProtocol
 from server.search import local_text_encoder
 from server.settings import ServerSettings
 from shared import factory, settings
@@ -35,10 +36,10 @@ def main() -> NoReturn:
             asyncio.run(local_text_encoder.verify_at_start(loaded))
     except ImageBrowserError as exc:
         _fail(str(exc))
-    _check_port(loaded.host, loaded.port)
+    listening = _listen(loaded.host, loaded.port)
     _raise_open_file_limit()
     with suppress(KeyboardInterrupt):
-        _serve(loaded)
+        _serve(loaded, listening)
     sys.exit(0)
 
 
@@ -58,7 +59,7 @@ def _fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def _serve(loaded: ServerSettings) -> None:
+def _serve(loaded: ServerSettings, listening: socket.socket) -> None:
     config = uvicorn.Config(
         "server.app:from_environment",
         factory=True,
@@ -67,6 +68,8 @@ def _serve(loaded: ServerSettings) -> None:
         workers=loaded.workers,
         log_config=None,
         access_log=False,
+        http=LimitedHttpProtocol,
+        ws="none",
         proxy_headers=False,  # server/middleware/proxy_headers.py does that
         # Time to answer pending requests. Progress streams end when the shutdown begins.
         timeout_graceful_shutdown=25,
@@ -74,19 +77,21 @@ def _serve(loaded: ServerSettings) -> None:
         timeout_worker_healthcheck=60,
     )
     if loaded.workers == 1:
-        _AnnouncingServer(config).run()
+        _AnnouncingServer(config).run([listening])
         return
     with TemporaryDirectory(prefix="image-browser-metrics-") as folder:
         os.environ[metrics.MULTIPROCESS_FOLDER] = folder
-        Multiprocess(config, sockets=[config.bind_socket()]).run()
+        Multiprocess(config, sockets=[listening]).run()
 
 
-def _check_port(host: str, port: int) -> None:
-    """Exit with a message if the port cannot be used; uvicorn would only log a line."""
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on *host*; exit with a message if that is impossible. ``::`` includes IPv4."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-    except OSError as exc:
-        _fail(f"cannot listen on {host}, port {port}: {exc.strerror}: give another --host or --port")
+        return socket.create_server((host, port), family=family, dualstack_ipv6=host == "::")
+    except (OSError, ValueError) as exc:  # ValueError: no dual-stack support
+        reason = exc.strerror if isinstance(exc, OSError) else str(exc)
+        _fail(f"cannot listen on {host}, port {port}: {reason}: give another --host or --port")
 
 
 def _raise_open_file_limit() -> None:

@@ -17,14 +17,16 @@ client: ContextVar[str] = ContextVar("client", default="unknown")
 
 
 def client_of(scope: Scope) -> str:
-    """Return the client of a request: its address, for IPv6 its /64 network, since a customer has a whole one."""
+    """Return the client of a request: its IPv4 address, or its IPv6 /64 network, since a customer has a whole one.
+
+    A socket for both protocols reports IPv4 clients by IPv6 addresses, which would all be in one network.
+    """
     host = scope["client"][0] if scope.get("client") else "unknown"
-    if ":" not in host:
-        return str(host)
     try:
-        return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))
+        address = ipaddress.IPv6Address(host.partition("%")[0])
     except ValueError:
         return str(host)
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
 
 
 @dataclass(frozen=True)

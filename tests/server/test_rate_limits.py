@@ -84,6 +84,11 @@ def test_the_addresses_of_one_ipv6_network_are_one_client() -> None:
     assert one == same != other
 
 
+def test_an_ipv4_client_is_the_same_on_a_socket_for_both_protocols() -> None:
+    mapped, other = (client_of({"client": (f"::ffff:203.0.113.{n}", 1)}) for n in (1, 2))
+    assert mapped == client_of({"client": ("203.0.113.1", 1)}) != other
+
+
 def test_while_the_model_is_unavailable_only_new_texts_get_a_503(
     environment: dict[str, str], replicate: FakeReplicate, tmp_path: Path
 ) -> None:

@@ -43,3 +43,10 @@ async def test_a_client_that_is_no_trusted_proxy_cannot_choose_its_address() -> 
 async def test_the_last_forwarded_address_that_is_no_trusted_proxy_counts() -> None:
     forwarded = ("X-Forwarded-For", f"{FORGED}, {CLIENT}, 172.16.9.9")
     assert await scheme_and_client(forwarded, (FLY, FORGED), address_header="X-Forwarded-For") == f"http {CLIENT}"
+
+
+async def test_a_trusted_proxy_is_recognised_by_its_mapped_address() -> None:
+    forwarded = ("X-Forwarded-For", f"{FORGED}, ::ffff:{CLIENT}, ::ffff:172.16.9.9")
+    seen = await scheme_and_client(forwarded, sender=f"::ffff:{PROXY}", address_header="X-Forwarded-For")
+    assert seen == f"http {CLIENT}"
+    assert await scheme_and_client(forwarded, sender=f"::ffff:{CLIENT}") == f"http {CLIENT}"
