@@ -1,7 +1,7 @@
 """Plain values that both processes share. No I/O."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 from uuid import UUID
 
@@ -48,7 +48,10 @@ class Counts:
 
 @dataclass(frozen=True)
 class NewImage:
-    """Values of a new image's row. ``placeholder`` is a tiny preview as a data: URL."""
+    """Values of a new image's row. ``placeholder`` is a tiny preview as a data: URL.
+
+    ``taken_local`` is without time zone, ``taken_offset`` in minutes east of UTC.
+    """
 
     key: str
     sha256: bytes
@@ -60,10 +63,12 @@ class NewImage:
     placeholder: str | None = None
     derivatives: bool = False
     truncated: bool = False
-    taken_at: datetime | None = None
+    taken_local: datetime | None = None
+    taken_offset: int | None = None
     camera: str | None = None
     lens: str | None = None
     keywords: tuple[str, ...] = ()
+    title: str | None = None
     caption: str | None = None
     latitude: float | None = None
     longitude: float | None = None
@@ -72,7 +77,10 @@ class NewImage:
 
 @dataclass(frozen=True)
 class Image:
-    """One image in a list. ``status`` is ``pending``, ``embedded`` or ``failed``."""
+    """One image in a list. ``status`` is ``pending``, ``embedded`` or ``failed``.
+
+    ``taken_local`` is what the camera's clock showed, ``taken_offset`` its minutes east of UTC if known.
+    """
 
     id: int
     key: str
@@ -84,18 +92,27 @@ class Image:
     placeholder: str | None
     derivatives: bool
     truncated: bool
-    taken_at: datetime | None
+    taken_local: datetime | None
+    taken_offset: int | None
     camera: str | None
     created_at: datetime
     status: str
+
+    @property
+    def taken_at(self) -> datetime | None:
+        """The time at which it was taken as the camera's clock showed it, aware if its offset is known."""
+        if self.taken_local is None or self.taken_offset is None:
+            return self.taken_local
+        return self.taken_local.replace(tzinfo=timezone(timedelta(minutes=self.taken_offset)))
 
 
 @dataclass(frozen=True)
 class Filters:
     """Conditions on images; None means any. Width and height are in pixels after rotation to upright, size in bytes.
 
-    ``taken_after`` is inclusive, ``taken_before`` exclusive. ``camera`` is the full name, case-insensitive. ``folder``
-    includes its subfolders. ``type`` is a media type.
+    ``taken_after`` is inclusive, ``taken_before`` exclusive. A naive one is compared with what the camera's clock
+    showed, an aware one with the moment, where images of unknown offset count as UTC. ``camera`` is the full name,
+    case-insensitive. ``folder`` includes its subfolders. ``type`` is a media type.
     """
 
     taken_after: datetime | None = None
@@ -114,7 +131,7 @@ class Filters:
 
 @dataclass(frozen=True)
 class Facets:
-    """Available filter values with their numbers of images, most frequent first, and the range of ``taken_at``."""
+    """Available filter values with their numbers of images, most frequent first, and the range of local times."""
 
     cameras: dict[str, int]
     folders: dict[str, int]

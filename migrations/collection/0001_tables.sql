@@ -12,10 +12,16 @@ CREATE TABLE {images} (
     placeholder  text,
     derivatives  boolean NOT NULL,
     truncated    boolean NOT NULL,
-    taken_at     timestamptz,
+    taken_local  timestamp, -- as the camera's clock showed it
+    taken_offset smallint CHECK (abs(taken_offset) <= 840), -- minutes east of UTC; NULL if the camera wrote none
+    -- For order across time zones. Without an offset the local time counts as UTC, which preserves the order of the
+    -- pictures of one camera.
+    taken_at     timestamptz GENERATED ALWAYS AS
+                     ((taken_local - make_interval(mins => coalesce(taken_offset, 0))) AT TIME ZONE 'UTC') STORED,
     camera       text,
     lens         text,
     keywords     text[] NOT NULL,
+    title        text,
     caption      text,
     latitude     double precision,
     longitude    double precision,
@@ -114,6 +120,7 @@ CREATE TABLE {pending_objects} (
 
 -- Indexes for filters. {shape} covers filters by type and size, and their counts, without access to the table.
 CREATE INDEX {taken} ON {images} (taken_at) WHERE taken_at IS NOT NULL;
+CREATE INDEX {takenlocal} ON {images} (taken_local) WHERE taken_local IS NOT NULL;
 CREATE INDEX {camera} ON {images} (lower(camera), camera) WHERE camera IS NOT NULL;
 CREATE INDEX {shape} ON {images} (content_type, width, height, size);
 

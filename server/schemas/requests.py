@@ -5,7 +5,7 @@ Invalid input becomes a 400 that names the parameter, its value and the allowed 
 
 import re
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
@@ -60,8 +60,7 @@ def _split_numbers(value: object) -> object:
 
 def _parse_moment(value: object) -> object:
     # pydantic would also accept seconds since the epoch.
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return moment.replace(tzinfo=UTC) if isinstance(moment, datetime) and moment.tzinfo is None else moment
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
 def _require_nonzero(value: float) -> float:
@@ -121,7 +120,7 @@ Size = Annotated[int, Field(ge=0, le=MAX_ID), Allowed("a whole number, 0 or more
 Moment = Annotated[
     datetime,
     BeforeValidator(_parse_moment),
-    Allowed("a date such as 2024-05-31, or a time such as 2024-05-31T18:00:00Z"),
+    Allowed("a date such as 2024-05-31, or a time such as 2024-05-31T18:00:00"),
     WithJsonSchema({"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}),
 ]
 
@@ -157,8 +156,8 @@ class FacetsQuery(CollectionQuery):
 class FilterFields(BaseModel):
     """Conditions that every listed image meets."""
 
-    taken_after: Moment | None = Field(None, description="taken at this time or later")
-    taken_before: Moment | None = Field(None, description="taken before this time")
+    taken_after: Moment | None = Field(None, description="taken at this time or later, by the camera's clock")
+    taken_before: Moment | None = Field(None, description="taken before this time, by the camera's clock")
     camera: Text | None = Field(None, max_length=200, description="name of the camera")
     folder: Folder | None = Field(None, description="folder, subfolders included")
     orientation: Literal["landscape", "portrait", "square"] | None = None

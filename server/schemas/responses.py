@@ -22,7 +22,10 @@ class FastJSONResponse(JSONResponse):
 
 
 class ImageItem(TypedDict):
-    """An image. ``status`` is ``pending``, ``embedded`` or ``failed``; times are ISO 8601."""
+    """An image. ``status`` is ``pending``, ``embedded`` or ``failed``; times are ISO 8601.
+
+    ``taken_at`` is what the camera's clock showed, with its offset if that is known.
+    """
 
     id: int
     key: str
@@ -55,6 +58,7 @@ class ImageDetails(ImageItem):
 
     lens: str | None
     keywords: list[str]
+    title: str | None
     caption: str | None
     latitude: float | None
     longitude: float | None
@@ -131,8 +135,8 @@ class TypeCount(TypedDict):
 
 
 class FacetValues(TypedDict):
-    """Values that filters can take, most frequent first, at most 200 of each, and the dates of the first and last image
-    (ISO 8601), null if no image has a date."""
+    """Values that filters can take, most frequent first, at most 200 of each, and the local times of the first and last
+    image (ISO 8601), null if no image has a date."""
 
     cameras: list[CameraCount]
     folders: list[FolderCount]

@@ -14,7 +14,7 @@ from shared.errors import SettingsError
 
 _TABLES = ("images", "embeddings", "queue", "files", "counts")
 _INDEXES = ("hnsw", "recent", "content", "due", "reason", "rejected", "fileimage")
-_SEARCH_INDEXES = ("taken", "camera", "shape", "stem", "words")
+_SEARCH_INDEXES = ("taken", "takenlocal", "camera", "shape", "stem", "words")
 # Suffixes by placeholder in SQL statements.
 SUFFIXES = {name: name for name in (*_TABLES, *_INDEXES, *_SEARCH_INDEXES, "swap")} | {
     "next_embeddings": "next",

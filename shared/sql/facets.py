@@ -27,7 +27,7 @@ async def read(conn: Connection, collection: Collection, folder: str | None) -> 
     folders = await execute(conn, collection, statement, {"prefix": prefix, "max": MAX_VALUES})
     statement = "SELECT content_type, count(*) FROM {images} GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT %s"
     types = await execute(conn, collection, statement, [MAX_VALUES])
-    taken = await execute(conn, collection, "SELECT min(taken_at), max(taken_at) FROM {images}")
+    taken = await execute(conn, collection, "SELECT min(taken_local), max(taken_local) FROM {images}")
     first, last = await taken.fetchone() or (None, None)
     return Facets(
         cameras=dict(await cameras.fetchall()),

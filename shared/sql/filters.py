@@ -1,6 +1,7 @@
 """SQL conditions of filters, the same for every list."""
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any, LiteralString
 
 from shared.models import Filters
@@ -9,8 +10,8 @@ EVERYTHING = Filters()
 
 # Conditions on {images} i; values are parameters of the same names.
 _CONDITIONS: dict[str, LiteralString] = {
-    "taken_after": "i.taken_at >= %(taken_after)s",
-    "taken_before": "i.taken_at < %(taken_before)s",
+    "taken_after": "i.taken_local >= %(taken_after)s",
+    "taken_before": "i.taken_local < %(taken_before)s",
     "camera": "lower(i.camera) = lower(%(camera)s)",
     # Keys that begin with the folder and a slash are a range of the unique index: in byte order, "0" follows "/".
     "folder": "i.r2_key > %(folder)s || '/' AND i.r2_key < %(folder)s || '0'",
@@ -23,16 +24,26 @@ _CONDITIONS: dict[str, LiteralString] = {
     "min_size": "i.size >= %(min_size)s",
     "max_size": "i.size <= %(max_size)s",
 }
+# The conditions for times with an offset.
+_MOMENTS: dict[str, LiteralString] = {
+    "taken_after": "i.taken_at >= %(taken_after)s",
+    "taken_before": "i.taken_at < %(taken_before)s",
+}
 _ORIENTATIONS = {"landscape": 1, "square": 0, "portrait": -1}
 
 
 def condition(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
     """Return the condition on a row of {images} ``i``, "true" without filters, and its parameters."""
     values = {name: value for name, value in asdict(filters).items() if value is not None}
-    text: LiteralString = " AND ".join(_CONDITIONS[name] for name in values) or "true"
+    text: LiteralString = " AND ".join(_condition(name, value) for name, value in values.items()) or "true"
     if filters.orientation:
         values["orientation"] = _ORIENTATIONS[filters.orientation]
     return text, values
+
+
+def _condition(name: str, value: object) -> LiteralString:
+    is_moment = isinstance(value, datetime) and value.tzinfo is not None
+    return _MOMENTS[name] if is_moment else _CONDITIONS[name]
 
 
 def embedded_rows(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:

@@ -13,7 +13,7 @@ from shared.sql.filters import EVERYTHING, condition
 
 # The columns of shared.models.Image, for statements that read images.
 IMAGE_COLUMNS = """i.id, i.r2_key AS key, i.sha256, i.size, i.content_type, i.width, i.height, i.placeholder,
-    i.derivatives, i.truncated, i.taken_at, i.camera, i.created_at,
+    i.derivatives, i.truncated, i.taken_local, i.taken_offset, i.camera, i.created_at,
     CASE WHEN e.embedding IS NOT NULL THEN 'embedded' ELSE coalesce(q.state, 'pending') END AS status"""
 IMAGE_TABLES = """{images} AS i JOIN {embeddings} AS e USING (id)
     LEFT JOIN {queue} AS q ON q.id = i.id AND q.model = %(model)s"""
@@ -28,18 +28,18 @@ async def add(conn: Connection, collection: Collection, image: NewImage, *, now:
     statement = """
         INSERT INTO {images} AS existing (
             r2_key, created_at, origin, sha256, size, content_type, width, height, placeholder, derivatives,
-            truncated, taken_at, camera, lens, keywords, caption, latitude, longitude, exif)
+            truncated, taken_local, taken_offset, camera, lens, keywords, title, caption, latitude, longitude, exif)
         VALUES (
             %(key)s, %(now)s, %(origin)s, %(sha256)s, %(size)s, %(content_type)s, %(width)s, %(height)s,
-            %(placeholder)s, %(derivatives)s, %(truncated)s, %(taken_at)s, %(camera)s, %(lens)s, %(keywords)s,
-            %(caption)s, %(latitude)s, %(longitude)s, %(exif)s)
+            %(placeholder)s, %(derivatives)s, %(truncated)s, %(taken_local)s, %(taken_offset)s, %(camera)s, %(lens)s,
+            %(keywords)s, %(title)s, %(caption)s, %(latitude)s, %(longitude)s, %(exif)s)
         ON CONFLICT (r2_key) DO UPDATE SET
             sha256 = excluded.sha256, size = excluded.size, content_type = excluded.content_type,
             width = excluded.width, height = excluded.height, placeholder = excluded.placeholder,
-            derivatives = excluded.derivatives, truncated = excluded.truncated, taken_at = excluded.taken_at,
-            camera = excluded.camera, lens = excluded.lens, keywords = excluded.keywords,
-            caption = excluded.caption, latitude = excluded.latitude, longitude = excluded.longitude,
-            exif = excluded.exif
+            derivatives = excluded.derivatives, truncated = excluded.truncated, taken_local = excluded.taken_local,
+            taken_offset = excluded.taken_offset, camera = excluded.camera, lens = excluded.lens,
+            keywords = excluded.keywords, title = excluded.title, caption = excluded.caption,
+            latitude = excluded.latitude, longitude = excluded.longitude, exif = excluded.exif
          WHERE existing.sha256 <> excluded.sha256
         RETURNING id
     """
@@ -101,9 +101,9 @@ async def get_many(conn: Connection, collection: Collection, ids: Sequence[int])
 
 
 async def details(conn: Connection, collection: Collection, image_id: int) -> dict[str, Any] | None:
-    """Return an image's lens, keywords, caption, place, EXIF, origin and failure; None if there is no such image."""
+    """Return an image's metadata, origin and failure, without what lists contain; None for an unknown image."""
     statement = """
-        SELECT i.lens, i.keywords, i.caption, i.latitude, i.longitude, i.exif, i.origin,
+        SELECT i.lens, i.keywords, i.title, i.caption, i.latitude, i.longitude, i.exif, i.origin,
                q.reason AS failure_reason, q.detail AS failure_detail
           FROM {images} AS i LEFT JOIN {queue} AS q ON q.id = i.id AND q.model = %(model)s
          WHERE i.id = %(id)s

@@ -199,6 +199,22 @@ def exif_bytes(tags: dict[int, Any], *, exif: dict[int, Any] | None = None, gps:
     return block.tobytes()
 
 
+def raw_exif(*entries: tuple[int, int, int, bytes], sub_directories: dict[int, int] | None = None) -> bytes:
+    """Return a little-endian EXIF block with these entries as they are: tag, type, count and the value's bytes.
+
+    *sub_directories* are further entries: tags with an offset in the block, 8 being that of the directory itself.
+    """
+    pointers = [(tag, 4, 1, struct.pack("<I", offset)) for tag, offset in (sub_directories or {}).items()]
+    every = sorted([*entries, *pointers])
+    rows, values = b"", b""
+    for tag, kind, count, value in every:
+        if len(value) > 4:
+            value, rest = struct.pack("<I", 8 + 2 + 12 * len(every) + 4 + len(values)), value
+            values += rest
+        rows += struct.pack("<HHI", tag, kind, count) + value.ljust(4, b"\0")
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(every)) + rows + bytes(4) + values
+
+
 def oriented(orientation: int, kind: str = "JPEG") -> bytes:
     """Return a file that shows ``marked()`` and stores it with EXIF *orientation* 1 to 8."""
     method = Image.Transpose

@@ -28,7 +28,7 @@ async def fill(conn: Connection, bucket: str, model: str, vectors: NDArray[np.fl
     base = table_names.base_name(bucket)
     columns = (
         "r2_key, created_at, origin, sha256, size, content_type, width, height, placeholder, derivatives, truncated,"
-        " keywords, taken_at, camera"
+        " keywords, taken_local, camera"
     )
     images = SQL("COPY {} ({}) FROM STDIN").format(Identifier(f"{base}_images"), SQL(columns))
     async with conn.cursor() as cur, cur.copy(images) as copy:
@@ -37,7 +37,7 @@ async def fill(conn: Connection, bucket: str, model: str, vectors: NDArray[np.fl
             placeholder = "data:image/webp;base64," + "A" * 120
             await copy.write_row(
                 (key, at, "folder", number.to_bytes(32), 200_000, "image/jpeg", 1600, 1200, placeholder, True, False)
-                + ([], at, "Pinhole 1")
+                + ([], at.replace(tzinfo=None), "Pinhole 1")
             )
     ids = SQL("SELECT id, r2_key, created_at FROM {} ORDER BY id").format(Identifier(f"{base}_images"))
     rows = await (await conn.execute(ids)).fetchall()

@@ -50,6 +50,7 @@ function facts(image) {
     ["Camera", image.camera],
     ["Lens", image.lens],
     ["Exposure", exposure(image.exif ?? {})],
+    ["Title", image.title],
     ["Caption", image.caption],
     ["Keywords", image.keywords?.join(", ")],
     ["Location", coordinates(image)],

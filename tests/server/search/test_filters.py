@@ -27,6 +27,8 @@ def write_picture(folder: Path, number: int) -> None:
     exif = Image.Exif()
     if camera := CAMERAS[number // 3 % 3]:
         exif[0x0110] = camera
+        if number == 4:
+            exif.get_ifd(0x8769)[0x9011] = "+07:00"
         exif.get_ifd(0x8769)[0x9003] = (FIRST + timedelta(days=number)).strftime("%Y:%m:%d %H:%M:%S")
     image.save(path.with_suffix(".png" if number % 5 == 0 else ".jpg"), exif=exif)
 
@@ -69,7 +71,10 @@ def is_early(number: int) -> bool:
         ({"taken_after": "2024-06-03"}, lambda n: has_date(n) and n >= 4),
         ({"taken_before": "2024-06-03"}, lambda n: has_date(n) and n < 4),
         ({"taken_after": "2024-05-31T12:00:00Z", "taken_before": "2024-06-10T12:00"}, is_early),
-        ({"taken_after": "2024-05-31T14:00:01+02:00"}, lambda n: has_date(n) and n >= 2),
+        ({"taken_after": "2024-05-31T12:00", "taken_before": "2024-05-31T12:00:01"}, lambda n: has_date(n) and n == 1),
+        # Picture 4 was taken at 12:00+07:00 on 3 June.
+        ({"taken_after": "2024-06-02T12:00Z", "taken_before": "2024-06-03T12:00Z"}, lambda n: n in (3, 4)),
+        ({"taken_after": "2024-06-03", "taken_before": "2024-06-04"}, lambda n: n == 4),
         ({"camera": "NIKON D7500", "folder": "trips"}, lambda n: n // 3 % 3 == 1 and n % 4 in (1, 2)),
     ],
 )  # fmt: skip
@@ -97,6 +102,14 @@ def test_filters_apply_to_every_list(filled: Server, filters: dict[str, Any], ex
         listed = filled.get(path, bucket="b", limit=200, **filters, **({"q": "colours"} if "q" in address else {}))
         shown = re.findall(r'<li class="tile[^"]*" data-id="([0-9]+)"', page.text)
         assert [int(image_id) for image_id in shown] == [image["id"] for image in listed["images"]]
+
+
+def test_times_are_those_of_the_clock_with_their_offset_if_known(filled: Server) -> None:
+    found = filled.get("/api/images", bucket="b", limit=200)["images"]
+    taken = {int(Path(image["key"]).stem): image["taken_at"] for image in found}
+    assert taken[4] == "2024-06-03T12:00:00+07:00"
+    assert taken[3] == "2024-06-02T12:00:00"
+    assert taken[6] is None
 
 
 def test_a_cursor_is_refused_for_other_filters(filled: Server) -> None:

@@ -26,6 +26,7 @@ from shared.sql.filters import EVERYTHING
 
 DIMENSIONS = 16
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LOCAL = NOW.replace(tzinfo=None)
 FOLDERS = ["", "a/", "a/b/", "ab/", "a0/"]
 CAMERAS = [None, "Canon", "Nikon"]
 
@@ -72,7 +73,7 @@ def search(filled: Filled, query: Query, filters: Filters = EVERYTHING) -> Ranke
 
 
 def _passes(row: dict[str, Any], filters: Filters) -> bool:
-    folder, taken = filters.folder, row["taken_at"]
+    folder, taken = filters.folder, row["taken_local"]
     return (
         (filters.camera is None or (row["camera"] or "").lower() == filters.camera.lower())
         and (folder is None or row["key"].startswith(f"{folder}/"))
@@ -108,7 +109,7 @@ def fill(database_url: str, collection: Collection, count: int, *, seed: int, pe
         {
             "key": f"{FOLDERS[rng.integers(len(FOLDERS))]}{n:06}.jpg",
             "camera": CAMERAS[rng.integers(len(CAMERAS))],
-            "taken_at": None if rng.random() < 0.2 else NOW - timedelta(days=int(rng.integers(0, 9))),
+            "taken_local": None if rng.random() < 0.2 else LOCAL - timedelta(days=int(rng.integers(0, 9))),
             "width": int(rng.integers(1, 5)),
             "height": int(rng.integers(1, 5)),
             "size": int(rng.integers(1, 9)),
@@ -124,7 +125,7 @@ def fill(database_url: str, collection: Collection, count: int, *, seed: int, pe
 
 
 def _insert(conn: psycopg.Connection[Any], filled: Filled, numbers: range) -> None:
-    columns = ["key", "camera", "taken_at", "width", "height", "size", "content_type"]
+    columns = ["key", "camera", "taken_local", "width", "height", "size", "content_type"]
     with conn.cursor().copy(
         f"COPY b_images (id, r2_key, {', '.join(columns[1:])},"
         " created_at, origin, sha256, derivatives, truncated, keywords) FROM STDIN"
@@ -184,8 +185,8 @@ async def collection(database: Database) -> Collection:
 
 some_filters = st.builds(
     Filters,
-    taken_after=st.none() | st.integers(0, 9).map(lambda days: NOW - timedelta(days=days)),
-    taken_before=st.none() | st.integers(0, 9).map(lambda days: NOW - timedelta(days=days)),
+    taken_after=st.none() | st.integers(0, 9).map(lambda days: LOCAL - timedelta(days=days)),
+    taken_before=st.none() | st.integers(0, 9).map(lambda days: LOCAL - timedelta(days=days)),
     camera=st.sampled_from([None, None, None, "canon", "NIKON", "Leica"]),
     folder=st.sampled_from([None, None, None, "a", "a/b", "ab", "b", "A"]),
     orientation=st.sampled_from([None, None, None, "landscape", "portrait", "square"]),

@@ -465,7 +465,7 @@ async def image_columns(world: World) -> list[Any]:
     """Return every column of the images but id and creation time."""
     return await world.execute(
         "SELECT r2_key, origin, sha256, size, content_type, width, height, placeholder, derivatives, truncated,"
-        " taken_at, camera, lens, keywords, caption, latitude, longitude, exif"
+        " taken_local, taken_offset, camera, lens, keywords, title, caption, latitude, longitude, exif"
         f" FROM {world.collection.base}_images ORDER BY r2_key"
     )
 
