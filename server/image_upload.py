@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 # Longest wait for the vector before the response. A local model takes a second, unless it has to be loaded first.
 EMBED_TIMEOUT = 20.0  # seconds
 _LEASE = timedelta(seconds=60)
-_MAX_STEM = 150  # characters of the file name that a derived key keeps
+# Bytes of the file name and of its extension that a derived key keeps. File systems allow 255 per name.
+_MAX_STEM, _MAX_SUFFIX = 150, 20
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -49,10 +50,14 @@ def keys_for(filename: str, sha256: bytes) -> list[str]:
     if not name or name in {".", ".."}:
         raise ImageRefused(Reason.KEY_INVALID, "key is missing: give `key`, or the file's name as `filename`")
     path = PurePosixPath(name)
-    stem, suffix = path.stem[:_MAX_STEM], path.suffix[:20]
+    stem, suffix = _cut(path.stem, _MAX_STEM), _cut(path.suffix, _MAX_SUFFIX)
     keys = [f"{stem}{suffix}", f"{stem}-{sha256.hex()[:12]}{suffix}"]
     check_image_key(keys[0])
     return keys
+
+
+def _cut(text: str, max_bytes: int) -> str:
+    return text.encode()[:max_bytes].decode(errors="ignore")
 
 
 class _DuplicateUpload(Exception):

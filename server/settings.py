@@ -2,12 +2,13 @@
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
-from shared.settings import Settings
+from shared.settings import Settings, check_database_url
 
 # 16 random characters cannot be guessed over a network.
 _TOKEN = re.compile(r"[!-+\--~]{16,}")
@@ -39,6 +40,11 @@ class ServerSettings(Settings):
     def _split_at_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("database_read_urls")
+    @classmethod
+    def _check_read_urls(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        return tuple(check_database_url(url) for url in value)
+
     @field_validator("trusted_proxies")
     @classmethod
     def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -59,22 +65,21 @@ class ServerSettings(Settings):
             raise ValueError("give bucket=token pairs, separated by commas")
         return tuple((bucket.strip(), token.strip()) for bucket, _, token in pairs)
 
-    @model_validator(mode="after")
-    def _check_tokens(self) -> "ServerSettings":
+    def conflicts(self) -> Iterator[str]:
+        yield from super().conflicts()
         single = [("READ_TOKEN", self.read_token), ("API_TOKEN", self.api_token)]
         unique = [(name, token) for name, token in single if token]
         given = [*unique, *((f"READ_TOKENS ({bucket})", token) for bucket, token in self.read_tokens)]
         for name, token in given:
             if not _TOKEN.fullmatch(token.get_secret_value()):
-                raise ValueError(
+                yield (
                     f"{name} has {len(token)} characters: give at least 16, ASCII without spaces and commas,"
                     " for example from `openssl rand -hex 16`"
                 )
         tokens = [token for _, token in given]
         for name, token in unique:
             if tokens.count(token) > 1:
-                raise ValueError(f"{name} is the same as another token with other rights: use a different one")
-        return self
+                yield f"{name} is the same as another token with other rights: use a different one"
 
     @property
     def buckets_by_token(self) -> dict[str, frozenset[str]]:

@@ -1,17 +1,21 @@
 """Settings shared by both processes, from the environment or a ``.env`` file."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import platformdirs
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import SettingsError
 
 EmbedderKind = Literal["replicate", "clip", "offline"]
+
+_HTTP_ADDRESS = re.compile(r"https?://[^\s/?#]+(/\S*)?", re.IGNORECASE)
 
 
 class Settings(BaseSettings):
@@ -44,24 +48,29 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, value: SecretStr | None) -> SecretStr | None:
-        try:
-            conninfo_to_dict(value.get_secret_value() if value else "")
-        except ProgrammingError:
-            # psycopg's own message contains the password.
-            raise ValueError(
-                "is not a PostgreSQL address: use postgresql://user:password@host:5432/database, with"
-                " %40 for @, %3A for : and %2F for / in the password"
-            ) from None
+        return value and check_database_url(value)
+
+    @field_validator("s3_endpoint_url", "public_url", "replicate_base_url")
+    @classmethod
+    def _check_address(cls, value: str | None) -> str | None:
+        if value is not None and not _HTTP_ADDRESS.fullmatch(value):
+            raise ValueError(f"is {value!r}, which is not an address: use one like https://images.example.com")
         return value
 
-    @model_validator(mode="after")
-    def _check_store_credentials(self) -> "Settings":
+    @field_validator("r2_account_id")
+    @classmethod
+    def _check_account_id(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[0-9a-zA-Z]+", value):
+            raise ValueError(f"is {value!r}: use the account ID, 32 letters and digits")
+        return value
+
+    def conflicts(self) -> Iterator[str]:
+        """Yield a message for each problem of settings that are valid by themselves."""
         if self.r2_account_id or self.s3_endpoint_url:
             if not (self.r2_access_key_id or self.aws_access_key_id):
-                raise ValueError("R2_ACCESS_KEY_ID (or AWS_ACCESS_KEY_ID) is required for the object store")
+                yield "R2_ACCESS_KEY_ID (or AWS_ACCESS_KEY_ID) is required for the object store"
             if not (self.r2_secret_access_key or self.aws_secret_access_key):
-                raise ValueError("R2_SECRET_ACCESS_KEY (or AWS_SECRET_ACCESS_KEY) is required for the object store")
-        return self
+                yield "R2_SECRET_ACCESS_KEY (or AWS_SECRET_ACCESS_KEY) is required for the object store"
 
     @property
     def default_embedder(self) -> EmbedderKind:
@@ -82,11 +91,36 @@ def load(kind: type[S], **flags: Any) -> S:
 
     Raises SettingsError with one message that lists every problem.
     """
+    given = {name: value for name, value in flags.items() if value is not None}
+    problems = []
     try:
-        return kind(**{name: value for name, value in flags.items() if value is not None})
+        loaded = kind(**given)
     except ValidationError as exc:
         problems = [_message(dict(error)) for error in exc.errors()]
-        raise SettingsError("\n".join(problems)) from exc
+        # With the defaults of the invalid settings, the conflicts of the others show too.
+        invalid = {str(error["loc"][0]): kind.model_fields[str(error["loc"][0])] for error in exc.errors()}
+        defaults = {name: field.get_default(call_default_factory=True) for name, field in invalid.items()}
+        loaded = kind(**given | defaults)
+    problems += loaded.conflicts()
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return loaded
+
+
+def check_database_url(value: SecretStr) -> SecretStr:
+    """Return *value* if it is an address of PostgreSQL, else raise ValueError, which does not show it."""
+    try:
+        parts = conninfo_to_dict(value.get_secret_value())
+    except ProgrammingError:  # its message contains the password
+        parts = {"host": "@"}
+    # libpq ends an unquoted password at its first @ or /, and takes the rest for a part of the host or the database.
+    host, port, database = (str(parts.get(name) or "") for name in ("host", "port", "dbname"))
+    if ("@" in host and not host.startswith("/")) or re.search("[^0-9,]", port) or re.search("@.*/", database):
+        raise ValueError(
+            "is not a PostgreSQL address: use postgresql://user:password@host:5432/database, with"
+            " %40 for @, %3A for : and %2F for / in the password"
+        )
+    return value
 
 
 def _message(error: dict[str, Any]) -> str:

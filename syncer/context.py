@@ -6,13 +6,14 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from shared import collection_status, factory, settings
 from shared.collection_status import Status
 from shared.db import migrate, table_names
 from shared.db.pool import Connection, Database
 from shared.embedders.base import Embedder
-from shared.errors import SettingsError
+from shared.errors import DatabaseError, SettingsError
 from shared.images.worker_pool import DecoderPool
 from shared.models import Collection
 from shared.retry import RetryPolicy, outage_policy
@@ -70,12 +71,19 @@ def load_settings(arguments: argparse.Namespace) -> SyncerSettings:
 
 
 @asynccontextmanager
-async def open_context(arguments: argparse.Namespace, *, migrated: bool = True) -> AsyncIterator[CommandContext]:
-    """Open the database, apply migrations if *migrated*, and yield the command's context."""
+async def open_context(
+    arguments: argparse.Namespace, *, schema: Literal["migrate", "check", "ignore"] = "migrate"
+) -> AsyncIterator[CommandContext]:
+    """Open the database and yield the command's context.
+
+    Commands that only read check the schema instead of migrating; DatabaseError tells that there is none or that it is
+    older. A dry run ignores it, because there may be no tables yet.
+    """
     loaded = load_settings(arguments)
     progress = Progress(quiet=arguments.json)
     # A watch outlives any outage.
-    retry_timeout = math.inf if getattr(arguments, "watch", False) else loaded.outage_patience_seconds
+    watching = getattr(arguments, "watch", False)
+    retry_timeout = math.inf if watching else loaded.outage_patience(reads_only=schema != "migrate")
     connections = loaded.upload_concurrency + loaded.embed_concurrency + 3
     async with (
         factory.open_database(
@@ -83,8 +91,10 @@ async def open_context(arguments: argparse.Namespace, *, migrated: bool = True) 
         ) as database,
         AsyncExitStack() as resources,
     ):
-        if migrated:
+        if schema == "migrate":
             await database.run(migrate.migrate)
+        elif schema == "check" and not await database.run(migrate.is_migrated):
+            raise DatabaseError("the database has no tables yet: the first `syncer sync` creates them")
         decoder = DecoderPool()
         resources.push_async_callback(decoder.close)
         retry = outage_policy(retry_timeout, progress.report_outage)

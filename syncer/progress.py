@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Literal, TextIO
 
 from rich.console import Console
@@ -28,6 +29,7 @@ class Progress:
         self._stream = stream
         self._quiet = quiet
         self._last_outage = ""
+        self._outage_began = datetime.now()
         self._last_line = ""
         self._last_line_at = time.monotonic()
         self._bar: RichProgress | None = None
@@ -56,10 +58,12 @@ class Progress:
         self.say(f"{name}: {refusal.reason}: {refusal.detail}")
 
     def report_outage(self, reason: str) -> None:
-        """Report an outage, once until the run makes progress or the reason changes."""
+        """Report an outage and its beginning, once until the run makes progress or the reason changes."""
+        if not self._last_outage:
+            self._outage_began = datetime.now()
         if reason != self._last_outage:
             self._last_outage = reason
-            self.say(reason)
+            self.say(f"{reason} (since {self._outage_began:%H:%M:%S})")
 
     def say(self, text: str) -> None:
         """Print one line, with control characters escaped."""

@@ -6,7 +6,6 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from shared.db import migrate
 from shared.db.pool import Connection, Database
-from shared.errors import SettingsError
 from shared.models import Collection
 from shared.sql import collections
 
@@ -35,12 +34,11 @@ class Source:
 async def find_source(database: Database, bucket: str, name: str) -> Source | None:
     """Return the source *name* for a dry run, which changes nothing; None if the bucket has no collection.
 
-    Raises SettingsError if migrations are pending, because a dry run applies none.
+    Raises DatabaseError if migrations are pending, because a dry run applies none.
     """
-    pending = await database.run(migrate.pending)
-    if pending:
-        raise SettingsError("the database has an older schema: run `syncer migrate` first")
-    collection = None if pending is None else await database.run(collections.find, bucket)
+    if not await database.run(migrate.is_migrated):
+        return None
+    collection = await database.run(collections.find, bucket)
     if collection is None:
         return None
     source_id = await database.run(collections.find_source, collection, name)

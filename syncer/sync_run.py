@@ -59,11 +59,13 @@ async def run_phases(
     """
     async with open_context(arguments) as context:
         if first_phase:
-            collection, embedder = await _ensure_collection(context, bucket)
+            # A store that cannot be used leaves no empty collection.
+            store = await context.open_store(require_bucket(context.settings, bucket))
+            collection, embedder = await _ensure_collection(context, store.bucket)
         else:
             collection = await require_collection(context)
             embedder = context.open_embedder(collection)
-        store = await context.open_store(collection.bucket)
+            store = await context.open_store(collection.bucket)
 
         embedding = EmbeddingRun(context, collection, embedder, store)
         target = SyncTarget(
@@ -85,8 +87,7 @@ async def run_phases(
         return await _summary(run)
 
 
-async def _ensure_collection(context: CommandContext, bucket: str | None) -> tuple[Collection, Embedder]:
-    bucket = require_bucket(context.settings, bucket)
+async def _ensure_collection(context: CommandContext, bucket: str) -> tuple[Collection, Embedder]:
     found = await context.database.run(collections.find, bucket=bucket)
     embedder = context.open_embedder(found)
     if found is None:

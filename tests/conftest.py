@@ -10,6 +10,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from shared.db import embedded, migrate
 from shared.db.pool import Database
@@ -34,7 +35,11 @@ def postgres(shared_folder: Path) -> Iterator[str]:
     """Yield the address of a PostgreSQL with pgvector, shared by all workers of this run."""
     # Durability does not matter here, and would take most of the time.
     unsafe = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-    server = asyncio.run(embedded.start(shared_folder / "postgres", settings=unsafe))
+    # Passwords are checked for roles whose names begin with locked_ only.
+    rules = shared_folder / "pg_hba.conf"
+    rules.write_text("local all /^locked_ scram-sha-256\nlocal all all trust\n")
+    settings = unsafe | {"hba_file": str(rules)}
+    server = asyncio.run(embedded.start(shared_folder / "postgres", settings=settings))
     yield server.url
     asyncio.run(server.release())
 
@@ -59,6 +64,16 @@ def database_url(postgres: str, template: str) -> Iterator[str]:
     """Yield the address of this test's own database, with all migrations applied."""
     with new_database(postgres, template) as url:
         yield url
+
+
+@pytest.fixture
+def wrong_password(postgres: str, database_url: str) -> Iterator[str]:
+    """Yield the address of this test's database for a role that has another password."""
+    role = f"locked_{uuid4().hex[:8]}"
+    with psycopg.connect(postgres, autocommit=True) as conn:
+        conn.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'right'")
+        yield make_conninfo(database_url, user=role, password="wrong")
+        conn.execute(f"DROP ROLE {role}")
 
 
 @pytest_asyncio.fixture

@@ -81,6 +81,14 @@ async def pending(conn: AsyncConnection[Any]) -> list[str] | None:
     return [f"{m.name} of {bucket}" for (bucket,) in buckets for m in await _pending_in_collection(conn, bucket)]
 
 
+async def is_migrated(conn: AsyncConnection[Any]) -> bool:
+    """Return whether the database has our tables; raise DatabaseError if migrations are pending."""
+    names = await pending(conn)
+    if names:
+        raise DatabaseError("the database has an older schema: run `syncer migrate` first")
+    return names is not None
+
+
 async def migrate_collection(conn: AsyncConnection[Any], bucket: str, dimensions: int) -> list[str]:
     """Apply pending migrations to one collection's tables, which the first creates; return their names."""
     applied = []

@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Concatenate, NotRequired, ParamSpec, TypedDict, TypeVar, Unpack
+from typing import Any, Concatenate, NotRequired, ParamSpec, Self, TypedDict, TypeVar, Unpack
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -26,16 +28,28 @@ Work = Callable[[Connection], Awaitable[T]]
 
 # Shutdown, startup, too many connections, deadlock, serialisation failure, and our own lock and statement timeouts.
 _TRANSIENT = {"57P01", "57P02", "57P03", "53300", "40001", "40P01", "55P03", "57014", "25P03", "25P04", "25006"}
+# Failures to connect that only a person can end. They have no SQLSTATE (measured with psycopg 3.3), only the words of
+# libpq, PostgreSQL and poolers.
+_CANNOT_PASS = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|not permitted to log in"
+    r'|(role|user|database) "[^"]*" does not exist|permission denied for database|no such (user|database)'
+    r"|tenant or user not found|does not support SSL|certificate verify failed|certificate .* does not exist"
+    r"|invalid (port number|\w+ value)",
+    re.IGNORECASE,
+)
+_REFUSED_CHECKOUT_TIMEOUT = 0.1  # seconds; starts another attempt to connect, for a later call
 
 
 def is_transient(error: BaseException) -> bool:
     """Return whether the database is unavailable or busy, so that the same work may succeed later.
 
-    Failures to connect and broken connections have no SQLSTATE (measured with psycopg 3.3).
+    Failures to connect and broken connections have no SQLSTATE.
     """
     if not isinstance(error, (psycopg.OperationalError, psycopg.InternalError)):
         return False
-    return error.sqlstate is None or error.sqlstate in _TRANSIENT or error.sqlstate.startswith("08")
+    if error.sqlstate is None:
+        return not _CANNOT_PASS.search(str(error))
+    return error.sqlstate in _TRANSIENT or error.sqlstate.startswith("08")
 
 
 CONNECT_OPTIONS: dict[str, Any] = {
@@ -61,6 +75,22 @@ class PoolUsage:
     waiting: int
 
 
+class _ReportingConnection(AsyncConnection[Any]):
+    """A connection that reports the outcome of connecting, which the pool keeps to itself."""
+
+    @classmethod
+    async def connect(  # type: ignore[override]
+        cls, conninfo: str = "", *, report_outcome: Callable[[str], None], **options: Any
+    ) -> Self:
+        try:
+            conn = await super().connect(conninfo, **options)
+        except psycopg.Error as exc:
+            report_outcome(str(exc))
+            raise
+        report_outcome("")
+        return conn
+
+
 class PoolOptions(TypedDict):
     """Options of a Database.
 
@@ -81,13 +111,21 @@ class Database:
         self._last_used: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         self._retry_timeout = options["retry_timeout"]
         self._report = options.get("report")
+        self._checkout_timeout = options.get("checkout_timeout", 10.0)
+        self._tried_to_connect = asyncio.Event()
+        self._connect_error = ""  # of the last attempt, if it failed
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
             min_size=1,
             max_size=options["max_connections"],
-            timeout=options.get("checkout_timeout", 10.0),
             open=False,
-            kwargs={**CONNECT_OPTIONS, "autocommit": True, "application_name": "image-browser"},
+            connection_class=_ReportingConnection,
+            kwargs={
+                **CONNECT_OPTIONS,
+                "autocommit": True,
+                "application_name": "image-browser",
+                "report_outcome": self._record_outcome,
+            },
             check=self._check,
             reconnect_timeout=30,
         )
@@ -147,26 +185,47 @@ class Database:
         def is_retryable(error: BaseException) -> bool:
             return is_transient(error) and not is_cancelled()
 
+        started = time.monotonic()
         policy = replace(DATABASE, timeout=self._retry_timeout, is_transient=is_retryable, on_retry=self._report_retry)
         try:
             result = await policy.run(self._attempt, work)
         except psycopg.Error as exc:
             if is_cancelled():
                 raise asyncio.CancelledError from exc
+            if isinstance(exc, (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName)):
+                remedy = "grant this role the rights that docs/deploy.md lists"
+                raise DatabaseError(f"PostgreSQL: {first_line(exc)}: {remedy}") from exc
             if not isinstance(exc, (psycopg.OperationalError, psycopg.InternalError)):
                 raise
             transient = is_transient(exc)
-            raise DatabaseError(f"PostgreSQL: {first_line(exc)}", transient=transient, retry_after=1.0) from exc
+            retried = f" (retried for {time.monotonic() - started:.0f} s)" if transient and self._report else ""
+            message = f"PostgreSQL: {first_line(exc)}{retried}"
+            raise DatabaseError(message, transient=transient, retry_after=1.0) from exc
         if is_cancelled():
             raise asyncio.CancelledError
         return result
 
     async def _attempt(self, work: Work[T]) -> T:
         with timed("db"):
-            async with self._pool.connection() as conn:
-                result = await work(conn)
-                self._last_used[conn] = time.monotonic()
-                return result
+            try:
+                async with self._pool.connection(await self._time_to_wait()) as conn:
+                    result = await work(conn)
+                    self._last_used[conn] = time.monotonic()
+                    return result
+            except PoolTimeout as exc:
+                raise psycopg.OperationalError(self._connect_error or "all connections are in use") from exc
+
+    async def _time_to_wait(self) -> float:
+        """Return the seconds to wait for a connection: few if the last attempt to connect was refused for good."""
+        if not self._tried_to_connect.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._checkout_timeout):
+                    await self._tried_to_connect.wait()
+        return _REFUSED_CHECKOUT_TIMEOUT if _CANNOT_PASS.search(self._connect_error) else self._checkout_timeout
+
+    def _record_outcome(self, error: str) -> None:
+        self._connect_error = error
+        self._tried_to_connect.set()
 
     async def _check(self, conn: Connection) -> None:
         """Raise unless the connection works; otherwise callers would get dead connections after a server restart.
@@ -184,7 +243,5 @@ class Database:
 
 def first_line(error: BaseException | None) -> str:
     """Return the first line of an error's message."""
-    if isinstance(error, PoolTimeout):  # its message does not include the cause
-        return "no connection available; run `syncer doctor` for the cause"
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

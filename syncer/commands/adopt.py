@@ -73,7 +73,7 @@ async def _adopt(run: SyncRun) -> None:
 
 async def _print_dry_run(arguments: argparse.Namespace) -> int:
     """Print what adopting would do; change neither the bucket nor the database."""
-    async with open_context(arguments, migrated=False) as context:
+    async with open_context(arguments, schema="ignore") as context:
         bucket = require_bucket(context.settings)
         store = await context.open_store(bucket)
         source = await find_source(context.database, bucket, SOURCE)

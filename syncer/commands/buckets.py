@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    async with open_context(arguments) as context:
+    async with open_context(arguments, schema="check") as context:
         rows = await context.database.run(collections.list_all)
     output.print_result(
         {"buckets": [{"bucket": c.bucket, "model": c.model, "dimensions": c.dimensions} for c in rows]},

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    async with open_context(arguments) as context:
+    async with open_context(arguments, schema="check") as context:
         collection = await require_collection(context)
         rows = await context.database.run(queue.failures, collection)
     result = {"bucket": collection.bucket, "failed": [vars(row) for row in rows]}

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    async with open_context(arguments) as context:
+    async with open_context(arguments, schema="check") as context:
         if arguments.bucket:
             selected = [await require_collection(context)]
         else:

@@ -97,7 +97,7 @@ async def _print_dry_run(arguments: argparse.Namespace, folder: Path) -> int:
     settings = load_settings(arguments)
     bucket = table_names.check_bucket(settings.bucket or folder.name)
     options = _options(arguments, folder, settings)
-    retry_timeout = settings.outage_patience_seconds
+    retry_timeout = settings.outage_patience(reads_only=True)
     async with factory.open_database(settings, max_connections=2, retry_timeout=retry_timeout) as database:
         plan = Planner(options, await find_source(database, bucket, options.source))
         await output.print_dry_run(bucket, plan, as_json=arguments.json)

@@ -101,6 +101,14 @@ def test_equal_content_gets_the_existing_image_even_when_sent_concurrently(write
     assert len(writer.objects() - objects) == 3
 
 
+def test_a_long_file_name_is_cut_to_what_file_systems_allow(writer: Writer) -> None:
+    assert writer.add(picture(113), filename="é" * 500)["key"] == "é" * 75
+    key = writer.add(picture(114), filename=f"{'é' * 400}.{'ü' * 100}")["key"]
+    assert key.startswith("ééé")
+    assert ".üüü" in key
+    assert len(key.encode()) <= 255
+
+
 def test_a_taken_key_is_refused_and_a_taken_file_name_gets_another_key(writer: Writer) -> None:
     writer.add(picture(121), key="a.jpg")
     refused = writer.send(picture(122), key="a.jpg")
