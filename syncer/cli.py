@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -64,6 +65,9 @@ EXIT_STATUS = """exit status:
 """
 
 
+_SECONDS_TO_STOP = 10.0  # after an interruption
+
+
 def main() -> NoReturn:
     """Run the command named by the arguments and exit with its status."""
     arguments = _parser().parse_args()
@@ -83,9 +87,15 @@ async def _interruptible(command: Coroutine[Any, Any, int]) -> int:
     """Run *command* as a task that SIGINT and SIGTERM cancel, so that it releases its leases."""
     task = asyncio.ensure_future(command)
     loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        task.cancel()
+        # A thread that reads from a hanging network drive cannot be stopped. Leases and locks expire without us.
+        loop.call_later(_SECONDS_TO_STOP, os._exit, INTERRUPTED)
+
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, task.cancel)
+            loop.add_signal_handler(number, interrupt)
     try:
         return await task
     except BaseExceptionGroup as group:

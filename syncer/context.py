@@ -80,7 +80,7 @@ async def open_context(
     older. A dry run ignores it, because there may be no tables yet.
     """
     loaded = load_settings(arguments)
-    progress = Progress(quiet=arguments.json)
+    progress = Progress(quiet=arguments.json, verbose=getattr(arguments, "verbose", False))
     # A watch outlives any outage.
     watching = getattr(arguments, "watch", False)
     retry_timeout = math.inf if watching else loaded.outage_patience(reads_only=schema != "migrate")

@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Kind = Literal["new", "edited", "moved", "unchanged", "gone", "deleted", "unreadable"]
+Kind = Literal["new", "edited", "moved", "unchanged", "gone", "deleted", "unreadable", "skipped"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """A change that a run would make to one file; ``detail`` is the old path of a move, or why a file is unreadable."""
+    """A change that a run would make to one file.
+
+    ``detail`` is the old path of a move, why a file is unreadable, or the kind of a skipped one.
+    """
 
     kind: Kind
     path: str

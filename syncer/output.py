@@ -20,18 +20,21 @@ def print_result(result: dict[str, Any], *lines: str, as_json: bool) -> None:
         print("\n".join(lines))
 
 
-def print_sync_summary(status: Status, done: Counter[str], *, gone: int | None, withheld: str, as_json: bool) -> None:
-    """Print what a run did (*done*, by kind) and the collection's status.
+def print_sync_summary(
+    status: Status, done: Counter[str], skipped: Counter[str], *, gone: int | None, withheld: str, as_json: bool
+) -> None:
+    """Print what a run did (*done*, by kind), what it *skipped* (by type), and the collection's status.
 
     *gone* counts the adopted images whose objects are missing, None if that was not checked; *withheld* is the reason
     why requested deletions were not made.
     """
     counts = {kind: done[kind] for kind in ("uploaded", "adopted", "moved", "deleted", "unchanged")}
-    rest = {"embedded_now": done["embedded"], "gone": gone, "withheld": withheld or None}
+    rest = {"embedded_now": done["embedded"], "gone": gone, "withheld": withheld or None, "skipped": skipped}
     rare = [kind for kind in ("adopted", "moved", "deleted") if done[kind]]
     print_result(
         status.as_json() | counts | rest,
         ", ".join(f"{done[kind]:,} {kind}" for kind in ("uploaded", *rare, "unchanged", "embedded")),
+        *format_skipped(skipped),
         *format_collection(status),
         as_json=as_json,
     )
@@ -39,12 +42,20 @@ def print_sync_summary(status: Status, done: Counter[str], *, gone: int | None, 
         print(f"syncer: {withheld}", file=sys.stderr)
 
 
-async def print_dry_run(bucket: str, plan: Plan, *, as_json: bool) -> None:
-    """Print what a run would do: a line for each file that is not unchanged, and the number of files of each kind."""
+async def print_dry_run(bucket: str, plan: Plan, *, verbose: bool = False, as_json: bool) -> None:
+    """Print what a run would do: a line for each file that changes, and the number of files of each kind.
+
+    *verbose* adds a line for each skipped file.
+    """
     counts: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     steps = []
     async for step in plan.steps():
         counts[step.kind] += 1
+        if step.kind == "skipped":
+            skipped[step.detail] += 1
+            if not verbose:
+                continue
         if as_json and step.kind != "unchanged":
             steps.append({"action": step.kind, "path": step.path, **({"detail": step.detail} if step.detail else {})})
         elif step.kind == "moved":
@@ -56,6 +67,7 @@ async def print_dry_run(bucket: str, plan: Plan, *, as_json: bool) -> None:
     print_result(
         {"bucket": bucket, "dry_run": True, **totals, "withheld": plan.withheld or None, "files": steps},
         f"{bucket}: {', '.join(f'{n} {kind}' for kind, n in totals.items())}; nothing was changed",
+        *format_skipped(skipped),
         *filter(None, [plan.withheld]),
         as_json=as_json,
     )
@@ -64,6 +76,13 @@ async def print_dry_run(bucket: str, plan: Plan, *, as_json: bool) -> None:
 def printable(text: str) -> str:
     """Return *text* with control characters and lone surrogates escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def format_skipped(skipped: Counter[str]) -> Iterator[str]:
+    """Yield a line that counts skipped files by type, if there are any."""
+    if skipped:
+        kinds = ", ".join(f"{n:,} {printable(kind)}" for kind, n in skipped.most_common())
+        yield f"{skipped.total():,} other files skipped: {kinds}"
 
 
 def format_collection(status: Status) -> Iterator[str]:

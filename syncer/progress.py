@@ -24,8 +24,11 @@ LINE_INTERVAL = 10.0  # seconds between two plain lines
 class Progress:
     """Counts what a run does and shows it on standard error."""
 
-    def __init__(self, stream: TextIO = sys.stderr, *, quiet: bool = False) -> None:
+    def __init__(self, stream: TextIO = sys.stderr, *, quiet: bool = False, verbose: bool = False) -> None:
+        """*quiet* shows nothing; *verbose* names each skipped file."""
         self.counts: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()  # by kind
+        self._verbose = verbose
         self._stream = stream
         self._quiet = quiet
         self._last_outage = ""
@@ -56,6 +59,12 @@ class Progress:
         """Count and report a rejected file or a quarantined image."""
         self.count("failed")
         self.say(f"{name}: {refusal.reason}: {refusal.detail}")
+
+    def report_skipped(self, path: str, kind: str) -> None:
+        """Count a skipped entry of the folder."""
+        self.skipped[kind] += 1
+        if self._verbose:
+            self.say(f"{path}: skipped: {kind}")
 
     def report_outage(self, reason: str) -> None:
         """Report an outage and its beginning, once until the run makes progress or the reason changes."""

@@ -105,8 +105,8 @@ async def _ensure_collection(context: CommandContext, bucket: str) -> tuple[Coll
 
 async def _summary(run: SyncRun) -> int:
     status = await run.context.database.run(read_status, run.target.collection)
-    done = run.context.progress.counts
-    output.print_sync_summary(status, done, gone=run.gone, withheld=run.withheld, as_json=run.arguments.json)
+    done, skipped = run.context.progress.counts, run.context.progress.skipped
+    output.print_sync_summary(status, done, skipped, gone=run.gone, withheld=run.withheld, as_json=run.arguments.json)
     if status.failed or done["failed"]:
         return SOME_FAILED
     return COULD_NOT_RUN if run.withheld else DONE

@@ -23,6 +23,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from shared.errors import ImageRefused, Reason
 from shared.images.formats import SNIFF_BYTES, Format, sniff
+from shared.local_files import open_regular
 
 # Checked against the header before decoding. Pillow stores most images at four bytes per pixel: 0.8 GB.
 MAX_PIXELS = 200_000_000
@@ -108,7 +109,7 @@ def opened(source: bytes | Path) -> Iterator[File]:
     try:
         # Ignore Pillow's warnings: the result has the flag `truncated`, and stderr is for progress.
         with (
-            io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
+            io.BytesIO(source) if isinstance(source, bytes) else open_regular(source) as file,
             warnings.catch_warnings(action="ignore"),
         ):
             yield file

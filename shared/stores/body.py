@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shared.errors import ImageRefused, Reason
+from shared.local_files import open_regular
 
 
 def read_pieces(body: bytes | Path, *, sha256: str, size: int) -> Iterator[bytes]:
@@ -18,7 +19,7 @@ def read_pieces(body: bytes | Path, *, sha256: str, size: int) -> Iterator[bytes
         return
     digest = hashlib.sha256()
     try:
-        with body.open("rb") as file:
+        with open_regular(body) as file:
             while piece := file.read(size):
                 digest.update(piece)
                 yield piece

@@ -36,6 +36,9 @@ T = TypeVar("T")
 
 _INTERNAL_PREFIX = RESERVED_PREFIX + "folder-store/"
 _MAX_NAME_BYTES = 255  # of a file or folder, on every common file system
+# Photos may be private, even if everything above the bucket's folder is open to others.
+_PRIVATE_FOLDER = 0o700
+_PRIVATE_FILE = 0o600
 _PIECE = 1 << 20  # bytes read and written at once
 _ABANDONED_AFTER = 24 * 3600  # seconds until a temporary file counts as left by a killed process
 _LIST_BATCH = 500  # objects read in one call of the thread pool
@@ -101,8 +104,9 @@ class FolderStore:
     @_in_thread
     def prepare(self) -> None:
         try:
-            self._temporary_folder.mkdir(parents=True, exist_ok=True)
-            self._metadata.folder.mkdir(exist_ok=True)
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            self._make_folders(self._temporary_folder)
+            self._make_folders(self._metadata.folder)
             self._remove_abandoned()
             with self._temporary_path() as probe:
                 probe.touch()
@@ -361,7 +365,7 @@ class FolderStore:
         if not self._is_inside(target):
             raise _refused(key, "leads through a symbolic link in the bucket's folder", final=False)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            self._make_folders(target.parent)
         except (FileExistsError, NotADirectoryError) as exc:
             if any(os.path.lexists(folder) and not folder.is_dir() for folder in target.parents):
                 raise _refused(key, "needs a folder with the name of an existing object", final=False) from exc
@@ -369,6 +373,12 @@ class FolderStore:
         folder, _, _ = key.rpartition("/")
         if folder and not self._has_exact_name(folder):
             raise _refused(key, "differs only in case or accents from an existing folder", final=False)
+
+    def _make_folders(self, folder: Path) -> None:
+        """Create *folder* and those above it in the bucket, for their owner alone."""
+        for each in [*reversed(folder.parents), folder]:
+            if each.is_relative_to(self._folder):
+                each.mkdir(_PRIVATE_FOLDER, exist_ok=True)
 
     def _move(self, temporary: Path, key: str, target: Path, *, overwrite: bool) -> None:
         if target.is_dir() and not target.is_symlink():
@@ -412,8 +422,8 @@ def _refused(key: str, problem: str, *, final: bool = True) -> ImageRefused:
 
 
 def _write(path: Path, pieces: Iterator[bytes]) -> os.stat_result:
-    """Create the file and return its status after it has been flushed to disk."""
-    with path.open("xb") as file:
+    """Create the file, readable for its owner alone, and return its status after it has been flushed to disk."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE_FILE), "wb") as file:
         for piece in pieces:
             file.write(piece)
         file.flush()

@@ -45,7 +45,7 @@ class MetadataFiles:
         """Store the metadata atomically, by way of the file *temporary*."""
         path = self._path(metadata.key)
         temporary.write_text(json.dumps(asdict(metadata)))
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(0o700, exist_ok=True)
         temporary.replace(path)
 
     def remove(self, key: str) -> None:

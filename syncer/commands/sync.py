@@ -60,6 +60,12 @@ def add_folder_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"skip files and folders that match (repeatable). Patterns here and in {IGNORE_FILE} files have gitignore"
         " syntax; images of skipped files are never deleted",
     )
+    parser.add_argument(
+        "--follow-links",
+        action="store_true",
+        help="follow symbolic links out of the folder as well, which publishes what they lead to",
+    )
+    parser.add_argument("--verbose", action="store_true", help="name each skipped file")
     add_deletion(
         parser,
         "delete images whose files are gone from this folder; more than 10 %% of them, or all of an emptied folder,"
@@ -100,7 +106,7 @@ async def _print_dry_run(arguments: argparse.Namespace, folder: Path) -> int:
     retry_timeout = settings.outage_patience(reads_only=True)
     async with factory.open_database(settings, max_connections=2, retry_timeout=retry_timeout) as database:
         plan = Planner(options, await find_source(database, bucket, options.source))
-        await output.print_dry_run(bucket, plan, as_json=arguments.json)
+        await output.print_dry_run(bucket, plan, verbose=arguments.verbose, as_json=arguments.json)
     return DONE
 
 
@@ -108,7 +114,13 @@ def _options(arguments: argparse.Namespace, folder: Path, settings: SyncerSettin
     return FolderOptions(
         folder,
         source=arguments.source or f"{socket.gethostname()}:{folder}",
-        selection=Selection(folder, images.EXTENSIONS, include=arguments.include, exclude=arguments.exclude),
+        selection=Selection(
+            folder,
+            images.EXTENSIONS,
+            include=arguments.include,
+            exclude=arguments.exclude,
+            follow_links=arguments.follow_links,
+        ),
         concurrency=settings.upload_concurrency,
         derivatives=not arguments.no_derivatives,
         deletion=deletion_policy(arguments),

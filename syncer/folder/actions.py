@@ -71,6 +71,14 @@ class Reject:
 
 
 @dataclass(frozen=True)
+class Skip:
+    """An entry that is no image file; ``kind`` says what it is."""
+
+    path: str
+    kind: str
+
+
+@dataclass(frozen=True)
 class Delete:
     """A missing file whose image is deleted."""
 
@@ -92,7 +100,7 @@ class Missing:
 
 
 FileAction = Touch | Upload | Move | KeepRemoved
-Action = Unchanged | FileAction | Reject | Delete | Forget | Missing
+Action = Unchanged | FileAction | Reject | Skip | Delete | Forget | Missing
 
 
 def as_step(action: Action) -> Step:
@@ -110,6 +118,8 @@ def as_step(action: Action) -> Step:
             return Step("moved", file.path, action.image.path)
         case Reject(path, refusal):
             return Step("unreadable", path, str(refusal))
+        case Skip(path, kind):
+            return Step("skipped", path, kind)
         case Delete(path):
             return Step("deleted", path)
         case Forget(path) | Missing(path):

@@ -78,7 +78,7 @@ def _missing(options: FolderOptions, paths: Sequence[str]) -> list[str]:
 
 
 def _is_missing(folder: Path, selection: Selection, path: str) -> bool:
-    if not selection.includes(path):
+    if not (selection.includes(path) and selection.follows(path)):
         return False
     try:
         (folder / path).lstat()

@@ -9,13 +9,13 @@ from shared.models import KnownFile
 from shared.sql import files
 from syncer.batches import BATCH_SIZE
 from syncer.folder.options import FolderOptions
-from syncer.folder.scan import LocalFile, Unlisted, scan
+from syncer.folder.scan import Entry, LocalFile, Skipped, Unlisted, scan
 from syncer.source import Source
 
-Pair = tuple[LocalFile | Unlisted | None, KnownFile | None]
+Pair = tuple[Entry | None, KnownFile | None]
 
 
-async def list_files(options: FolderOptions, at: str = "") -> AsyncIterator[LocalFile | Unlisted]:
+async def list_files(options: FolderOptions, at: str = "") -> AsyncIterator[Entry]:
     """Yield the results of ``scan`` without blocking the event loop."""
     entries = scan(options.folder, options.selection, at)
     while batch := await asyncio.to_thread(lambda: list(islice(entries, BATCH_SIZE))):
@@ -32,11 +32,11 @@ async def list_known(source: Source | None, at: str = "") -> AsyncIterator[Known
         last = rows[-1].path
 
 
-async def merge(listed: AsyncIterator[LocalFile | Unlisted], known: AsyncIterator[KnownFile]) -> AsyncIterator[Pair]:
+async def merge(listed: AsyncIterator[Entry], known: AsyncIterator[KnownFile]) -> AsyncIterator[Pair]:
     """Yield each path's file and record, in order; None stands for one that does not exist.
 
-    Both inputs come by path in code point order and are read once. Records below a folder that could not be listed are
-    left out, because their files may exist.
+    Both inputs come by path in code point order and are read once. Records of skipped files and below a folder that was
+    not listed are left out, because their files may exist.
     """
     file = await anext(listed, None)
     row = await anext(known, None)
@@ -46,9 +46,12 @@ async def merge(listed: AsyncIterator[LocalFile | Unlisted], known: AsyncIterato
             if unlisted is None or not row.path.startswith(unlisted):
                 yield None, row
             row = await anext(known, None)
-        elif isinstance(file, Unlisted):
+        elif isinstance(file, Unlisted | Skipped):
             yield file, None
-            unlisted = file.path
+            if isinstance(file, Unlisted) or file.path.endswith("/"):
+                unlisted = file.path
+            elif row and row.path == file.path:
+                row = await anext(known, None)
             file = await anext(listed, None)
         elif file:
             same = row if row and row.path == file.path else None

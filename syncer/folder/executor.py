@@ -21,6 +21,7 @@ from syncer.folder.actions import (
     KeepRemoved,
     Move,
     Reject,
+    Skip,
     Touch,
     Unchanged,
     Upload,
@@ -66,6 +67,8 @@ class Executor:
                         self._progress.count("failed" if known.reason else "unchanged")
                     case Reject(path, refusal, stat):
                         await self._reject(path, refusal, stat)
+                    case Skip(path, kind):
+                        self._progress.report_skipped(path, kind)
                     case Delete(path):
                         deleted.append(path)
                     case Forget(path):

@@ -1,4 +1,4 @@
-"""Selection of files in a folder: images that are not hidden, ignored or excluded.
+"""Selection of files in a folder: images that are not hidden, ignored, excluded or in a folder of the system's.
 
 Patterns have the syntax of gitignore, on the command line and in files named ``.imagebrowserignore``, which apply to
 their own folder and everything below it. Excluded files are not read, so they never count as missing.
@@ -17,6 +17,13 @@ from shared.stores.base import RESERVED_PREFIX
 
 IGNORE_FILE = ".imagebrowserignore"
 
+# Folders of operating systems, network storage and photo programs: deleted files, snapshots, thumbnails.
+_SYSTEM_FOLDERS = frozenset(
+    {"@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin", "lost+found"}
+    | {"system volume information"}
+)
+_SYSTEM_SUFFIX = ".lrdata"  # Lightroom's previews
+
 
 @dataclass(frozen=True)
 class IgnoreRules:
@@ -30,13 +37,22 @@ class Selection:
     """The files of one folder to sync. Paths are relative to it, and those of folders end in ``/``."""
 
     def __init__(
-        self, folder: Path, suffixes: Collection[str], *, include: Sequence[str] = (), exclude: Sequence[str] = ()
+        self,
+        folder: Path,
+        suffixes: Collection[str],
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        follow_links: bool = False,
     ) -> None:
         """*suffixes* are those of images, in lower case. With *include*, files must match one of its patterns.
 
-        *exclude* wins over everything else. Raises SettingsError for an invalid pattern.
+        *exclude* wins over everything else. Links out of the folder are followed only with *follow_links*. Raises
+        SettingsError for an invalid pattern.
         """
         self._folder = folder
+        self._root = os.path.realpath(folder)
+        self._follow_links = follow_links
         self._suffixes = frozenset(suffixes)
         self._include = _parse(include, "--include") if include else None
         self._exclude = _parse(exclude, "--exclude")
@@ -56,9 +72,19 @@ class Selection:
 
     def includes_file(self, path: str) -> bool:
         """Return whether a file in an included folder is selected."""
-        if os.path.splitext(path)[1].lower() not in self._suffixes or self.excludes(path):
-            return False
-        return self._include is None or self._include.match_file(path)
+        return self.is_image(path) and self.matches(path)
+
+    def is_image(self, path: str) -> bool:
+        """Return whether the file's name is one of an image."""
+        return os.path.splitext(path)[1].lower() in self._suffixes
+
+    def matches(self, path: str) -> bool:
+        """Return whether the patterns select a file in an included folder, of any type."""
+        return not self.excludes(path) and (self._include is None or self._include.match_file(path))
+
+    def follows(self, path: str) -> bool:
+        """Return whether *path* may be read: no link on its way leads out of the folder, or all links are followed."""
+        return self._follow_links or Path(os.path.realpath(self._folder / path)).is_relative_to(self._root)
 
     def excludes(self, path: str) -> bool:
         """Return whether a file or folder in an included folder is excluded; *include* applies to files alone.
@@ -75,7 +101,7 @@ class Selection:
             ignored = rules.spec.check_file(path.removeprefix(rules.prefix)).include
             if ignored is not None:
                 return ignored
-        return name.startswith(".")
+        return name.startswith(".") or (path.endswith("/") and _is_system_folder(name.lower()))
 
     def _read_rules(self, prefix: str) -> tuple[IgnoreRules, ...]:
         """Return the rules that apply to the folder *prefix*, the outermost first."""
@@ -87,6 +113,10 @@ class Selection:
         except (FileNotFoundError, NotADirectoryError):
             return above
         return (*above, IgnoreRules(prefix, _parse(lines, str(file))))
+
+
+def _is_system_folder(name: str) -> bool:
+    return name in _SYSTEM_FOLDERS or name.endswith(_SYSTEM_SUFFIX)
 
 
 def _parse(patterns: Sequence[str], origin: str) -> GitIgnoreSpec:

@@ -27,6 +27,7 @@ from syncer.folder.actions import (
     Missing,
     Move,
     Reject,
+    Skip,
     Touch,
     Unchanged,
     Upload,
@@ -36,7 +37,7 @@ from syncer.folder.deletion import plan_deletions
 from syncer.folder.diff import is_unchanged, list_files, list_known, merge
 from syncer.folder.options import FolderOptions
 from syncer.folder.renames import is_vacated
-from syncer.folder.scan import LocalFile, Unlisted, digest
+from syncer.folder.scan import LocalFile, Skipped, Unlisted, digest
 from syncer.source import Source
 
 _LOOKUP_BATCH = 32  # changed files that are hashed in parallel and looked up together
@@ -109,6 +110,8 @@ class Planner:
                 self._found_any |= isinstance(file, LocalFile)
                 if isinstance(file, Unlisted):
                     yield self._reject(file.path, file.refusal)
+                elif isinstance(file, Skipped):
+                    yield Skip(file.path, file.kind)
                 elif file is None:
                     self._missing += [known.path] if known else []
                 elif known and is_unchanged(file, known):

@@ -2,12 +2,14 @@
 
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from shared.errors import ImageRefused, Reason, SettingsError
+from shared.local_files import open_regular
 from shared.stores.base import MAX_KEY_BYTES
 from syncer.folder.ignore import Selection
 
@@ -50,11 +52,30 @@ class Unlisted:
     refusal: ImageRefused
 
 
-def scan(folder: Path, selection: Selection, at: str = "") -> Iterator[LocalFile | Unlisted]:
+@dataclass(frozen=True)
+class Skipped:
+    """An entry that a sync does not take though nothing excludes it; ``kind`` is its type, as in "mp4".
+
+    The path of a folder ends in ``/``.
+    """
+
+    path: str
+    kind: str
+
+
+Entry = LocalFile | Unlisted | Skipped
+
+# Kinds of skipped entries beside the types of files.
+LINK_OUT = "linked from outside the folder (--follow-links takes them)"
+NOT_REGULAR = "pipe, socket or device"
+_LONGEST_SUFFIX = 10  # characters: what follows the last dot of a longer name is no type
+
+
+def scan(folder: Path, selection: Selection, at: str = "") -> Iterator[Entry]:
     """Yield the selected files at and below the path *at* in *folder*, by path in UTF-8 byte order.
 
-    Links are followed, except those that lead to a folder above. Only the entries of one folder and of those above it
-    are in memory.
+    Links are followed inside the folder, and out of it if the selection says so, except those that lead to a folder
+    above. Only the entries of one folder and of those above it are in memory.
     """
     prefix = ""
     ancestors: tuple[Inode, ...] = ()
@@ -68,8 +89,11 @@ def scan(folder: Path, selection: Selection, at: str = "") -> Iterator[LocalFile
             if selection.excludes(f"{path}/" if is_folder else path):
                 return
             if not is_folder:
-                if path == at and os.path.lexists(folder / path) and selection.includes_file(path):
-                    yield _stat(folder, path)
+                if path == at and os.path.lexists(folder / path) and selection.matches(path):
+                    yield _file(folder, path, selection)
+                return
+            if not selection.follows(path):
+                yield Skipped(f"{path}/", LINK_OUT)
                 return
         except (OSError, SettingsError) as exc:
             yield Unlisted(path, _unreadable(exc))
@@ -81,7 +105,7 @@ def scan(folder: Path, selection: Selection, at: str = "") -> Iterator[LocalFile
 def digest(path: Path) -> bytes:
     """Return the SHA-256 of a file's content; raise ImageRefused if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError as exc:
         raise _unreadable(exc) from exc
@@ -96,9 +120,7 @@ def has_exact_name(folder: Path, path: str) -> bool:
     return True
 
 
-def _scan(
-    folder: Path, prefix: str, selection: Selection, ancestors: tuple[Inode, ...]
-) -> Iterator[LocalFile | Unlisted]:
+def _scan(folder: Path, prefix: str, selection: Selection, ancestors: tuple[Inode, ...]) -> Iterator[Entry]:
     try:
         ancestors = _descend(folder / prefix, ancestors)
         if not ancestors:
@@ -112,7 +134,7 @@ def _scan(
                 if (
                     not selection.excludes(f"{prefix}{entry.name}/")
                     if is_folder
-                    else selection.includes_file(prefix + entry.name)
+                    else selection.matches(prefix + entry.name)
                 )
             ]
     except (OSError, SettingsError) as exc:
@@ -120,10 +142,28 @@ def _scan(
         return
     del entries
     for is_folder, entry in selected:
-        if is_folder:
-            yield from _scan(folder, f"{prefix}{entry.name}/", selection, ancestors)
+        path = prefix + entry.name
+        if not is_folder:
+            yield _file(folder, path, selection, entry)
+        elif entry.is_symlink() and not selection.follows(path):
+            yield Skipped(f"{path}/", LINK_OUT)
         else:
-            yield _stat(folder, prefix + entry.name, entry)
+            yield from _scan(folder, f"{path}/", selection, ancestors)
+
+
+def _file(folder: Path, path: str, selection: Selection, entry: "os.DirEntry[str] | None" = None) -> Entry:
+    """Return the file, or why it is skipped."""
+    if not selection.is_image(path):
+        return Skipped(path, _type_of(path))
+    is_link = entry.is_symlink() if entry else (folder / path).is_symlink()
+    if is_link and not selection.follows(path):
+        return Skipped(path, LINK_OUT)
+    return _stat(folder, path, entry)
+
+
+def _type_of(path: str) -> str:
+    suffix = os.path.splitext(path)[1][1:].lower()
+    return suffix if 0 < len(suffix) <= _LONGEST_SUFFIX else "without a suffix"
 
 
 def _descend(folder: Path, ancestors: tuple[Inode, ...]) -> tuple[Inode, ...]:
@@ -142,7 +182,7 @@ def _sort_key(entry: "os.DirEntry[str]") -> tuple[bytes, bool]:
     return (name + b"/" if is_folder else name), is_folder
 
 
-def _stat(folder: Path, path: str, entry: "os.DirEntry[str] | None" = None) -> LocalFile | Unlisted:
+def _stat(folder: Path, path: str, entry: "os.DirEntry[str] | None") -> Entry:
     try:
         encoded = path.encode()
     except UnicodeEncodeError:
@@ -155,6 +195,8 @@ def _stat(folder: Path, path: str, entry: "os.DirEntry[str] | None" = None) -> L
         status = entry.stat() if entry else (folder / path).stat()
     except OSError as exc:
         return Unlisted(path, _unreadable(exc))
+    if not stat.S_ISREG(status.st_mode):
+        return Skipped(path, NOT_REGULAR)
     ctime = status.st_ctime_ns if time.time_ns() - status.st_ctime_ns > CLOCK_STEP else 0
     return LocalFile(path, folder, status.st_size, status.st_mtime_ns, ctime)
 

@@ -48,6 +48,43 @@ def test_a_dry_run_changes_nothing_and_the_sync_does_what_it_printed(
     }
 
 
+def test_other_files_are_counted_by_type_and_named_on_request(syncer: Syncer, folder: Path) -> None:
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "film.mp4").touch()
+    (folder / "odd\x1b[31m.mp4").touch()
+    (folder / "secret.jpg").symlink_to("/etc/hostname")
+    done = syncer("upload", folder, "--bucket", "b", "--verbose")
+    line = "4 other files skipped: 2 mp4, 1 pipe, socket or device, 1 linked from outside the folder"
+    assert done.status == 0, done.stderr
+    assert line in done.stdout
+    assert "film.mp4: skipped: mp4\n" in done.stderr
+    assert "odd\\x1b[31m.mp4: skipped: mp4\n" in done.stderr
+    again = syncer("upload", folder, "--bucket", "b", "--dry-run", "--json")
+    assert (again.json["unchanged"], again.json["skipped"], again.json["files"]) == (21, 4, [])
+
+
+def test_images_behind_a_link_that_is_no_longer_followed_are_kept(syncer: Syncer, folder: Path, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "elsewhere", 1)
+    (folder / "album").symlink_to(tmp_path / "elsewhere")
+    assert syncer("upload", folder, "--bucket", "b", "--follow-links", "--json").json["total"] == 22
+    done = syncer("upload", folder, "--bucket", "b", "--delete", "--yes", "--json")
+    assert (done.status, done.json["deleted"], done.json["total"]) == (0, 0, 22)
+
+
+def test_a_read_that_hangs_does_not_keep_the_process_alive(syncer: Syncer, folder: Path, database_url: str) -> None:
+    """A hanging network drive blocks a thread in the kernel; here a thread sleeps instead."""
+    assert syncer("upload", folder, "--bucket", "b").status == 0
+    (folder / "new.jpg").write_bytes((folder / "set 0" / "picture-0000.jpg").read_bytes())
+    hanging = "import time; from syncer.folder import planner; from syncer.cli import main;"
+    hanging += " planner.digest = lambda path: (print('hashing', flush=True), time.sleep(600)); main()"
+    stuck = Syncer(syncer.environment, (sys.executable, "-c", hanging)).start("upload", folder, "--bucket", "b")
+    with stuck as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "hashing\n"
+        process.terminate()
+        assert process.wait(timeout=60) == 130
+
+
 def test_a_refused_mass_deletion_has_exit_status_1(syncer: Syncer, folder: Path) -> None:
     assert syncer("upload", folder, "--bucket", "b").status == 0
     for number in range(3):

@@ -161,7 +161,7 @@ def test_a_watch_waits_for_a_folder_that_vanishes_or_is_empty(
 def test_a_rescan_finds_changes_without_notification(
     syncer: Syncer, folder: Path, more: list[Path], tmp_path: Path
 ) -> None:
-    with watching(syncer, folder, tmp_path / "log", WATCH_RESCAN_SECONDS="1") as watcher:
+    with watching(syncer, folder, tmp_path / "log", "--follow-links", WATCH_RESCAN_SECONDS="1") as watcher:
         (folder / "link").symlink_to(more[0].parent)
         linked = {f"link/{path.name}" for path in more[0].parent.glob("*.jpg")}
         watcher.wait_until(lambda: linked <= watcher.found())

@@ -128,10 +128,16 @@ class World:
         return SyncTarget(self.collection, store or self.store, self.database, decoder, retry, progress)
 
     def options(
-        self, *, folder: Path | None = None, source: str = "folder", exclude: Sequence[str] = (), **more: Any
+        self,
+        *,
+        folder: Path | None = None,
+        source: str = "folder",
+        exclude: Sequence[str] = (),
+        follow_links: bool = False,
+        **more: Any,
     ) -> FolderOptions:
         folder = folder or self.folder
-        selection = Selection(folder, EXTENSIONS, exclude=exclude)
+        selection = Selection(folder, EXTENSIONS, exclude=exclude, follow_links=follow_links)
         return FolderOptions(folder, source, selection, concurrency=4, **{"derivatives": False, **more})
 
     async def sync(self, paths: list[str] | None = None, **more: Any) -> Counter[str]:

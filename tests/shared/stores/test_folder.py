@@ -49,13 +49,20 @@ async def test_objects_are_plain_files_in_folders(store: FolderStore, folder: Pa
     assert partial_files(folder) == []
 
 
-async def test_files_get_the_permissions_of_the_umask(store: FolderStore, folder: Path) -> None:
-    before = os.umask(0o027)
+async def test_files_and_folders_are_for_their_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
     try:
-        await put(store, "a.jpg")
+        store = FolderStore(tmp_path / "open", "photos")
+        await store.prepare()
+        await put(store, "holiday/a.jpg")
+        await store.copy("holiday/a.jpg", "copies/of/b.jpg")
+        await store.close()
     finally:
         os.umask(before)
-    assert (folder / "a.jpg").stat().st_mode & 0o777 == 0o640
+    folder = tmp_path / "open" / "photos"
+    modes = {path.stat().st_mode & 0o777 for path in [folder, *folder.rglob("*")] if path.is_dir()}
+    assert modes == {0o700}
+    assert [path.stat().st_mode & 0o777 for path in folder.rglob("*.jpg")] == [0o600, 0o600]
 
 
 async def test_files_added_by_hand_are_objects(store: FolderStore, folder: Path) -> None:
@@ -419,7 +426,7 @@ async def test_an_unmounted_disk_is_an_error(store: FolderStore, folder: Path, t
 async def test_a_folder_that_cannot_be_created_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     store = FolderStore(tmp_path / "file", "photos")
-    with pytest.raises(StoreError, match=r"file/photos for bucket 'photos': Not a directory: set IMAGE_BROWSER_HOME"):
+    with pytest.raises(StoreError, match=r"file/photos for bucket 'photos': File exists: set IMAGE_BROWSER_HOME"):
         await store.prepare()
     await store.close()
 

@@ -63,10 +63,10 @@ async def test_images_below_a_broken_link_are_not_deleted(world: World, tmp_path
     world.write("linked/a.bmp", 1)
     for number in range(20):
         world.write(f"{number}.bmp", 10 + number)
-    await world.sync()
+    await world.sync(follow_links=True)
     contents = await world.objects()
     disk.rename(tmp_path / "away")
-    await world.sync(deletion=DELETE)
+    await world.sync(deletion=DELETE, follow_links=True)
     assert "'linked'" in world.withheld
     await world.check(contents)
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import SettingsError
+from shared.errors import ImageRefused, SettingsError
 from syncer.folder.ignore import IGNORE_FILE, Selection
-from syncer.folder.scan import LocalFile, Unlisted, scan
+from syncer.folder.scan import LINK_OUT, NOT_REGULAR, LocalFile, Skipped, Unlisted, digest, scan
 
 SUFFIXES = {".jpg"}
 NAME = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -27,6 +27,10 @@ def paths(folder: Path, at: str = "", **patterns: list[str]) -> list[str]:
     found = [entry.path for entry in scan(folder, selection, at) if isinstance(entry, LocalFile)]
     assert all(selection.includes(path) for path in found)
     return found
+
+
+def skipped(folder: Path, at: str = "") -> list[Skipped]:
+    return [entry for entry in scan(folder, Selection(folder, SUFFIXES), at) if isinstance(entry, Skipped)]
 
 
 @given(st.sets(st.lists(NAME.filter(lambda n: not n.startswith(".")), min_size=1, max_size=3).map(tuple), max_size=12))
@@ -57,9 +61,58 @@ def test_links_are_followed_except_in_circles(tmp_path: Path) -> None:
     assert paths(tmp_path) == ["link/a.jpg", "real/a.jpg"]
 
 
+def test_links_out_of_the_folder_are_followed_only_on_request(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    make(folder, "a.jpg")
+    make(elsewhere, "b.jpg")
+    (folder / "album").symlink_to(elsewhere)
+    (folder / "c.jpg").symlink_to(elsewhere / "b.jpg")
+    (folder / "d.jpg").symlink_to("a.jpg")
+    assert paths(folder) == ["a.jpg", "d.jpg"]
+    assert skipped(folder) == [Skipped("album/", LINK_OUT), Skipped("c.jpg", LINK_OUT)]
+    assert skipped(folder, "album") == [Skipped("album/", LINK_OUT)]
+    assert skipped(folder, "c.jpg") == [Skipped("c.jpg", LINK_OUT)]
+    everything = scan(folder, Selection(folder, SUFFIXES, follow_links=True))
+    assert [entry.path for entry in everything] == ["a.jpg", "album/b.jpg", "c.jpg", "d.jpg"]
+
+
+def test_a_pipe_is_skipped_and_never_opened_for_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    make(tmp_path, "b.jpg")
+    assert paths(tmp_path) == ["b.jpg"]
+    assert skipped(tmp_path) == [Skipped("a.jpg", NOT_REGULAR)]
+    with pytest.raises(ImageRefused, match="not a regular file"):
+        digest(tmp_path / "a.jpg")
+
+
+def test_files_of_other_types_are_skipped_by_type_unless_excluded(tmp_path: Path) -> None:
+    make(tmp_path, "a.MP4", "b.jpg(1)", "c", "d.a sentence that goes far", "e.txt", ".hidden.mp4", "sub/f.mp4")
+    (tmp_path / IGNORE_FILE).write_text("*.txt\n")
+    kinds = [(entry.path, entry.kind) for entry in skipped(tmp_path)]
+    none = "without a suffix"
+    assert kinds == [
+        ("a.MP4", "mp4"),
+        ("b.jpg(1)", "jpg(1)"),
+        ("c", none),
+        ("d.a sentence that goes far", none),
+        ("sub/f.mp4", "mp4"),
+    ]
+
+
+SYSTEM_FOLDERS = ["@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", ".Trash-1000", "lost+found", ".thumbnails"]
+
+
+@pytest.mark.parametrize("name", [*SYSTEM_FOLDERS, "System Volume Information", "Catalog Previews.lrdata"])
+def test_folders_of_the_system_are_left_out_unless_a_pattern_takes_them(tmp_path: Path, name: str) -> None:
+    make(tmp_path, f"{name}/a.jpg", "b.jpg", "c/lost+found.jpg")
+    assert paths(tmp_path) == ["b.jpg", "c/lost+found.jpg"]
+    assert skipped(tmp_path) == []
+    assert f"{name}/a.jpg" in paths(tmp_path, exclude=["!" + name + "/"])
+
+
 def test_an_undecodable_name_and_a_broken_link_are_reported(tmp_path: Path) -> None:
     (Path(os.fsdecode(bytes(tmp_path) + b"/\xff.jpg"))).touch()
-    (tmp_path / "broken.jpg").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "broken.jpg").symlink_to("nowhere")
     reported = {entry.path for entry in scan(tmp_path, Selection(tmp_path, SUFFIXES)) if isinstance(entry, Unlisted)}
     assert reported == {"\\xff.jpg", "broken.jpg"}
 
