@@ -7,7 +7,9 @@ CREATE TABLE collections (
     model      text NOT NULL,
     dimensions integer NOT NULL CHECK (dimensions BETWEEN 1 AND 4000),
     title      text NOT NULL,
-    created_at timestamptz NOT NULL
+    created_at timestamptz NOT NULL,
+    -- kind of the vector index, see shared/sql/vector_index.py
+    index_kind text NOT NULL DEFAULT 'hnsw' CHECK (index_kind IN ('hnsw', 'compact', 'vchordrq'))
 );
 
 -- Migrations from migrations/collection that were applied to a collection's tables.

@@ -5,13 +5,15 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 from uuid import UUID
 
+IndexKind = Literal["hnsw", "compact", "vchordrq"]
+
 
 @dataclass(frozen=True)
 class Collection:
     """A bucket and the tables that index it. ``base`` is the common prefix of the tables' names.
 
     ``vectors`` names the table that holds the vectors of ``model``: the collection's own, or the one filled by a
-    re-embedding.
+    re-embedding. ``index_kind`` is the kind of the vectors' index.
     """
 
     bucket: str
@@ -20,6 +22,7 @@ class Collection:
     dimensions: int
     title: str
     created_at: datetime
+    index_kind: IndexKind = "hnsw"
     vectors: Literal["embeddings", "next_embeddings"] = "embeddings"
 
 

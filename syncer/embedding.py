@@ -21,12 +21,14 @@ from shared.object_keys import preview_key
 from shared.sql import next_embeddings, queue, stats
 from shared.stores.base import ObjectStore
 from syncer.context import CommandContext
+from syncer.index_builder import FirstLoad, ensure_index
 from syncer.process_locks import forget, has_ended, process_lock
 
 log = logging.getLogger(__name__)
 
 MAX_CLAIM = 100  # images
 IDLE_POLL = 1.0  # seconds between polls of an empty queue
+INDEX_DELAY = 30.0  # seconds without work before a watch builds a missing index
 RELEASE_TIMEOUT = 5.0  # seconds
 
 Outcome = Vector | ImageRefused
@@ -51,6 +53,8 @@ class EmbeddingRun:
         self._jobs: asyncio.Queue[Job] = asyncio.Queue()
         self._changed = asyncio.Event()
         self._finishing = False
+        self._first_load = FirstLoad(context, collection)
+        self._worked = False
 
     def notify(self) -> None:
         """Look at the queue at once: an image was added."""
@@ -64,6 +68,8 @@ class EmbeddingRun:
     async def run(self) -> None:
         """Embed until ``finish`` was called and no image is pending, those leased to other processes included.
 
+        Then searches can use the index of the vectors, which is built if necessary.
+
         Raises ServiceError if a service refuses or an outage outlasts the retry policy, and ModelChanged if the
         collection switched to another model. Leases are released unless the process is killed with -9.
         """
@@ -72,9 +78,11 @@ class EmbeddingRun:
                 async with asyncio.TaskGroup() as tasks:
                     background = [tasks.create_task(self._work()) for _ in range(self._workers)]
                     background.append(tasks.create_task(self._renew_leases()))
+                    background.append(tasks.create_task(self._build_index_when_idle()))
                     await self._dispatch(lease)
                     for task in background:
                         task.cancel()
+                await ensure_index(self._context, self._collection)
             finally:
                 await self._release_at_end(lease)
 
@@ -86,7 +94,9 @@ class EmbeddingRun:
             self._changed.clear()
             finishing = self._finishing
             if len(self._leased) <= capacity:
+                await self._first_load.check()
                 if claimed := await self._context.database.run(self._claim, lease, min(MAX_CLAIM, 2 * capacity)):
+                    self._worked = True
                     for job in claimed:
                         self._leased[job.id] = job
                         self._jobs.put_nowait(job)
@@ -200,6 +210,14 @@ class EmbeddingRun:
             await asyncio.sleep(self._settings.lease_seconds / 3)
             if jobs := list(self._leased.values()):
                 await self._context.database.run(queue.renew, self._collection, jobs, duration=self._lease_time)
+
+    async def _build_index_when_idle(self) -> None:
+        """Build a missing index in a watch, whose run does not end."""
+        while True:
+            self._worked = False
+            await asyncio.sleep(INDEX_DELAY)
+            if not self._worked and not self._finishing:
+                await ensure_index(self._context, self._collection)
 
     async def _release_at_end(self, lease: UUID) -> None:
         """Release the remaining images, so that other processes need not wait for the lease to expire."""

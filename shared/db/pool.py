@@ -172,6 +172,15 @@ class Database:
         """
         return await self._retry(lambda conn: work(conn, *args, **kwargs))
 
+    async def run_autocommit(
+        self, work: Callable[Concatenate[Connection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Return ``work(connection, *args, **kwargs)`` like ``run``, but each statement is a transaction of its own.
+
+        For statements that PostgreSQL refuses in a transaction, such as CREATE INDEX CONCURRENTLY.
+        """
+        return await self._retry(lambda conn: work(conn, *args, **kwargs))
+
     async def _retry(self, work: Work[T]) -> T:
         task = asyncio.current_task()
         cancelled_before = task.cancelling() if task else 0

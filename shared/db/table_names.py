@@ -13,17 +13,23 @@ from psycopg.sql import Identifier
 from shared.errors import SettingsError
 
 _TABLES = ("images", "embeddings", "queue", "files", "counts")
-_INDEXES = ("hnsw", "recent", "content", "due", "reason", "rejected", "fileimage")
+_INDEXES = ("recent", "content", "due", "reason", "rejected", "fileimage")
 _SEARCH_INDEXES = ("taken", "takenlocal", "camera", "shape", "stem", "words")
+VECTOR_INDEXES = ("hnsw", "compact", "vchordrq")
 # Suffixes by placeholder in SQL statements.
-SUFFIXES = {name: name for name in (*_TABLES, *_INDEXES, *_SEARCH_INDEXES, "swap")} | {
+SUFFIXES = {name: name for name in (*_TABLES, *_INDEXES, *_SEARCH_INDEXES, *VECTOR_INDEXES, "swap")} | {
     "next_embeddings": "next",
-    "next_hnsw": "nexthnsw",
+    **{f"next_{kind}": f"n{kind}" for kind in VECTOR_INDEXES},
     "pending_objects": "pending",
 }
 _LONGEST_BASE = 63 - len("_embeddings")  # PostgreSQL silently truncates names to 63 bytes
 _PLAIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _HASH_LENGTH = 10
+
+
+def vector_index(base: str, vectors: str, kind: str) -> str:
+    """Return the name of the index of *kind* on the table that the placeholder *vectors* names."""
+    return f"{base}_{SUFFIXES[vectors.removesuffix('embeddings') + kind]}"
 
 
 def identifiers(base: str) -> dict[str, Identifier]:

@@ -9,7 +9,7 @@ from typing import Any, LiteralString, TypeVar
 
 from psycopg import AsyncCursor
 from psycopg.rows import kwargs_row
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Literal
 from pydantic_core import to_json
 
 from shared.db import table_names
@@ -22,14 +22,16 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 
 def for_collection(statement: LiteralString, collection: Collection) -> bytes:
     """Return *statement* with its placeholders replaced by the quoted names of the collection's tables."""
-    return _format(statement, collection.base, collection.vectors)
+    return _format(statement, collection.base, collection.vectors, collection.dimensions)
 
 
 @lru_cache(maxsize=2048)
-def _format(statement: LiteralString, base: str, vectors: str) -> bytes:
-    tables = table_names.identifiers(base)
-    tables["embeddings"] = tables[vectors]
-    return SQL(statement).format(**tables).as_bytes(None)
+def _format(statement: LiteralString, base: str, vectors: str, dimensions: int) -> bytes:
+    names = table_names.identifiers(base)
+    prefix = vectors.removesuffix("embeddings")
+    for name in ("embeddings", *table_names.VECTOR_INDEXES):
+        names[name] = names[prefix + name]
+    return SQL(statement).format(**names, dimensions=Literal(dimensions)).as_bytes(None)
 
 
 def vector_text(vector: Sequence[float]) -> str:

@@ -6,9 +6,11 @@ from shared.db import migrate, table_names
 from shared.db.pool import Connection
 from shared.errors import SettingsError
 from shared.models import Collection
-from shared.sql import execute, fetch_all, fetch_one, fetch_value
+from shared.sql import execute, fetch_all, fetch_one, fetch_value, vector_index
 
-_COLUMNS = "bucket, regexp_replace(table_name, '_embeddings$', '') AS base, model, dimensions, title, created_at"
+_COLUMNS = """
+    bucket, regexp_replace(table_name, '_embeddings$', '') AS base, model, dimensions, title, created_at, index_kind
+"""
 
 
 async def list_all(conn: Connection) -> list[Collection]:
@@ -37,6 +39,7 @@ async def ensure(conn: Connection, bucket: str, *, model: str, dimensions: int, 
     if collection is None:
         raise SettingsError(f"bucket {bucket!r} needs the table name {table!r}, which another bucket uses: rename one")
     await migrate.migrate_collection(conn, bucket, dimensions)
+    await vector_index.create(conn, collection)
     return collection
 
 

@@ -11,11 +11,11 @@ from typing import LiteralString
 import psycopg
 from psycopg.sql import SQL, Identifier, Literal
 
-from shared.db import migrate
+from shared.db import migrate, table_names
 from shared.db.pool import Connection
 from shared.errors import ModelChanged, SettingsError
 from shared.models import Collection, NextEmbeddings
-from shared.sql import collections, execute, fetch_one, fetch_value, for_collection, queue
+from shared.sql import collections, execute, fetch_one, fetch_value, for_collection, queue, vector_index
 
 # Everything else, searches included, queues behind a request for an exclusive lock: give up early and retry.
 _LOCK_TIMEOUT = "500ms"
@@ -83,25 +83,23 @@ async def start(conn: Connection, collection: Collection, *, model: str, dimensi
     await _create_table(conn, collection, dimensions)
     statement = "INSERT INTO next_embeddings (bucket, model, dimensions, state) VALUES (%s, %s, %s, 'preparing')"
     await conn.execute(statement, [collection.bucket, model, dimensions])
-    return NextEmbeddings(model, dimensions, "preparing")
+    created = NextEmbeddings(model, dimensions, "preparing")
+    await vector_index.create(conn, with_next(current, created))
+    return created
 
 
 async def _create_table(conn: Connection, collection: Collection, dimensions: int) -> None:
-    # The index exists from the start, as in a new collection: it grows with the rows, so no long build can be
-    # interrupted, and its upkeep costs little compared with computing a vector.
     await conn.execute(
         SQL(
             """
             CREATE TABLE {next_embeddings} (
                 id         bigint PRIMARY KEY,
-                r2_key     text COLLATE "C" NOT NULL UNIQUE,
-                embedding  halfvec({dimensions}),
                 created_at timestamptz NOT NULL,
+                embedding  halfvec({dimensions}),
+                r2_key     text COLLATE "C" NOT NULL UNIQUE,
                 FOREIGN KEY (id, r2_key) REFERENCES {images} (id, r2_key) ON UPDATE CASCADE ON DELETE CASCADE
             );
             ALTER TABLE {next_embeddings} ALTER COLUMN embedding SET STORAGE PLAIN;
-            CREATE INDEX {next_hnsw} ON {next_embeddings} USING hnsw (embedding halfvec_ip_ops)
-              WITH (ef_construction = 200) WHERE embedding IS NOT NULL;
             CREATE TRIGGER next_embeddings_inserted AFTER INSERT ON {images} FOR EACH ROW
                 EXECUTE FUNCTION add_to_next_embeddings({bucket_name}, {next_name}, {images_name}, {queue_name});
             CREATE TRIGGER next_embeddings_changed AFTER UPDATE OF sha256 ON {images} FOR EACH ROW
@@ -193,25 +191,29 @@ async def switch(conn: Connection, collection: Collection, *, model: str, rollba
 async def _swap_names(conn: Connection, collection: Collection) -> None:
     """Swap the names of the two tables and of their indexes."""
     tables = [f"{collection.base}_{suffix}" for suffix in ("embeddings", "next")]
-    current, target = [await _indexes(conn, table) for table in tables]
+    keys = zip(*[await _key_indexes(conn, table) for table in tables], strict=True)
+    vectors = [
+        [table_names.vector_index(collection.base, table, kind) for table in ("embeddings", "next_embeddings")]
+        for kind in table_names.VECTOR_INDEXES
+    ]
     temporary = Identifier(f"{collection.base}_swap")
     rename: LiteralString
     for rename, one, other in [
         ("ALTER TABLE {} RENAME TO {}", *tables),
-        *(("ALTER INDEX {} RENAME TO {}", *pair) for pair in zip(current, target, strict=True)),
+        *(("ALTER INDEX IF EXISTS {} RENAME TO {}", *pair) for pair in (*keys, *vectors)),
     ]:
         first, second = Identifier(one), Identifier(other)
         for old, new in [(first, temporary), (second, first), (temporary, second)]:
             await conn.execute(SQL(rename).format(old, new))
 
 
-async def _indexes(conn: Connection, table: str) -> list[str]:
-    """Return the names of the table's indexes: primary key, unique key, vectors."""
+async def _key_indexes(conn: Connection, table: str) -> list[str]:
+    """Return the names of the table's indexes of primary and unique key."""
     statement = """
         SELECT index.relname
           FROM pg_index AS i JOIN pg_class AS index ON index.oid = i.indexrelid
-         WHERE i.indrelid = to_regclass(quote_ident(%s))
-         ORDER BY i.indisprimary DESC, i.indisunique DESC, index.relname
+         WHERE i.indrelid = to_regclass(quote_ident(%s)) AND i.indisunique
+         ORDER BY i.indisprimary DESC
     """
     cur = await conn.execute(statement, [table])
     return [name for (name,) in await cur.fetchall()]

@@ -1,12 +1,13 @@
 """`syncer status`: show the progress of collections."""
 
 import argparse
+from dataclasses import asdict
 from typing import Any
 
 from shared.collection_status import format_status
 from shared.db.pool import Connection
 from shared.models import Collection
-from shared.sql import collections
+from shared.sql import collections, vector_index
 from syncer import output, reembedding
 from syncer.commands.arguments import add_bucket
 from syncer.context import DONE, open_context, read_status, require_collection
@@ -37,7 +38,12 @@ async def run(arguments: argparse.Namespace) -> int:
 async def _report(conn: Connection, collection: Collection) -> tuple[dict[str, Any], list[str]]:
     """Return the status of a collection and its second set of vectors, as JSON and as lines for people."""
     status = await read_status(conn, collection)
-    result, lines = status.as_json() | {"beside": None}, list(output.format_collection(status))
+    index = await vector_index.find(conn, collection)
+    result = status.as_json() | {"index": asdict(index), "beside": None}
+    lines = list(output.format_collection(status))
+    if index.state != "ready":
+        progress = "" if index.progress is None else f", {index.progress:.0%} of the vectors"
+        lines.append(f"  {index.kind} index: {index.state}{progress}; searches compare with all vectors meanwhile")
     if following := await reembedding.find_next(conn, collection):
         state, second = following[0].state, await read_status(conn, following[1])
         result["beside"] = second.as_json() | {"state": state}
