@@ -35,6 +35,7 @@ pillow_heif.options.DECODE_THREADS = 1
 
 Size = tuple[int, int]
 File = io.BytesIO | io.BufferedReader
+Source = bytes | Path | io.BufferedReader  # an open file is what a decoder worker gets
 
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSES = {
@@ -90,7 +91,7 @@ class Decoded:
         return image if method is None else image.transpose(method)
 
 
-def open_rgb(source: bytes | Path, *, at_least: Size | None = None) -> Image.Image:
+def open_rgb(source: Source, *, at_least: Size | None = None) -> Image.Image:
     """Return the stored values of the image, upright and in mode RGB, on white where it is transparent.
 
     These are the pixels for models: their reference preprocessing ignores colour profiles. For an opaque 8-bit JPEG or
@@ -104,18 +105,22 @@ def open_rgb(source: bytes | Path, *, at_least: Size | None = None) -> Image.Ima
 
 
 @contextmanager
-def opened(source: bytes | Path) -> Iterator[File]:
+def opened(source: Source) -> Iterator[File]:
     """Open *source*; errors of the system while it is open become ImageRefused(UNREADABLE)."""
     try:
         # Ignore Pillow's warnings: the result has the flag `truncated`, and stderr is for progress.
         with (
-            io.BytesIO(source) if isinstance(source, bytes) else open_regular(source) as file,
+            source if isinstance(source, io.BufferedReader) else _open(source) as file,
             warnings.catch_warnings(action="ignore"),
         ):
             yield file
     except OSError as exc:
         detail = f"cannot read the file: {exc.strerror or exc}"
         raise ImageRefused(Reason.UNREADABLE, detail, final=False) from exc
+
+
+def _open(source: bytes | Path) -> File:
+    return io.BytesIO(source) if isinstance(source, bytes) else open_regular(source)
 
 
 def decode(file: File, *, needed: Callable[[Size], Size] | None = None) -> Decoded:

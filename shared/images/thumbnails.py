@@ -10,12 +10,11 @@ import base64
 import hashlib
 import io
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from shared.images.decode import Size, decode, opened
+from shared.images.decode import Size, Source, decode, opened
 from shared.images.formats import Format
 from shared.images.metadata import Metadata, read_metadata
 
@@ -70,7 +69,7 @@ class Examined:
         }
 
 
-def examine(source: bytes | Path, *, derivatives: bool = True) -> Examined:
+def examine(source: Source, *, derivatives: bool = True) -> Examined:
     """Return the properties of the image, and thumbnail and preview unless *derivatives* is false.
 
     Raises ImageRefused.
@@ -106,7 +105,7 @@ class Glance:
     thumbnail: str
 
 
-def glance(source: bytes | Path) -> Glance:
+def glance(source: Source) -> Glance:
     """Return the size and a small thumbnail of an uploaded query image. Raises ImageRefused."""
     with opened(source) as file:
         decoded = decode(file, needed=lambda full: _within(_GLANCE_BOX, full))

@@ -1,60 +1,60 @@
 """Program of one decoder worker: ``python -m shared.images.worker MEMORY SECONDS TASK...``.
 
-Arguments: address space in bytes, time limit per request, and the tasks that may run. The worker reads requests from
-stdin and replies on stdout until stdin ends, which also happens when its parent dies.
+Arguments: address space in bytes, time limit per request, and the tasks that may run. Stdin is a Unix socket on which
+the worker receives requests, with the files to read as descriptors, and sends replies, until its other end is closed,
+which also happens when its parent dies.
 """
 
 import os
 import resource
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib import import_module
 from typing import Any
 
 from shared.errors import ImageRefused
-from shared.images.worker_protocol import LENGTH_BYTES, frame, pack, unpack
+from shared.images import sandbox
+from shared.images.worker_protocol import LENGTH_BYTES, MAX_FILES, frame, pack, unpack
 
 
 def main() -> None:
     """Answer requests one after the other until stdin ends."""
     memory_limit, time_limit, tasks = int(sys.argv[1]), float(sys.argv[2]), frozenset(sys.argv[3:])
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-
-    # Load the decoders before the first image arrives and before the memory limit applies.
-    import shared.images  # noqa: F401
+    connection = socket.socket(fileno=os.dup(0))
+    requests = connection.makefile("rb")
 
     # C libraries print to stdout and stderr: keep that out of the replies and off the terminal.
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.close(null)
     if sys.platform != "darwin":  # macOS refuses it
         resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     # The default action of the kernel's alarm ends the process even inside a decoder that never returns.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
-    reply = b""  # the first reply is empty and means: ready
+    reply = pack(sandbox.enter(tasks))  # the first reply: ready, and what the sandbox lacks
     while True:
-        replies.write(frame(reply))
-        replies.flush()
-        length = requests.read(LENGTH_BYTES)
+        connection.sendall(frame(reply))
+        length, descriptors, _, _ = socket.recv_fds(connection, LENGTH_BYTES, MAX_FILES)
         if not length:
             return
-        reply = _handle(requests.read(int.from_bytes(length)), tasks, time_limit)
+        reply = _handle(requests.read(int.from_bytes(length)), descriptors, tasks, time_limit)
 
 
-def _handle(request: bytes, tasks: frozenset[str], time_limit: float) -> bytes:
+def _handle(request: bytes, descriptors: list[int], tasks: frozenset[str], time_limit: float) -> bytes:
     """Return the reply: ``{"result": …}`` or ``{"failure": [kind, reason, detail, final]}``."""
     try:
-        name, args, kwargs = unpack(request)
-        task = _load(name, tasks)
-        signal.setitimer(signal.ITIMER_REAL, time_limit)
-        try:
+        with ExitStack() as stack:
+            files = [stack.enter_context(os.fdopen(descriptor, "rb")) for descriptor in descriptors]
+            name, args, kwargs = unpack(request, files)
+            task = _load(name, tasks)
+            signal.setitimer(signal.ITIMER_REAL, time_limit)
             result = task(*args, **kwargs)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
         return pack({"result": result})
     except ImageRefused as exc:
         return _failure("refused", exc.reason, exc.detail, final=exc.final)
@@ -62,6 +62,8 @@ def _handle(request: bytes, tasks: frozenset[str], time_limit: float) -> bytes:
         return _failure("out of memory")
     except Exception as exc:
         return _failure("bug", f"{type(exc).__name__}: {exc}", traceback.format_exc())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _load(name: str, tasks: frozenset[str]) -> Callable[..., Any]:

@@ -1,29 +1,36 @@
 """Pool of killable worker processes that decode untrusted image files.
 
 Decoders are large C programs that read hostile input: they can crash, hang or exhaust memory. Each runs in a process
-of its own (``shared.images.worker``) with a memory and a time limit, so that a bad file costs one image, not the run.
+of its own (``shared.images.worker``) with a memory and a time limit, so that a bad file costs one image, not the run,
+and in a sandbox (``shared.images.sandbox``), so that a decoder that is taken over can neither read nor send anything.
 
-Every worker has its own pair of pipes and shares nothing with the others. ``multiprocessing`` and the pools built on
+Every worker has its own socket and shares nothing with the others. ``multiprocessing`` and the pools built on
 it (pebble, concurrent.futures) were rejected: their workers share a queue and its lock, so killing one can block all;
 each worker imports the main module again, which takes ours two seconds; and workers were seen to outlive a killed
 parent.
 """
 
 import asyncio
+import logging
 import os
 import signal
+import socket
 import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
-from contextlib import suppress
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from functools import cache
-from typing import Any, ParamSpec, Self, TypeVar, cast, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, BinaryIO, ParamSpec, Self, TypeVar, cast, get_origin, get_type_hints
 
 import numpy as np
 from pydantic import InstanceOf, TypeAdapter
 
 from shared.errors import ImageRefused, Reason
-from shared.images.worker_protocol import LENGTH_BYTES, TASKS, frame, pack, task_name, unpack
+from shared.images.worker_protocol import LENGTH_BYTES, TASKS, pack, task_name, unpack
+from shared.local_files import open_regular
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,6 +40,8 @@ TIME_LIMIT = 60.0  # seconds per image
 REPLY_LIMIT = 64 << 20  # bytes; the largest replies contain a preview of a few hundred kilobytes
 _REQUESTS_PER_WORKER = 1000  # then it is replaced, which bounds memory leaks of decoders
 _DETAIL_LENGTH = 500  # characters
+# Environment variables that a worker inherits, if set: Python and its libraries may not load without them.
+_INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPYCACHEPREFIX", "PYTHONUTF8", "LANG")
 
 
 class DecoderPool:
@@ -55,6 +64,7 @@ class DecoderPool:
         self._workers: set[_Worker] = set()
         self._idle: list[_Worker] = []
         self._starting: list[asyncio.Task[None]] = []
+        self._sandbox_gaps: list[str] | None = None
         self._closed = False
 
     def start(self) -> None:
@@ -64,26 +74,28 @@ class DecoderPool:
     async def run(self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return ``task(*args, **kwargs)``, computed in a worker.
 
-        Pass the path of a file rather than its bytes where there is one, which saves copying them. Raises ImageRefused
-        if the task raises it, or if the worker ran out of time or memory, crashed, or sent an invalid reply. Raises
-        ValueError for a task that is not on the allow-list and RuntimeError for a bug in a task. Cancelling the call
-        kills its worker.
+        Pass the path of a file rather than its bytes where there is one, which saves copying them: the task gets the
+        open file. Raises ImageRefused if the task raises it, if a file cannot be opened, or if the worker ran out of
+        time or memory, crashed, or sent an invalid reply. Raises ValueError for a task that is not on the allow-list
+        and RuntimeError for a bug in a task. Cancelling the call kills its worker.
         """
         name = task_name(task)
         if name not in self._tasks:
             raise ValueError(f"{name} is not a decoder task")
         request = pack([name, args, kwargs])
+        paths = [value for value in (*args, *kwargs.values()) if isinstance(value, Path)]
         async with self._slots:
+            # A thread: opening a file on a network file system may take long.
+            files = await asyncio.to_thread(_open, paths) if paths else []
             worker = await self._take()
             try:
-                result, failure = _parse(await worker.request(request), task)
+                result, failure = _parse(await worker.request(request, files), task)
             except _WorkerExited as exc:
-                self._workers.discard(worker)
+                await self._discard(worker)
                 self._check_open()
                 raise self._refusal(exc.status) from exc
             except BaseException as exc:
-                self._workers.discard(worker)
-                await worker.stop()
+                await self._discard(worker)
                 if isinstance(exc, _InvalidReply):
                     raise ImageRefused(Reason.CORRUPT, "the decoder sent an invalid reply") from exc
                 raise
@@ -91,6 +103,12 @@ class DecoderPool:
         if failure:
             raise failure
         return cast(T, result)
+
+    async def sandbox_gaps(self) -> list[str]:
+        """Return a sentence about each restriction that this system cannot impose on decoders."""
+        async with self._slots:
+            await self._give_back(await self._take())
+        return self._sandbox_gaps or []
 
     async def close(self) -> None:
         """Kill all workers; pending calls raise RuntimeError."""
@@ -113,20 +131,27 @@ class DecoderPool:
             worker = self._idle.pop()
             if worker.alive:
                 return worker
-            self._workers.discard(worker)
+            await self._discard(worker)
         worker = await _Worker.start([str(self._memory_limit), str(self._time_limit), *sorted(self._tasks)])
         if self._closed:
             await worker.stop()
         self._check_open()
         self._workers.add(worker)
+        if self._sandbox_gaps is None:
+            self._sandbox_gaps = worker.sandbox_gaps
+            for gap in worker.sandbox_gaps:
+                log.warning("%s", gap)
         return worker
 
     async def _give_back(self, worker: "_Worker") -> None:
         if worker.requests < _REQUESTS_PER_WORKER and not self._closed:
             self._idle.append(worker)
         else:
-            self._workers.discard(worker)
-            await worker.stop()
+            await self._discard(worker)
+
+    async def _discard(self, worker: "_Worker") -> None:
+        self._workers.discard(worker)
+        await worker.stop()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -180,6 +205,16 @@ def _failure(kind: str, reason: str, detail: str, *, final: bool) -> Exception:
     raise ValueError(f"unknown kind of failure: {kind}")
 
 
+_GAPS = TypeAdapter(list[str])
+
+
+def _open(paths: Sequence[Path]) -> list[BinaryIO]:
+    try:
+        return [open_regular(path) for path in paths]
+    except OSError as exc:
+        raise ImageRefused(Reason.UNREADABLE, f"cannot read the file: {exc.strerror}", final=False) from exc
+
+
 class _WorkerExited(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(f"a decoder worker exited with status {status}")
@@ -189,35 +224,46 @@ class _WorkerExited(Exception):
 class _Worker:
     """One process that answers one request at a time."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(
+        self, process: Process, connection: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self._process = process
-        self._stdin = cast(asyncio.StreamWriter, process.stdin)
-        self._stdout = cast(asyncio.StreamReader, process.stdout)
+        self._connection = connection
+        self._reader = reader
+        self._writer = writer
         self.requests = 0
+        self.sandbox_gaps: list[str] = []
 
     @classmethod
     async def start(cls, arguments: list[str]) -> Self:
         """Start a process and return when it is ready."""
-        environment = os.environ | {
+        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ} | {
             # The worker finds the same packages.
             "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
             # Workers run in parallel already, and threads cost address space.
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "shared.images.worker", *arguments),
-            stdin=PIPE,
-            stdout=PIPE,
-            # No flow control: asyncio would not notice the end of a process whose reply is half read.
-            limit=sys.maxsize,
-            env=environment,
-            # Ctrl-C in a terminal reaches only the parent, which then stops its workers.
-            start_new_session=True,
-        )
-        worker = cls(process)
+        ours, theirs = socket.socketpair()
+        # No flow control: asyncio would not notice the end of a process whose reply is half read.
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=sys.maxsize)
         try:
-            await worker._reply()
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "shared.images.worker", *arguments),
+                stdin=theirs.fileno(),
+                stdout=DEVNULL,
+                env=environment,
+                # Ctrl-C in a terminal reaches only the parent, which then stops its workers.
+                start_new_session=True,
+            )
+        except BaseException:
+            writer.close()
+            raise
+        finally:
+            theirs.close()
+        worker = cls(process, ours, reader, writer)
+        try:
+            worker.sandbox_gaps = _GAPS.validate_python(unpack(await worker._reply()))
         except _WorkerExited as exc:
             raise RuntimeError(f"the decoder worker could not start (exit status {exc.status})") from exc
         except BaseException:
@@ -230,20 +276,23 @@ class _Worker:
         """Return whether the process has not been seen to exit."""
         return self._process.returncode is None
 
-    async def request(self, message: bytes) -> bytes:
-        """Return the reply to *message*. Raises _WorkerExited and _InvalidReply."""
+    async def request(self, message: bytes, files: Sequence[BinaryIO]) -> bytes:
+        """Close *files*, and return the reply to *message* about them. Raises _WorkerExited and _InvalidReply."""
         self.requests += 1
-        self._stdin.write(frame(message))
-        with suppress(ConnectionError):  # reading the reply detects a dead process
-            await self._stdin.drain()
+        with suppress(ConnectionError), ExitStack() as stack:  # reading the reply detects a dead process
+            descriptors = [stack.enter_context(file).fileno() for file in files]
+            # The worker has read all earlier messages, so this cannot block.
+            socket.send_fds(self._connection, [len(message).to_bytes(LENGTH_BYTES)], descriptors)
+            self._writer.write(message)
+            await self._writer.drain()
         return await self._reply()
 
     async def _reply(self) -> bytes:
         try:
-            length = int.from_bytes(await self._stdout.readexactly(LENGTH_BYTES))
+            length = int.from_bytes(await self._reader.readexactly(LENGTH_BYTES))
             if length > REPLY_LIMIT:
                 raise _InvalidReply(f"a reply of {length:,} bytes")
-            return await self._stdout.readexactly(length)
+            return await self._reader.readexactly(length)
         except (asyncio.IncompleteReadError, ConnectionError):
             raise _WorkerExited(await self._process.wait()) from None
 
@@ -251,5 +300,5 @@ class _Worker:
         """Kill the process and wait for its end."""
         with suppress(ProcessLookupError):
             self._process.kill()
-        self._stdin.close()
+        self._writer.close()
         await self._process.wait()

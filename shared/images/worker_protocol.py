@@ -6,11 +6,12 @@ the workers would have to load.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 # The functions that workers may run, as "module:function".
 TASKS = frozenset(
@@ -23,6 +24,7 @@ TASKS = frozenset(
     }
 )
 LENGTH_BYTES = 8
+MAX_FILES = 4  # passed with a request
 _DTYPES = frozenset({"|u1", "<f4"})
 
 
@@ -38,9 +40,11 @@ def frame(message: bytes) -> bytes:
 def pack(value: object) -> bytes:
     """Return the message for JSON values, bytes, paths, datetimes, arrays and dataclasses of these.
 
-    Datetimes become ISO 8601 texts and dataclasses become objects. Raises TypeError for any other type.
+    Datetimes become ISO 8601 texts and dataclasses become objects. The files of paths travel as open descriptors, in
+    the order of the paths. Raises TypeError for any other type.
     """
     blobs: list[bytes] = []
+    file_numbers = count()
 
     def convert(item: Any) -> object:
         if isinstance(item, bytes):
@@ -48,7 +52,7 @@ def pack(value: object) -> bytes:
             blobs.append(item)
             return {"$bytes": [start, start + len(item)]}
         if isinstance(item, Path):
-            return {"$path": str(item)}
+            return {"$file": next(file_numbers)}
         if isinstance(item, datetime):
             return item.isoformat()
         if is_dataclass(item):
@@ -61,8 +65,11 @@ def pack(value: object) -> bytes:
     return b"".join([frame(document), *blobs])
 
 
-def unpack(message: bytes) -> Any:
-    """Return the value in *message*. Raises ValueError for anything that ``pack`` does not produce."""
+def unpack(message: bytes, files: Sequence[BinaryIO] = ()) -> Any:
+    """Return the value in *message*, with *files* in place of the paths.
+
+    Raises ValueError for anything that ``pack`` does not produce.
+    """
     end = LENGTH_BYTES + int.from_bytes(message[:LENGTH_BYTES])
     blobs = memoryview(message)[end:]
 
@@ -70,8 +77,8 @@ def unpack(message: bytes) -> Any:
         match item:
             case {"$bytes": [int(start), int(stop)]}:
                 return bytes(blobs[start:stop])
-            case {"$path": str(path)}:
-                return Path(path)
+            case {"$file": int(number)}:
+                return files[number]
             case {"$array": [str(dtype), [*shape], bytes(data)]} if dtype in _DTYPES:
                 import numpy as np
 
@@ -80,7 +87,7 @@ def unpack(message: bytes) -> Any:
 
     try:
         return json.loads(message[LENGTH_BYTES:end], object_hook=restore, parse_constant=_reject_constant)
-    except (TypeError, RecursionError, OverflowError) as exc:
+    except (TypeError, RecursionError, OverflowError, IndexError) as exc:
         raise ValueError(f"malformed message: {exc}") from exc
 
 

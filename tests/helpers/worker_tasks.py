@@ -2,8 +2,12 @@
 
 import os
 import signal
+import socket
+import stat
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,8 +24,8 @@ def sleep(seconds: float) -> int:
     return os.getpid()
 
 
-def block(pid_file: Path) -> None:
-    pid_file.write_text(str(os.getpid()))
+def block(file: Path) -> None:
+    """Never return. Until this process ends, *file* is open in it."""
     time.sleep(60)
 
 
@@ -37,7 +41,7 @@ def ignore_signals() -> NoReturn:
 
 
 def crash() -> None:
-    os.kill(os.getpid(), signal.SIGSEGV)
+    signal.raise_signal(signal.SIGSEGV)
 
 
 def exit_silently() -> None:
@@ -74,6 +78,62 @@ def fail() -> None:
 
 def return_function() -> object:
     return lambda: None
+
+
+def connect(port: int) -> None:
+    socket.create_connection(("127.0.0.1", port))
+
+
+def read_file(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
+def list_folder(path: str) -> list[str]:
+    return os.listdir(path)
+
+
+def write_file(path: str) -> None:
+    Path(path).write_bytes(b"written")
+
+
+def overwrite_own_library() -> None:
+    with open(__file__, "r+b"):
+        pass
+
+
+def fork() -> int:
+    if child := os.fork():
+        return child
+    os._exit(0)
+
+
+def execute() -> None:
+    os.execv("/bin/true", ["true"])
+
+
+def kill(process: int) -> None:
+    os.kill(process, signal.SIGKILL)
+
+
+def start_thread() -> int:
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    thread.join()
+    return thread.native_id or 0
+
+
+def environment() -> list[str]:
+    return sorted(os.environ)
+
+
+def descriptors() -> list[str]:
+    """Return what the open descriptors are: "null", "socket", "file"."""
+    kinds = {stat.S_IFCHR: "null", stat.S_IFSOCK: "socket"}
+    found = []
+    for descriptor in range(64):
+        with suppress(OSError):
+            found.append(kinds.get(stat.S_IFMT(os.fstat(descriptor).st_mode), "file"))
+    return found
 
 
 def forge(reply: bytes) -> int:

@@ -2,9 +2,9 @@ import asyncio
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -26,6 +26,11 @@ async def decoder() -> AsyncIterator[DecoderPool]:
     decoder = DecoderPool(2, time_limit=30, tasks=TEST_TASKS)
     yield decoder
     await decoder.close()
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return corpus.accepted()[0].write(tmp_path)
 
 
 def workers(parent: int | None = None) -> list[psutil.Process]:
@@ -69,11 +74,32 @@ async def test_closing_stops_workers_that_are_still_starting() -> None:
     await wait_for_exit(starting)
 
 
-async def test_a_path_and_its_bytes_give_the_same_result(decoder: DecoderPool, tmp_path: Path) -> None:
-    case = corpus.accepted()[0]
-    by_path = await decoder.run(examine, case.write(tmp_path))
-    assert by_path == await decoder.run(examine, case.data)
-    assert by_path == examine(case.data)
+async def test_a_path_and_its_bytes_give_the_same_result(decoder: DecoderPool, image: Path) -> None:
+    by_path = await decoder.run(examine, image)
+    assert by_path == await decoder.run(examine, image.read_bytes())
+    assert by_path == examine(image)
+
+
+async def test_a_file_that_cannot_be_opened_is_refused_and_may_be_retried(decoder: DecoderPool, tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.jpg", tmp_path):
+        with pytest.raises(ImageRefused, match="cannot read the file") as refused:
+            await decoder.run(examine, path)
+        assert (refused.value.reason, refused.value.final) == (Reason.UNREADABLE, False)
+
+
+async def test_a_named_pipe_does_not_block(decoder: DecoderPool, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageRefused):
+        await decoder.run(examine, tmp_path / "pipe.jpg")
+
+
+async def test_no_descriptor_stays_open(decoder: DecoderPool, image: Path) -> None:
+    worker = await decoder.run(tasks.pid)
+    processes = psutil.Process(), psutil.Process(worker)
+    before = [process.num_fds() for process in processes]
+    for _ in range(3):
+        await decoder.run(examine, image)
+    assert [process.num_fds() for process in processes] == before
 
 
 async def test_large_values_travel_both_ways(decoder: DecoderPool) -> None:
@@ -99,10 +125,15 @@ async def test_a_bug_in_a_task_raises_with_the_traceback_of_the_worker(decoder: 
 async def test_only_tasks_on_the_allow_list_run(decoder: DecoderPool, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="posix:mkdir is not a decoder task"):
         await decoder.run(os.mkdir, str(tmp_path / "made"))
-    worker = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "shared.images.worker", str(1 << 30), "5", *TASKS), stdin=PIPE, stdout=PIPE
-    )
-    reply, _ = await worker.communicate(frame(pack(["posix:mkdir", [str(tmp_path / "made")], {}])))
+    ours, theirs = socket.socketpair()
+    worker = subprocess.Popen([sys.executable, "-m", "shared.images.worker", str(1 << 30), "5", *TASKS], stdin=theirs)
+    theirs.close()
+    ours.sendall(frame(pack(["posix:mkdir", [str(tmp_path / "made")], {}])))
+    ours.shutdown(socket.SHUT_WR)
+    with ours.makefile("rb") as replies:
+        reply = replies.read()
+    ours.close()
+    worker.wait()
     assert b"posix:mkdir is not a decoder task" in reply
     assert not list(tmp_path.iterdir())
 
@@ -126,6 +157,7 @@ HOSTILE_REPLIES = {
     "not a number": frame(b'{"result": NaN}'),
     "deep nesting": frame(b"[" * 100_000),
     "an unknown dtype": frame(b'{"result": {"$array": ["O", [1], {"$bytes": [0, 8]}]}}') + bytes(8),
+    "a file that was not sent": frame(b'{"result": {"$file": 0}}'),
     "a shape without its values": frame(b'{"result": {"$array": ["|u1", [9, 9], {"$bytes": [0, 8]}]}}'),
 }
 
@@ -212,17 +244,17 @@ async def test_a_worker_killed_while_idle_is_replaced(decoder: DecoderPool) -> N
     assert await decoder.run(tasks.pid) != before
 
 
-async def test_an_image_whose_worker_was_killed_may_be_retried(decoder: DecoderPool, tmp_path: Path) -> None:
-    task = asyncio.create_task(decoder.run(tasks.block, tmp_path / "pid"))
-    os.kill(await pid_of_blocked(tmp_path / "pid"), signal.SIGKILL)
+async def test_an_image_whose_worker_was_killed_may_be_retried(decoder: DecoderPool, image: Path) -> None:
+    task = asyncio.create_task(decoder.run(tasks.block, image))
+    (await reader(image)).kill()
     with pytest.raises(ImageRefused) as refused:
         await task
     assert (refused.value.reason, refused.value.final) == (Reason.DECODE_MEMORY, False)
 
 
-async def test_cancelling_a_call_kills_its_worker(decoder: DecoderPool, tmp_path: Path) -> None:
-    task = asyncio.create_task(decoder.run(tasks.block, tmp_path / "pid"))
-    worker = psutil.Process(await pid_of_blocked(tmp_path / "pid"))
+async def test_cancelling_a_call_kills_its_worker(decoder: DecoderPool, image: Path) -> None:
+    task = asyncio.create_task(decoder.run(tasks.block, image))
+    worker = await reader(image)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -230,11 +262,11 @@ async def test_cancelling_a_call_kills_its_worker(decoder: DecoderPool, tmp_path
     assert await decoder.run(tasks.pid) != worker.pid
 
 
-async def test_closing_stops_running_and_waiting_calls(tmp_path: Path) -> None:
+async def test_closing_stops_running_and_waiting_calls(image: Path) -> None:
     decoder = DecoderPool(1, tasks=TEST_TASKS)
-    busy = asyncio.create_task(decoder.run(tasks.block, tmp_path / "pid"))
+    busy = asyncio.create_task(decoder.run(tasks.block, image))
     waiting = asyncio.create_task(decoder.run(tasks.pid))
-    await pid_of_blocked(tmp_path / "pid")
+    await reader(image)
     await decoder.close()
     assert workers() == []
     for task in (busy, waiting):
@@ -244,10 +276,13 @@ async def test_closing_stops_running_and_waiting_calls(tmp_path: Path) -> None:
         await decoder.run(tasks.pid)
 
 
-async def pid_of_blocked(pid_file: Path) -> int:
-    while not (pid_file.exists() and pid_file.read_text()):
+async def reader(file: Path, parent: int | None = None) -> psutil.Process:
+    """Return the worker that has *file* open, once there is one."""
+    while True:
+        for worker in workers(parent):
+            if any(opened.path == str(file) for opened in worker.open_files()):
+                return worker
         await asyncio.sleep(0.01)
-    return int(pid_file.read_text())
 
 
 async def test_workers_load_neither_models_nor_the_main_program(decoder: DecoderPool) -> None:
@@ -279,23 +314,23 @@ asyncio.run(main())
 """
 
 
-async def start_program(tmp_path: Path) -> subprocess.Popen[str]:
-    program = tmp_path / "program.py"
+async def start_program(image: Path) -> subprocess.Popen[str]:
+    program = image.with_name("program.py")
     program.write_text(PROGRAM)
     process = subprocess.Popen(
-        [sys.executable, program, tmp_path / "pid"],
+        [sys.executable, program, image],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": os.getcwd()},
         start_new_session=True,
     )
-    await pid_of_blocked(tmp_path / "pid")
+    await reader(image, process.pid)
     return process
 
 
-async def test_workers_exit_when_their_parent_is_killed(tmp_path: Path) -> None:
-    program = await start_program(tmp_path)
+async def test_workers_exit_when_their_parent_is_killed(image: Path) -> None:
+    program = await start_program(image)
     children = workers(program.pid)
     assert len(children) == 2
     program.kill()
@@ -305,8 +340,8 @@ async def test_workers_exit_when_their_parent_is_killed(tmp_path: Path) -> None:
     assert (output, errors) == ("program\nready\n", "")
 
 
-async def test_ctrl_c_prints_no_traceback_of_a_worker(tmp_path: Path) -> None:
-    program = await start_program(tmp_path)
+async def test_ctrl_c_prints_no_traceback_of_a_worker(image: Path) -> None:
+    program = await start_program(image)
     children = workers(program.pid)
     os.killpg(program.pid, signal.SIGINT)  # as a terminal does
     _, errors = program.communicate()
