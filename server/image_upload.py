@@ -17,7 +17,7 @@ from shared.db.pool import Connection
 from shared.embedders.base import ImageInput, Vector
 from shared.errors import DatabaseError, ImageBrowserError, ImageRefused, Reason, StoreError
 from shared.images import Examined
-from shared.ingest import ingest
+from shared.ingest import Ingester
 from shared.models import Collection, Image, Job, NewImage
 from shared.sql import contents, images, queue
 from shared.stores.base import RESERVED_PREFIX, check_key
@@ -113,14 +113,12 @@ async def _ingest(
         if await contents.find_image(conn, collection, examined.sha256, besides=image_id) is not None:
             raise _DuplicateUpload
 
+    ingester = Ingester(context.database, context.stores.get(collection.bucket), collection)
     for key in keys:
         if await context.database.run(contents.is_key_taken, collection, key):
             continue
         try:
-            return await ingest(
-                context.database,
-                context.stores.get(collection.bucket),
-                collection,
+            return await ingester.add(
                 NewImage(key=key, origin="api", **examined.columns()),
                 path,
                 thumbnail=examined.thumbnail,

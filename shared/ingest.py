@@ -2,17 +2,21 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NotRequired, TypedDict, Unpack
+from uuid import UUID
 
+from shared.batch_queue import BatchQueue
 from shared.db.pool import Connection, Database
 from shared.errors import DatabaseError, ImageRefused, ObjectExists, Reason
 from shared.models import Collection, NewImage
 from shared.object_keys import preview_key, thumbnail_key
-from shared.sql import images, pending_objects
+from shared.sql import files, images, pending_objects
+from shared.sql.files import FileRecord, FileTimes
 from shared.sql.pending_objects import ExistingObject, UploadIntent
 from shared.stores.base import CACHE_IMAGE, CACHE_IMMUTABLE, ObjectStore, object_sha256
 
@@ -21,88 +25,142 @@ CLAIM_POLL = 0.1  # seconds between attempts to upload to a key whose object is 
 BeforeCommit = Callable[[Connection, int], Awaitable[None]]
 
 
-async def ingest(
-    database: Database,
-    store: ObjectStore,
-    collection: Collection,
-    image: NewImage,
-    body: bytes | Path,
-    *,
-    thumbnail: bytes | None,
-    preview: bytes | None,
-    replaces: bool = False,
-    source: int | None = None,
-    created_at: datetime | None = None,
-    before_commit: BeforeCommit | None = None,
-) -> int:
-    """Store the image with its derivatives, write its row, and return its id.
+class DeletedMeanwhile(Exception):
+    """The content was deleted through the API while it was being uploaded."""
 
-    Of an ``adopted`` image only the derivatives are stored, because the bucket has the image already. Without
-    *thumbnail* and *preview*, the image shares those of another image with the same content, if there is one.
-    With *replaces*, the object under the key belongs to the file of *source* and is overwritten. Without it, an object
-    with the same bytes is accepted and any other is refused (KEY_TAKEN).
-    *created_at* orders recent images (default: now). *before_commit* runs in the transaction that writes the row, and
-    an exception from it rolls that back.
 
-    Raises ImageRefused if the body changed or the key cannot be used, and ServiceError if the store or the database
-    is unavailable. Repeating the call is safe.
+_Outcome = int | None | DeletedMeanwhile
+
+
+class _Options(TypedDict):
+    """Options of ``Ingester.add``.
+
+    With ``replaces``, the object under the key belongs to the file of ``source`` and is overwritten. Without it, an
+    object with the same bytes is accepted and any other is refused (KEY_TAKEN).
+    With ``stat``, the image is recorded as the outcome of the source's file at its key, unless the source has a
+    tombstone of the content: then ``add`` raises DeletedMeanwhile.
+    ``created_at`` orders recent images (default: now). ``before_commit`` runs in the transaction that writes the row,
+    and an exception from it rolls that back.
     """
-    image_id = None
-    while image_id is None:
-        intent = UploadIntent(image.key, image.sha256, image.derivatives, adopted=image.origin == "adopted")
-        existing = await begin_upload(database, collection, intent, source=source, replaces=replaces)
-        if image.derivatives and thumbnail is None and not (existing.derivatives or intent.adopted):
+
+    thumbnail: bytes | None
+    preview: bytes | None
+    replaces: NotRequired[bool]
+    source: NotRequired[int]
+    stat: NotRequired[FileTimes]
+    created_at: NotRequired[datetime]
+    before_commit: NotRequired[BeforeCommit]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """An image whose objects are stored and whose row is to be written."""
+
+    image: NewImage
+    intent: UploadIntent
+    created_at: datetime
+    stat: FileTimes | None
+    before_commit: BeforeCommit | None
+
+
+class Ingester:
+    """Adds images to one collection. Concurrent calls of ``add`` share transactions."""
+
+    def __init__(self, database: Database, store: ObjectStore, collection: Collection) -> None:
+        self._database = database
+        self._store = store
+        self._collection = collection
+        self._intents = BatchQueue(self._record_intents)
+        self._rows = BatchQueue(self._write_rows)
+
+    async def add(self, image: NewImage, body: bytes | Path, **options: Unpack[_Options]) -> int:
+        """Store the image with its derivatives, write its row, and return its id.
+
+        Of an ``adopted`` image only the derivatives are stored, because the bucket has the image already. Without
+        thumbnail and preview, the image shares those of another image with the same content, if there is one.
+
+        Raises ImageRefused if the body changed or the key cannot be used, DeletedMeanwhile, and ServiceError if the
+        store or the database is unavailable. Repeating the call is safe.
+        """
+        image_id = None
+        while image_id is None:
+            intent = UploadIntent(
+                image.key,
+                image.sha256,
+                image.derivatives,
+                adopted=image.origin == "adopted",
+                source=options.get("source"),
+                replaces=options.get("replaces", False),
+            )
+            image_id = await self._add_once(image, body, intent, options)
+        return image_id
+
+    async def begin(self, intent: UploadIntent) -> ExistingObject:
+        """Record the intent; wait first while another process is deleting the object under one of its keys."""
+        while (existing := await self._intents.run(intent)) is None:
+            await asyncio.sleep(CLAIM_POLL)
+        return existing
+
+    async def _add_once(
+        self, image: NewImage, body: bytes | Path, intent: UploadIntent, options: _Options
+    ) -> int | None:
+        """Return None if the upload missed its deadline and has to be repeated."""
+        existing = await self.begin(intent)
+        if image.derivatives and options["thumbnail"] is None and not (existing.derivatives or intent.adopted):
             image = replace(image, derivatives=False)
         try:
             if not existing.derivatives:
-                await _put_derivatives(store, image.sha256, thumbnail, preview)
+                await _put_derivatives(self._store, image.sha256, options["thumbnail"], options["preview"])
             if not intent.adopted:
-                await _put_image(store, image, body, existing, overwrite=replaces)
-            image_id = await database.run(
-                _write_row,
-                collection,
-                image,
-                intent,
-                created_at=created_at or datetime.now(UTC),
-                before_commit=before_commit,
-            )
+                await _put_image(self._store, image, body, existing, overwrite=intent.replaces)
+            created_at = options.get("created_at") or datetime.now(UTC)
+            stored = _Stored(image, intent, created_at, options.get("stat"), options.get("before_commit"))
+            outcome = await self._rows.run(stored)
+            if isinstance(outcome, DeletedMeanwhile):
+                raise outcome
+            return outcome
         except Exception as exc:
-            stored = not isinstance(exc, ImageRefused)
+            stored_image = not isinstance(exc, ImageRefused)
             with suppress(DatabaseError):  # the intent becomes due after its deadline
-                await database.run(pending_objects.abandon_upload, collection, intent, stored=stored)
+                await self._database.run(pending_objects.abandon_upload, self._collection, intent, stored=stored_image)
             raise
-    return image_id
+
+    async def _record_intents(self, intents: Sequence[UploadIntent]) -> list[ExistingObject | None]:
+        return await self._database.run(pending_objects.record_intents, self._collection, intents)
+
+    async def _write_rows(self, batch: Sequence[_Stored]) -> list[_Outcome]:
+        return await self._database.run(_write_rows, self._collection, batch)
 
 
-async def begin_upload(
-    database: Database, collection: Collection, intent: UploadIntent, *, source: int | None, replaces: bool
-) -> ExistingObject:
-    """Record the intent; wait first while another process is deleting the object under one of its keys."""
-    while True:
-        existing = await database.run(
-            pending_objects.record_intent, collection, intent, source=source, replaces=replaces
-        )
-        if existing:
-            return existing
-        await asyncio.sleep(CLAIM_POLL)
+async def _write_rows(conn: Connection, collection: Collection, batch: Sequence[_Stored]) -> list[_Outcome]:
+    """Write the images' rows and return their ids; None for an upload that missed its deadline."""
+    deleted = await _find_deleted(conn, batch)
+    intents = [stored.intent for stored in batch if stored.intent.upload not in deleted]
+    completed = await pending_objects.complete_uploads(conn, collection, intents)
+    outcomes: dict[UUID, _Outcome] = {upload: DeletedMeanwhile() for upload in deleted}
+    written = [stored for stored in batch if stored.intent.upload in completed]
+    ids = await images.add_many(conn, collection, [(stored.image, stored.created_at) for stored in written])
+    records = []
+    for stored, image_id in zip(written, ids, strict=True):
+        outcomes[stored.intent.upload] = image_id
+        if stored.before_commit:
+            await stored.before_commit(conn, image_id)
+        if stored.stat and stored.intent.source is not None:
+            record = FileRecord(stored.intent.source, stored.image.key, stored.stat, stored.image.sha256, image_id)
+            records.append(record)
+    if records:
+        await files.record_many(conn, collection, records)
+    return [outcomes.get(stored.intent.upload) for stored in batch]
 
 
-async def _write_row(
-    conn: Connection,
-    collection: Collection,
-    image: NewImage,
-    intent: UploadIntent,
-    *,
-    created_at: datetime,
-    before_commit: BeforeCommit | None,
-) -> int | None:
-    """Write the image's row and return its id; None if the upload missed its deadline and has to be repeated."""
-    if not await pending_objects.complete_upload(conn, collection, intent):
-        return None
-    image_id = await images.add(conn, collection, image, now=created_at)
-    if before_commit:
-        await before_commit(conn, image_id)
-    return image_id
+async def _find_deleted(conn: Connection, batch: Sequence[_Stored]) -> set[UUID]:
+    """Return the uploads of files whose source has a tombstone of their content."""
+    deleted = set[UUID]()
+    intents = [stored.intent for stored in batch if stored.stat]
+    for source in {intent.source for intent in intents if intent.source is not None}:
+        tombstones = await files.tombstones(conn, source, [intent.sha256 for intent in intents])
+        deleted |= {each.upload for each in intents if each.source == source and each.sha256 in tombstones}
+    return deleted
 
 
 async def _put_derivatives(store: ObjectStore, sha256: bytes, thumbnail: bytes | None, preview: bytes | None) -> None:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from shared.db.pool import Database
 from shared.images.worker_pool import DecoderPool
+from shared.ingest import Ingester
 from shared.models import Collection
 from shared.object_deletion import delete_pending_objects
 from shared.retry import RetryPolicy
@@ -28,6 +30,11 @@ class SyncTarget:
     retry: RetryPolicy
     progress: Progress
     notify_embedding: Callable[[], None] = lambda: None
+
+    @cached_property
+    def ingester(self) -> Ingester:
+        """Adds images; shared, so that concurrent uploads share transactions."""
+        return Ingester(self.database, self.store, self.collection)
 
     async def ensure_source(self, name: str) -> Source:
         """Return the collection's source *name*; create it if it is new."""

@@ -51,6 +51,22 @@ class Matches:
 
 
 @dataclass(frozen=True)
+class FileRecord:
+    """A file of a source with the image that it became, or with the reason why it was rejected."""
+
+    source: int
+    path: str
+    stat: FileTimes
+    sha256: bytes | None = None
+    image_id: int | None = None
+    refusal: ImageRefused | None = None
+
+    def columns(self) -> Sequence[object]:
+        reason, detail = (self.refusal.reason, self.refusal.detail[:1000]) if self.refusal else (None, None)
+        return self.source, self.path, *self.stat, self.sha256, self.image_id, reason, detail
+
+
+@dataclass(frozen=True)
 class MissingFile:
     """A recorded file that the folder no longer holds; ``own`` tells whether its image may be deleted with it."""
 
@@ -95,11 +111,18 @@ async def record(
     A rejected file keeps the image or the deletion that was recorded before: a read error is neither a deletion nor
     an edit.
     """
+    await record_many(conn, collection, [FileRecord(source, path, stat, sha256, image_id, refusal)])
+
+
+async def record_many(conn: Connection, collection: Collection, records: Sequence[FileRecord]) -> None:
+    """Record different files like ``record``."""
     statement = """
         INSERT INTO {files} AS existing (
             source_id, path, size, mtime_ns, ctime_ns, sha256, image_id, reason, detail, attempts, seen_at)
-        VALUES (%(source)s, %(path)s, %(size)s, %(mtime)s, %(ctime)s, %(sha256)s, %(image)s, %(reason)s, %(detail)s,
-                %(attempts)s, now())
+        SELECT *, (reason IS NOT NULL)::int, now()
+          FROM unnest(%s::int[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bytea[], %s::bigint[],
+                      %s::text[], %s::text[])
+            AS record (source, path, size, mtime_ns, ctime_ns, sha256, image_id, reason, detail)
         ON CONFLICT (source_id, path) DO UPDATE SET
             size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,
             sha256 = coalesce(excluded.sha256, existing.sha256),
@@ -107,19 +130,8 @@ async def record(
             reason = excluded.reason, detail = excluded.detail, attempts = existing.attempts + excluded.attempts,
             seen_at = excluded.seen_at, removed = existing.removed AND excluded.image_id IS NULL
     """
-    parameters = {
-        "source": source,
-        "path": path,
-        "size": stat[0],
-        "mtime": stat[1],
-        "ctime": stat[2],
-        "sha256": sha256,
-        "image": image_id,
-        "reason": refusal and refusal.reason,
-        "detail": refusal and refusal.detail[:1000],
-        "attempts": int(refusal is not None),
-    }
-    await execute(conn, collection, statement, parameters)
+    columns = zip(*(record.columns() for record in records), strict=True)
+    await execute(conn, collection, statement, [list(column) for column in columns])
 
 
 async def touch(conn: Connection, collection: Collection, source: int, path: str, *, stat: FileTimes) -> None:

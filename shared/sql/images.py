@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from psycopg.types.json import Jsonb
+from pydantic_core import to_json
 
 from shared.db.pool import Connection
 from shared.models import Collection, Filters, Image, NewImage
-from shared.sql import execute, fetch_all, fetch_one, fetch_value
+from shared.sql import execute, fetch_all, fetch_one
 from shared.sql.filters import EVERYTHING, condition
 
 # The columns of shared.models.Image, for statements that read images.
@@ -18,72 +18,71 @@ IMAGE_COLUMNS = """i.id, i.r2_key AS key, i.sha256, i.size, i.content_type, i.wi
 IMAGE_TABLES = """{images} AS i JOIN {embeddings} AS e USING (id)
     LEFT JOIN {queue} AS q ON q.id = i.id AND q.model = %(model)s"""
 
+# The columns that depend on the image file alone.
+_FILE_COLUMNS = """sha256, size, content_type, width, height, placeholder, derivatives, truncated, taken_local,
+    taken_offset, camera, lens, keywords, title, caption, latitude, longitude, exif"""
+
 
 async def add(conn: Connection, collection: Collection, image: NewImage, *, now: datetime) -> int:
-    """Add an image and return its id; *now* orders it among recent images.
+    """Add one image like ``add_many``."""
+    [image_id] = await add_many(conn, collection, [(image, now)])
+    return image_id
 
-    The image can be browsed at once. Its vector is copied from an image with the same content, else it is queued.
-    Adding the same key and content again changes nothing. The same key with other content replaces the image.
+
+async def add_many(conn: Connection, collection: Collection, new: Sequence[tuple[NewImage, datetime]]) -> list[int]:
+    """Add images with different keys and return their ids; the times order them among recent images.
+
+    The images can be browsed at once. The vector of each is copied from an image with the same content, else the image
+    is queued. Adding the same key and content again changes nothing. The same key with other content replaces the
+    image.
     """
-    statement = """
-        INSERT INTO {images} AS existing (
-            r2_key, created_at, origin, sha256, size, content_type, width, height, placeholder, derivatives,
-            truncated, taken_local, taken_offset, camera, lens, keywords, title, caption, latitude, longitude, exif)
-        VALUES (
-            %(key)s, %(now)s, %(origin)s, %(sha256)s, %(size)s, %(content_type)s, %(width)s, %(height)s,
-            %(placeholder)s, %(derivatives)s, %(truncated)s, %(taken_local)s, %(taken_offset)s, %(camera)s, %(lens)s,
-            %(keywords)s, %(title)s, %(caption)s, %(latitude)s, %(longitude)s, %(exif)s)
-        ON CONFLICT (r2_key) DO UPDATE SET
-            sha256 = excluded.sha256, size = excluded.size, content_type = excluded.content_type,
-            width = excluded.width, height = excluded.height, placeholder = excluded.placeholder,
-            derivatives = excluded.derivatives, truncated = excluded.truncated, taken_local = excluded.taken_local,
-            taken_offset = excluded.taken_offset, camera = excluded.camera, lens = excluded.lens,
-            keywords = excluded.keywords, title = excluded.title, caption = excluded.caption,
-            latitude = excluded.latitude, longitude = excluded.longitude, exif = excluded.exif
+    statement = f"""
+        WITH given AS (SELECT * FROM json_populate_recordset(NULL::{{images}}, %(rows)s))
+        INSERT INTO {{images}} AS existing (r2_key, created_at, origin, {_FILE_COLUMNS})
+        SELECT r2_key, created_at, origin, {_FILE_COLUMNS} FROM given ORDER BY r2_key
+        ON CONFLICT (r2_key) DO UPDATE
+           SET ({_FILE_COLUMNS}) = (SELECT {_FILE_COLUMNS} FROM given WHERE given.r2_key = existing.r2_key)
          WHERE existing.sha256 <> excluded.sha256
-        RETURNING id
-    """
-    parameters = vars(image) | {
-        "keywords": list(image.keywords),
-        "exif": None if image.exif is None else Jsonb(image.exif),
-        "now": now,
-    }
-    written = await execute(conn, collection, statement, parameters)
-    if row := await written.fetchone():
-        await _copy_or_queue_vector(conn, collection, row[0], image.sha256, now=now)
-        return int(row[0])
-    return int(await fetch_value(conn, collection, "SELECT id FROM {images} WHERE r2_key = %s", [image.key]))
+        RETURNING r2_key, id
+    """  # noqa: S608 - constants
+    rows = [
+        vars(image) | {"r2_key": image.key, "sha256": rf"\x{image.sha256.hex()}", "created_at": now}
+        for image, now in new
+    ]
+    written = await execute(conn, collection, statement, {"rows": to_json(rows).decode()})
+    ids: dict[str, int] = dict(await written.fetchall())
+    if ids:
+        await _copy_or_queue_vectors(conn, collection, list(ids.values()))
+    if unchanged := [image.key for image, _ in new if image.key not in ids]:
+        cur = await execute(conn, collection, "SELECT r2_key, id FROM {images} WHERE r2_key = ANY(%s)", [unchanged])
+        ids |= dict(await cur.fetchall())
+    return [ids[image.key] for image, _ in new]
 
 
-async def _copy_or_queue_vector(
-    conn: Connection, collection: Collection, image_id: int, sha256: bytes, *, now: datetime
-) -> None:
-    """Give an image, new or with new content, the vector of an image with the same content, or queue it."""
+async def _copy_or_queue_vectors(conn: Connection, collection: Collection, ids: Sequence[int]) -> None:
+    """Give images, new or with new content, the vectors of images with the same content, or queue them."""
+    # These images may still have the vectors of their old content, so none takes the vector of another one of them.
+    # The queue's model is read from the table: a switch to another model waits from here on. A new entry ends a lease
+    # on the old content: its vector will be refused.
     statement = """
-        INSERT INTO {embeddings} (id, r2_key, created_at, embedding)
-        SELECT id, r2_key, created_at, (
-            SELECT e.embedding FROM {images} AS twin JOIN {embeddings} AS e USING (id)
-             WHERE twin.sha256 = %(sha256)s AND twin.id <> %(id)s AND e.embedding IS NOT NULL LIMIT 1)
-          FROM {images} WHERE id = %(id)s
-        ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding
-        RETURNING embedding IS NOT NULL
-    """
-    copied = await fetch_value(conn, collection, statement, {"id": image_id, "sha256": sha256})
-    # The queue's model is read from the table: a switch to another model waits from here on.
-    if copied:
-        statement = (
-            "DELETE FROM {queue} AS q USING collections AS c WHERE q.id = %s AND c.bucket = %s AND q.model = c.model"
-        )
-        await execute(conn, collection, statement, [image_id, collection.bucket])
-        return
-    # This ends a lease on the old content: its vector will be refused.
-    statement = """
+        WITH added AS (
+            INSERT INTO {embeddings} (id, r2_key, created_at, embedding)
+            SELECT i.id, i.r2_key, i.created_at, (
+                SELECT e.embedding FROM {images} AS twin JOIN {embeddings} AS e USING (id)
+                 WHERE twin.sha256 = i.sha256 AND twin.id <> ALL(%(ids)s) AND e.embedding IS NOT NULL LIMIT 1)
+              FROM {images} AS i WHERE i.id = ANY(%(ids)s)
+            ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding
+            RETURNING id, created_at, embedding IS NOT NULL AS copied),
+        unqueued AS (
+            DELETE FROM {queue} AS q USING added, collections AS c
+             WHERE q.id = added.id AND added.copied AND c.bucket = %(bucket)s AND q.model = c.model)
         INSERT INTO {queue} (id, model, due_at)
-        SELECT %s, model, %s FROM collections WHERE bucket = %s
+        SELECT added.id, c.model, added.created_at FROM added, collections AS c
+         WHERE NOT added.copied AND c.bucket = %(bucket)s
         ON CONFLICT (id, model) DO UPDATE SET
             state = 'pending', due_at = excluded.due_at, lease = NULL, attempts = 0, reason = NULL, detail = NULL
     """
-    await execute(conn, collection, statement, [image_id, now, collection.bucket])
+    await execute(conn, collection, statement, {"ids": list(ids), "bucket": collection.bucket})
 
 
 async def get(conn: Connection, collection: Collection, image_id: int) -> Image | None:

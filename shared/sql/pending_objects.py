@@ -4,6 +4,7 @@ Each row belongs to one upload (an *intent*, not due before its deadline) or to 
 deleted when all rows of its key are due and no image references it. ``shared.object_deletion`` describes the protocol.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,13 +26,16 @@ _LOCK = 0x1AB03
 class UploadIntent:
     """The objects that one upload is about to store: the image and, with *derivatives*, its thumbnail and preview.
 
-    An *adopted* image lies in the bucket already and is not ours to delete, so its own key is left out.
+    An *adopted* image lies in the bucket already and is not ours to delete, so its own key is left out. An upload that
+    *replaces* overwrites an object of the *source*'s file.
     """
 
     key: str
     sha256: bytes
     derivatives: bool
     adopted: bool = False
+    source: int | None = None
+    replaces: bool = False
     upload: UUID = field(default_factory=uuid4)
 
     @property
@@ -66,69 +70,96 @@ class PendingDeletion:
     referenced: bool
 
 
-async def record_intent(
-    conn: Connection, collection: Collection, intent: UploadIntent, *, source: int | None, replaces: bool
-) -> ExistingObject | None:
-    """Record an upload before it stores anything; return None, recording nothing, while a key is being deleted.
+async def record_intents(
+    conn: Connection, collection: Collection, intents: Sequence[UploadIntent]
+) -> list[ExistingObject | None]:
+    """Record uploads before they store anything; return None for those not recorded, as a key is being deleted.
 
-    If the upload *replaces* an object of the source's file, clear the file's hash: if the upload is interrupted, the
-    object may no longer be what its row says, and the next sync uploads the file again.
+    If an upload replaces an object, clear its file's hash: if the upload is interrupted, the object may no longer be
+    what its row says, and the next sync uploads the file again.
     """
     await conn.execute("SELECT pg_advisory_xact_lock_shared(%s, hashtext(%s))", [_LOCK, collection.base])
-    parameters = {
-        "keys": intent.keys,
-        "upload": intent.upload,
-        "sha256": intent.sha256,
-        "own": intent.key,
-        "source": source,
-        "time": UPLOAD_TIME,
-    }
     statement = """
-        SELECT EXISTS (SELECT FROM {pending_objects} WHERE key = ANY(%(keys)s) AND claimed_until > now()),
-               ARRAY(SELECT sha256 FROM {pending_objects} WHERE key = %(own)s AND due_at <= now()),
-               EXISTS (SELECT FROM {images} WHERE sha256 = %(sha256)s AND derivatives)
+        SELECT key, sha256, due_at <= now() AS due, claimed_until > now() AS claimed
+          FROM {pending_objects} WHERE key = ANY(%s)
     """
-    found = await execute(conn, collection, statement, parameters)
-    row = await found.fetchone()
-    assert row is not None
-    claimed, leftovers, derivatives = row
-    if claimed:
-        return None
+    cur = await execute(conn, collection, statement, [[key for intent in intents for key in intent.keys]])
+    claimed, leftovers = set[str](), defaultdict[str, set[bytes]](set)
+    for key, sha256, is_due, is_claimed in await cur.fetchall():
+        if is_claimed:
+            claimed.add(key)
+        if is_due:
+            leftovers[key].add(sha256)
+    statement = "SELECT DISTINCT sha256 FROM {images} WHERE sha256 = ANY(%s) AND derivatives"
+    cur = await execute(conn, collection, statement, [[intent.sha256 for intent in intents]])
+    derived = {sha256 for (sha256,) in await cur.fetchall()}
+    await _insert_intents(conn, collection, [intent for intent in intents if claimed.isdisjoint(intent.keys)])
+    return [
+        ExistingObject(frozenset(leftovers[intent.key]), intent.sha256 in derived)
+        if claimed.isdisjoint(intent.keys)
+        else None
+        for intent in intents
+    ]
+
+
+async def _insert_intents(conn: Connection, collection: Collection, intents: Sequence[UploadIntent]) -> None:
+    objects = [(key, intent) for intent in intents for key in intent.keys]
     statement = """
         INSERT INTO {pending_objects} (key, upload, sha256, derived, stored, source_id, due_at)
-        SELECT key, %(upload)s, %(sha256)s, key <> %(own)s, false, %(source)s, now() + %(time)s
-          FROM unnest(%(keys)s::text[]) AS key
+        SELECT key, upload, sha256, derived, false, source, now() + %(time)s
+          FROM unnest(%(keys)s::text[], %(uploads)s::uuid[], %(contents)s::bytea[], %(derived)s::bool[],
+                      %(sources)s::int[]) AS object (key, upload, sha256, derived, source)
             ON CONFLICT DO NOTHING
     """
+    parameters = {
+        "time": UPLOAD_TIME,
+        "keys": [key for key, _ in objects],
+        "uploads": [intent.upload for _, intent in objects],
+        "contents": [intent.sha256 for _, intent in objects],
+        "derived": [key != intent.key for key, intent in objects],
+        "sources": [intent.source for _, intent in objects],
+    }
     await execute(conn, collection, statement, parameters)
-    if replaces:
-        statement = "UPDATE {files} SET sha256 = NULL WHERE source_id = %(source)s AND path = %(own)s"
-        await execute(conn, collection, statement, parameters)
-    return ExistingObject(frozenset(leftovers), derivatives)
+    if replacing := [intent for intent in intents if intent.replaces]:
+        statement = """
+            UPDATE {files} AS f SET sha256 = NULL
+              FROM unnest(%s::int[], %s::text[]) AS replaced (source, path)
+             WHERE f.source_id = replaced.source AND f.path = replaced.path
+        """
+        sources, paths = [intent.source for intent in replacing], [intent.key for intent in replacing]
+        await execute(conn, collection, statement, [sources, paths])
 
 
-async def complete_upload(conn: Connection, collection: Collection, intent: UploadIntent) -> bool:
-    """Delete the upload's intent, in the transaction that writes the image's row.
+async def complete_uploads(conn: Connection, collection: Collection, intents: Sequence[UploadIntent]) -> set[UUID]:
+    """Delete the intents of uploads, in the transaction that writes the images' rows; return the completed uploads.
 
-    Return False and change nothing if the upload missed its deadline: its objects may have been deleted. Schedule the
-    derivatives of the content that the image replaces for deletion.
+    Change nothing for an upload that missed its deadline: its objects may have been deleted. Schedule the derivatives
+    of content that an image replaces for deletion.
     """
+    keys = [key for intent in intents for key in intent.keys]
     statement = """
-        SELECT FROM {pending_objects}
-         WHERE key = ANY(%s) AND upload = %s AND due_at > clock_timestamp() AND claim IS NULL FOR UPDATE
+        SELECT upload FROM {pending_objects}
+         WHERE key = ANY(%s) AND upload = ANY(%s) AND due_at > clock_timestamp() AND claim IS NULL
+         ORDER BY key FOR UPDATE
     """
-    own = await execute(conn, collection, statement, [intent.keys, intent.upload])
-    if own.rowcount != len(intent.keys):
-        return False
-    # Other rows with the image's key describe objects that this upload has overwritten. An upload of another process to
+    cur = await execute(conn, collection, statement, [keys, [intent.upload for intent in intents]])
+    found = Counter(upload for (upload,) in await cur.fetchall())
+    completed = [intent for intent in intents if found[intent.upload] == len(intent.keys)]
+    own_keys = [intent.key for intent in completed]
+    uploads = [intent.upload for intent in completed]
+    # Other rows with an image's key describe objects that this upload has overwritten. An upload of another process to
     # the same key misses its row and starts again.
-    statement = "DELETE FROM {pending_objects} WHERE key = ANY(%s) AND upload = %s OR key = %s"
-    await execute(conn, collection, statement, [intent.keys, intent.upload, intent.key])
-    statement = "SELECT sha256 FROM {images} WHERE r2_key = %s AND sha256 <> %s AND derivatives"
-    replaced = await execute(conn, collection, statement, [intent.key, intent.sha256])
+    statement = "DELETE FROM {pending_objects} WHERE key = ANY(%s) AND upload = ANY(%s) OR key = ANY(%s)"
+    await execute(conn, collection, statement, [keys, uploads, own_keys])
+    statement = """
+        SELECT i.sha256
+          FROM {images} AS i JOIN unnest(%s::text[], %s::bytea[]) AS new (key, sha256) ON i.r2_key = new.key
+         WHERE i.sha256 <> new.sha256 AND i.derivatives
+    """
+    replaced = await execute(conn, collection, statement, [own_keys, [intent.sha256 for intent in completed]])
     for (sha256,) in await replaced.fetchall():
         await schedule_deletion(conn, collection, [(key, sha256) for key in _derivative_keys(sha256)])
-    return True
+    return set(uploads)
 
 
 async def abandon_upload(conn: Connection, collection: Collection, intent: UploadIntent, *, stored: bool) -> None:

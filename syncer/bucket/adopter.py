@@ -19,7 +19,6 @@ from uuid import UUID
 from shared.db.pool import Connection
 from shared.errors import ImageRefused, ObjectLocked, ObjectMissing, Reason, ServiceError, SettingsError, StoreError
 from shared.images import examine
-from shared.ingest import ingest
 from shared.models import NewImage
 from shared.object_keys import preview_key
 from shared.sql import adopted_objects, files, pending_objects
@@ -130,10 +129,7 @@ class BucketAdopter:
         # A listing has milliseconds, an S3 object only seconds.
         modified = listed.modified if listed.etag == stored.etag else stored.modified
         try:
-            await ingest(
-                self.target.database,
-                self.target.store,
-                self.target.collection,
+            await self.target.ingester.add(
                 image,
                 file,
                 thumbnail=thumbnail,

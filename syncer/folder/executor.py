@@ -3,10 +3,9 @@
 import logging
 from collections.abc import AsyncIterator
 
-from shared.db.pool import Connection
 from shared.errors import ImageRefused, Reason, ServiceError
 from shared.images import examine
-from shared.ingest import ingest
+from shared.ingest import DeletedMeanwhile
 from shared.models import NewImage
 from shared.object_deletion import delete_pending_objects
 from shared.sql import files, pending_objects
@@ -35,13 +34,9 @@ from syncer.target import SyncTarget
 
 log = logging.getLogger(__name__)
 
-# Running actions per thread of the store: while some files are decoded or written to the database, others are sent. The
-# store's threads bound the concurrent uploads, and take the next one without waiting for the event loop.
-_ACTIONS_PER_UPLOAD = 2
-
-
-class _DeletedMeanwhile(Exception):
-    """The content was deleted through the API while it was being uploaded."""
+# Running actions per thread of the store: while some files are decoded or wait for a shared transaction, others are
+# sent. The store's threads bound the concurrent uploads, and take the next one without waiting for the event loop.
+_ACTIONS_PER_UPLOAD = 4
 
 
 class Executor:
@@ -106,7 +101,7 @@ class Executor:
     async def _move(self, move: Move) -> None:
         """Move the image, or upload the file if that is impossible."""
         try:
-            if await move_image(self._source, self._target.store, move):
+            if await move_image(self._source, self._target, move):
                 self._progress.count("moved")
                 return
             self._planner.move_failed(move)
@@ -125,26 +120,17 @@ class Executor:
         file = upload.file
         examined = await self._target.decoder.run(examine, file.absolute, derivatives=self._options.derivatives)
 
-        async def record(conn: Connection, image_id: int) -> None:
-            collection, source, sha256 = self._source.collection, self._source.id, examined.sha256
-            if await files.tombstones(conn, source, [sha256]):
-                raise _DeletedMeanwhile
-            await files.record(conn, collection, source, file.path, stat=file.stat, sha256=sha256, image_id=image_id)
-
         try:
-            await ingest(
-                self._target.database,
-                self._target.store,
-                self._target.collection,
+            await self._target.ingester.add(
                 NewImage(key=file.path, origin="folder", **examined.columns()),
                 file.absolute,
                 thumbnail=examined.thumbnail,
                 preview=examined.preview,
                 replaces=upload.replaces,
                 source=self._source.id,
-                before_commit=record,
+                stat=file.stat,
             )
-        except _DeletedMeanwhile:
+        except DeletedMeanwhile:
             await self._keep_removed(file, examined.sha256)
             return
         self._progress.count("uploaded")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from shared.db.pool import Connection
 from shared.errors import DatabaseError, ImageRefused, ObjectMissing
-from shared.ingest import begin_upload
 from shared.sql import files, pending_objects
 from shared.sql.files import MovableImage
 from shared.sql.pending_objects import UploadIntent
@@ -14,20 +13,24 @@ from shared.stores.base import ObjectStore, object_sha256
 from syncer.folder.actions import Move
 from syncer.folder.scan import LocalFile, digest, has_exact_name
 from syncer.source import Source
+from syncer.target import SyncTarget
 
 
 class _Stale(Exception):
     """The image or its object has changed since the move was planned."""
 
 
-async def move_image(source: Source, store: ObjectStore, move: Move) -> bool:
+async def move_image(source: Source, target: SyncTarget, move: Move) -> bool:
     """Copy the image's object to the key of its new path, and assign the image to the file there.
 
     Return False and change nothing if the image or its object has changed or is gone, or if an object that is not ours
     has the new key. Raises ImageRefused if the store cannot keep the key.
     """
-    intent = UploadIntent(move.file.path, move.image.sha256, derivatives=False)
-    existing = await begin_upload(source.database, source.collection, intent, source=source.id, replaces=move.replaces)
+    intent = UploadIntent(
+        move.file.path, move.image.sha256, derivatives=False, source=source.id, replaces=move.replaces
+    )
+    existing = await target.ingester.begin(intent)
+    store = target.store
     copied = False
     try:
         if not move.replaces and not await _is_free(store, intent.key, existing.leftovers):
@@ -54,7 +57,7 @@ async def _is_free(store: ObjectStore, key: str, leftovers: frozenset[bytes]) ->
 
 
 async def _commit(conn: Connection, source: Source, move: Move, intent: UploadIntent) -> None:
-    if not await pending_objects.complete_upload(conn, source.collection, intent):
+    if not await pending_objects.complete_uploads(conn, source.collection, [intent]):
         raise _Stale
     path, stat = move.file.path, move.file.stat
     if not await files.move(conn, source.collection, source.id, move.image, path=path, stat=stat):

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from shared.db.pool import Database
 from shared.errors import ImageRefused, Reason, StoreError
-from shared.ingest import ingest
+from shared.ingest import Ingester
 from shared.models import Collection, NewImage
 from shared.object_deletion import delete_images, delete_pending_objects
 from shared.object_keys import preview_key, thumbnail_key
@@ -40,6 +40,7 @@ class Bucket:
 
     def __init__(self, database: Database, store: FolderStore, collection: Collection) -> None:
         self.database, self.store, self.collection = database, store, collection
+        self.ingester = Ingester(database, store, collection)
 
     async def run(self, work: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
         return await self.database.run(work, self.collection, *args, **kwargs)
@@ -48,7 +49,7 @@ class Bucket:
         """Store an image with derivatives."""
         derivatives: dict[str, Any] = {"thumbnail": b"thumbnail", "preview": b"preview"}
         row = image(key, content)
-        return await ingest(self.database, self.store, self.collection, row, content, **derivatives, **more)
+        return await self.ingester.add(row, content, **derivatives, **more)
 
     async def put_object(self, key: str, content: bytes) -> None:
         digest = hashlib.sha256(content).hexdigest()
@@ -70,7 +71,7 @@ class Bucket:
     async def interrupt_upload(self, key: str, content: bytes) -> None:
         """Leave what an upload leaves in the database that is killed after it has recorded its intent."""
         intent = UploadIntent(key, image(key, content).sha256, derivatives=True)
-        await self.run(pending_objects.record_intent, intent, source=None, replaces=False)
+        await self.run(pending_objects.record_intents, [intent])
         await self.run(pending_objects.abandon_uploads, source=None)
 
 
@@ -121,7 +122,7 @@ async def test_an_object_of_others_is_neither_overwritten_nor_deleted(bucket: Bu
 
 async def test_nothing_is_deleted_while_an_upload_is_under_way(bucket: Bucket) -> None:
     intent = UploadIntent("a.jpg", image("a.jpg", b"a").sha256, derivatives=True)
-    await bucket.run(pending_objects.record_intent, intent, source=None, replaces=False)
+    await bucket.run(pending_objects.record_intents, [intent])
     await bucket.put_object("a.jpg", b"a")
     assert await bucket.clean_up() == 0
     assert await bucket.keys() == {"a.jpg"}
@@ -238,8 +239,9 @@ async def test_an_interrupted_overwrite_clears_the_hash_of_the_file(bucket: Buck
     a, digest = await bucket.put("a.jpg", b"a"), hashlib.sha256(b"a").digest()
     source = await bucket.run(collections.ensure_source, "folder")
     await bucket.run(files.record, source, "a.jpg", stat=(1, 1, 1), sha256=digest, image_id=a)
-    intent = UploadIntent("a.jpg", hashlib.sha256(b"new").digest(), derivatives=False)
-    await bucket.run(pending_objects.record_intent, intent, source=source, replaces=True)
+    new = hashlib.sha256(b"new").digest()
+    intent = UploadIntent("a.jpg", new, derivatives=False, source=source, replaces=True)
+    await bucket.run(pending_objects.record_intents, [intent])
     [row] = await bucket.run(files.list_known, source, after="", limit=9)
     assert (row.image_id, row.sha256) == (a, None)
     await bucket.run(pending_objects.abandon_uploads, source=source)
