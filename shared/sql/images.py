@@ -36,6 +36,25 @@ async def add_many(conn: Connection, collection: Collection, new: Sequence[tuple
     is queued. Adding the same key and content again changes nothing. The same key with other content replaces the
     image.
     """
+    keys = [image.key for image, _ in new]
+    ids = await _ids(conn, collection, keys)
+    # Existing images one by one: each has the vector of its old content until then, which no other may take.
+    existing = [[each] for each in new if each[0].key in ids]
+    for part in [[each for each in new if each[0].key not in ids], *existing]:
+        if part:
+            ids |= await _write(conn, collection, part)
+    if len(ids) < len(new):  # another process has just added the same image
+        ids = await _ids(conn, collection, keys)
+    return [ids[key] for key in keys]
+
+
+async def _ids(conn: Connection, collection: Collection, keys: Sequence[str]) -> dict[str, int]:
+    cur = await execute(conn, collection, "SELECT r2_key, id FROM {images} WHERE r2_key = ANY(%s)", [keys])
+    return dict(await cur.fetchall())
+
+
+async def _write(conn: Connection, collection: Collection, new: Sequence[tuple[NewImage, datetime]]) -> dict[str, int]:
+    """Insert or replace images; return the ids by key of those that were not the same already."""
     statement = f"""
         WITH given AS (SELECT * FROM json_populate_recordset(NULL::{{images}}, %(rows)s))
         INSERT INTO {{images}} AS existing (r2_key, created_at, origin, {_FILE_COLUMNS})
@@ -49,19 +68,14 @@ async def add_many(conn: Connection, collection: Collection, new: Sequence[tuple
         vars(image) | {"r2_key": image.key, "sha256": rf"\x{image.sha256.hex()}", "created_at": now}
         for image, now in new
     ]
-    written = await execute(conn, collection, statement, {"rows": to_json(rows).decode()})
-    ids: dict[str, int] = dict(await written.fetchall())
-    if ids:
+    cur = await execute(conn, collection, statement, {"rows": to_json(rows).decode()})
+    if ids := dict(await cur.fetchall()):
         await _copy_or_queue_vectors(conn, collection, list(ids.values()))
-    if unchanged := [image.key for image, _ in new if image.key not in ids]:
-        cur = await execute(conn, collection, "SELECT r2_key, id FROM {images} WHERE r2_key = ANY(%s)", [unchanged])
-        ids |= dict(await cur.fetchall())
-    return [ids[image.key] for image, _ in new]
+    return ids
 
 
 async def _copy_or_queue_vectors(conn: Connection, collection: Collection, ids: Sequence[int]) -> None:
     """Give images, new or with new content, the vectors of images with the same content, or queue them."""
-    # These images may still have the vectors of their old content, so none takes the vector of another one of them.
     # The queue's model is read from the table: a switch to another model waits from here on. A new entry ends a lease
     # on the old content: its vector will be refused.
     statement = """
@@ -69,7 +83,7 @@ async def _copy_or_queue_vectors(conn: Connection, collection: Collection, ids: 
             INSERT INTO {embeddings} (id, r2_key, created_at, embedding)
             SELECT i.id, i.r2_key, i.created_at, (
                 SELECT e.embedding FROM {images} AS twin JOIN {embeddings} AS e USING (id)
-                 WHERE twin.sha256 = i.sha256 AND twin.id <> ALL(%(ids)s) AND e.embedding IS NOT NULL LIMIT 1)
+                 WHERE twin.sha256 = i.sha256 AND twin.id <> i.id AND e.embedding IS NOT NULL LIMIT 1)
               FROM {images} AS i WHERE i.id = ANY(%(ids)s)
             ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding
             RETURNING id, created_at, embedding IS NOT NULL AS copied),
