@@ -1,9 +1,11 @@
-"""Limits on what clients can spend: the first search for a text or picture may cost a paid model call."""
+"""Limits per client: on what it does at the same time, and on the paid model calls that it causes."""
 
+import asyncio
 import ipaddress
 import math
 from contextvars import ContextVar
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from starlette.types import Scope
 
@@ -25,8 +27,20 @@ def client_of(scope: Scope) -> str:
     try:
         address = ipaddress.IPv6Address(host.partition("%")[0])
     except ValueError:
-        return str(host)
+        return str(host)[:64]  # a proxy may forward anything
     return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
+
+
+class ClientSlots:
+    """Limit on how many things of one kind each client does at the same time in this process."""
+
+    def __init__(self, per_client: int) -> None:
+        self._per_client = per_client
+        self._semaphores: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    def semaphore(self) -> asyncio.Semaphore:
+        """Return the semaphore of the current client."""
+        return self._semaphores.setdefault(client.get(), asyncio.Semaphore(self._per_client))
 
 
 @dataclass(frozen=True)

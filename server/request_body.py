@@ -1,10 +1,10 @@
-"""Read request bodies within a limit of size and time: JSON, forms and files."""
+"""Read request bodies within limits of size, time and number: JSON, forms and files."""
 
 import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,24 +13,31 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from server.problem import Problem
+from server.rate_limits import ClientSlots
 
 # Bytes that a multipart form may have beside its file.
 _FORM_OVERHEAD = 64 << 10
+# Files that one client may be sending, or whose processing it may be waiting for. A browser opens six connections.
+MAX_FILES_PER_CLIENT = 8
+_files = ClientSlots(MAX_FILES_PER_CLIENT)
 
 
 @dataclass(frozen=True)
 class BodyLimit:
     """Limits for a request body; *subject* names the body in error messages.
 
-    The timeout is for the whole body, in seconds, so that a slow client cannot tie up resources.
+    A client may pause for ``idle_timeout`` seconds, and after ``grace`` seconds its average rate must be at least
+    ``min_rate`` bytes per second, so that a slow client cannot tie up resources.
     """
 
     subject: str
     max_bytes: int
-    timeout: float
+    idle_timeout: float = 15.0
+    grace: float = 30.0
+    min_rate: int = 32 << 10
 
 
-QUERY_IMAGE = BodyLimit("the picture", max_bytes=20 << 20, timeout=60.0)
+QUERY_IMAGE = BodyLimit("the picture", max_bytes=20 << 20)
 
 
 @dataclass(frozen=True)
@@ -47,23 +54,25 @@ def media_type(request: Request) -> str:
 
 
 async def read(request: Request, limit: BodyLimit) -> bytes:
-    """Return the body; raise a 413 if it is too large and a 408 if it takes too long."""
-    async with _timeout(limit):
-        return b"".join([chunk async for chunk in _chunks(request, limit, limit.max_bytes)])
+    """Return the body; raise a 413 if it is too large and a 408 if it is too slow."""
+    return b"".join([chunk async for chunk in _chunks(request, limit, limit.max_bytes)])
 
 
 @asynccontextmanager
 async def received_file(request: Request, limit: BodyLimit) -> AsyncIterator[ReceivedFile]:
     """Save the file that is the body, or the only file of a multipart form, and delete it when the block ends.
 
-    Raises a 413 as soon as the file is too large, a 408 if it takes too long, and a 400 for a form without exactly one
-    file.
+    Raises a 413 as soon as the file is too large, a 408 if it is too slow, a 400 for a form without exactly one file,
+    and a 429 if the client is sending too many files already.
     """
-    with ExitStack() as stack:
+    slots = _files.semaphore()
+    if slots.locked():
+        detail = f"you are sending {MAX_FILES_PER_CLIENT} files already: wait until one of them is done"
+        raise Problem(429, detail, headers={"Retry-After": "1"})
+    async with slots, AsyncExitStack() as stack:
         try:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="image-browser-")), "body")
-            async with _timeout(limit):
-                filename = await _save(request, path, limit)
+            filename = await _save(request, path, limit)
         except OSError as exc:
             remedy = f"free space in {tempfile.gettempdir()}, or set TMPDIR"
             raise Problem(503, f"the server cannot store {limit.subject}: {exc.strerror}: {remedy}") from exc
@@ -100,24 +109,26 @@ async def _save_part(request: Request, path: Path, limit: BodyLimit) -> str | No
 
 
 async def _chunks(request: Request, limit: BodyLimit, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    """Yield the body; raise a 413 as soon as it has more than *max_bytes*."""
+    """Yield the body; raise a 413 as soon as it has more than *max_bytes*, and a 408 as soon as it is too slow."""
     if int(request.headers.get("Content-Length", "0")) > max_bytes:
         raise _too_large(limit)
-    size = 0
-    async for chunk in request.stream():
+    clock = asyncio.get_running_loop().time
+    started, size = clock(), 0
+    stream = request.stream()
+    while True:
+        try:
+            deadline = min(clock() + limit.idle_timeout, started + limit.grace + size / limit.min_rate)
+            async with asyncio.timeout_at(deadline):
+                chunk = await anext(stream, None)
+        except TimeoutError as exc:
+            detail = f"{limit.subject} arrived too slowly: {size:,} bytes in {clock() - started:.0f} seconds"
+            raise Problem(408, detail) from exc
+        if chunk is None:
+            return
         size += len(chunk)
         if size > max_bytes:
             raise _too_large(limit)
         yield chunk
-
-
-@asynccontextmanager
-async def _timeout(limit: BodyLimit) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(limit.timeout):
-            yield
-    except TimeoutError as exc:
-        raise Problem(408, f"{limit.subject} did not arrive within {limit.timeout:g} seconds") from exc
 
 
 def _too_large(limit: BodyLimit) -> Problem:

@@ -14,6 +14,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from server.rate_limits import ClientSlots
 from shared.errors import ImageBrowserError, ImageRefused
 from shared.images.formats import SNIFF_BYTES, sniff
 
@@ -23,6 +24,7 @@ MAX_BYTES = 20 << 20
 TIMEOUT = 15.0  # seconds, for DNS, redirects and body together
 MAX_REDIRECTS = 5
 CONCURRENCY = 8  # fetches, each held in memory
+CONCURRENCY_PER_CLIENT = 2  # so that a client with slow URLs does not block the others
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -74,6 +76,7 @@ class UrlFetcher:
         self._max_bytes = max_bytes
         self._timeout = timeout
         self._slots = asyncio.Semaphore(CONCURRENCY)
+        self._client_slots = ClientSlots(CONCURRENCY_PER_CLIENT)
 
     async def fetch_image(self, url: str) -> bytes:
         """Return the content at *url*, which starts like an image of a supported format.
@@ -81,7 +84,12 @@ class UrlFetcher:
         Raises FetchRefused, including for a timeout and for too large a body.
         """
         try:
-            async with asyncio.timeout(self._timeout), self._slots, self._session() as session:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._client_slots.semaphore(),
+                self._slots,
+                self._session() as session,
+            ):
                 return await self._follow(session, self._check(url))
         except TimeoutError as exc:
             raise FetchRefused(f"it did not arrive within {self._timeout:g} seconds") from exc

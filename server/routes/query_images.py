@@ -29,13 +29,23 @@ async def create_query_image(request: Request) -> Response:
     query = requests.parse(CollectionQuery, request)
     context = app_context(request)
     await context.collection(query.bucket)  # refuse an unknown bucket before the upload
-    async with context.query_images.slot():
-        name, url, content = await _picture(context, request)
-        try:
-            seen = await context.decoder.run(glance, content)
-        except ImageRefused as exc:
-            raise Problem(400, f"{name} cannot be used: {exc}") from exc
-        stored = await context.with_collection(query.bucket, context.query_images.add, content, name=name, url=url)
+    if request_body.media_type(request) == "application/json":
+        url = (await requests.parse_body(ImageUrlBody, request)).url
+        content = await context.query_images.fetch(url, name="url")
+        async with context.query_images.slot():
+            return await _add(context, query.bucket, content, name="url", url=url)
+    async with request_body.received_file(request, QUERY_IMAGE) as file, context.query_images.slot():
+        content = await asyncio.to_thread(file.path.read_bytes)
+        return await _add(context, query.bucket, content, name="the picture")
+
+
+async def _add(context: AppContext, bucket: str | None, content: bytes, *, name: str, url: str = "") -> Response:
+    """Return the handle of the picture, which error messages call *name*."""
+    try:
+        seen = await context.decoder.run(glance, content)
+    except ImageRefused as exc:
+        raise Problem(400, f"{name} cannot be used: {exc}") from exc
+    stored = await context.with_collection(bucket, context.query_images.add, content, name=name, url=url)
     return FastJSONResponse(
         QueryImageHandle(
             query_image=stored.handle,
@@ -45,12 +55,3 @@ async def create_query_image(request: Request) -> Response:
             expires_at=stored.expires_at.isoformat(),
         )
     )
-
-
-async def _picture(context: AppContext, request: Request) -> tuple[str, str, bytes]:
-    """Return the picture's name in error messages, its URL or an empty string, and its content."""
-    if request_body.media_type(request) == "application/json":
-        url = (await requests.parse_body(ImageUrlBody, request)).url
-        return "url", url, await context.query_images.fetch(url, name="url")
-    async with request_body.received_file(request, QUERY_IMAGE) as file:
-        return "the picture", "", await asyncio.to_thread(file.path.read_bytes)

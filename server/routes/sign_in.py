@@ -13,7 +13,7 @@ from server.problem import Problem
 from server.rate_limits import client_of
 from server.request_body import BodyLimit
 
-FORM = BodyLimit("the form", max_bytes=8192, timeout=60.0)
+FORM = BodyLimit("the form", max_bytes=8192)
 # A path of this server. A second slash or a backslash after the first would lead to another host.
 _LOCAL_PATH = re.compile(r"/(?![/\\])[^\x00-\x20\\\x7f]{0,4000}")
 

@@ -33,7 +33,7 @@ DEFAULT_LIMIT, MAX_LIMIT = 30, 200
 MAX_QUERY_LENGTH = 1000
 MAX_URL_LENGTH = 2000
 MAX_ID = 2**63 - 1
-JSON_BODY = BodyLimit("the body", max_bytes=1 << 20, timeout=60.0)
+JSON_BODY = BodyLimit("the body", max_bytes=1 << 20)
 
 # Members of a JSON term, of which each term has one, and their kinds of term.
 _TERM_KINDS: dict[str, Kind] = {

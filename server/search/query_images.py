@@ -51,7 +51,7 @@ class QueryImages:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Reserve memory for one picture; raise a 503 when too many are being processed."""
+        """Reserve memory for one picture that has arrived; raise a 503 when too many are being processed."""
         if self._slots.locked():
             raise Problem(503, "too many pictures at once: try again in a moment", headers={"Retry-After": "1"})
         async with self._slots:
@@ -98,8 +98,8 @@ class QueryImages:
         return found
 
     async def _fetch_vector(self, collection: Collection, url: str, *, name: str) -> Vector:
-        async with self._slots:
-            content = await self.fetch(url, name=name)
+        content = await self.fetch(url, name=name)
+        async with self.slot():
             return from_stored((await self.add(collection, content, name=name, url=url)).embedding)
 
     async def _embed(self, collection: Collection, image: ImageInput, *, name: str) -> Vector:

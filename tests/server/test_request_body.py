@@ -10,12 +10,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from server import request_body
+from server import rate_limits, request_body
 from server.problem import Problem
-from server.request_body import BodyLimit
+from server.request_body import MAX_FILES_PER_CLIENT, BodyLimit
 from server.schemas import errors
 
-LIMIT = BodyLimit("the file", max_bytes=1000, timeout=0.2)
+LIMIT = BodyLimit("the file", max_bytes=1000, idle_timeout=0.5, grace=0.2, min_rate=10_000)
+PATIENT = BodyLimit("the file", max_bytes=1000)
 
 
 async def post(content: bytes | AsyncIterator[bytes], *, path: str = "/file", **headers: str) -> httpx2.Response:
@@ -25,10 +26,12 @@ async def post(content: bytes | AsyncIterator[bytes], *, path: str = "/file", **
         return Response(await request_body.read(request, LIMIT))
 
     async def receive_file(request: Request) -> Response:
-        async with request_body.received_file(request, LIMIT) as file:
+        limit = PATIENT if request.url.path == "/patient" else LIMIT
+        async with request_body.received_file(request, limit) as file:
             return PlainTextResponse(f"{file.filename} {file.path.read_bytes().decode()}")
 
-    routes = [Route("/body", read, methods=["POST"]), Route("/file", receive_file, methods=["POST"])]
+    handlers = {"/body": read, "/file": receive_file, "/patient": receive_file}
+    routes = [Route(path, handler, methods=["POST"]) for path, handler in handlers.items()]
     app = Starlette(routes=routes, exception_handlers={Problem: errors.handle})
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://here") as http:
         return await http.post(path, content=content, headers=headers)
@@ -62,10 +65,28 @@ async def test_a_body_that_is_too_large_is_refused(path: str, declared: bool) ->
 
 
 @pytest.mark.parametrize("path", ["/body", "/file"])
-async def test_a_body_that_takes_too_long_is_refused(path: str) -> None:
-    answer = await post(chunks(count=2, pause=1), path=path)
+@pytest.mark.parametrize(("count", "pause"), [(2, 5), (10, 0.1)], ids=["stalled", "slow"])
+async def test_a_body_that_is_too_slow_is_refused(path: str, count: int, pause: float) -> None:
+    answer = await post(chunks(count=count, pause=pause), path=path)
     assert answer.status_code == 408
-    assert answer.json()["detail"] == "the file did not arrive within 0.2 seconds"
+    assert answer.json()["detail"].startswith("the file arrived too slowly: ")
+
+
+async def test_one_client_can_send_only_a_few_files_at_the_same_time() -> None:
+    sending = [asyncio.create_task(post(chunks(count=1, pause=60), path="/patient")) for _ in range(20)]
+    try:
+        refused, _ = await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
+        answer = refused.pop().result()
+        assert answer.status_code == 429
+        assert answer.headers["retry-after"] == "1"
+        assert (await post(b"content")).status_code == 429
+        assert sum(not task.done() for task in sending) == MAX_FILES_PER_CLIENT
+        rate_limits.client.set("another client")
+        assert (await post(b"content")).text == "None content"
+    finally:
+        for task in sending:
+            task.cancel()
+        await asyncio.wait(sending)
 
 
 async def test_a_form_gives_its_file_and_its_name() -> None:

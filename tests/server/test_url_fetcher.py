@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from server.url_fetcher import MAX_REDIRECTS, FetchRefused, UrlFetcher, is_public
+from server import rate_limits
+from server.url_fetcher import CONCURRENCY, MAX_REDIRECTS, FetchRefused, UrlFetcher, is_public
 from tests.helpers.pictures import plain_picture
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -231,6 +232,23 @@ async def test_size_and_time_are_limited() -> None:
             await local_fetcher(max_bytes=1_000_000).fetch_image(f"{address}/large")
         with pytest.raises(FetchRefused, match="within 0.5 seconds"):
             await local_fetcher(timeout=0.5).fetch_image(f"{address}/slow")
+
+
+async def test_a_client_with_slow_urls_does_not_block_the_others() -> None:
+    async def never(_request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    async with site(never=never, image=image) as address:
+        fetcher = local_fetcher(timeout=5)
+        slow = [asyncio.create_task(fetcher.fetch_image(f"{address}/never")) for _ in range(2 * CONCURRENCY)]
+        await asyncio.sleep(0)
+        rate_limits.client.set("another client")
+        assert await fetcher.fetch_image(f"{address}/image") == PICTURE
+        assert not any(task.done() for task in slow)
+        for task in slow:
+            task.cancel()
+        await asyncio.wait(slow)
 
 
 async def test_a_host_that_does_not_speak_http_is_refused() -> None:

@@ -2,9 +2,11 @@
 
 import base64
 import io
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,6 +19,8 @@ import uvicorn
 from PIL import Image
 
 from server.app import create_app
+from server.request_body import MAX_FILES_PER_CLIENT
+from server.search.query_images import CONCURRENCY
 from server.settings import ServerSettings
 from server.url_fetcher import UrlFetcher
 from tests.helpers.composed_queries import post_terms, upload
@@ -114,6 +118,19 @@ def test_too_large_and_malformed_uploads_are_refused(photo_server: Server) -> No
     assert photo_server.http.post("/api/query-images?bucket=b", files={"file": ("a.png", large)}).status_code == 413
     form = {"Content-Type": "multipart/form-data"}
     assert photo_server.http.post("/api/query-images?bucket=b", content=b"--x", headers=form).status_code == 400
+
+
+def test_a_client_that_stalls_its_pictures_does_not_block_the_others(photo_server: Server) -> None:
+    head = "POST /api/query-images?bucket=b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
+    address = ("127.0.0.1", photo_server.http.base_url.port or 0)
+    with ExitStack() as stack:
+        stalled = [stack.enter_context(socket.create_connection(address)) for _ in range(2 * CONCURRENCY)]
+        for connection in stalled:
+            connection.sendall(f"{head}X-Forwarded-For: 203.0.113.9\r\n\r\nfour".encode())
+        assert upload(photo_server, png(6)).status_code == 200
+        for connection in stalled[MAX_FILES_PER_CLIENT:]:
+            assert b" 429 " in connection.recv(1000).partition(b"\r\n")[0]
+        assert upload(photo_server, png(7)).status_code == 200
 
 
 @pytest.fixture(scope="module")
