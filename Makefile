@@ -8,14 +8,15 @@ DEMO_HOME ?= $(CURDIR)/.demo
 BIN := .venv/bin
 SOURCES := syncer server shared tests bench
 
-.PHONY: demo test check format bench requirements clean
+.PHONY: demo test check audit format bench requirements clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo                    show a gallery of sample photos on http://127.0.0.1:8000'
 	@echo 'make demo PHOTOS=~/Pictures  show your own photos; PORT=8001 changes the port'
 	@echo 'make test                    run the tests'
-	@echo 'make check                   check formatting, lint, types and import rules'
+	@echo 'make check                   check formatting, lint, types, import rules and security'
+	@echo 'make audit                   look for known vulnerabilities of the pinned packages (needs the internet)'
 	@echo 'make format                  format the code and apply lint fixes'
 	@echo 'make bench                   run the benchmarks'
 	@echo 'make requirements            pin the dependencies again'
@@ -32,6 +33,11 @@ check: $(BIN)/.dev
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml syncer server shared
+
+# Needs the internet: known vulnerabilities of the pinned packages.
+audit: $(BIN)/uv
+	$(BIN)/uv tool run pip-audit --disable-pip --require-hashes -r requirements/server.txt -r requirements/syncer.txt
 
 format: $(BIN)/.dev
 	$(BIN)/ruff format $(SOURCES)

@@ -72,7 +72,7 @@ def nonsense(count: int) -> Iterator[str]:
 
     They are invented words, runs of keys, numbers, punctuation, function words and code.
     """
-    rng = random.Random(0)
+    rng = random.Random(0)  # nosec B311
     kinds = (_invented, _key_runs, _numbers, _punctuation, _function_words, _code)
     for number in range(count):
         yield kinds[number % len(kinds)](rng)

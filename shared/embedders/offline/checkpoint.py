@@ -1,6 +1,6 @@
 """Read the weights of a PyTorch checkpoint without PyTorch."""
 
-import pickle
+import pickle  # nosec B403
 from collections import OrderedDict
 from pathlib import Path
 from typing import IO, Any

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree  # nosec B405
 
 from shared.images.metadata.dates import parse_time
 from shared.images.metadata.description import Description, TimeKind, percent_to_stars, valid_position
@@ -121,7 +121,7 @@ def _parse(packet: bytes) -> ElementTree.Element | None:
     if start < 0 or "<!DOCTYPE" in text or "<!ENTITY" in text:
         return None
     builder = ElementTree.TreeBuilder()
-    parser = ElementTree.XMLParser(target=builder)
+    parser = ElementTree.XMLParser(target=builder)  # nosec B314
     # A declaration would name another encoding than that of str.
     text = re.sub(r"^<\?xml [^>]*\?>", "", text[start:])
     with suppress(ElementTree.ParseError):
