@@ -14,6 +14,7 @@ from server import log_config
 from server.access import AccessTokens
 from server.context import open_context
 from server.middleware.auth import AuthMiddleware
+from server.middleware.host_check import HostCheck
 from server.middleware.proxy_headers import ProxyHeaders
 from server.middleware.request_log import RequestLog
 from server.middleware.security_headers import SecurityHeaders
@@ -82,6 +83,7 @@ def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> 
             Middleware(ProxyHeaders, trusted=loaded.trusted_proxies, address_header=loaded.client_address_header),
             Middleware(SecurityHeaders),
             Middleware(RequestLog),
+            Middleware(HostCheck, settings=loaded),
             Middleware(AuthMiddleware, tokens=tokens),
             Middleware(GZipMiddleware, minimum_size=1024),
         ],

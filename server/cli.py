@@ -60,6 +60,7 @@ def _fail(message: str) -> NoReturn:
 
 
 def _serve(loaded: ServerSettings, listening: socket.socket) -> None:
+    os.environ["HOST"] = loaded.host  # ``from_environment`` does not see the arguments
     config = uvicorn.Config(
         "server.app:from_environment",
         factory=True,

@@ -8,16 +8,16 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
-from shared.settings import Settings, check_database_url
+from shared.allowed_hosts import ListeningSettings
+from shared.settings import check_database_url
 
 # 16 random characters cannot be guessed over a network.
 _TOKEN = re.compile(r"[!-+\--~]{16,}")
 
 
-class ServerSettings(Settings):
+class ServerSettings(ListeningSettings):
     """Settings of the server; docs/settings.md describes each."""
 
-    host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65_535)
     workers: int = Field(1, ge=1)
     buckets: Annotated[tuple[str, ...], NoDecode] = ()
