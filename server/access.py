@@ -1,16 +1,24 @@
-"""Tokens, the cookies that stand for them, and what each allows."""
+"""Tokens, the sessions of browsers that stand for them, and what each allows."""
 
-import hashlib
-import hmac
+import math
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from uuid import UUID, uuid4
 
 from itsdangerous import BadData, URLSafeTimedSerializer
 
-from server.login_throttle import LoginThrottle
+from server.problem import Problem
+from server.secret_key import SecretKey
 from server.settings import ServerSettings
+from shared.db.pool import Connection, Database
+from shared.errors import DatabaseError
+from shared.sql import api_tokens, sessions, wrong_tokens
+from shared.sql.api_tokens import digest_of
 
 COOKIE = "image_browser"
 COOKIE_LIFETIME = 30 * 24 * 3600  # seconds
+MAX_WRONG_TOKENS = 20  # different ones per client and window
+WINDOW = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -31,55 +39,84 @@ WRITE_ACCESS = Access(None, writes=True)
 
 
 class AccessTokens:
-    """The tokens of the settings and the access that each gives."""
+    """The tokens of the settings and of the database, the access that each gives, and the sessions of browsers."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, database: Database, secret_key: SecretKey) -> None:
         self.needed_to_read = settings.read_token is not None or bool(settings.read_tokens)
         self.can_write = settings.api_token is not None
-        self._throttle = LoginThrottle()
+        self._database = database
+        self._secret_key = secret_key
         # Tokens are looked up by their digests, so that the response time reveals nothing about a token.
         self._access_by_digest = {
-            _digest(token): Access(buckets) for token, buckets in settings.buckets_by_token.items()
+            digest_of(token): Access(buckets) for token, buckets in settings.buckets_by_token.items()
         }
         if settings.read_token:
-            self._access_by_digest[_digest(settings.read_token.get_secret_value())] = READ_ACCESS
+            self._access_by_digest[digest_of(settings.read_token.get_secret_value())] = READ_ACCESS
         if settings.api_token:
-            self._access_by_digest[_digest(settings.api_token.get_secret_value())] = WRITE_ACCESS
+            self._access_by_digest[digest_of(settings.api_token.get_secret_value())] = WRITE_ACCESS
 
-    def access(self, token: str, *, client: str) -> Access | None:
+    async def access(self, token: str, *, client: str) -> Access | None:
         """Return the access that *token* gives, None if it is wrong; raise a 429 after too many wrong tokens."""
-        self._throttle.check(client)
-        digest = _digest(token)
-        access = self._access_by_digest.get(digest)
+        digest = digest_of(token)
+        try:
+            return await self._database.run(self._check, digest, client)
+        except DatabaseError:
+            if digest in self._access_by_digest:  # /metrics must work while the database does not
+                return self._access_by_digest[digest]
+            raise
+
+    async def start_session(self, token: str) -> str:
+        """Start a session of *token* and return the value of its cookie."""
+        session = uuid4()
+        lifetime = timedelta(seconds=COOKIE_LIFETIME)
+        await self._database.run(sessions.start, session, digest_of(token), lifetime=lifetime)
+        return str((await self._signer()).dumps(session.hex))
+
+    async def access_of_session(self, cookie: str) -> Access | None:
+        """Return the read access of a cookie; None if it is forged, or its session or token has ended."""
+        session = await self._session(cookie)
+        access = await self._database.run(self._find_by_session, session) if session else None
+        # Browsers send cookies along with requests of other sites, so a cookie never allows writing.
+        return replace(access, writes=False) if access else None
+
+    async def end_session(self, cookie: str) -> None:
+        """End the session of a cookie on all servers."""
+        if session := await self._session(cookie):
+            await self._database.run(sessions.end, session)
+
+    async def _check(self, conn: Connection, digest: bytes, client: str) -> Access | None:
+        wrong, wait = await wrong_tokens.count(conn, client, within=WINDOW)
+        if wrong >= MAX_WRONG_TOKENS:
+            # The right token is refused too, else guessing could continue.
+            seconds = max(1, math.ceil(wait.total_seconds()))
+            raise Problem(
+                429,
+                f"{MAX_WRONG_TOKENS} wrong tokens within a minute: try again in {seconds} s",
+                headers={"Retry-After": str(seconds)},
+            )
+        access = await self._find(conn, digest)
         if access is None:
-            self._throttle.record(client, digest)
+            await wrong_tokens.record(conn, client, digest, within=WINDOW)
         return access
 
-    def cookie(self, token: str, key: str) -> str:
-        """Return a cookie value for *token*, signed with *key*."""
-        return str(_signer(key).dumps(_keyed_digest(_digest(token), key)))
+    async def _find_by_session(self, conn: Connection, session: UUID) -> Access | None:
+        digest = await sessions.token_digest(conn, session)
+        return await self._find(conn, digest) if digest else None
 
-    def access_of_cookie(self, cookie: str, key: str) -> Access | None:
-        """Return the read access of a cookie; None if it is forged or expired, or its token is no longer set."""
+    async def _find(self, conn: Connection, digest: bytes) -> Access | None:
+        if digest in self._access_by_digest:
+            return self._access_by_digest[digest]
+        token = await api_tokens.use(conn, digest)
+        if token is None:
+            return None
+        return Access(frozenset({token.bucket}) if token.bucket else None, token.writes)
+
+    async def _session(self, cookie: str) -> UUID | None:
+        """Return the id in a cookie that we have signed."""
         try:
-            signed = _signer(key).loads(cookie, max_age=COOKIE_LIFETIME)
+            return UUID((await self._signer()).loads(cookie, max_age=COOKIE_LIFETIME))
         except BadData:
             return None
-        for digest, access in self._access_by_digest.items():
-            if _keyed_digest(digest, key) == signed:
-                # Browsers send cookies along with requests of other sites, so a cookie never allows writing.
-                return replace(access, writes=False)
-        return None
 
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
-
-
-def _keyed_digest(digest: bytes, key: str) -> str:
-    """Return the digest for cookies. Without the key a token cannot be found by brute force."""
-    return hmac.digest(key.encode(), digest, "sha256").hex()
-
-
-def _signer(key: str) -> URLSafeTimedSerializer:
-    return URLSafeTimedSerializer(key, salt="sign-in")
+    async def _signer(self) -> URLSafeTimedSerializer:
+        return URLSafeTimedSerializer(await self._secret_key.get(), salt="session")

@@ -11,7 +11,6 @@ from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
 from server import log_config
-from server.access import AccessTokens
 from server.context import open_context
 from server.middleware.auth import AuthMiddleware
 from server.middleware.host_check import HostCheck
@@ -51,7 +50,6 @@ def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> 
             yield
 
     assets = StaticAssets()
-    tokens = AccessTokens(loaded)
     app = Starlette(
         lifespan=lifespan,
         routes=[
@@ -84,12 +82,11 @@ def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> 
             Middleware(SecurityHeaders),
             Middleware(RequestLog),
             Middleware(HostCheck, settings=loaded),
-            Middleware(AuthMiddleware, tokens=tokens),
+            Middleware(AuthMiddleware),
             Middleware(GZipMiddleware, minimum_size=1024),
         ],
         exception_handlers=dict.fromkeys(errors.HANDLED, errors.handle),
     )
-    app.state.tokens = tokens
     app.state.openapi = openapi.document(app.routes)
     app.state.templates = Jinja2Templates(Path(__file__).parent / "templates")
     app.state.templates.env.globals["static"] = assets.address

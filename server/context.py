@@ -10,7 +10,7 @@ from psycopg.errors import UndefinedTable
 from starlette.requests import Request
 
 from server import metrics
-from server.access import NO_ACCESS, Access
+from server.access import NO_ACCESS, Access, AccessTokens
 from server.adapters import Embedders, Stores
 from server.cache.collection_cache import CollectionCache
 from server.problem import Problem
@@ -54,7 +54,8 @@ class AppContext:
         self.decoder = DecoderPool()
         self.stores = Stores(settings)
         self.embedders = Embedders(settings, self.decoder)
-        self.secret_key = SecretKey(settings, database)
+        secret_key = SecretKey(settings, database)
+        self.tokens = AccessTokens(settings, database, secret_key)
         self.collection_cache = CollectionCache(database)
         self.stats_feed = StatsFeed(database)
         self._local_encoder = (
@@ -72,7 +73,7 @@ class AppContext:
             self.collection_cache,
             QueryBuilder(database, text_vectors, self.query_images),
             Relevance(database, self.collection_cache, self.embedders.find),
-            Cursors(self.secret_key),
+            Cursors(secret_key),
         )
 
     def for_access(self, access: Access) -> "AppContext":

@@ -25,6 +25,7 @@ from syncer.commands import (
     retry,
     status,
     sync,
+    tokens,
     upload,
 )
 from syncer.context import COULD_NOT_RUN, INTERRUPTED
@@ -53,6 +54,7 @@ COMMANDS: dict[str, Command] = {
     "reindex": reindex,
     "buckets": buckets,
     "drop": drop,
+    "tokens": tokens,
     "migrate": migrate,
     "doctor": doctor,
     "calibrate": calibrate,

@@ -28,14 +28,14 @@ READ_ONLY_POSTS = {"/api/search", "/api/query-images"}
 # Routes that cover all buckets at once.
 ALL_BUCKETS = {"/metrics"}
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+_WRITE_TOKEN = "API_TOKEN, or a token of `syncer tokens add NAME --write`"  # nosec B105
 
 
 class AuthMiddleware:
     """Middleware that rejects requests without the access they need."""
 
-    def __init__(self, app: ASGIApp, tokens: AccessTokens) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,7 +48,7 @@ class AuthMiddleware:
             rejection = await _rejection(request, exc)
             await rejection(scope, receive, send)
             return
-        is_private = self._tokens.needed_to_read and not _is_open(request)
+        is_private = _tokens(request).needed_to_read and not _is_open(request)
         await self._app(scope, receive, _send_private(send) if is_private else send)
 
     async def _authorize(self, request: Request) -> Access:
@@ -58,34 +58,39 @@ class AuthMiddleware:
             raise Problem(403, "cross-site request rejected")
         if _is_open(request):
             return NO_ACCESS
-        granted = self._tokens.access(token, client=client_of(request.scope)) if token else None
+        granted = await _tokens(request).access(token, client=client_of(request.scope)) if token else None
         if _is_write(request):
-            return self._authorize_write(granted, token)
-        access = granted or await self._anonymous_access(request)
+            return _authorize_write(request, granted, token)
+        access = granted or await _anonymous_access(request)
         if access is None:
             raise Problem(401, "reading needs a token: send `Authorization: Bearer TOKEN`", headers=_challenge(token))
         if _path(request) in ALL_BUCKETS and access.buckets is not None:
-            raise Problem(403, f"{_path(request)} covers all buckets: use READ_TOKEN")
+            raise Problem(403, f"{_path(request)} covers all buckets: use a token for all of them, such as READ_TOKEN")
         return access
 
-    def _authorize_write(self, granted: Access | None, token: str | None) -> Access:
-        if not self._tokens.can_write:
-            raise Problem(
-                403, "writing is disabled on this server: set API_TOKEN and send it as `Authorization: Bearer TOKEN`"
-            )
-        if granted is None:
-            raise Problem(401, "writing needs API_TOKEN: send `Authorization: Bearer TOKEN`", headers=_challenge(token))
-        if not granted.writes:
-            raise Problem(403, "this token is for reading: writing needs API_TOKEN")
-        return granted
 
-    async def _anonymous_access(self, request: Request) -> Access | None:
-        """Return the read access of a request without a valid token: by cookie, or because reading is open."""
-        if not self._tokens.needed_to_read:
-            return READ_ACCESS
-        if cookie := request.cookies.get(COOKIE):
-            return self._tokens.access_of_cookie(cookie, await request.app.state.context.secret_key.get())
-        return None
+def _authorize_write(request: Request, granted: Access | None, token: str | None) -> Access:
+    if granted and granted.writes:
+        return granted
+    if granted:
+        raise Problem(403, f"this token is for reading: writing needs {_WRITE_TOKEN}")
+    if token is None and not _tokens(request).can_write:
+        raise Problem(403, "writing is disabled on this server: set API_TOKEN, or run `syncer tokens add NAME --write`")
+    raise Problem(401, f"writing needs {_WRITE_TOKEN}: send `Authorization: Bearer TOKEN`", headers=_challenge(token))
+
+
+async def _anonymous_access(request: Request) -> Access | None:
+    """Return the read access of a request without a valid token: by cookie, or because reading is open."""
+    if not _tokens(request).needed_to_read:
+        return READ_ACCESS
+    if cookie := request.cookies.get(COOKIE):
+        return await _tokens(request).access_of_session(cookie)
+    return None
+
+
+def _tokens(request: Request) -> AccessTokens:
+    tokens: AccessTokens = request.app.state.context.tokens
+    return tokens
 
 
 async def _rejection(request: Request, error: Exception) -> Response:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from server import request_body
-from server.access import COOKIE, COOKIE_LIFETIME, AccessTokens
+from server.access import COOKIE, COOKIE_LIFETIME
 from server.context import app_context
 from server.problem import Problem
 from server.rate_limits import client_of
@@ -21,7 +21,7 @@ _LOCAL_PATH = re.compile(r"/(?![/\\])[^\x00-\x20\\\x7f]{0,4000}")
 async def show_form(request: Request) -> Response:
     """GET /sign-in: the form; if reading needs no token, a redirect to the gallery."""
     target = _local_path(request.query_params.get("next"))
-    if not _tokens(request).needed_to_read:
+    if not app_context(request).tokens.needed_to_read:
         return RedirectResponse(target, status_code=303)
     return _form(request, target)
 
@@ -32,8 +32,9 @@ async def sign_in(request: Request) -> Response:
     fields = {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
     target = _local_path(fields.get("next"))
     token = fields.get("token", "").strip()
+    tokens = app_context(request).tokens
     try:
-        access = _tokens(request).access(token, client=client_of(request.scope)) if token else None
+        access = await tokens.access(token, client=client_of(request.scope)) if token else None
     except Problem as problem:
         return _form(request, target, problem)
     if access is None:
@@ -41,7 +42,7 @@ async def sign_in(request: Request) -> Response:
     response = RedirectResponse(target, status_code=303)
     response.set_cookie(
         COOKIE,
-        _tokens(request).cookie(token, await app_context(request).secret_key.get()),
+        await tokens.start_session(token),
         max_age=COOKIE_LIFETIME,
         secure=_is_https(request),
         httponly=True,
@@ -51,16 +52,11 @@ async def sign_in(request: Request) -> Response:
 
 
 async def sign_out(request: Request) -> Response:
-    """POST /sign-out: delete the cookie."""
+    """POST /sign-out: end the session on all servers and delete the cookie."""
+    await app_context(request).tokens.end_session(request.cookies.get(COOKIE, ""))
     response = RedirectResponse("/sign-in", status_code=303)
     response.delete_cookie(COOKIE, secure=_is_https(request), httponly=True, samesite="lax")
     return _uncached(response)
-
-
-def _tokens(request: Request) -> AccessTokens:
-    tokens = request.app.state.tokens
-    assert isinstance(tokens, AccessTokens)
-    return tokens
 
 
 def _form(request: Request, target: str, problem: Problem | None = None) -> Response:

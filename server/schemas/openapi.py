@@ -30,7 +30,7 @@ class Operation:
 
     ``query`` and ``body`` are the models that the handler parses; a body in another format than JSON is a mapping from
     media types to schemas. ``response`` is the type of a successful response of ``media_type``, None for an empty one.
-    ``errors`` are the statuses of problem documents. An operation that ``writes`` needs API_TOKEN.
+    ``errors`` are the statuses of problem documents. An operation that ``writes`` needs a token that may write.
     """
 
     query: type[QueryModel] = QueryModel
@@ -76,7 +76,11 @@ def document(routes: Sequence[BaseRoute]) -> Schema:
         "components": {
             "schemas": definitions,
             "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer", "description": "API_TOKEN, READ_TOKEN or READ_TOKENS"}
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "API_TOKEN, READ_TOKEN or READ_TOKENS of the server, or a token of `syncer tokens`",
+                }
             },
         },
     }

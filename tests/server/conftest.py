@@ -104,7 +104,7 @@ def two_collections(
 @pytest.fixture(scope="session")
 def guarded_server(two_collections: TwoCollections) -> Iterator[Server]:
     """A server of the two collections that requires tokens; xdist group "access"."""
-    with two_collections.serving("guarded", **TOKENS, BUCKET="yours") as running:
+    with two_collections.serving("guarded", **TOKENS, BUCKET="yours", ALLOWED_HOSTS="*") as running:
         yield running
 
 

@@ -48,6 +48,18 @@ def test_a_browser_signs_in_sees_its_images_and_signs_out(browser: Browser, guar
     assert browser.get("/api/images").status_code == 401
 
 
+def test_signing_out_ends_the_session_on_all_servers(browser: Browser, two_collections: TwoCollections) -> None:
+    browser.sign_in(READ_TOKEN)
+    stolen = {"Cookie": f"image_browser={browser.cookies['image_browser']}"}
+    with two_collections.serving("copy", READ_TOKEN=READ_TOKEN) as copy:
+        assert copy.http.get("/api/images", headers=stolen).status_code == 200
+        browser.post("/sign-out")
+        assert copy.http.get("/api/images", headers=stolen).status_code == 401
+    browser.cookies.clear()
+    assert browser.get("/api/images", headers=stolen).status_code == 401
+    assert browser.post("/sign-out").status_code == 303
+
+
 def test_the_cookie_is_secure_behind_a_proxy_with_https(browser: Browser) -> None:
     assert "Secure" in browser.sign_in(READ_TOKEN, **{"X-Forwarded-Proto": "https"}).headers["set-cookie"]
 
