@@ -48,7 +48,7 @@ async def open_database(
 
 def open_store(settings: Settings, bucket: str, *, concurrency: int) -> ObjectStore:
     """Return the store that holds *bucket*, without contacting it."""
-    if _uses_folders(settings):
+    if uses_folders(settings):
         return FolderStore(settings.home / "buckets", bucket, threads=concurrency)
     from shared.stores.s3 import S3Options, S3Store, r2_endpoint
 
@@ -66,7 +66,8 @@ def open_store(settings: Settings, bucket: str, *, concurrency: int) -> ObjectSt
     return S3Store(bucket, options)
 
 
-def _uses_folders(settings: Settings) -> bool:
+def uses_folders(settings: Settings) -> bool:
+    """Return whether buckets are folders on this machine."""
     return settings.s3_endpoint_url is None and settings.r2_account_id is None
 
 
@@ -106,7 +107,7 @@ def make_embedder(
         concurrency=concurrency,
         timeouts=Timeouts(prediction=20, server_wait=10, response=5, retry_timeout=5) if interactive else None,
     )
-    if embedder.input_kind == "address" and _uses_folders(settings):
+    if embedder.input_kind == "address" and uses_folders(settings):
         raise SettingsError(
             f"REPLICATE_MODEL is {settings.replicate_model!r}: it downloads images itself and cannot reach folders on"
             " this machine; set R2_ACCOUNT_ID or S3_ENDPOINT_URL, or use REPLICATE_MODEL=openai/clip"

@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Syncer, serving
+from tests.helpers.wheels import UV, install_wheel
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,17 +17,10 @@ ROOT = Path(__file__).parents[1]
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the programs of an environment that holds the wheel and its dependencies, but not this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
-    uv = [sys.executable, "-m", "uv"]
     build = ["build", "--wheel", "--no-build-isolation", "--offline", "--python", sys.executable]
-    subprocess.run([*uv, *build, "--out-dir", folder, ROOT], check=True, capture_output=True)
-    environment = folder / "environment"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
-    install = ["pip", "install", "--no-deps", "--offline", "--python", environment / "bin" / "python"]
-    subprocess.run([*uv, *install, *folder.glob("*.whl")], check=True, capture_output=True)
-    # Python does not process the .pth files of a folder added this way: the editable installation stays invisible.
-    [packages] = environment.glob("lib/python*/site-packages")
-    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    return environment / "bin"
+    subprocess.run([*UV, *build, "--out-dir", folder, ROOT], check=True, capture_output=True)
+    [wheel] = folder.glob("*.whl")
+    return install_wheel(wheel, folder / "environment")
 
 
 def test_photos_are_synced_and_served_by_the_installed_programs(

@@ -6,6 +6,7 @@ from starlette.responses import JSONResponse, Response
 
 from server import metrics
 from server.context import app_context
+from server.schemas import errors
 from server.schemas.openapi import Operation
 from shared.errors import ServiceError
 
@@ -24,7 +25,7 @@ async def get_readiness(request: Request) -> Response:
     try:
         await cache.all()
     except ServiceError as exc:
-        return JSONResponse({"status": "unavailable", "database": str(exc)}, status_code=503)
+        return JSONResponse({"status": "unavailable", "database": errors.problem_of(exc).detail}, status_code=503)
     return JSONResponse({"status": "ok", "database": "ok"})
 
 

@@ -1,5 +1,6 @@
 """Error responses: problem details (RFC 9457), and the statuses of exceptions."""
 
+import logging
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -10,7 +11,9 @@ from typing_extensions import TypedDict
 
 from server.log_config import request_id
 from server.problem import Problem
-from shared.errors import ImageRefused, Reason, ServiceError, SettingsError
+from shared.errors import DatabaseError, ImageRefused, Reason, ServiceError, SettingsError
+
+log = logging.getLogger(__name__)
 
 HANDLED = (Problem, HTTPException, ServiceError, ImageRefused, SettingsError)
 _STATUS_OF_REFUSAL = {
@@ -51,7 +54,10 @@ def response(problem: Problem) -> Response:
 
 
 def problem_of(error: Exception) -> Problem:
-    """Return the problem to report for *error*. An unexpected error reveals nothing of its message."""
+    """Return the problem to report for *error*. An unexpected error reveals nothing of its message.
+
+    Nor does one of the database, whose message names hosts and roles; it is logged.
+    """
     match error:
         case Problem():
             return error
@@ -59,8 +65,11 @@ def problem_of(error: Exception) -> Problem:
             headers = dict(error.headers) if error.headers else None
             return Problem(error.status_code, error.detail, headers=headers)
         case ServiceError():
-            seconds = max(1, round(error.retry_after or 1))
-            return Problem(503, f"{error}", headers={"Retry-After": str(seconds)})
+            seconds, detail = max(1, round(error.retry_after or 1)), str(error)
+            if isinstance(error, DatabaseError):
+                log.warning("%s", error)
+                detail = "the database is unavailable; the server's log has the reason"
+            return Problem(503, detail, headers={"Retry-After": str(seconds)})
         case ImageRefused():
             return Problem(_STATUS_OF_REFUSAL.get(error.reason, 422), error.detail)
         case SettingsError():

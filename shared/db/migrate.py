@@ -116,18 +116,19 @@ async def _pending_in_collection(conn: AsyncConnection[Any], bucket: str) -> lis
 
 def _pending(migrations: list[Migration], applied: dict[int, str]) -> list[Migration]:
     """Return the migrations not applied yet; raise DatabaseError when the applied ones do not match the files."""
+    for migration in migrations:
+        if applied.get(migration.version, migration.digest) != migration.digest:
+            raise DatabaseError(
+                f"migration {migration.name} of the database is not the one of this version: the database was made by"
+                " an earlier development version, or the file was edited. Restore the file, or rebuild in a new"
+                " database with `syncer sync` or, from the bucket, with `syncer adopt --reclaim`"
+            )
     unknown = set(applied) - {migration.version for migration in migrations}
     if unknown:
         raise DatabaseError(
             f"the database has migration {max(unknown)}, which this version of Image Browser does not have:"
             " upgrade Image Browser"
         )
-    for migration in migrations:
-        if applied.get(migration.version, migration.digest) != migration.digest:
-            raise DatabaseError(
-                f"migration {migration.name} was edited after it was applied: restore the file, and put changes into"
-                " a new one"
-            )
     return [migration for migration in migrations if migration.version not in applied]
 
 
