@@ -45,6 +45,7 @@ from tests.helpers.ports import free_port
 IMAGES, DIMENSIONS = 10_000, 768
 MODEL = "replicate:openai/clip"
 TEXTS = 300
+EF_SEARCH = vector_search.choose_ef_search(IMAGES, 31)
 PATH = "/api/search?bucket=b&q=a+street+at+night+"  # followed by a number
 ROUNDS, SECONDS = 3, 4  # per contender, with 1 and with 16 clients
 
@@ -64,8 +65,10 @@ def bare() -> Starlette:
     async def handler(request: Request) -> Response:
         vector = vectors[int(request.query_params["q"].rpartition(" ")[2])]
         collection = request.app.state.collection
-        found = await database.read(vector_search.exact, collection, VectorQuery(vector), limit=31)
-        images = [responses.hit_item(hit, store, None) for hit, _ in found[:30]]
+        hits, _ = await database.read(
+            vector_search.search, collection, VectorQuery(vector), limit=31, ef_search=EF_SEARCH
+        )
+        images = [responses.hit_item(hit, store, None) for hit in hits[:30]]
         return JSONResponse({"images": images, "next_cursor": "x" * 220})
 
     @asynccontextmanager
@@ -155,7 +158,7 @@ async def statement_times(url: str) -> list[float]:
     times = []
     for vector in text_vectors():
         started = time.perf_counter()
-        await database.read(vector_search.exact, collection, VectorQuery(vector), limit=31)
+        await database.read(vector_search.search, collection, VectorQuery(vector), limit=31, ef_search=EF_SEARCH)
         times.append((time.perf_counter() - started) * 1000)
     await database.close()
     return times

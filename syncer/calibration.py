@@ -61,8 +61,9 @@ async def calibrate(database: Database, collection: Collection, embedder: Embedd
 
 async def _best(database: Database, collection: Collection, vector: NDArray[np.float32]) -> float:
     """Return the score of the image nearest to *vector*."""
-    found = await database.run(vector_search.nearest, collection, VectorQuery(vector.tolist()), limit=1)
-    (score,) = found.scores
+    query = VectorQuery(vector.tolist())
+    ranking, _ = await database.run(vector_search.rank, collection, query, limit=1, ef_search=None)
+    (score,) = ranking.scores
     assert score is not None
     return score
 

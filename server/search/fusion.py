@@ -8,6 +8,9 @@ from shared.models import Ranking, TextMatch
 # The constant of reciprocal rank fusion: Cormack, Clarke and Büttcher 2009 (SIGIR, "Reciprocal Rank Fusion outperforms
 # Condorcet and individual Rank Learning Methods").
 K = 60
+# Visual ranks that earn points. The 200th earns a quarter of the first; the order of pages must not depend on how far
+# the visual ranking of each reaches.
+VISUAL_DEPTH = 200
 # Weight of a match that needs the names of folders, relative to one in the image's own name and metadata.
 FOLDER_WEIGHT = 0.1
 
@@ -15,21 +18,19 @@ FOLDER_WEIGHT = 0.1
 EXACT_NAME, LOOKS_ALIKE, IN_FOLDER, WEAK = range(4)
 
 
-def fuse(
-    visual: Ranking, matches: Sequence[TextMatch], *, depth: int, threshold: float | None, strict: bool
-) -> Ranking:
+def fuse(visual: Ranking, matches: Sequence[TextMatch], *, threshold: float | None, strict: bool) -> Ranking:
     """Return one ranking by reciprocal rank fusion; with *strict* without weak matches.
-
-    Only the first *depth* visual ranks earn points, so that the order does not depend on how far *visual* reaches.
 
     Images whose exact name was searched for come first, weak ones last. An image that matches only by its folder comes
     after those that look like the query. Equally good text matches share the mean of their ranks, so that a word that
     matches one image moves it far, and a word that matches hundreds moves each only a little.
     """
+    # Matches beyond the visual ranking continue its order.
+    matches = sorted(matches, key=lambda match: -1.0 if match.score is None else match.score, reverse=True)
     scores = dict(zip(visual.ids, visual.scores, strict=True)) | {match.id: match.score for match in matches}
-    points = _points(visual.ids[:depth], matches)
+    points = _points(visual.ids[:VISUAL_DEPTH], matches)
     tiers = _tiers(scores, matches, threshold)
-    # Sorting is stable: images without points keep their visual order.
+    # Sorting is stable: images with equal points keep their visual order.
     order = sorted(scores, key=lambda image_id: (tiers[image_id], -points.get(image_id, 0.0)))
     if strict:
         order = [image_id for image_id in order if tiers[image_id] < WEAK]

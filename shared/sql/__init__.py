@@ -4,11 +4,12 @@ Statements refer to a collection's tables by placeholders such as ``{images}``, 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, LiteralString, TypeVar
 
-from psycopg import AsyncCursor
-from psycopg.rows import kwargs_row
+from psycopg import AsyncClientCursor, AsyncCursor
+from psycopg.rows import dict_row, kwargs_row
 from psycopg.sql import SQL, Literal
 from pydantic_core import to_json
 
@@ -18,6 +19,14 @@ from shared.models import Collection
 
 Row = TypeVar("Row")
 Parameters = Sequence[Any] | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement and its parameters, by name."""
+
+    text: LiteralString
+    parameters: Mapping[str, Any]
 
 
 def for_collection(statement: LiteralString, collection: Collection) -> bytes:
@@ -82,3 +91,24 @@ async def fetch_value(
     cur = await conn.execute(for_collection(statement, collection) if collection else statement, parameters)
     row = await cur.fetchone()
     return row[0] if row else None
+
+
+async def fetch_sets(
+    conn: Connection, collection: Collection, statements: Sequence[Statement]
+) -> list[list[dict[str, Any]]]:
+    """Return the rows of each of the *statements* that returns rows.
+
+    They are sent as one message: one round trip, and one transaction unless there is one already. A parameter has the
+    same value in all of them.
+    """
+    text: LiteralString = ";".join(statement.text for statement in statements)
+    parameters = {name: value for statement in statements for name, value in statement.parameters.items()}
+    # A message of several statements cannot have parameters, so psycopg puts their literals into the text.
+    async with AsyncClientCursor(conn, row_factory=dict_row) as cur:
+        await cur.execute(for_collection(text, collection), parameters)
+        sets = []
+        while True:
+            if cur.description is not None:
+                sets.append(await cur.fetchall())
+            if not cur.nextset():
+                return sets

@@ -1,10 +1,10 @@
 """Images whose name, folders, keywords or caption match the words of a query."""
 
 from collections.abc import Iterable, Sequence
+from typing import LiteralString
 
-from shared.db.pool import Connection
-from shared.models import Collection, Filters, TextMatch
-from shared.sql import execute, fetch_all, vector_text
+from shared.models import Filters
+from shared.sql import Statement, vector_text
 from shared.sql.filters import EVERYTHING, condition
 
 # Words that more images contain do not distinguish them, and are ignored.
@@ -16,50 +16,34 @@ _IS_NAME = """
                                     lower(normalize(i.r2_key)))"""
 
 
-async def find(
-    conn: Connection,
-    collection: Collection,
-    words: str,
-    filters: Filters = EVERYTHING,
-    *,
-    exclude: Iterable[int] = (),
-) -> list[int]:
-    """Return the ids of images named *words*, and of images that contain all the words.
+def find(
+    words: str, vector: Sequence[float], filters: Filters = EVERYTHING, *, exclude: Iterable[int] = ()
+) -> Statement:
+    """Return the statement that selects the TextMatches of *words*: images of that name, and images with all the words.
 
-    Of the former at most MAX_MATCHES; the latter are left out if they are more.
+    Of the former at most MAX_MATCHES; the latter are left out if they are more. They are scored by *vector*.
     """
     where, values = condition(filters)
-    statement = f"""
-        SELECT ARRAY(SELECT i.id FROM {{images}} AS i
-                      WHERE image_stem(i.r2_key) IN (lower(normalize(%(words)s)), image_stem(%(words)s))
-                        AND {_IS_NAME} AND i.id <> ALL (%(exclude)s::bigint[]) AND {where}
-                      LIMIT %(max)s),
-               ARRAY(SELECT i.id FROM {{images}} AS i
-                      WHERE image_words(i.r2_key, i.keywords, i.caption) @@ words_query(%(words)s)
-                        AND i.id <> ALL (%(exclude)s::bigint[]) AND {where}
-                      LIMIT %(max)s + 1)
-    """  # noqa: S608 - constants
-    cur = await execute(
-        conn, collection, statement, values | {"words": words, "exclude": list(exclude), "max": MAX_MATCHES}
-    )
-    row = await cur.fetchone()
-    assert row is not None
-    by_name, by_words = row
-    return sorted({*by_name, *(by_words if len(by_words) <= MAX_MATCHES else ())})
-
-
-async def score(
-    conn: Connection, collection: Collection, words: str, query: Sequence[float], ids: Sequence[int]
-) -> list[TextMatch]:
-    """Return how well *words* match the images *ids*, and how near the images are to *query*."""
-    statement = f"""
+    text: LiteralString = f"""
+        WITH containing AS MATERIALIZED (
+            SELECT i.id FROM {{images}} AS i
+             WHERE image_words(i.r2_key, i.keywords, i.caption) @@ words_query(%(words)s)
+               AND i.id <> ALL (%(exclude)s::bigint[]) AND {where}
+             LIMIT %(max_matches)s + 1),
+        named AS (
+            SELECT i.id FROM {{images}} AS i
+             WHERE image_stem(i.r2_key) IN (lower(normalize(%(words)s)), image_stem(%(words)s))
+               AND {_IS_NAME} AND i.id <> ALL (%(exclude)s::bigint[]) AND {where}
+             LIMIT %(max_matches)s),
+        found AS (
+            SELECT id FROM named
+             UNION SELECT id FROM containing WHERE (SELECT count(*) FROM containing) <= %(max_matches)s)
         SELECT i.id, {_IS_NAME} AS exact_name,
                image_words(regexp_replace(i.r2_key, '^.*/', ''), i.keywords, i.caption)
                    @@ words_query(%(words)s) AS without_folders,
-               -(e.embedding <#> %(query)s::halfvec) AS score
-          FROM {{images}} AS i JOIN {{embeddings}} AS e USING (id)
-         WHERE i.id = ANY (%(ids)s)
+               -(e.embedding <#> %(vector)s::halfvec) AS score
+          FROM found JOIN {{images}} AS i USING (id) JOIN {{embeddings}} AS e USING (id)
          ORDER BY i.id
     """  # noqa: S608 - constants
-    parameters = {"words": words, "query": vector_text(query), "ids": ids}
-    return await fetch_all(conn, collection, TextMatch, statement, parameters)
+    values |= {"words": words, "vector": vector_text(vector), "exclude": list(exclude), "max_matches": MAX_MATCHES}
+    return Statement(text, values)

@@ -2,37 +2,61 @@
 
 Vectors have unit length, so the inner product is the cosine. pgvector's ``<#>`` is its negative: the nearest come first
 in ascending order.
+
+The statements of a search are sent as one message, an implicit transaction: that takes one round trip, and the settings
+of the index end with it, also behind poolers.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
 from shared.db.pool import Connection
-from shared.models import Collection, Filters, Hit, Image, Ranking
-from shared.sql import execute, fetch_all, fetch_value, next_embeddings, vector_text
+from shared.models import Collection, Filters, Hit, Image, Ranking, TextMatch
+from shared.sql import Statement, fetch_all, fetch_sets, fetch_value, next_embeddings, text_matches, vector_text
 from shared.sql.filters import EVERYTHING, condition, embedded_rows, row_condition
 from shared.sql.images import IMAGE_COLUMNS, IMAGE_TABLES
 
-# The rows of an iterative scan in relaxed order are sorted afterwards. A strict order drops near rows that the scan
-# finds late: it found only 10 of 30 neighbours for some queries far from all clusters. For so many rows, the planner
-# might prefer a sequential scan.
-_INDEX_SETTINGS = """
-    SELECT set_config('hnsw.ef_search', '400', true),
-           set_config('hnsw.iterative_scan', 'relaxed_order', true),
-           set_config('hnsw.max_scan_tuples', '100000', true),
-           set_config('hnsw.scan_mem_multiplier', '8', true),
-           set_config('enable_seqscan', 'off', true)
-"""
+# An exact scan of so many images takes as long as finding one result in the index.
+ROWS_PER_RESULT = 80
+_MAX_EF_SEARCH = 1000  # pgvector's limit
+
+# An iterative scan continues beyond ef_search rows, deleted and filtered ones included. Strict order would drop near
+# rows that it finds late: it found only 10 of 30 neighbours for some queries far from all clusters.
+_INDEX_SETTINGS: tuple[LiteralString, ...] = (
+    "SET LOCAL hnsw.ef_search = %(ef_search)s",
+    "SET LOCAL hnsw.iterative_scan = relaxed_order",
+)
 
 
 @dataclass(frozen=True)
 class VectorQuery:
-    """A unit vector, and the images to compare it with: those that pass the filters, without *exclude*."""
+    """A unit vector, the words to find in names and captions, and the images to consider.
+
+    Those are the images that pass the filters, without *exclude*.
+    """
 
     vector: Sequence[float]
+    words: str | None = None
     filters: Filters = EVERYTHING
     exclude: Iterable[int] = ()
+
+
+def choose_ef_search(rows: int, limit: int) -> int | None:
+    """Return hnsw.ef_search to find the *limit* nearest of *rows* images; None where an exact scan is faster.
+
+    The larger the graph, the more of its clusters a narrow search misses: docs/decisions/14-search.md has the recall.
+    """
+    if rows <= ROWS_PER_RESULT * limit:
+        return None
+    recall = round(80 * math.pow(rows / 10_000, 0.2))
+    return min(_MAX_EF_SEARCH, max(limit, recall))
+
+
+def max_filtered(rows: int, limit: int) -> int:
+    """Return how many of *rows* images may pass a filter for an exact scan of those to be faster than the index."""
+    return math.isqrt(rows * limit)
 
 
 async def are_few(conn: Connection, collection: Collection, filters: Filters, *, at_most: int) -> bool:
@@ -46,95 +70,80 @@ async def are_few(conn: Connection, collection: Collection, filters: Filters, *,
     return few
 
 
-async def exact(
+async def search(
+    conn: Connection, collection: Collection, query: VectorQuery, *, limit: int, ef_search: int | None
+) -> tuple[list[Hit], list[TextMatch]]:
+    """Return the *limit* images nearest to *query*, nearest first, and the images that match its words.
+
+    The index is scanned with *ef_search*; without it, or if the scan finds too few images because the filters are
+    selective or many rows are dead, all images are compared. Raises ModelChanged when the collection was switched to
+    another model.
+    """
+    select: LiteralString = (
+        f"{IMAGE_COLUMNS}, -nearest.distance AS score FROM nearest JOIN ({IMAGE_TABLES}) ON i.id = nearest.id"
+    )
+    found, matches = await _find(conn, collection, query, select, limit=limit, ef_search=ef_search)
+    return [to_hit(**row) for row in found], matches
+
+
+async def rank(
+    conn: Connection, collection: Collection, query: VectorQuery, *, limit: int, ef_search: int | None
+) -> tuple[Ranking, list[TextMatch]]:
+    """Return the same as ``search``, but ids and scores in place of hits."""
+    found, matches = await _find(conn, collection, query, "* FROM nearest", limit=limit, ef_search=ef_search)
+    return Ranking([row["id"] for row in found], [_clamp(-row["distance"]) for row in found], []), matches
+
+
+async def _find(
     conn: Connection,
     collection: Collection,
     query: VectorQuery,
+    select: LiteralString,
     *,
     limit: int,
-    after: tuple[float, int] | None = None,
-    min_score: float | None = None,
-) -> list[tuple[Hit, float]]:
-    """Return the *limit* images nearest to *query* by an exact scan, nearest first, each with its distance.
-
-    Continues after the (distance, id) *after*: the order is total, so pages neither repeat nor skip images. Leaves out
-    images that score below *min_score*. Raises ModelChanged when the collection was switched to another model.
+    ef_search: int | None,
+) -> tuple[list[dict[str, Any]], list[TextMatch]]:
+    """Return what *select* says of the ``nearest`` images, and the images that match the query's words."""
+    scan = _scan(collection, query, limit, ef_search)
+    # Without "+ 0" the planner assumes that an iterative scan returns the nearest first.
+    statement: LiteralString = f"""
+        WITH nearest AS MATERIALIZED ({scan.text}) SELECT {select} ORDER BY nearest.distance + 0, nearest.id
     """
-    scan, values = _exact_scan(collection, query, limit=limit, after=after, min_score=min_score)
-    statement = f"""
-        WITH nearest AS MATERIALIZED ({scan})
-        SELECT {IMAGE_COLUMNS}, nearest.distance
-          FROM nearest JOIN ({IMAGE_TABLES}) ON i.id = nearest.id
-         ORDER BY nearest.distance, nearest.id
-    """  # noqa: S608 - constants
-    found = await fetch_all(conn, collection, _to_hit_and_distance, statement, values)
+    statements = [*_settings(ef_search), Statement(statement, scan.parameters)]
+    if query.words:
+        statements.append(text_matches.find(query.words, query.vector, query.filters, exclude=query.exclude))
+    found, *matches = await fetch_sets(conn, collection, statements)
+    if ef_search and len(found) < limit:
+        return await _find(conn, collection, query, select, limit=limit, ef_search=None)
     if not found:
         await next_embeddings.check_model(conn, collection)
-    return found
+    return found, [TextMatch(**row) for rows in matches for row in rows]
 
 
-def _to_hit_and_distance(*, distance: float, **image: Any) -> tuple[Hit, float]:
-    return to_hit(score=-distance, **image), distance
+def _settings(ef_search: int | None) -> list[Statement]:
+    return [Statement(text, {"ef_search": ef_search}) for text in _INDEX_SETTINGS] if ef_search else []
 
 
-async def nearest(conn: Connection, collection: Collection, query: VectorQuery, *, limit: int) -> Ranking:
-    """Return the ranking of the *limit* images nearest to *query* by an exact scan."""
-    scan, values = _exact_scan(collection, query, limit=limit)
-    return _ranking(await (await execute(conn, collection, scan, values)).fetchall())
-
-
-def _exact_scan(
-    collection: Collection,
-    query: VectorQuery,
-    *,
-    limit: int,
-    after: tuple[float, int] | None = None,
-    min_score: float | None = None,
-) -> tuple[LiteralString, dict[str, Any]]:
-    """Return the statement that compares *query* with all vectors, if they are of the collection's model."""
-    rows, values = embedded_rows(query.filters)
-    distance, image_id = after or (None, None)
-    # "+ 0" keeps the planner from using the HNSW index, which may return too few rows.
-    statement: LiteralString = f"""
-        SELECT id, distance
-          FROM (SELECT e.id, (e.embedding <#> %(vector)s::halfvec) + 0 AS distance FROM {rows}) AS scanned
-         WHERE EXISTS (SELECT FROM vector_tables AS v
+def _scan(collection: Collection, query: VectorQuery, limit: int, ef_search: int | None) -> Statement:
+    """Return the statement that selects ids and distances, if the vectors are of the collection's model."""
+    if ef_search:
+        where, values = row_condition(query.filters)
+        rows: LiteralString = f"{{embeddings}} AS e WHERE e.embedding IS NOT NULL AND {where}"
+        distance: LiteralString = "e.embedding <#> %(vector)s::halfvec"
+        order: LiteralString = "distance"
+    else:
+        # With "+ 0" the planner cannot use the index, which may return too few rows.
+        rows, values = embedded_rows(query.filters)
+        distance, order = "(e.embedding <#> %(vector)s::halfvec) + 0", "distance, e.id"
+    text: LiteralString = f"""
+        SELECT e.id, {distance} AS distance FROM {rows}
+           AND EXISTS (SELECT FROM vector_tables AS v
                         WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s)
-           AND (%(distance)s::float8 IS NULL OR (distance, id) > (%(distance)s, %(id)s))
-           AND (%(min_score)s::float8 IS NULL OR distance <= -%(min_score)s::float8)
-           AND id <> ALL (%(exclude)s::bigint[])
-         ORDER BY distance, id LIMIT %(limit)s
-        """  # noqa: S608 - constants
-    values |= {"vector": vector_text(query.vector), "exclude": list(query.exclude), "limit": limit}
-    values |= {"distance": distance, "id": image_id, "min_score": min_score}
-    return statement, values | vars(collection)
-
-
-async def nearest_by_hnsw(
-    conn: Connection, collection: Collection, query: VectorQuery, *, candidates: int, limit: int
-) -> Ranking | None:
-    """Return the approximate ranking from *candidates* rows of the HNSW index; None if it finds fewer.
-
-    Without an iterative scan the index would stop after ``hnsw.ef_search`` rows, deleted and filtered ones included.
-    """
-    where, values = row_condition(query.filters)
-    values |= {"vector": vector_text(query.vector), "exclude": list(query.exclude)}
-    await conn.execute(_INDEX_SETTINGS)
-    statement = f"""
-        WITH candidates AS MATERIALIZED (
-            SELECT e.id, e.embedding <#> %(vector)s::halfvec AS distance
-              FROM {{embeddings}} AS e
-             WHERE e.embedding IS NOT NULL AND e.id <> ALL (%(exclude)s::bigint[]) AND {where}
-             ORDER BY e.embedding <#> %(vector)s::halfvec LIMIT %(candidates)s)
-        SELECT id, distance, (SELECT count(*) FROM candidates)
-          FROM candidates
-         -- Without "+ 0" the planner would assume that they are sorted.
-         ORDER BY distance + 0, id LIMIT %(limit)s
+           AND e.id <> ALL (%(exclude)s::bigint[])
+         ORDER BY {order} LIMIT %(limit)s
     """  # noqa: S608 - constants
-    cur = await execute(conn, collection, statement, values | {"candidates": candidates, "limit": limit})
-    rows = await cur.fetchall()
-    await conn.execute("SET LOCAL enable_seqscan = on")
-    return _ranking(rows) if rows and rows[0][2] == candidates else None
+    values |= {"vector": vector_text(query.vector), "exclude": list(query.exclude), "limit": limit}
+    return Statement(text, values | vars(collection))
 
 
 async def hits(conn: Connection, collection: Collection, ranking: Ranking, *, limit: int) -> list[Hit]:
@@ -155,10 +164,6 @@ async def vector_of(conn: Connection, collection: Collection, image_id: int) -> 
     query = "SELECT embedding::real[] FROM {embeddings} WHERE id = %s"
     vector: list[float] | None = await fetch_value(conn, collection, query, [image_id])
     return vector
-
-
-def _ranking(rows: Sequence[Sequence[Any]]) -> Ranking:
-    return Ranking([row[0] for row in rows], [_clamp(-row[1]) for row in rows], [])
 
 
 def to_hit(*, score: float | None, text_match: bool = False, **image: Any) -> Hit:

@@ -20,7 +20,7 @@ def match(
 def fused(
     ranking: Ranking, matches: Sequence[TextMatch], *, threshold: float | None = None, strict: bool = False
 ) -> Ranking:
-    return fusion.fuse(ranking, matches, depth=2000, threshold=threshold, strict=strict)
+    return fusion.fuse(ranking, matches, threshold=threshold, strict=strict)
 
 
 def test_without_text_matches_the_visual_ranking_stays() -> None:

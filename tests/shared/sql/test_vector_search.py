@@ -20,12 +20,12 @@ async def test_index_searches_scan_the_hnsw_index_without_sorting_or_joining(dat
         await conn.execute("LOAD 'auto_explain'")
         await conn.execute("SET LOCAL auto_explain.log_min_duration = 0; SET LOCAL client_min_messages = log")
         conn.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
-        for filters in (Filters(), Filters(camera="canon"), Filters(folder="a", min_width=2)):
-            query = VectorQuery(vector, filters, exclude=[7])
-            await vector_search.nearest_by_hnsw(conn, collection, query, candidates=1000, limit=30)
+        for filters in (Filters(), Filters(camera="pinhole 1"), Filters(folder="2024", min_width=2)):
+            query = VectorQuery(vector, filters=filters, exclude=[7])
+            await vector_search.rank(conn, collection, query, limit=10, ef_search=100)
 
     await database.run(explain)
-    searches = [plan.split("CTE candidates")[1].split("InitPlan")[0] for plan in plans if "CTE candidates" in plan]
+    searches = [plan.split("CTE nearest")[1].split("CTE Scan")[0] for plan in plans if "CTE nearest" in plan]
     assert len(searches) == 3
     for plan in searches:
         assert "Index Scan using b_hnsw on b_embeddings" in plan
