@@ -47,7 +47,7 @@ bench: $(BIN)/.dev
 	$(BIN)/python -m bench.replicate
 	$(BIN)/python -m bench.local_models
 	$(BIN)/python -m bench.sync
-	$(BIN)/python -m bench.server
+	$(BIN)/python -m bench.search
 	$(BIN)/python -m bench.relevance
 
 # Pin every package by hash, for all supported Python versions and platforms, without index addresses.

@@ -5,7 +5,6 @@ All have unit length and half precision, as stored vectors have.
 
 import asyncio
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -68,14 +67,6 @@ KINDS: dict[str, Callable[[int, int], tuple[Vectors, Vectors]]] = {
     "CLIP-like": clip_like,
     "offline": offline_like,
 }
-
-
-@cache
-def nearest(kind: str, count: int, queries: int, k: int = 30) -> NDArray[np.int64]:
-    """Return the positions [queries, k] of the nearest vectors by brute force."""
-    vectors, wanted = KINDS[kind](count, queries)
-    scores = wanted.astype(np.float32) @ vectors.astype(np.float32).T
-    return np.argpartition(-scores, k)[:, :k]
 
 
 def _around(

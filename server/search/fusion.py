@@ -8,8 +8,8 @@ from shared.models import Ranking, TextMatch
 # The constant of reciprocal rank fusion: Cormack, Clarke and Büttcher 2009 (SIGIR, "Reciprocal Rank Fusion outperforms
 # Condorcet and individual Rank Learning Methods").
 K = 60
-# Visual ranks that earn points. The 200th earns a quarter of the first; the order of pages must not depend on how far
-# the visual ranking of each reaches.
+# Visual ranks that earn points; text matches beyond it count as the next one. The order must not depend on how far the
+# visual ranking of a page reaches.
 VISUAL_DEPTH = 200
 # Weight of a match that needs the names of folders, relative to one in the image's own name and metadata.
 FOLDER_WEIGHT = 0.1
@@ -44,7 +44,8 @@ def _points(visual: Sequence[int], matches: Sequence[TextMatch]) -> dict[int, fl
         tied = [match.id for match in group]
         mean_rank = better + (len(tied) + 1) / 2
         for image_id in tied:
-            points[image_id] = points.get(image_id, 0.0) + (1 if without_folders else FOLDER_WEIGHT) / (K + mean_rank)
+            text_points = (1 if without_folders else FOLDER_WEIGHT) / (K + mean_rank)
+            points[image_id] = points.get(image_id, 1 / (K + VISUAL_DEPTH + 1)) + text_points
         better += len(tied)
     return points
 
