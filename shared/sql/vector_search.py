@@ -14,7 +14,16 @@ from typing import Any, LiteralString
 
 from shared.db.pool import Connection
 from shared.models import Collection, Filters, Hit, Image, Ranking, TextMatch
-from shared.sql import Statement, fetch_all, fetch_sets, fetch_value, next_embeddings, text_matches, vector_text
+from shared.sql import (
+    Statement,
+    fetch_all,
+    fetch_sets,
+    fetch_value,
+    next_embeddings,
+    text_matches,
+    vector_index,
+    vector_text,
+)
 from shared.sql.filters import EVERYTHING, condition, embedded_rows, row_condition
 from shared.sql.images import IMAGE_COLUMNS, IMAGE_TABLES
 
@@ -27,7 +36,11 @@ _MAX_EF_SEARCH = 1000  # pgvector's limit
 _INDEX_SETTINGS: tuple[LiteralString, ...] = (
     "SET LOCAL hnsw.ef_search = %(ef_search)s",
     "SET LOCAL hnsw.iterative_scan = relaxed_order",
+    # The planner prefers a sequential scan of some thousand short vectors.
+    "SET LOCAL enable_seqscan = off",
 )
+# For an exact scan that follows in the same transaction.
+_EXACT_SETTINGS: tuple[LiteralString, ...] = ("SET LOCAL enable_seqscan = on",)
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,7 @@ def choose_ef_search(rows: int, limit: int) -> int | None:
     if rows <= ROWS_PER_RESULT * limit:
         return None
     recall = round(80 * math.pow(rows / 10_000, 0.2))
-    return min(_MAX_EF_SEARCH, max(limit, recall))
+    return min(_MAX_EF_SEARCH, max(2 * limit, recall))
 
 
 def max_filtered(rows: int, limit: int) -> int:
@@ -104,12 +117,20 @@ async def _find(
     ef_search: int | None,
 ) -> tuple[list[dict[str, Any]], list[TextMatch]]:
     """Return what *select* says of the ``nearest`` images, and the images that match the query's words."""
-    scan = _scan(collection, query, limit, ef_search)
-    # Without "+ 0" the planner assumes that an iterative scan returns the nearest first.
-    statement: LiteralString = f"""
-        WITH nearest AS MATERIALIZED ({scan.text}) SELECT {select} ORDER BY nearest.distance + 0, nearest.id
+    settings = _INDEX_SETTINGS if ef_search else _EXACT_SETTINGS
+    candidates = limit * vector_index.oversampling(collection.index_kind) if ef_search else limit
+    scan, values = _scan(collection, query, by_index=bool(ef_search))
+    values |= {
+        "limit": limit,
+        "candidates": candidates,
+        "ef_search": min(_MAX_EF_SEARCH, max(ef_search or 0, candidates)),
+    }
+    # Without "+ 0" the planner assumes that a scan of the index returns the nearest first.
+    nearest: LiteralString = f"""
+        WITH nearest AS MATERIALIZED ({scan})
+        SELECT {select} ORDER BY nearest.distance + 0, nearest.id LIMIT %(limit)s
     """
-    statements = [*_settings(ef_search), Statement(statement, scan.parameters)]
+    statements = [Statement(text, values) for text in (*settings, nearest)]
     if query.words:
         statements.append(text_matches.find(query.words, query.vector, query.filters, exclude=query.exclude))
     found, *matches = await fetch_sets(conn, collection, statements)
@@ -120,30 +141,25 @@ async def _find(
     return found, [TextMatch(**row) for rows in matches for row in rows]
 
 
-def _settings(ef_search: int | None) -> list[Statement]:
-    return [Statement(text, {"ef_search": ef_search}) for text in _INDEX_SETTINGS] if ef_search else []
-
-
-def _scan(collection: Collection, query: VectorQuery, limit: int, ef_search: int | None) -> Statement:
+def _scan(collection: Collection, query: VectorQuery, *, by_index: bool) -> tuple[LiteralString, dict[str, Any]]:
     """Return the statement that selects ids and distances, if the vectors are of the collection's model."""
-    if ef_search:
+    distance: LiteralString = "e.embedding <#> %(vector)s::halfvec"
+    if by_index:
         where, values = row_condition(query.filters)
         rows: LiteralString = f"{{embeddings}} AS e WHERE e.embedding IS NOT NULL AND {where}"
-        distance: LiteralString = "e.embedding <#> %(vector)s::halfvec"
-        order: LiteralString = "distance"
+        order = vector_index.order(collection.index_kind)
     else:
         # With "+ 0" the planner cannot use the index, which may return too few rows.
         rows, values = embedded_rows(query.filters)
-        distance, order = "(e.embedding <#> %(vector)s::halfvec) + 0", "distance, e.id"
-    text: LiteralString = f"""
+        order = f"({distance}) + 0, e.id"
+    statement: LiteralString = f"""
         SELECT e.id, {distance} AS distance FROM {rows}
            AND EXISTS (SELECT FROM vector_tables AS v
                         WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s)
            AND e.id <> ALL (%(exclude)s::bigint[])
-         ORDER BY {order} LIMIT %(limit)s
+         ORDER BY {order} LIMIT %(candidates)s
     """  # noqa: S608 - constants
-    values |= {"vector": vector_text(query.vector), "exclude": list(query.exclude), "limit": limit}
-    return Statement(text, values | vars(collection))
+    return statement, values | vars(collection) | {"vector": vector_text(query.vector), "exclude": list(query.exclude)}
 
 
 async def hits(conn: Connection, collection: Collection, ranking: Ranking, *, limit: int) -> list[Hit]:

@@ -9,7 +9,7 @@ from psycopg.sql import SQL, Identifier
 
 from shared.db import migrate, table_names
 from shared.db.pool import Connection
-from shared.sql import collections, vector_text
+from shared.sql import collections, execute, vector_index, vector_text
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -24,7 +24,7 @@ def unit_vectors(count: int, dimensions: int, *, seed: int) -> NDArray[np.float1
 
 async def fill(conn: Connection, bucket: str, model: str, vectors: NDArray[np.float16]) -> None:
     """Make the collection of *bucket*, with an embedded image for each vector, one taken every hour."""
-    await collections.ensure(conn, bucket, model=model, dimensions=vectors.shape[1], now=BEGIN)
+    collection = await collections.ensure(conn, bucket, model=model, dimensions=vectors.shape[1], now=BEGIN)
     base = table_names.base_name(bucket)
     columns = (
         "r2_key, created_at, origin, sha256, size, content_type, width, height, placeholder, derivatives, truncated,"
@@ -42,15 +42,12 @@ async def fill(conn: Connection, bucket: str, model: str, vectors: NDArray[np.fl
     ids = SQL("SELECT id, r2_key, created_at FROM {} ORDER BY id").format(Identifier(f"{base}_images"))
     rows = await (await conn.execute(ids)).fetchall()
     # Building the graph once is several times faster than inserting into it.
-    index = Identifier(f"{base}_hnsw")
-    definition = await conn.execute("SELECT pg_get_indexdef(%s::regclass)", [index.as_string(conn)])
-    (create_index,) = await definition.fetchone() or ()
-    await conn.execute(SQL("DROP INDEX {}").format(index))
+    await execute(conn, collection, "DROP INDEX {hnsw}")
     embeddings = SQL("COPY {} (id, r2_key, created_at, embedding) FROM STDIN")
     async with conn.cursor() as cur, cur.copy(embeddings.format(Identifier(f"{base}_embeddings"))) as copy:
         for row, vector in zip(rows, vectors.astype(np.float64), strict=True):
             await copy.write_row((*row, vector_text(vector.tolist())))
-    await conn.execute(create_index)
+    await vector_index.create(conn, collection)
 
 
 async def fill_database(database_url: str, bucket: str, model: str, vectors: NDArray[np.float16]) -> None:

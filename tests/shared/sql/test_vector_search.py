@@ -25,7 +25,7 @@ async def test_index_searches_scan_the_hnsw_index_without_sorting_or_joining(dat
             await vector_search.rank(conn, collection, query, limit=10, ef_search=100)
 
     await database.run(explain)
-    searches = [plan.split("CTE nearest")[1].split("CTE Scan")[0] for plan in plans if "CTE nearest" in plan]
+    searches = [plan.split("CTE nearest")[1].split("\n  ->")[0] for plan in plans if "CTE nearest" in plan]
     assert len(searches) == 3
     for plan in searches:
         assert "Index Scan using b_hnsw on b_embeddings" in plan
