@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NotRequired, TypedDict, Unpack
+from typing import TypedDict, Unpack
 from uuid import UUID
 
 from shared.batch_queue import BatchQueue
@@ -32,7 +32,7 @@ class DeletedMeanwhile(Exception):
 _Outcome = int | None | DeletedMeanwhile
 
 
-class _Options(TypedDict):
+class IngestOptions(TypedDict, total=False):
     """Options of ``Ingester.add``.
 
     With ``replaces``, the object under the key belongs to the file of ``source`` and is overwritten. Without it, an
@@ -45,11 +45,11 @@ class _Options(TypedDict):
 
     thumbnail: bytes | None
     preview: bytes | None
-    replaces: NotRequired[bool]
-    source: NotRequired[int]
-    stat: NotRequired[FileTimes]
-    created_at: NotRequired[datetime]
-    before_commit: NotRequired[BeforeCommit]
+    replaces: bool
+    source: int
+    stat: FileTimes
+    created_at: datetime
+    before_commit: BeforeCommit | None
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Ingester:
         self._intents = BatchQueue(self._record_intents)
         self._rows = BatchQueue(self._write_rows)
 
-    async def add(self, image: NewImage, body: bytes | Path, **options: Unpack[_Options]) -> int:
+    async def add(self, image: NewImage, body: bytes | Path, **options: Unpack[IngestOptions]) -> int:
         """Store the image with its derivatives, write its row, and return its id.
 
         Of an ``adopted`` image only the derivatives are stored, because the bucket has the image already. Without
@@ -102,15 +102,16 @@ class Ingester:
         return existing
 
     async def _add_once(
-        self, image: NewImage, body: bytes | Path, intent: UploadIntent, options: _Options
+        self, image: NewImage, body: bytes | Path, intent: UploadIntent, options: IngestOptions
     ) -> int | None:
         """Return None if the upload missed its deadline and has to be repeated."""
+        thumbnail, preview = options.get("thumbnail"), options.get("preview")
         existing = await self.begin(intent)
-        if image.derivatives and options["thumbnail"] is None and not (existing.derivatives or intent.adopted):
+        if image.derivatives and thumbnail is None and not (existing.derivatives or intent.adopted):
             image = replace(image, derivatives=False)
         try:
             if not existing.derivatives:
-                await _put_derivatives(self._store, image.sha256, options["thumbnail"], options["preview"])
+                await _put_derivatives(self._store, image.sha256, thumbnail, preview)
             if not intent.adopted:
                 await _put_image(self._store, image, body, existing, overwrite=intent.replaces)
             created_at = options.get("created_at") or datetime.now(UTC)

@@ -9,13 +9,15 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 from shared.db.pool import Connection
 from shared.embedders.base import Embedder, ImageInput, Vector
 from shared.errors import ImageRefused, ObjectLocked, ObjectMissing, Reason, ServiceError
+from shared.images import Examined, ModelInput
 from shared.models import Collection, Job
 from shared.object_keys import preview_key
 from shared.sql import next_embeddings, queue, stats
@@ -55,6 +57,29 @@ class EmbeddingRun:
         self._finishing = False
         self._first_load = FirstLoad(context, collection)
         self._worked = False
+        self._lease: UUID | None = None
+        self._prepared: dict[int, tuple[ModelInput | None, asyncio.Event]] = {}
+
+    @property
+    def examination(self) -> Callable[[Path, bool], Awaitable[Examined]] | None:
+        """Examine a file for ``embed``; None while ``run`` is not running or the model is not on this machine."""
+        return self._embedder.examination if self._lease else None
+
+    async def claim(self, conn: Connection, image_id: int) -> list[Job]:
+        """Lease an image in the transaction that adds it, for ``embed``; return nothing if it has a vector already."""
+        if self._lease is None:
+            return []
+        job = await queue.claim_image(conn, self._collection, image_id, lease=self._lease, duration=self._lease_time)
+        return [job] if job else []
+
+    async def embed(self, job: Job, model_input: ModelInput | None) -> None:
+        """Embed a claimed image from its pixels; return when its vector or refusal is stored."""
+        done = asyncio.Event()
+        self._prepared[job.id] = model_input, done
+        self._worked = True
+        self._leased[job.id] = job
+        self._jobs.put_nowait(job)
+        await done.wait()
 
     def notify(self) -> None:
         """Look at the queue at once: an image was added."""
@@ -74,6 +99,7 @@ class EmbeddingRun:
         collection switched to another model. Leases are released unless the process is killed with -9.
         """
         with process_lock() as lease:
+            self._lease = lease
             try:
                 async with asyncio.TaskGroup() as tasks:
                     background = [tasks.create_task(self._work()) for _ in range(self._workers)]
@@ -84,6 +110,7 @@ class EmbeddingRun:
                         task.cancel()
                 await ensure_index(self._context, self._collection)
             finally:
+                self._lease = None
                 await self._release_at_end(lease)
 
     async def _dispatch(self, lease: UUID) -> None:
@@ -93,8 +120,8 @@ class EmbeddingRun:
         while True:
             self._changed.clear()
             finishing = self._finishing
+            await self._first_load.check()
             if len(self._leased) <= capacity:
-                await self._first_load.check()
                 if claimed := await self._context.database.run(self._claim, lease, min(MAX_CLAIM, 2 * capacity)):
                     self._worked = True
                     for job in claimed:
@@ -128,6 +155,8 @@ class EmbeddingRun:
             await self._process(batch)
             for job in batch:
                 self._leased.pop(job.id, None)
+                if prepared := self._prepared.pop(job.id, None):
+                    prepared[1].set()
             self._changed.set()
 
     async def _process(self, batch: Sequence[Job]) -> None:
@@ -154,6 +183,9 @@ class EmbeddingRun:
         return [next(vectors) if isinstance(image, ImageInput) else image for image in inputs]
 
     async def _input(self, job: Job) -> ImageInput | ImageRefused:
+        model_input, _ = self._prepared.get(job.id, (None, None))
+        if model_input:
+            return ImageInput(prepared=model_input)
         if self._embedder.input_kind == "address":
             key = preview_key(job.sha256) if job.derivatives else job.key
             return ImageInput(address=self._store.address(key))

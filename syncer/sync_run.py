@@ -69,7 +69,7 @@ async def run_phases(
 
         embedding = EmbeddingRun(context, collection, embedder, store)
         target = SyncTarget(
-            collection, store, context.database, context.decoder, context.retry, context.progress, embedding.notify
+            collection, store, context.database, context.decoder, context.retry, context.progress, embedding
         )
         run = SyncRun(arguments, context, target)
 

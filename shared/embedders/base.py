@@ -5,14 +5,16 @@ model from Python packages). The contract suite ``tests/contract/test_embedders.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import ImageRefused, Reason
+from shared.images import Examined, ModelInput
 
 T = TypeVar("T")
 Vector = NDArray[np.float32]
@@ -20,10 +22,14 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ImageInput:
-    """An image for a model: the bytes of its file, or its address for a model that fetches images itself."""
+    """An image for a model: the bytes of its file, or its address for a model that fetches images itself.
+
+    ``prepared`` replaces both: the result of the model's ``examination``.
+    """
 
     data: bytes = b""
     address: str = ""
+    prepared: ModelInput | None = None
 
 
 class Embedder(Protocol):
@@ -41,6 +47,10 @@ class Embedder(Protocol):
     local: bool
     price_per_image: float
     notice: str | None
+
+    @property
+    def examination(self) -> Callable[[Path, bool], Awaitable[Examined]] | None:
+        """Examine a file with ``model_input`` set, with derivatives or not; None if the model cannot do so (yet)."""
 
     @property
     def calls(self) -> int:

@@ -6,7 +6,7 @@ All of it parses untrusted bytes: run it in a ``shared.images.worker_pool.Decode
 from shared.images.decode import MAX_PIXELS, open_rgb
 from shared.images.formats import EXTENSIONS, Format, sniff
 from shared.images.metadata import Metadata
-from shared.images.thumbnails import Examined, Glance, examine, glance
+from shared.images.thumbnails import Examined, Glance, ModelInput, examine, glance
 
 __all__ = [
     "EXTENSIONS",
@@ -15,6 +15,7 @@ __all__ = [
     "Format",
     "Glance",
     "Metadata",
+    "ModelInput",
     "examine",
     "glance",
     "open_rgb",

@@ -19,6 +19,8 @@ TASKS = frozenset(
         "shared.images.thumbnails:examine",
         "shared.images.thumbnails:glance",
         "shared.embedders.clip.preprocess:read_pixels",
+        "shared.embedders.examination:examine_for_clip",
+        "shared.embedders.examination:examine_for_offline",
         "shared.embedders.offline.pixels:read_pixels",
         "shared.embedders.replicate.image_input:data_url",
     }

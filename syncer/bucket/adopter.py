@@ -18,7 +18,7 @@ from uuid import UUID
 
 from shared.db.pool import Connection
 from shared.errors import ImageRefused, ObjectLocked, ObjectMissing, Reason, ServiceError, SettingsError, StoreError
-from shared.images import examine
+from shared.images import Examined
 from shared.models import NewImage
 from shared.object_keys import preview_key
 from shared.sql import adopted_objects, files, pending_objects
@@ -125,15 +125,15 @@ class BucketAdopter:
 
     async def _adopt(self, listed: StoredObject, file: Path) -> None:
         stored = await self.target.store.download(listed.key, file)
-        image, thumbnail, preview = await self._examine(stored, file)
+        image, examined = await self._examine(stored, file)
         # A listing has milliseconds, an S3 object only seconds.
         modified = listed.modified if listed.etag == stored.etag else stored.modified
         try:
-            await self.target.ingester.add(
+            await self.target.add_image(
                 image,
                 file,
-                thumbnail=thumbnail,
-                preview=preview,
+                examined,
+                count="adopted",
                 source=self._source.id,
                 # Lists show recent images first, and an adopted image is as old as its object.
                 created_at=min(modified, datetime.now(UTC)),
@@ -147,20 +147,18 @@ class BucketAdopter:
                 " writes nothing to the bucket",
                 transient=False,
             ) from exc
-        self.target.progress.count("adopted")
-        self.target.notify_embedding()
 
-    async def _examine(self, stored: StoredObject, file: Path) -> tuple[NewImage, bytes | None, bytes | None]:
-        """Return the image in *file* with thumbnail and preview, which are None if the bucket has them already."""
+    async def _examine(self, stored: StoredObject, file: Path) -> tuple[NewImage, Examined]:
+        """Return the image in *file*, without thumbnail and preview if the bucket has them already."""
         claimed = _claimed_sha256(stored)
         wanted = self.options.derivatives
         existing = wanted and claimed is not None and await self._has_derivatives(claimed)
-        examined = await self.target.decoder.run(examine, file, derivatives=wanted and not existing)
+        examined = await self.target.examine(file, derivatives=wanted and not existing)
         if existing and examined.sha256 != claimed:
             existing = False
-            examined = await self.target.decoder.run(examine, file)
+            examined = await self.target.examine(file)
         columns = examined.columns() | ({"derivatives": True} if existing else {})
-        return NewImage(key=stored.key, origin="adopted", **columns), examined.thumbnail, examined.preview
+        return NewImage(key=stored.key, origin="adopted", **columns), examined
 
     async def _has_derivatives(self, sha256: bytes) -> bool:
         """Return whether the bucket has thumbnail and preview of this content; the preview is stored last."""

@@ -4,7 +4,6 @@ import logging
 from collections.abc import AsyncIterator
 
 from shared.errors import ImageRefused, Reason, ServiceError
-from shared.images import examine
 from shared.ingest import DeletedMeanwhile
 from shared.models import NewImage
 from shared.object_deletion import delete_pending_objects
@@ -118,23 +117,19 @@ class Executor:
 
     async def _upload(self, upload: Upload) -> None:
         file = upload.file
-        examined = await self._target.decoder.run(examine, file.absolute, derivatives=self._options.derivatives)
-
+        examined = await self._target.examine(file.absolute, derivatives=self._options.derivatives)
         try:
-            await self._target.ingester.add(
+            await self._target.add_image(
                 NewImage(key=file.path, origin="folder", **examined.columns()),
                 file.absolute,
-                thumbnail=examined.thumbnail,
-                preview=examined.preview,
+                examined,
+                count="uploaded",
                 replaces=upload.replaces,
                 source=self._source.id,
                 stat=file.stat,
             )
         except DeletedMeanwhile:
             await self._keep_removed(file, examined.sha256)
-            return
-        self._progress.count("uploaded")
-        self._target.notify_embedding()
 
     async def _keep_removed(self, file: LocalFile, sha256: bytes) -> None:
         await self._source.run(files.keep_removed, file.path, stat=file.stat, sha256=sha256)

@@ -1,6 +1,7 @@
 """Contract suite of all embedders. A new adapter is one more entry in ``EMBEDDERS``."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from shared.embedders.clip.embedder import ClipEmbedder
 from shared.embedders.offline.embedder import OfflineEmbedder
 from shared.embedders.replicate.embedder import ReplicateEmbedder
 from shared.errors import ImageRefused
+from shared.images import examine
 from shared.images.worker_pool import DecoderPool
 from tests.fakes.replicate import FakeReplicate
 from tests.helpers.corpus import display_p3
@@ -118,6 +120,28 @@ async def test_a_colour_profile_does_not_change_the_vector(embedder: Embedder) -
     # The reference preprocessing ignores profiles; the golden vectors are those of files without one.
     plain, wide = [picture(4, SIZE, "PNG", icc_profile=profile) for profile in (None, display_p3())]
     assert await vector_of(embedder, plain) @ await vector_of(embedder, wide) > 0.9999
+
+
+@pytest.mark.parametrize("profile", [None, display_p3()], ids=["plain", "wide gamut"])
+async def test_an_examined_file_gets_the_same_vector(embedder: Embedder, tmp_path: Path, profile: bytes | None) -> None:
+    file = tmp_path / "large.jpg"
+    file.write_bytes(picture(5, (4000, 3000), "JPEG", icc_profile=profile))
+    from_data = await vector_of(embedder, file.read_bytes())
+    examination = embedder.examination
+    if embedder.local:
+        assert examination
+        examined = await examination(file, True)
+        [from_pixels] = await embedder.embed_images([ImageInput(prepared=examined.model_input)])
+        assert not isinstance(from_pixels, ImageRefused)
+        assert from_data @ from_pixels > 0.99999
+        separate = examine(file)
+        assert (examined.width, examined.height, examined.sha256) == (4000, 3000, separate.sha256)
+        for name in ("thumbnail", "preview"):
+            one, other = (np.asarray(Image.open(io.BytesIO(getattr(each, name)))) for each in (examined, separate))
+            assert one.shape == other.shape
+            assert np.abs(one.astype(int) - other).mean() < 3
+    else:
+        assert examination is None
 
 
 async def test_a_bad_image_is_refused_and_others_get_vectors(embedder: Embedder) -> None:

@@ -6,7 +6,7 @@ implementations, ``towers`` runs the networks, and ``hub`` downloads models by n
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -27,7 +27,9 @@ from shared.embedders.clip.layouts import (
     text_fingerprint,
 )
 from shared.embedders.clip.preprocess import Preprocessing, read_pixels
+from shared.embedders.examination import examine_for_clip
 from shared.errors import ImageRefused, ModelError, SettingsError
+from shared.images import Examined
 from shared.images.worker_pool import DecoderPool
 
 if TYPE_CHECKING:
@@ -101,6 +103,18 @@ class ClipEmbedder:
         self._image_pipeline: _ImagePipeline | None = None
         self._text_tower: TextTower | None = None
 
+    @property
+    def examination(self) -> Callable[[Path, bool], Awaitable[Examined]] | None:
+        """Examine a file for this model; None before the model is loaded."""
+        if self._image_pipeline is None:
+            return None
+        preprocessing = asdict(self._image_pipeline.preprocessing)
+
+        def examine(path: Path, derivatives: bool) -> Awaitable[Examined]:
+            return self._decoder.run(examine_for_clip, path, derivatives=derivatives, preprocessing=preprocessing)
+
+        return examine
+
     async def embed_images(self, images: Sequence[ImageInput]) -> list[Vector | ImageRefused]:
         loaded = await self._load_image_pipeline()
         batches = [images[start : start + loaded.batch] for start in range(0, len(images), loaded.batch)]
@@ -124,7 +138,7 @@ class ClipEmbedder:
 
     async def _embed_batch(self, loaded: _ImagePipeline, images: Sequence[ImageInput]) -> list[Vector | ImageRefused]:
         async with loaded.in_flight:
-            results = await asyncio.gather(*(self._read_pixels(image.data, loaded.preprocessing) for image in images))
+            results = await asyncio.gather(*(self._read_pixels(image, loaded.preprocessing) for image in images))
             pixels = [result for result in results if not isinstance(result, ImageRefused)]
             if not pixels:
                 return [result for result in results if isinstance(result, ImageRefused)]
@@ -132,9 +146,11 @@ class ClipEmbedder:
             vectors = iter(await loop.run_in_executor(loaded.threads, loaded.tower.embed, pixels))
         return [result if isinstance(result, ImageRefused) else self._unit_vector(next(vectors)) for result in results]
 
-    async def _read_pixels(self, data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8] | ImageRefused:
+    async def _read_pixels(self, image: ImageInput, preprocessing: Preprocessing) -> NDArray[np.uint8] | ImageRefused:
+        if image.prepared:
+            return image.prepared.array
         try:
-            return await self._decoder.run(read_pixels, data, asdict(preprocessing))
+            return await self._decoder.run(read_pixels, image.data, asdict(preprocessing))
         except ImageRefused as refused:
             return refused
 

@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.embedders.base import ImageInput, Vector, gather_all, unit_vector
+from shared.embedders.examination import examine_for_offline
 from shared.embedders.offline.cache import check_packages, ensure_built
 from shared.embedders.offline.pixels import read_pixels
 from shared.errors import ImageRefused
+from shared.images import Examined
 from shared.images.worker_pool import DecoderPool
 
 P = ParamSpec("P")
@@ -57,8 +59,11 @@ class OfflineEmbedder:
         self._loading = threading.Lock()
         self._loaded: dict[Callable[[Path], Any], Any] = {}
 
+    async def examination(self, path: Path, derivatives: bool) -> Examined:
+        return await self._decoder.run(examine_for_offline, path, derivatives=derivatives)
+
     async def embed_images(self, images: Sequence[ImageInput]) -> list[Vector | ImageRefused]:
-        return await gather_all(self._embed_image(image.data) for image in images)
+        return await gather_all(self._embed_image(image) for image in images)
 
     async def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return await self._run(self._embed_texts, texts)
@@ -71,10 +76,10 @@ class OfflineEmbedder:
         await asyncio.to_thread(self._threads.shutdown)
         self._loaded.clear()
 
-    async def _embed_image(self, data: bytes) -> Vector | ImageRefused:
+    async def _embed_image(self, image: ImageInput) -> Vector | ImageRefused:
         async with self._in_flight:
             try:
-                pixels = await self._decoder.run(read_pixels, data)
+                pixels = image.prepared.array if image.prepared else await self._decoder.run(read_pixels, image.data)
                 vector = await self._run(self._embed_pixels, pixels)
                 return unit_vector(vector, dimensions=self.dimensions)
             except ImageRefused as refused:

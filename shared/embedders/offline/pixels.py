@@ -21,5 +21,9 @@ def read_pixels(data: bytes) -> NDArray[np.uint8]:
 
     Raises ImageRefused.
     """
-    image = open_rgb(data)
-    return np.asarray(image.resize(model_size(*image.size), Image.Resampling.BICUBIC))
+    return np.asarray(resize(open_rgb(data)))
+
+
+def resize(image: Image.Image) -> Image.Image:
+    """Return *image* in the size of the model's input."""
+    return image.resize(model_size(*image.size), Image.Resampling.BICUBIC)

@@ -33,7 +33,9 @@ class ReplicateEmbedder:
     """
 
     dimensions = 768
+    examination = None
     local = False
+    examination = None
     notice: str | None = None
 
     def __init__(
