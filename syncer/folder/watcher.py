@@ -47,9 +47,9 @@ class StabilityCheck:
         self._changes: dict[str, _Change] = {}
         self.unstable = 0  # number of times that a file was not stable
 
-    def changed(self, path: str, *, stat: tuple[int, int] | None = None) -> None:
-        """Record that *path* has just changed."""
-        now = time.monotonic()
+    def changed(self, path: str, *, stat: tuple[int, int] | None = None, age: float = 0.0) -> None:
+        """Record that *path* has changed *age* seconds ago."""
+        now = time.monotonic() - age
         since = self._changes[path].since if path in self._changes else now
         quiet = min(max(self.QUIET, 4 * (now - since)), self.LONG_QUIET)
         self._changes[path] = _Change(since, quiet, now + quiet, stat)
@@ -152,8 +152,9 @@ class Watch:
                     poll_delay_ms=2000,
                     ignore_permission_denied=True,
                 ):
-                    for path in await asyncio.to_thread(self._relevant, [path for _, path in changes]):
-                        self._stability.changed(path)
+                    relevant = await asyncio.to_thread(self._relevant, [path for _, path in changes])
+                    for path, age in relevant.items():
+                        self._stability.changed(path, age=age)
                     self._notified.set()
             except FileNotFoundError:
                 return  # the folder is gone; _follow notices that
@@ -164,17 +165,17 @@ class Watch:
                 self._next_scan = 0.0
                 await asyncio.sleep(_POLL)
 
-    def _relevant(self, changed: Iterable[str]) -> list[str]:
-        """Return the paths relative to the folder, without files that are not selected."""
+    def _relevant(self, changed: Iterable[str]) -> dict[str, float]:
+        """Return the ages of changes by path relative to the folder, without files that are not selected."""
         paths = {os.path.relpath(path, self._folder): path for path in changed}
         if any(os.path.basename(path) == IGNORE_FILE for path in paths):
             self._next_scan = 0.0
         # A missing path may have been a folder; the planner looks it up.
-        return [
-            path
+        return {
+            path: _age(absolute)
             for path, absolute in paths.items()
             if path != "." and (not os.path.isfile(absolute) or self._selection.includes(path))
-        ]
+        }
 
     async def _follow(self) -> None:
         """Sync the folder, then each change; return when the folder is missing or empty."""
@@ -232,6 +233,16 @@ def _folders_above(path: str) -> Iterable[str]:
     while path:
         path = path.rpartition("/")[0]
         yield path
+
+
+def _age(path: str) -> float:
+    """Return the seconds since the path's last change, at most the time that its notification takes."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0.0
+    age = time.time() - max(status.st_mtime, status.st_ctime)
+    return min(max(age, 0.0), (_DEBOUNCE + _STEP) / 1000)
 
 
 def _is_nonempty_folder(folder: Path) -> bool:
