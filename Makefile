@@ -47,6 +47,7 @@ bench: $(BIN)/.dev
 	$(BIN)/python -m bench.replicate
 	$(BIN)/python -m bench.local_models
 	$(BIN)/python -m bench.sync
+	$(BIN)/python -m bench.local_sync
 	$(BIN)/python -m bench.search
 	$(BIN)/python -m bench.relevance
 
