@@ -79,7 +79,7 @@ def main() -> None:
     arguments = parser.parse_args()
     has_peer = all(importlib.util.find_spec(name) for name in ("cocoindex", "asyncpg"))
     if not has_peer:
-        print("CocoIndex is not installed and is skipped: run `pip install --group bench` to compare with it")
+        print("CocoIndex is not installed and is skipped: run `uv pip install --group bench` to compare with it")
     with tempfile.TemporaryDirectory(prefix="image-browser-bench-", ignore_cleanup_errors=True) as scratch_folder:
         scratch = Path(scratch_folder)
         make_photos(scratch / "photos", arguments.photos)
