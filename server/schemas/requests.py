@@ -78,7 +78,7 @@ def _media_type(name: str) -> str | None:
     name = name.lower()
     if "/" in name or not name:
         return name or None
-    aliases = {"jpg": "jpeg", "tif": "tiff", "heif": "heic", "raw": "x-raw"}
+    aliases = {"jpg": "jpeg", "tif": "tiff", "heif": "heic", "j2k": "jp2", "psd": "vnd.adobe.photoshop", "raw": "x-raw"}
     return f"image/{aliases.get(name, name)}"
 
 

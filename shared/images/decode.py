@@ -10,19 +10,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pillow_heif
-from PIL import AvifImagePlugin, Image, ImageCms, ImageFile
+from PIL import AvifImagePlugin, Image, ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ExifTags import IFD
 from PIL.GifImagePlugin import GifImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from shared.errors import ImageRefused, Reason
+from shared.images import png
+from shared.images.boxes import find_boxes
+from shared.images.colour import ADOBE_RGB, Colour, of_photo, to_srgb
 from shared.images.formats import SNIFF_BYTES, Format, sniff
+from shared.images.tiff import TiffFile
 from shared.local_files import open_regular
 
 # Checked against the header before decoding. Pillow stores most images at four bytes per pixel: 0.8 GB.
@@ -47,7 +53,23 @@ _TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+_COLOUR_SPACE_TAG = 0xA001
+_ADOBE_RGB = 2
+_INTEROPERABILITY_INDEX_TAG = 1
+_PROFILE_BYTES = 16 << 20
+
+
+def _open_jpeg_xl(file: File) -> ImageFile.ImageFile:
+    from shared.images.jpeg_xl import JpegXlFile  # loads NumPy, which takes a tenth of a second
+
+    return JpegXlFile(file)
+
+
+def _open_psd(file: File) -> ImageFile.ImageFile:
+    from shared.images.psd import open_psd
+
+    return open_psd(file)
+
 
 _PLUGINS: dict[Format, Callable[[File], ImageFile.ImageFile]] = {
     Format.JPEG: JpegImageFile,
@@ -56,11 +78,14 @@ _PLUGINS: dict[Format, Callable[[File], ImageFile.ImageFile]] = {
     Format.WEBP: WebPImageFile,
     Format.HEIC: pillow_heif.HeifImageFile,
     Format.AVIF: AvifImageFile,
-    Format.TIFF: TiffImageFile,
+    Format.TIFF: TiffFile,
     Format.BMP: BmpImageFile,
+    Format.JXL: _open_jpeg_xl,
+    Format.JP2: Jpeg2KImageFile,
+    Format.PSD: _open_psd,
 }
 # These decoders return the whole picture or nothing.
-_ALL_OR_NOTHING = frozenset({Format.WEBP, Format.HEIC, Format.AVIF})
+_ALL_OR_NOTHING = frozenset({Format.WEBP, Format.HEIC, Format.AVIF, Format.JXL})
 
 
 @dataclass(frozen=True)
@@ -76,6 +101,7 @@ class Decoded:
     size: Size
     orientation: int
     exif: Image.Exif
+    colour: Colour = None
     truncated: bool = False
 
     def upright(self, size: Size | None = None, *, convert_colours: bool = True) -> Image.Image:
@@ -83,10 +109,8 @@ class Decoded:
 
         With ``convert_colours=False`` the stored values are not converted to sRGB.
         """
-        image = self.image
-        if not convert_colours:
-            image.info.pop("icc_profile", None)
-        image = _to_srgb(image, size and _oriented(size, self.orientation))
+        colour = self.colour if convert_colours else None
+        image = _to_rgb(self.image, size and _oriented(size, self.orientation), colour)
         method = _TRANSPOSES.get(self.orientation)
         return image if method is None else image.transpose(method)
 
@@ -130,7 +154,20 @@ def decode(file: File, *, needed: Callable[[Size], Size] | None = None) -> Decod
     """
     file.seek(0)
     kind = sniff(file.read(SNIFF_BYTES))
-    return _decode_raw(file, needed) if kind is Format.RAW else _decode_as(kind, file, needed)
+    if kind is Format.RAW:
+        return _decode_raw(file, needed)
+    if kind is Format.JXL:
+        return _decode_jpeg_xl(file, needed)
+    return _decode_as(kind, file, needed)
+
+
+def _decode_jpeg_xl(file: File, needed: Callable[[Size], Size] | None) -> Decoded:
+    """Decode the pixels, or the JPEG file that was packed without loss, which has a profile and metadata."""
+    from shared.images.jpeg_xl import reconstructed_jpeg
+
+    if jpeg := reconstructed_jpeg(file):
+        return replace(_decode_as(Format.JPEG, io.BytesIO(jpeg), needed), format=Format.JXL)
+    return _decode_as(Format.JXL, file, needed)
 
 
 def _decode_raw(file: File, needed: Callable[[Size], Size] | None) -> Decoded:
@@ -158,22 +195,31 @@ def _tiff_exif(file: File) -> Image.Exif | None:
 
 
 def _decode_as(kind: Format, file: File, needed: Callable[[Size], Size] | None) -> Decoded:
-    image = _read_header(kind, file)
-    try:
-        return _load(kind, image, needed)
-    except ImageRefused:
-        if kind in _ALL_OR_NOTHING:
-            raise
+    if decoded := _decode_intact(kind, file, needed):
+        return decoded
+    if kind is Format.PNG:
+        file = png.repaired(file)
+        if decoded := _decode_intact(kind, file, needed):
+            return decoded
     # A photo truncated by a full disk or a broken transfer still shows something.
     ImageFile.LOAD_TRUNCATED_IMAGES = True  # for the whole process, which decodes one image at a time
     try:
-        image = _read_header(kind, file)
-        decoded = _load(kind, image, needed)
+        decoded = _load(kind, file, needed)
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = False
     if not _shows_something(decoded.image):
         raise ImageRefused(Reason.CORRUPT, f"the file ends before any of the {kind.name} picture")
     return replace(decoded, truncated=True)
+
+
+def _decode_intact(kind: Format, file: File, needed: Callable[[Size], Size] | None) -> Decoded | None:
+    """Return the picture, or None if it is corrupt and a part of it may be shown."""
+    try:
+        return _load(kind, file, needed)
+    except ImageRefused as refused:
+        if refused.reason is not Reason.CORRUPT or kind in _ALL_OR_NOTHING:
+            raise
+        return None
 
 
 def _read_header(kind: Format, file: File) -> ImageFile.ImageFile:
@@ -187,19 +233,68 @@ def _read_header(kind: Format, file: File) -> ImageFile.ImageFile:
     return image
 
 
-def _load(kind: Format, image: ImageFile.ImageFile, needed: Callable[[Size], Size] | None) -> Decoded:
+def _load(kind: Format, file: File, needed: Callable[[Size], Size] | None) -> Decoded:
+    image = _read_header(kind, file)
     with _decoder_errors(f"cannot decode the {kind.name} data"):
         if kind is not Format.JPEG:
             # Before reading EXIF: in a PNG it may follow the pixels, and loading a TIFF applies and clears its
             # orientation.
             image.load()
         exif, orientation = _exif(image)
+        if kind is Format.JXL:  # already applied by libjxl
+            orientation = 1
         size = _oriented(image.size, orientation)
         if kind is Format.JPEG:
             if needed:
                 image.draft(None, _oriented(needed(size), orientation))
             image.load()
-    return Decoded(kind, image, size, orientation, exif)
+        colour = _colour(kind, file, image, exif)
+        pixels = png.with_transparent_colour(image, file) if isinstance(image, PngImageFile) else image
+    return Decoded(kind, pixels, size, orientation, exif, colour)
+
+
+def _colour(kind: Format, file: File, image: ImageFile.ImageFile, exif: Image.Exif) -> Colour:
+    """Return the colour space of the image; an ICC profile goes first, except in PNG."""
+    profile: bytes | None = image.info.get("icc_profile")
+    if kind is Format.JXL:
+        return cast(Colour, image.info["colour"])
+    if kind is Format.PNG:
+        return png.colour_of(file, profile)
+    if kind is Format.JP2:
+        return _jpeg_2000_profile(file)
+    if profile:
+        return profile
+    if kind is Format.AVIF:
+        return _avif_colour(file)
+    if kind is Format.HEIC and (video := image.info.get("nclx_profile")):
+        return of_photo(video["color_primaries"], video["transfer_characteristics"])
+    return ADOBE_RGB if _says_adobe_rgb(exif) else None
+
+
+def _avif_colour(file: File) -> Colour:
+    for box in find_boxes(file, b"meta", b"iprp", b"ipco", b"colr"):
+        data = box.read(file, 8)
+        if data.startswith(b"nclx") and len(data) == 8:
+            return of_photo(int.from_bytes(data[4:6]), int.from_bytes(data[6:8]))
+    return None
+
+
+def _jpeg_2000_profile(file: File) -> bytes | None:
+    for box in find_boxes(file, b"jp2h", b"colr"):
+        data = box.read(file, _PROFILE_BYTES)
+        if data[:1] in (b"\2", b"\3"):  # a profile, and not a number
+            return data[3:]
+    return None
+
+
+def _says_adobe_rgb(exif: Image.Exif) -> bool:
+    """Return whether EXIF names Adobe RGB, as cameras do instead of embedding the profile (DCF 2.0)."""
+    try:
+        if exif.get_ifd(IFD.Exif).get(_COLOUR_SPACE_TAG) == _ADOBE_RGB:
+            return True
+        return str(exif.get_ifd(IFD.Interop).get(_INTEROPERABILITY_INDEX_TAG)).startswith("R03")
+    except Exception:  # broken metadata does not prevent decoding
+        return False
 
 
 @contextmanager
@@ -241,7 +336,7 @@ def _shows_something(image: Image.Image) -> bool:
     return differing >= 0.02 * 64 * 64
 
 
-def _to_srgb(image: Image.Image, size: Size | None) -> Image.Image:
+def _to_rgb(image: Image.Image, size: Size | None, colour: Colour) -> Image.Image:
     """Return *image* in mode RGB and sRGB, on white where transparent, and without metadata."""
     image = _in_plain_mode(image)
     if size and size != image.size:  # first, so that colours are converted only for the remaining pixels
@@ -249,17 +344,17 @@ def _to_srgb(image: Image.Image, size: Size | None) -> Image.Image:
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     if alpha:
         image = image.convert("L" if image.mode == "LA" else "RGB")
-    colour = _without_profile(image) or (image if image.mode == "RGB" else image.convert("RGB"))
+    image = to_srgb(image, colour)
     if alpha:
-        flat = Image.new("RGB", colour.size, "white")
-        flat.paste(colour, mask=alpha)
-        colour = flat
-    colour.info = {}
-    return colour
+        flat = Image.new("RGB", image.size, "white")
+        flat.paste(image, mask=alpha)
+        image = flat
+    image.info = {}
+    return image
 
 
 def _in_plain_mode(image: Image.Image) -> Image.Image:
-    """Return *image* in mode L, LA, RGB, RGBA, CMYK or LAB, with its ``info``."""
+    """Return *image* in mode L, LA, RGB, RGBA, CMYK or LAB."""
     if image.mode.startswith(("I", "F")):
         return _with_eight_bits(image)
     if image.has_transparency_data:
@@ -280,23 +375,4 @@ def _with_eight_bits(image: Image.Image) -> Image.Image:
         values = np.nan_to_num(np.asarray(image, dtype=np.float64))
         low, high = values.min(), values.max()
         grey = ((values - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
-    image_8bit = Image.fromarray(grey)
-    image_8bit.info = {name: value for name, value in image.info.items() if name == "icc_profile"}
-    return image_8bit
-
-
-def _without_profile(image: Image.Image) -> Image.Image | None:
-    """Return *image* converted from its colour profile to sRGB, or None without a usable or necessary profile."""
-    try:
-        if image.mode == "LAB":
-            source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-        elif data := image.info.get("icc_profile"):
-            source = ImageCms.ImageCmsProfile(io.BytesIO(data))
-        else:
-            return None
-        if image.mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
-            return None
-        return ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        # A broken profile or one for other channels. (LAB cannot fail: its profile is ours.)
-        return None
+    return Image.fromarray(grey)

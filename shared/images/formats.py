@@ -18,18 +18,38 @@ class Format(StrEnum):
     AVIF = "avif"
     TIFF = "tiff"
     BMP = "bmp"
+    JXL = "jxl"
+    JP2 = "jp2"
+    PSD = "psd"
     RAW = "raw"
 
     @property
     def content_type(self) -> str:
         """The media type for HTTP responses."""
-        return "image/x-raw" if self is Format.RAW else f"image/{self.value}"
+        return f"image/{_MEDIA_SUBTYPES.get(self, self.value)}"
 
+
+_MEDIA_SUBTYPES = {Format.RAW: "x-raw", Format.PSD: "vnd.adobe.photoshop"}
 
 # Syncs consider only files with these extensions (in lower case), and then the content.
 EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".heic", ".heif", ".hif", ".avif", ".tif", ".tiff"}
-    | {".bmp", ".dib"}
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".gif",
+        ".webp",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".avif",
+        ".tif",
+        ".tiff",
+    }
+    | {".bmp", ".dib", ".jxl", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc", ".psd"}
     # Raw files of cameras.
     | {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw"}
     | {".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
@@ -46,6 +66,11 @@ _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", Format.PNG),
     (b"GIF87a", Format.GIF),
     (b"GIF89a", Format.GIF),
+    (b"8BPS\0\x01", Format.PSD),
+    (b"\0\0\0\x0cjP  \r\n", Format.JP2),
+    (b"\xff\x4f\xff\x51", Format.JP2),
+    (b"\0\0\0\x0cJXL \r\n", Format.JXL),
+    (b"\xff\x0a", Format.JXL),
     (b"FUJIFILMCCD-RAW", Format.RAW),
     (b"IIU\0", Format.RAW),  # Panasonic RW2
     (b"IIRO", Format.RAW),  # Olympus ORF
@@ -59,11 +84,7 @@ _BMP_HEADER_SIZES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 # Only named in the refusal.
 _UNSUPPORTED = (
-    (b"8BPS", "a Photoshop document"),
-    (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
-    (b"\xff\x0a", "a JPEG XL image"),
+    (b"8BPS", "a large Photoshop document (PSB)"),
     (b"\0\0\x01\0", "a Windows icon"),
     (b"\x76\x2f\x31\x01", "an OpenEXR image"),
     (b"#?RADIANCE", "a Radiance HDR image"),

@@ -12,7 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
+import tifffile
 from PIL import Image, ImageCms, ImageDraw
 
 from shared.errors import Reason
@@ -113,6 +115,27 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+def png(
+    samples: np.ndarray[Any, Any], depth: int = 8, *before: bytes, colour_type: int | None = None, after: bytes = b""
+) -> bytes:
+    """Return a PNG file of *samples* [height, width(, channels)] with chunks *before* and *after* the pixels.
+
+    Without *colour_type* one channel is grey, two are grey and alpha, three RGB, four RGB and alpha.
+    """
+    height, width = samples.shape[:2]
+    channels = samples.reshape(height, width, -1)
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels.shape[-1]] if colour_type is None else colour_type
+    if depth == 16:
+        rows = [row.astype(">u2").tobytes() for row in channels]
+    else:
+        bits = (channels.reshape(height, -1, 1) >> np.arange(depth - 1, -1, -1)) & 1
+        rows = [np.packbits(row.astype(np.uint8)).tobytes() for row in bits.reshape(height, -1)]
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
+    chunks = [png_chunk(b"IHDR", header), *before, png_chunk(b"IDAT", pixels), after, png_chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
 def png_bomb(width: int = 50_000, height: int = 50_000) -> bytes:
     """Return a small PNG file that declares, and would unpack to, *width* x *height* pixels of one bit."""
     packer = zlib.compressobj(9)
@@ -151,8 +174,10 @@ def _xyz(values: Sequence[float]) -> bytes:
     return b"XYZ " + bytes(4) + struct.pack(">3i", *(round(value * 65536) for value in values))
 
 
-def _rgb_profile(name: bytes, red: Sequence[float], green: Sequence[float], blue: Sequence[float]) -> bytes:
-    gamma = b"curv" + bytes(4) + struct.pack(">IH", 1, round(2.2 * 256))
+def _rgb_profile(
+    name: bytes, red: Sequence[float], green: Sequence[float], blue: Sequence[float], exponent: float = 2.2
+) -> bytes:
+    gamma = b"curv" + bytes(4) + struct.pack(">IH", 1, round(exponent * 256))
     colours = {b"rXYZ": _xyz(red), b"gXYZ": _xyz(green), b"bXYZ": _xyz(blue), b"wtpt": _xyz((0.9642, 1, 0.8249))}
     return _profile(b"RGB ", b"XYZ ", _described(name) | colours | {b"rTRC": gamma, b"gTRC": gamma, b"bTRC": gamma})
 
@@ -165,6 +190,12 @@ def adobe_rgb() -> bytes:
 def display_p3() -> bytes:
     """Return an ICC profile with the primaries of Display P3, which phones use."""
     return _rgb_profile(b"P3", (0.51512, 0.2412, -0.00105), (0.29198, 0.69225, 0.04189), (0.1571, 0.06657, 0.78407))
+
+
+def gamma_profile(name: str, exponent: float) -> bytes:
+    """Return an ICC profile with the primaries of sRGB and another gamma."""
+    primaries = (0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.7141)
+    return _rgb_profile(name.encode(), *primaries, exponent)
 
 
 def cmyk_profile() -> bytes:
@@ -245,6 +276,57 @@ def iptc_block(caption: bytes, keywords: Sequence[bytes]) -> bytes:
 def with_segment(data: bytes, segment: bytes) -> bytes:
     """Return a JPEG file with one more segment, right after its start."""
     return data[:2] + segment + data[2:]
+
+
+# Formats that Pillow does not write
+
+
+def jpeg_xl(image: Image.Image | bytes, **options: Any) -> bytes:
+    """Return *image* as a JPEG XL file without loss: pixels, or a JPEG file packed as such."""
+    if isinstance(image, bytes):
+        return bytes(imagecodecs.jpegxl_encode_jpeg(image, usecontainer=True))
+    return bytes(imagecodecs.jpegxl_encode(np.asarray(image), lossless=True, **options))
+
+
+# Declares 2**30 x 2**30 pixels: no small size, twice the longest form, no ratio.
+JPEG_XL_BOMB = (
+    b"\xff\x0a" + (0b110 | (2**30 - 1) << 3 | 0b11 << 36 | (2**30 - 1) << 38).to_bytes(9, "little") + bytes(50)
+)
+
+
+def ultra_hdr(image: Image.Image) -> bytes:
+    """Return *image* as a JPEG with a gain map."""
+    light = np.asarray(image).astype(np.float16) / 255
+    return bytes(
+        imagecodecs.ultrahdr_encode(np.dstack([light, np.ones(light.shape[:2], np.float16)]).astype(np.float16))
+    )
+
+
+def tiff(samples: np.ndarray[Any, Any], **options: Any) -> bytes:
+    """Return a TIFF of *samples* [height, width] or [height, width, channels] of any type; *options* are tifffile's."""
+    file = io.BytesIO()
+    if options.get("planarconfig") == "separate":
+        samples = np.moveaxis(samples, -1, 0)
+    options.setdefault("photometric", "rgb" if samples.ndim == 3 else "minisblack")
+    tifffile.imwrite(file, samples, metadata=None, **options)
+    return file.getvalue()
+
+
+def psd(image: Image.Image, *, depth: int = 8, packed: bool = False, profile: bytes = b"") -> bytes:
+    """Return a Photoshop document with the flattened *image* (RGB or CMYK) and no layers."""
+    planes = np.moveaxis(np.asarray(image), -1, 0)
+    if image.mode == "CMYK":
+        planes = 255 - planes
+    if depth == 16:
+        planes = (planes * np.uint16(257)).astype(">u2")
+    mode = {"RGB": 3, "CMYK": 4}[image.mode]
+    header = struct.pack(">4sH6xHIIHH", b"8BPS", 1, len(planes), image.height, image.width, depth, mode)
+    resources = struct.pack(">4sHHI", b"8BIM", 1039, 0, len(profile)) + profile + bytes(len(profile) % 2)
+    header += struct.pack(">II", 0, len(resources)) + resources + bytes(4)
+    if not packed:
+        return header + bytes(2) + planes.tobytes()
+    rows = [imagecodecs.packbits_encode(row.tobytes()) for plane in planes for row in plane]
+    return header + struct.pack(f">H{len(rows)}H", 1, *map(len, rows)) + b"".join(rows)
 
 
 # Raw
@@ -394,6 +476,21 @@ def accepted() -> tuple[Case, ...]:
         Case("float.tif", encode(Image.fromarray(np.asarray(grey16, dtype=np.float32)), "TIFF"), Format.TIFF, size),
         Case("cmyk.tif", encode(cmyk, "TIFF"), Format.TIFF, size),
         Case("lab.tif", encode(_lab(small), "TIFF"), Format.TIFF, size),
+        Case("new.jxl", jpeg_xl(small), Format.JXL, size),
+        Case("alpha.jxl", jpeg_xl(clear), Format.JXL, size),
+        Case("repacked.jxl", jpeg_xl(oriented(6)), Format.JXL, size),
+        Case("cinema.jp2", encode(small, "JPEG2000"), Format.JP2, size),
+        Case("cinema.j2k", encode(small, "JPEG2000", no_jp2=True), Format.JP2, size),
+        Case("layers.psd", psd(small), Format.PSD, size),
+        Case("inks.psd", psd(cmyk), Format.PSD, size),
+        Case("layers16.psd", psd(small, depth=16), Format.PSD, size),
+        Case("layers16-packed.psd", psd(small, depth=16, packed=True), Format.PSD, size),
+        Case("pair.mpo", encode(small, "MPO", save_all=True, append_images=[photo(64, 48)]), Format.JPEG, size),
+        Case(
+            "motion.jpg", jpeg() + struct.pack(">I4s4sI", 16, b"ftyp", b"mp42", 0) + garbage(), Format.JPEG, (640, 480)
+        ),
+        Case("ultra-hdr.jpg", ultra_hdr(small), Format.JPEG, size),
+        Case("planes16.tif", tiff(np.asarray(small) * np.uint16(257), planarconfig="separate"), Format.TIFF, size),
         Case("camera.dng", dng(), Format.RAW, size),
         Case("camera-rotated.dng", dng(orientation=6), Format.RAW, (240, 320)),
         Case("png-named.jpg", encode(small, "PNG"), Format.PNG, size),
@@ -439,8 +536,13 @@ def refused() -> tuple[Case, ...]:
         Case(
             "drawing.png", b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', reason=Reason.UNSUPPORTED
         ),
-        Case("layers.tif", b"8BPS\0\x01" + garbage(100), reason=Reason.UNSUPPORTED),
-        Case("new.jpg", b"\0\0\0\x0cJXL \r\n\x87\n" + garbage(100), reason=Reason.UNSUPPORTED),
+        Case("deep.psd", psd(marked(), depth=32), reason=Reason.UNSUPPORTED),
+        Case("large.psd", b"8BPS\0\x02" + garbage(100), reason=Reason.UNSUPPORTED),
+        Case("garbage.psd", psd(marked())[:26] + garbage(100), reason=Reason.CORRUPT),
+        Case("garbage.jxl", b"\0\0\0\x0cJXL \r\n\x87\n" + garbage(100), reason=Reason.CORRUPT),
+        Case("garbage.jp2", encode(marked(), "JPEG2000")[:90] + garbage(), reason=Reason.CORRUPT),
+        Case("cut.jxl", jpeg_xl(photo())[:20_000], reason=Reason.CORRUPT),
+        Case("bomb.jxl", JPEG_XL_BOMB, reason=Reason.TOO_LARGE),
         Case("no-preview.dng", dng(preview=False), reason=Reason.UNSUPPORTED),
         Case("header.jpg", jpeg_header(plain), reason=Reason.CORRUPT),
         Case("half-header.jpg", plain[:100], reason=Reason.CORRUPT),

@@ -130,7 +130,7 @@ function displayValue(name, value) {
     case "orientation":
       return value.charAt(0).toUpperCase() + value.slice(1);
     case "type":
-      return value.replace("image/", "").toUpperCase();
+      return value.replace(/^image\/(x-|vnd\.adobe\.)?/, "").toUpperCase();
     case "min_size":
     case "max_size":
       return String(Math.round(value / 1e5) / 10);

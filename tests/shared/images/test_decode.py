@@ -61,7 +61,7 @@ def test_bytes_and_a_path_give_the_same(case: Case, tmp_path: Path) -> None:
         ("empty.jpg", "the file is empty"),
         ("text.jpg", "this is a text file"),
         ("document.jpg", "this is a PDF document"),
-        ("layers.tif", "this is a Photoshop document, which is not supported"),
+        ("large.psd", "this is a large Photoshop document (PSB), which is not supported"),
         ("bomb.png", "it declares 50,000 x 50,000 pixels; the limit is 200 million"),
     ],
 )
@@ -129,7 +129,10 @@ def test_every_orientation_is_shown_upright(case: Case) -> None:
     assert_upright(read(image.thumbnail))
 
 
-UPRIGHT = "rgb palette animated still windows scan pages packed cmyk lab adobe display broken phone png-named"
+UPRIGHT = (
+    "rgb palette animated still windows scan pages packed cmyk lab adobe display broken phone png-named"
+    " new repacked cinema layers inks planes16 layers16 pair"
+)
 
 
 @pytest.mark.parametrize(
