@@ -107,10 +107,11 @@ class Decoded:
     def upright(self, size: Size | None = None, *, convert_colours: bool = True) -> Image.Image:
         """Return the image upright, resized to *size* if given, in mode RGB and sRGB, on white where transparent.
 
-        With ``convert_colours=False`` the stored values are not converted to sRGB.
+        With ``convert_colours=False`` the stored values are not converted to sRGB. Raises ImageRefused.
         """
         colour = self.colour if convert_colours else None
-        image = _to_rgb(self.image, size and _oriented(size, self.orientation), colour)
+        with _decoder_errors(f"cannot convert the {self.format.name} picture"):
+            image = _to_rgb(self.image, size and _oriented(size, self.orientation), colour)
         method = _TRANSPOSES.get(self.orientation)
         return image if method is None else image.transpose(method)
 

@@ -518,7 +518,7 @@ def _lab(image: Image.Image) -> Image.Image:
 def refused() -> tuple[Case, ...]:
     """Return files that cannot become images."""
     plain = jpeg()
-    png = encode(marked(), "PNG")
+    plain_png = encode(marked(), "PNG")
     webp = encode(marked(), "WEBP")
     heic = encode(marked(), "HEIF")
     avif = encode(marked(), "AVIF")
@@ -547,9 +547,14 @@ def refused() -> tuple[Case, ...]:
         Case("header.jpg", jpeg_header(plain), reason=Reason.CORRUPT),
         Case("half-header.jpg", plain[:100], reason=Reason.CORRUPT),
         Case("signature.jpg", plain[:3], reason=Reason.CORRUPT),
-        Case("header.png", png[:50], reason=Reason.CORRUPT),
-        Case("signature.png", png[:8], reason=Reason.CORRUPT),
-        Case("garbage.png", png[:33] + garbage(), reason=Reason.CORRUPT),
+        Case("header.png", plain_png[:50], reason=Reason.CORRUPT),
+        Case("signature.png", plain_png[:8], reason=Reason.CORRUPT),
+        Case("garbage.png", plain_png[:33] + garbage(), reason=Reason.CORRUPT),
+        Case(
+            "no-palette.png",
+            png(np.zeros((8, 8), int), 8, png_chunk(b"tRNS", b"\0"), colour_type=3),
+            reason=Reason.CORRUPT,
+        ),
         Case("garbage.gif", encode(marked(), "GIF")[:13] + garbage(200), reason=Reason.CORRUPT),
         Case("garbage.tif", b"II*\0\x08\0\0\0" + garbage(), reason=Reason.CORRUPT),
         Case("garbage.bmp", encode(marked(), "BMP")[:18] + garbage(200), reason=Reason.CORRUPT),
