@@ -166,6 +166,7 @@ def _decode_jpeg_xl(file: File, needed: Callable[[Size], Size] | None) -> Decode
     """Decode the pixels, or the JPEG file that was packed without loss, which has a profile and metadata."""
     from shared.images.jpeg_xl import reconstructed_jpeg
 
+    _read_header(Format.JXL, file)  # refuses a huge one
     if jpeg := reconstructed_jpeg(file):
         return replace(_decode_as(Format.JPEG, io.BytesIO(jpeg), needed), format=Format.JXL)
     return _decode_as(Format.JXL, file, needed)

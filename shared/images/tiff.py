@@ -31,7 +31,9 @@ class TiffFile(TiffImageFile):
             reduced = bool(self.tag_v2.get(_SUBFILE_TYPE, 0) & 1)
             areas[page] = self.width * self.height // (4 if reduced else 1)
         best = max(areas, key=areas.__getitem__, default=0)
-        self.seek(best if areas and areas[best] >= 4 * areas[0] else 0)
+        self._seek(best if areas and areas[best] >= 4 * areas[0] else 0)  # unlike seek(), after a broken page, too
+        if _PROFILE not in self.tag_v2:
+            self.info.pop("icc_profile", None)  # of a page seen before
 
     def _setup(self) -> None:
         bits, form = self.tag_v2.get(_BITS, (1,)), self.tag_v2.get(_SAMPLE_FORMAT, (_UNSIGNED,))

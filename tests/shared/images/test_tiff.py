@@ -1,12 +1,14 @@
+import io
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from shared.errors import ImageRefused, Reason
 from shared.images import examine
-from tests.helpers.corpus import assert_upright, marked, shown, tiff
+from tests.helpers.corpus import assert_upright, gamma_profile, marked, shown, tiff
 from tests.helpers.pictures import encode
 
 SAMPLES = np.asarray(marked(64, 48))
@@ -88,6 +90,15 @@ def test_a_small_first_page_is_skipped() -> None:
     assert examine(pages, derivatives=False).width == 64
     equal = encode(large, "TIFF", save_all=True, append_images=[Image.new("RGB", (64, 48), "white")])
     assert_upright(shown(equal))
+
+
+def test_neither_the_profile_nor_the_damage_of_a_later_page_changes_the_first() -> None:
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        writer.write(SAMPLES, photometric="rgb", metadata=None)
+        writer.write(SAMPLES, photometric="rgb", metadata=None, iccprofile=gamma_profile("Linear", 1.0))
+    assert_upright(shown(file.getvalue()), tolerance=1)
+    assert_upright(shown(file.getvalue()[:-100]), tolerance=1)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
