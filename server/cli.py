@@ -82,6 +82,8 @@ def _serve(loaded: ServerSettings, listening: socket.socket) -> None:
         return
     with TemporaryDirectory(prefix="image-browser-metrics-") as folder:
         os.environ[metrics.MULTIPROCESS_FOLDER] = folder
+        # The socket listens already: requests wait until the first worker has started.
+        _announce(config)
         Multiprocess(config, sockets=[listening]).run()
 
 
@@ -108,11 +110,15 @@ async def _migrate(loaded: ServerSettings) -> None:
     print("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
 
 
+def _announce(config: uvicorn.Config) -> None:
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    print(f"Image Browser serves on http://{host}:{config.port}", file=sys.stderr, flush=True)
+
+
 class _AnnouncingServer(uvicorn.Server):
     """A uvicorn server that prints its address when it is ready."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
-            print(f"Image Browser serves on http://{host}:{self.config.port}", file=sys.stderr, flush=True)
+            _announce(self.config)

@@ -58,6 +58,7 @@ def is_early(number: int) -> bool:
         ({"folder": "trips"}, lambda n: n % 4 in (1, 2)),
         ({"folder": "/trips/rome/"}, lambda n: n % 4 == 1),
         ({"folder": "trip"}, lambda n: False),
+        ({"folder": "/"}, lambda n: True),
         ({"orientation": "landscape"}, lambda n: n % 3 == 0),
         ({"orientation": "portrait"}, lambda n: n % 3 == 1),
         ({"orientation": "square"}, lambda n: n % 3 == 2),
