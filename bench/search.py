@@ -53,7 +53,7 @@ from tests.helpers.ports import free_port
 
 MODEL = "replicate:openai/clip"
 TEXTS, LIMIT, RECALL_AT = 300, 30, 30
-ROUNDS, SECONDS = 5, 3.0  # per contender, in turn
+ROUNDS, SECONDS = 5, 2.0  # per contender, in turn
 KIND = "CLIP-like"
 POSTGRES = {"shared_buffers": "1GB", "maintenance_work_mem": "1GB"}
 
