@@ -51,7 +51,7 @@ class AppContext:
     def __init__(self, settings: ServerSettings, database: Database, fetcher: UrlFetcher) -> None:
         self.settings = settings
         self.database = database
-        self.decoder = DecoderPool()
+        self.decoder = DecoderPool(memory_limit=settings.decode_memory, processes=settings.workers)
         self.stores = Stores(settings)
         self.embedders = Embedders(settings, self.decoder)
         secret_key = SecretKey(settings, database)

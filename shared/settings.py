@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     replicate_model: str = "openai/clip"
     replicate_base_url: str = "https://api.replicate.com"
     clip_model: str = "ViT-L/14"
+    decode_memory_mb: int | None = Field(None, ge=32)
 
     @field_validator("database_url")
     @classmethod
@@ -76,6 +77,11 @@ class Settings(BaseSettings):
     def default_embedder(self) -> EmbedderKind:
         """The kind of embedder for new collections."""
         return self.embedder or ("replicate" if self.replicate_api_token else "clip")
+
+    @property
+    def decode_memory(self) -> int | None:
+        """The most bytes that decoding one image may take, None for what fits the machine."""
+        return self.decode_memory_mb and self.decode_memory_mb * 1_000_000
 
     @property
     def home(self) -> Path:

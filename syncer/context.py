@@ -95,7 +95,7 @@ async def open_context(
             await database.run(migrate.migrate)
         elif schema == "check" and not await database.run(migrate.is_migrated):
             raise DatabaseError("the database has no tables yet: the first `syncer sync` creates them")
-        decoder = DecoderPool()
+        decoder = DecoderPool(memory_limit=loaded.decode_memory)
         resources.push_async_callback(decoder.close)
         retry = outage_policy(retry_timeout, progress.report_outage)
         yield CommandContext(loaded, database, decoder, progress, retry, resources)

@@ -129,7 +129,7 @@ async def verify_at_start(settings: ServerSettings) -> None:
 
     If the database or the store is unavailable, log a warning: the check runs again before the model's first use.
     """
-    decoder, stores = DecoderPool(1), Stores(settings)
+    decoder, stores = DecoderPool(1, memory_limit=settings.decode_memory), Stores(settings)
     try:
         async with factory.open_database(
             settings, max_connections=1, retry_timeout=2.0, checkout_timeout=3.0

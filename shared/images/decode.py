@@ -24,7 +24,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from shared.errors import ImageRefused, Reason
-from shared.images import png
+from shared.images import decode_memory, png
 from shared.images.boxes import find_boxes
 from shared.images.colour import ADOBE_RGB, Colour, of_photo, to_srgb
 from shared.images.formats import SNIFF_BYTES, Format, sniff
@@ -151,7 +151,8 @@ def _open(source: bytes | Path) -> File:
 def decode(file: File, *, needed: Callable[[Size], Size] | None = None) -> Decoded:
     """Decode the image in *file*. *needed* maps its upright size to the smallest size that suffices.
 
-    Raises ImageRefused, and OSError with an errno for errors of the system.
+    A JPEG is reduced further if memory requires it. Raises ImageRefused, and OSError with an errno for errors of the
+    system.
     """
     file.seek(0)
     kind = sniff(file.read(SNIFF_BYTES))
@@ -170,6 +171,14 @@ def _decode_jpeg_xl(file: File, needed: Callable[[Size], Size] | None) -> Decode
     if jpeg := reconstructed_jpeg(file):
         return replace(_decode_as(Format.JPEG, io.BytesIO(jpeg), needed), format=Format.JXL)
     return _decode_as(Format.JXL, file, needed)
+
+
+def check_pixels(file: File, limit: int) -> None:
+    """Raise ImageRefused for an image of more than *limit* pixels; a raw file has a preview of its own size."""
+    file.seek(0)
+    kind = sniff(file.read(SNIFF_BYTES))
+    if kind is not Format.RAW:
+        _read_header(kind, file, limit)
 
 
 def _decode_raw(file: File, needed: Callable[[Size], Size] | None) -> Decoded:
@@ -224,14 +233,16 @@ def _decode_intact(kind: Format, file: File, needed: Callable[[Size], Size] | No
         return None
 
 
-def _read_header(kind: Format, file: File) -> ImageFile.ImageFile:
+def _read_header(kind: Format, file: File, max_pixels: int = 0) -> ImageFile.ImageFile:
     file.seek(0)
     with _decoder_errors(f"cannot read the {kind.name} header"):
         image = _PLUGINS[kind](file)
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        detail = f"it declares {width:,} x {height:,} pixels; the limit is {MAX_PIXELS // 1_000_000:,} million"
+    limit = max_pixels or MAX_PIXELS
+    if width * height > limit:
+        detail = f"it declares {width:,} x {height:,} pixels; the limit is {limit // 1_000_000:,} million"
         raise ImageRefused(Reason.TOO_LARGE, detail)
+    decode_memory.check(kind, image)
     return image
 
 
@@ -247,8 +258,10 @@ def _load(kind: Format, file: File, needed: Callable[[Size], Size] | None) -> De
             orientation = 1
         size = _oriented(image.size, orientation)
         if kind is Format.JPEG:
-            if needed:
-                image.draft(None, _oriented(needed(size), orientation))
+            reduction = decode_memory.jpeg_reduction(image)
+            wanted = _oriented(needed(size), orientation) if needed else image.size
+            if wanted != image.size or reduction > 1:
+                image.draft(None, (min(wanted[0], image.width // reduction), min(wanted[1], image.height // reduction)))
             image.load()
         colour = _colour(kind, file, image, exif)
         pixels = png.with_transparent_colour(image, file) if isinstance(image, PngImageFile) else image

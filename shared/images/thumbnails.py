@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from shared.images.decode import Decoded, Size, Source, decode, opened
+from shared.images.decode import Decoded, Size, Source, check_pixels, decode, opened
 from shared.images.formats import Format
 from shared.images.metadata import Metadata, read_metadata
 
@@ -28,6 +28,8 @@ _THUMBNAIL_BOX = (512, 1024)
 _PREVIEW_BOX = (1600, 1600)
 _PLACEHOLDER_BOX = (16, 16)
 _GLANCE_BOX = (192, 192)
+# A picture to search for needs no more, and strangers may send it.
+MAX_QUERY_PIXELS = 50_000_000
 # libwebp's second fastest: the next takes 60 ms longer per preview and saves a tenth of its bytes.
 _WEBP_METHOD = 1
 _WEBP_QUALITY = 80
@@ -133,8 +135,12 @@ class Glance:
 
 
 def glance(source: Source) -> Glance:
-    """Return the size and a small thumbnail of an uploaded query image. Raises ImageRefused."""
+    """Return the size and a small thumbnail of an uploaded query image.
+
+    Raises ImageRefused, also for more than MAX_QUERY_PIXELS.
+    """
     with opened(source) as file:
+        check_pixels(file, MAX_QUERY_PIXELS)
         decoded = decode(file, needed=lambda full: _within(_GLANCE_BOX, full))
         return Glance(*decoded.size, _data_url(decoded.upright(_within(_GLANCE_BOX, decoded.size))))
 

@@ -1,8 +1,8 @@
 """Program of one decoder worker: ``python -m shared.images.worker MEMORY SECONDS TASK...``.
 
-Arguments: address space in bytes, time limit per request, and the tasks that may run. Stdin is a Unix socket on which
-the worker receives requests, with the files to read as descriptors, and sends replies, until its other end is closed,
-which also happens when its parent dies.
+Arguments: memory for one image in bytes, time limit per request, and the tasks that may run. Stdin is a Unix socket on
+which the worker receives requests, with the files to read as descriptors, and sends replies, until its other end is
+closed, which also happens when its parent dies.
 """
 
 import os
@@ -14,11 +14,15 @@ import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from shared.errors import ImageRefused
-from shared.images import sandbox
+from shared.images import decode_memory, sandbox
 from shared.images.worker_protocol import LENGTH_BYTES, MAX_FILES, frame, pack, unpack
+
+# Bytes for libraries that are loaded later, and for the bytes of a file that comes with its request.
+_LIBRARIES = 128 << 20
 
 
 def main() -> None:
@@ -32,8 +36,7 @@ def main() -> None:
     for stream in (0, 1, 2):
         os.dup2(null, stream)
     os.close(null)
-    if sys.platform != "darwin":  # macOS refuses it
-        resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
+    _limit_memory(memory_limit)
     # The default action of the kernel's alarm ends the process even inside a decoder that never returns.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
@@ -44,6 +47,15 @@ def main() -> None:
         if not length:
             return
         reply = _handle(requests.read(int.from_bytes(length)), descriptors, tasks, time_limit)
+
+
+def _limit_memory(limit: int) -> None:
+    """Refuse images that need more than *limit* bytes; where the estimate is wrong, let allocations fail."""
+    decode_memory.set_limit(limit)
+    if sys.platform == "linux":
+        data_pages = int(Path("/proc/self/statm").read_text().split()[5])
+        wall = data_pages * resource.getpagesize() + limit + limit // 4 + _LIBRARIES
+        resource.setrlimit(resource.RLIMIT_DATA, (wall, wall))
 
 
 def _handle(request: bytes, descriptors: list[int], tasks: frozenset[str], time_limit: float) -> bytes:

@@ -27,6 +27,7 @@ import numpy as np
 from pydantic import InstanceOf, TypeAdapter
 
 from shared.errors import ImageRefused, Reason
+from shared.images import decode_memory
 from shared.images.worker_protocol import LENGTH_BYTES, TASKS, pack, task_name, unpack
 from shared.local_files import open_regular
 
@@ -35,7 +36,6 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MEMORY_LIMIT = 3 << 30  # bytes of address space; a transparent picture of MAX_PIXELS needs 2.6 GB (no limit on macOS)
 TIME_LIMIT = 60.0  # seconds per image
 REPLY_LIMIT = 64 << 20  # bytes; the largest replies contain a preview of a few hundred kilobytes
 _REQUESTS_PER_WORKER = 1000  # then it is replaced, which bounds memory leaks of decoders
@@ -52,13 +52,19 @@ class DecoderPool:
         size: int | None = None,
         *,
         time_limit: float = TIME_LIMIT,
-        memory_limit: int = MEMORY_LIMIT,
+        memory_limit: int | None = None,
         tasks: frozenset[str] = TASKS,
+        processes: int = 1,
     ) -> None:
-        """Run up to *size* workers, by default one per processor. *tasks* is the allow-list of ``run``."""
-        self._size = size or os.cpu_count() or 1
+        """Run up to *size* workers, by default as many as processors and memory allow.
+
+        *memory_limit* is in bytes for one image, by default what fits the machine. *tasks* is the allow-list of
+        ``run``. *processes* with a pool of their own share the memory.
+        """
+        memory, processors = decode_memory.machine_memory(), os.cpu_count() or 1
         self._time_limit = time_limit
-        self._memory_limit = memory_limit
+        self._memory_limit = memory_limit or decode_memory.default_limit(memory, processors)
+        self._size = size or decode_memory.worker_count(memory // processes, processors, self._memory_limit)
         self._tasks = tasks
         self._slots = asyncio.Semaphore(self._size)
         self._workers: set[_Worker] = set()
@@ -163,7 +169,7 @@ class DecoderPool:
             detail = f"decoding took longer than {self._time_limit:g} s"
             return ImageRefused(Reason.DECODE_TIMEOUT, detail, final=False)
         if status == -signal.SIGKILL:
-            detail = "the system killed the decoder, most likely because memory ran out"
+            detail = "the system killed the decoder, most likely because memory ran out: lower DECODE_MEMORY_MB"
             return ImageRefused(Reason.DECODE_MEMORY, detail, final=False)
         return ImageRefused(Reason.CORRUPT, f"the decoder crashed (exit status {status})")
 
@@ -197,7 +203,7 @@ def _failure(kind: str, reason: str, detail: str, *, final: bool) -> Exception:
         printable = "".join(c if c.isprintable() else " " for c in detail[:_DETAIL_LENGTH])
         return ImageRefused(Reason(reason), printable, final=final)
     if kind == "out of memory":
-        return ImageRefused(Reason.DECODE_MEMORY, "decoding needs more memory than one image may use")
+        return ImageRefused(Reason.DECODE_MEMORY, "decoding needs more memory than DECODE_MEMORY_MB")
     if kind == "bug":
         bug = RuntimeError(f"a decoder task failed: {reason}")
         bug.add_note(detail)

@@ -208,7 +208,7 @@ async def _host_names() -> str:
 
 
 async def _model(settings: SyncerSettings) -> str:
-    decoder = DecoderPool()
+    decoder = DecoderPool(memory_limit=settings.decode_memory)
     kind = settings.default_embedder
     embedder = factory.make_embedder(settings, kind, decoder, concurrency=1, interactive=True)
     try:

@@ -62,7 +62,7 @@ def echo(data: bytes) -> bytes:
     return data
 
 
-def decode(data: bytes) -> int:
+def decode(data: bytes | Path) -> int:
     from shared.images import open_rgb
 
     return open_rgb(data).width

@@ -217,11 +217,13 @@ async def test_an_endless_loop_costs_one_image(endless: Callable[[], None]) -> N
 async def test_memory_beyond_the_limit_costs_one_image() -> None:
     decoder = DecoderPool(1, memory_limit=512 << 20, tasks=TEST_TASKS)
     before = await decoder.run(tasks.pid)
+    with pytest.raises(ImageRefused) as refused:
+        await decoder.run(tasks.allocate, 1)
+    assert refused.value.reason is Reason.DECODE_MEMORY
     # 196 million pixels, of one bit in a file of 24 kB, of four bytes when they are shown.
-    for work in (decoder.run(tasks.allocate, 1), decoder.run(tasks.decode, corpus.png_bomb(14_000, 14_000))):
-        with pytest.raises(ImageRefused) as refused:
-            await work
-        assert refused.value.reason is Reason.DECODE_MEMORY
+    with pytest.raises(ImageRefused, match="the limit is 536 MB") as refused:
+        await decoder.run(tasks.decode, corpus.png_bomb(14_000, 14_000))
+    assert (refused.value.reason, refused.value.final) == (Reason.TOO_LARGE, True)
     assert await decoder.run(tasks.pid) == before
     await decoder.close()
 
