@@ -53,25 +53,46 @@ CREATE TABLE rate_limits (
 );
 CREATE INDEX rate_limits_full ON rate_limits (full_at);
 
--- Text search over file name, folders, keywords and caption.
+-- Text search over file name, folders, keywords and texts of the metadata.
 
--- Lower-case tokens separated by spaces. Splits at punctuation, between letters and digits, and around each character of
+-- Text without differences of case, accents and compatibility forms: "Straße" and "STRASSE" become "strasse", "İ" becomes
+-- "i". The marks of scripts whose words need them, such as Devanagari, stay.
+CREATE FUNCTION folded(written text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
+RETURN replace(replace(replace(translate(
+    normalize(lower(regexp_replace(
+        normalize(written, NFKD),
+        '[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u1ab0-\u1aff\u1dc0-\u1dff'
+        '\u200b-\u200d\u20d0-\u20ff\ufe00-\ufe0f\ufe20-\ufe2f\U0001f3fb-\U0001f3ff]', '', 'g'))),
+    'ıøłđħŧς', 'ioldhtσ'), 'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe');
+
+-- Emoji as words of letters, because the text search parser drops symbols.
+CREATE FUNCTION spelled_emoji(written text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
+RETURN CASE WHEN written !~ '[\u2600-\u27bf\u2b50\U0001f000-\U0001faff]' THEN written ELSE (
+    SELECT string_agg(CASE WHEN c !~ '[\u2600-\u27bf\u2b50\U0001f000-\U0001faff]' THEN c
+                           ELSE ' emoji' || translate(to_hex(ascii(c)), '0123456789', 'ghijklmnop') || ' ' END, ''
+                      ORDER BY position)
+      FROM regexp_split_to_table(written, '') WITH ORDINALITY AS characters (c, position)) END;
+
+-- Folded tokens separated by spaces. Splits at punctuation, between letters and digits, and around each character of
 -- scripts without spaces between words (and Hangul, which attaches particles to the word). "IMG_4523.jpg" becomes
 -- "img 4523 jpg".
 CREATE FUNCTION tokens(written text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
 RETURN regexp_replace(
     regexp_replace(
-        lower(normalize(written, NFKC)), '[\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u00bf[:punct:][:space:]]+', ' ', 'g'),
+        spelled_emoji(folded(written)), '[\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u00bf[:punct:][:space:]]+', ' ', 'g'),
     '([0-9]+|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff])', ' \1 ', 'g');
 
 -- Words of an image for the text search index. "MyHoliday" is indexed as one word and as two. Long values are truncated,
 -- since an error here would reject the image. Bodies are parsed at creation, because indexes are built and restored with
 -- an empty search_path.
-CREATE FUNCTION image_words(key text, keywords text[], caption text) RETURNS tsvector
+CREATE FUNCTION image_words(key text, keywords text[], title text, caption text, exif jsonb) RETURNS tsvector
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
     SELECT to_tsvector('simple', tokens(concat_ws(
-               ' ', name, nullif(divided, name), left(concat_ws(' ', array_to_string(keywords, ' '), caption), 10000),
+               ' ', name, nullif(divided, name),
+               left(concat_ws(' ', array_to_string(keywords, ' '), title, caption, exif ->> 'comment',
+                              exif ->> 'location', exif ->> 'city', exif ->> 'state', exif ->> 'country',
+                              exif ->> 'artist'), 10000),
                left(key, -length(name)))))
       FROM regexp_replace(key, '^.*/', '') AS name,
            regexp_replace(name, '([[:lower:]])([[:upper:]])', '\1 \2', 'g') AS divided;
@@ -87,7 +108,6 @@ BEGIN ATOMIC
      WHERE phrase <> '';
 END;
 
--- File name without folders and extension, in lower case.
-CREATE FUNCTION image_stem(key text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
-    SELECT lower(normalize(regexp_replace(key, '^.*/|\.[^./]*$', '', 'g')))
-$$;
+-- File name without folders and extension, folded.
+CREATE FUNCTION image_stem(key text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
+RETURN folded(regexp_replace(key, '^.*/|\.[^./]*$', '', 'g'));

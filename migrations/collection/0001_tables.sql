@@ -124,4 +124,4 @@ CREATE INDEX {shape} ON {images} (content_type, width, height, size);
 -- Indexes for text search. An index on an expression needs no column and no trigger, and covers every writer. Without
 -- fastupdate, searches need not scan a list of pending entries.
 CREATE INDEX {stem} ON {images} (image_stem(r2_key));
-CREATE INDEX {words} ON {images} USING gin (image_words(r2_key, keywords, caption)) WITH (fastupdate = off);
+CREATE INDEX {words} ON {images} USING gin (image_words(r2_key, keywords, title, caption, exif)) WITH (fastupdate = off);

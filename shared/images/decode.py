@@ -71,8 +71,16 @@ def _open_psd(file: File) -> ImageFile.ImageFile:
     return open_psd(file)
 
 
+
+class JpegWithoutResolution(JpegImageFile):
+    """A JPEG file whose resolution is not read: Pillow takes it from EXIF, and fails if that is malformed."""
+
+    def _read_dpi_from_exif(self) -> None:
+        pass
+
+
 _PLUGINS: dict[Format, Callable[[File], ImageFile.ImageFile]] = {
-    Format.JPEG: JpegImageFile,
+    Format.JPEG: JpegWithoutResolution,
     Format.PNG: PngImageFile,
     Format.GIF: GifImageFile,
     Format.WEBP: WebPImageFile,

@@ -1,4 +1,4 @@
-"""Images whose name, folders, keywords or caption match the words of a query."""
+"""Images whose name, folders, keywords, title, caption, comment or place match the words of a query."""
 
 from collections.abc import Iterable, Sequence
 from typing import LiteralString
@@ -10,10 +10,9 @@ from shared.sql.filters import EVERYTHING, condition
 # Words that more images contain do not distinguish them, and are ignored.
 MAX_MATCHES = 1000
 
-# The words are the name of {images} i, with or without folders and extension, in any case.
+# The words are the name of {images} i, with or without folders and extension, in any case and without accents.
 _IS_NAME = """
-    lower(normalize(%(words)s)) IN (image_stem(i.r2_key), lower(normalize(regexp_replace(i.r2_key, '^.*/', ''))),
-                                    lower(normalize(i.r2_key)))"""
+    folded(%(words)s) IN (image_stem(i.r2_key), folded(regexp_replace(i.r2_key, '^.*/', '')), folded(i.r2_key))"""
 
 
 def find(
@@ -27,19 +26,19 @@ def find(
     text: LiteralString = f"""
         WITH containing AS MATERIALIZED (
             SELECT i.id FROM {{images}} AS i
-             WHERE image_words(i.r2_key, i.keywords, i.caption) @@ words_query(%(words)s)
+             WHERE image_words(i.r2_key, i.keywords, i.title, i.caption, i.exif) @@ words_query(%(words)s)
                AND i.id <> ALL (%(exclude)s::bigint[]) AND {where}
              LIMIT %(max_matches)s + 1),
         named AS (
             SELECT i.id FROM {{images}} AS i
-             WHERE image_stem(i.r2_key) IN (lower(normalize(%(words)s)), image_stem(%(words)s))
+             WHERE image_stem(i.r2_key) IN (folded(%(words)s), image_stem(%(words)s))
                AND {_IS_NAME} AND i.id <> ALL (%(exclude)s::bigint[]) AND {where}
              LIMIT %(max_matches)s),
         found AS (
             SELECT id FROM named
              UNION SELECT id FROM containing WHERE (SELECT count(*) FROM containing) <= %(max_matches)s)
         SELECT i.id, {_IS_NAME} AS exact_name,
-               image_words(regexp_replace(i.r2_key, '^.*/', ''), i.keywords, i.caption)
+               image_words(regexp_replace(i.r2_key, '^.*/', ''), i.keywords, i.title, i.caption, i.exif)
                    @@ words_query(%(words)s) AS without_folders,
                -(e.embedding <#> %(vector)s::halfvec) AS score
           FROM found JOIN {{images}} AS i USING (id) JOIN {{embeddings}} AS e USING (id)

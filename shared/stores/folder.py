@@ -39,6 +39,7 @@ _MAX_NAME_BYTES = 255  # of a file or folder, on every common file system
 # Photos may be private, even if everything above the bucket's folder is open to others.
 _PRIVATE_FOLDER = 0o700
 _PRIVATE_FILE = 0o600
+_LAST_SECOND = 253_402_300_799  # of the year 9999, the last that a datetime can hold
 _PIECE = 1 << 20  # bytes read and written at once
 _ABANDONED_AFTER = 24 * 3600  # seconds until a temporary file counts as left by a killed process
 _LIST_BATCH = 500  # objects read in one call of the thread pool
@@ -446,6 +447,6 @@ def _listed_object(key: str, status: os.stat_result) -> StoredObject:
     return StoredObject(
         key=key,
         size=status.st_size,
-        modified=datetime.fromtimestamp(status.st_mtime, UTC),
+        modified=datetime.fromtimestamp(min(max(0, status.st_mtime), _LAST_SECOND), UTC),
         etag=f"{status.st_mtime_ns:x}-{status.st_size:x}",
     )

@@ -16,6 +16,7 @@ from syncer.folder.ignore import Selection
 # Nanoseconds in which a file system may give two writes the same times.
 CLOCK_STEP = 20_000_000
 
+_MAX_TIME = 2**63 - 1
 _LONGEST_PATH = 2000  # bytes: longer paths fit neither a key nor an index of PostgreSQL
 
 Inode = tuple[int, int]
@@ -198,7 +199,9 @@ def _stat(folder: Path, path: str, entry: "os.DirEntry[str] | None") -> Entry:
     if not stat.S_ISREG(status.st_mode):
         return Skipped(path, NOT_REGULAR)
     ctime = status.st_ctime_ns if time.time_ns() - status.st_ctime_ns > CLOCK_STEP else 0
-    return LocalFile(path, folder, status.st_size, status.st_mtime_ns, ctime)
+    # In nanoseconds, the years after 2262 do not fit a bigint.
+    mtime = max(-_MAX_TIME, min(status.st_mtime_ns, _MAX_TIME))
+    return LocalFile(path, folder, status.st_size, mtime, min(ctime, _MAX_TIME))
 
 
 def _unreadable(exc: OSError | SettingsError) -> ImageRefused:

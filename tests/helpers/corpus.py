@@ -267,7 +267,13 @@ def oriented(orientation: int, kind: str = "JPEG") -> bytes:
 def iptc_block(caption: bytes, keywords: Sequence[bytes]) -> bytes:
     """Return a JPEG segment (APP13) with a caption and keywords, as photo agencies write them."""
     records = [(120, caption), *((25, keyword) for keyword in keywords)]
-    data = b"".join(struct.pack(">BBBH", 0x1C, 2, number, len(text)) + text for number, text in records)
+    return photoshop_segment(
+        b"".join(struct.pack(">BBBH", 0x1C, 2, number, len(text)) + text for number, text in records)
+    )
+
+
+def photoshop_segment(data: bytes) -> bytes:
+    """Return a JPEG segment (APP13) with an IPTC block."""
     resource = b"8BIM" + struct.pack(">HHI", 0x0404, 0, len(data)) + data + b"\0" * (len(data) % 2)
     segment = b"Photoshop 3.0\0" + resource
     return b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment

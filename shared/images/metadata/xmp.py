@@ -14,7 +14,7 @@ from shared.images.metadata.text import attempt, clean_text, number
 MAX_BYTES = 4 << 20
 _TIFF_XMP = 700
 
-_NAMESPACES = {
+NAMESPACES = {
     "http://purl.org/dc/elements/1.1/": "dc",
     "http://ns.adobe.com/xap/1.0/": "xmp",
     "http://ns.adobe.com/exif/1.0/": "exif",
@@ -37,7 +37,7 @@ _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 _NAME = re.compile(r"\{(.*)\}(.*)")
 
-_TEXTS = {
+TEXTS = {
     "title": ("dc:title", "photoshop:Headline", "acdsee:caption"),
     "caption": ("dc:description", "tiff:ImageDescription"),
     "comment": ("exif:UserComment", "acdsee:notes"),
@@ -51,7 +51,7 @@ _TEXTS = {
     "model": ("tiff:Model",),
     "lens": ("exifEX:LensModel", "aux:Lens"),
 }
-_KEYWORDS = (
+KEYWORDS = (
     "dc:subject",
     "MicrosoftPhoto:LastKeywordIPTC",
     "acdsee:keywords",
@@ -62,8 +62,8 @@ _KEYWORDS = (
     "MPReg:PersonDisplayName",
 )
 # Paths such as "Animals|Birds|Heron". Every level is a keyword.
-_KEYWORD_PATHS = {"lr:hierarchicalSubject": "|", "digiKam:TagsList": "/", "MicrosoftPhoto:LastKeywordXMP": "/"}
-_TIMES: dict[TimeKind, tuple[str, ...]] = {
+KEYWORD_PATHS = {"lr:hierarchicalSubject": "|", "digiKam:TagsList": "/", "MicrosoftPhoto:LastKeywordXMP": "/"}
+TIMES: dict[TimeKind, tuple[str, ...]] = {
     "original": ("exif:DateTimeOriginal", "photoshop:DateCreated"),
     "digitized": ("exif:DateTimeDigitized", "xmp:CreateDate"),
 }
@@ -90,16 +90,16 @@ def describe(packet: bytes) -> Description:
         return next((value for name in names for value in properties.get(name, ())), "")
 
     found = Description()
-    for name, sources in _TEXTS.items():
+    for name, sources in TEXTS.items():
         if name == "artist":
             found.add_text(name, ", ".join(properties.get("dc:creator", ())))
         found.add_text(name, first(*sources))
-    for name in _KEYWORDS:
+    for name in KEYWORDS:
         found.add_keywords(properties.get(name, ()))
-    for name, separator in _KEYWORD_PATHS.items():
+    for name, separator in KEYWORD_PATHS.items():
         for path in properties.get(name, ()):
             found.add_keywords(path.split(separator))
-    for kind, sources in _TIMES.items():
+    for kind, sources in TIMES.items():
         for name in sources:
             found.add_time(kind, parse_time(first(name)))
     found.set_rating(number(first("xmp:Rating")))
@@ -148,7 +148,7 @@ def _properties(root: ElementTree.Element | None) -> Properties:
 def _qualified(tag: str) -> str:
     """Return ``prefix:name`` of a tag of a known namespace, else ""."""
     found = _NAME.fullmatch(tag)
-    prefix = _NAMESPACES.get(found[1]) if found else None
+    prefix = NAMESPACES.get(found[1]) if found else None
     return f"{prefix}:{found[2]}" if found and prefix else ""
 
 

@@ -54,6 +54,10 @@ def named(
             "UPDATE b_images SET caption = 'Grandma''s invoice, unpaid', keywords = '{Steuer,privat}'"
             " WHERE r2_key = 'IMG_0007.png'"
         )
+        conn.execute(
+            "UPDATE b_images SET title = 'Un été à São Paulo', keywords = '{Průhonice,Große Straße,ΛΌΓΟΣ}',"
+            """ exif = '{"comment": "İstanbul 🐈‍⬛ ❤️", "city": "Łódź"}' WHERE r2_key = 'IMG_0003.png'"""
+        )
     return server
 
 
@@ -80,6 +84,18 @@ def found(server: Server, text: str, **parameters: Any) -> list[dict[str, Any]]:
         ("rechnung", "Rechnung März.png"),
         ("MÄRZ", "Rechnung März.png"),
         ("Ma\u0308rz Rechnung", "Rechnung März.png"),
+        ("marz", "Rechnung März.png"),
+        ("rechnung marz", "Rechnung März.png"),
+        ("Pruhonice", "IMG_0003.png"),
+        ("sao paulo", "IMG_0003.png"),
+        ("ete", "IMG_0003.png"),
+        ("GROSSE STRASSE", "IMG_0003.png"),
+        ("λόγος", "IMG_0003.png"),
+        ("Istanbul", "IMG_0003.png"),
+        ("ıstanbul", "IMG_0003.png"),
+        ("lodz", "IMG_0003.png"),
+        ("🐈", "IMG_0003.png"),
+        ("❤", "IMG_0003.png"),
         ("写真", "東京タワーの写真.jpg"),
         ("タワー", "東京タワーの写真.jpg"),
         ("invoice", "IMG_0007.png"),

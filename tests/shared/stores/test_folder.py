@@ -77,6 +77,14 @@ async def test_files_added_by_hand_are_objects(store: FolderStore, folder: Path)
     assert await list_keys(store) == ["by hand/b.thing"]
 
 
+@pytest.mark.parametrize("year", [1900, 2299, 3000])
+async def test_objects_with_odd_times_are_listed(store: FolderStore, folder: Path, year: int) -> None:
+    await put(store, "a.jpg", b"1")
+    os.utime(folder / "a.jpg", ((year - 1970) * 31_556_952,) * 2)
+    assert await list_keys(store) == ["a.jpg"]
+    assert (await store.head("a.jpg")).modified.year <= 9999
+
+
 async def test_a_file_changed_by_hand_loses_its_metadata(store: FolderStore, folder: Path) -> None:
     await put(store, "a.jpg", b"pixels")
     (folder / "a.jpg").write_bytes(b"PIXELS")

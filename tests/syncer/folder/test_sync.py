@@ -40,6 +40,14 @@ async def test_a_touched_file_is_not_uploaded_and_an_edited_one_with_old_times_i
     await world.check(world.contents())
 
 
+async def test_files_with_odd_times_are_indexed(world: World) -> None:
+    for number, year in enumerate([1900, 2038, 2299, 2400]):
+        os.utime(world.write(f"{year}.bmp", number), ((year - 1970) * 31_556_952,) * 2)
+    assert await world.sync() == {"uploaded": 4}
+    assert await world.sync() == {"unchanged": 4}
+    await world.check(world.contents())
+
+
 async def test_an_object_is_restored_after_an_interrupted_overwrite(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
