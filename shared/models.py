@@ -206,7 +206,8 @@ class Failure:
 class KnownFile:
     """State of a file at the last sync and its outcome.
 
-    ``image_id`` is the image made from it, ``reason`` the rejection. ``removed`` marks a tombstone: the image was
+    ``sidecar`` is the state of its sidecar, "" without one. ``image_id`` is the image made from it, ``reason`` the
+    rejection. ``removed`` marks a tombstone: the image was
     deleted through the API and must not be uploaded again.
     """
 
@@ -214,6 +215,7 @@ class KnownFile:
     size: int
     mtime_ns: int
     ctime_ns: int
+    sidecar: str
     sha256: bytes | None
     image_id: int | None
     removed: bool

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Kind = Literal["new", "edited", "moved", "unchanged", "gone", "deleted", "unreadable", "skipped"]
+Kind = Literal["new", "edited", "moved", "described", "unchanged", "gone", "deleted", "unreadable", "skipped"]
 
 
 @dataclass(frozen=True)

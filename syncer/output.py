@@ -28,9 +28,9 @@ def print_sync_summary(
     *gone* counts the adopted images whose objects are missing, None if that was not checked; *withheld* is the reason
     why requested deletions were not made.
     """
-    counts = {kind: done[kind] for kind in ("uploaded", "adopted", "moved", "deleted", "unchanged")}
+    counts = {kind: done[kind] for kind in ("uploaded", "adopted", "moved", "described", "deleted", "unchanged")}
     rest = {"embedded_now": done["embedded"], "gone": gone, "withheld": withheld or None, "skipped": skipped}
-    rare = [kind for kind in ("adopted", "moved", "deleted") if done[kind]]
+    rare = [kind for kind in ("adopted", "moved", "described", "deleted") if done[kind]]
     print_result(
         status.as_json() | counts | rest,
         ", ".join(f"{done[kind]:,} {kind}" for kind in ("uploaded", *rare, "unchanged", "embedded")),

@@ -41,13 +41,16 @@ class SyncTarget:
         """Adds images; shared, so that concurrent uploads share transactions."""
         return Ingester(self.database, self.store, self.collection)
 
-    async def examine(self, path: Path, *, derivatives: bool = True) -> Examined:
-        """Examine an image file for ``add_image``, with the model's input if that runs here. Raises ImageRefused."""
-        if self.embedding and (examination := self.embedding.examination):
+    async def examine(self, path: Path, *, derivatives: bool = True, sidecar: bytes = b"") -> Examined:
+        """Examine an image file for ``add_image``, with the model's input if that runs here. Raises ImageRefused.
+
+        An image with a *sidecar* comes without the model's input, and is decoded again when it is embedded.
+        """
+        if not sidecar and self.embedding and (examination := self.embedding.examination):
             # The model needs the image at full size, which may take too much memory where a thumbnail does not.
             with suppress(ImageRefused):
                 return await examination(path, derivatives)
-        return await self.decoder.run(examine, path, derivatives=derivatives)
+        return await self.decoder.run(examine, path, derivatives=derivatives, sidecar=sidecar)
 
     async def add_image(
         self,

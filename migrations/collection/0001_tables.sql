@@ -69,6 +69,7 @@ CREATE TABLE {files} (
     size      bigint NOT NULL,
     mtime_ns  bigint NOT NULL,
     ctime_ns  bigint NOT NULL,
+    sidecar   text NOT NULL DEFAULT '', -- size and time of its XMP sidecar
     sha256    bytea,
     image_id  bigint REFERENCES {images} ON DELETE SET NULL,
     removed   boolean NOT NULL DEFAULT false,

@@ -71,7 +71,6 @@ def _open_psd(file: File) -> ImageFile.ImageFile:
     return open_psd(file)
 
 
-
 class JpegWithoutResolution(JpegImageFile):
     """A JPEG file whose resolution is not read: Pillow takes it from EXIF, and fails if that is malformed."""
 

@@ -95,10 +95,15 @@ class Examined:
 
 
 def examine(
-    source: Source, *, derivatives: bool = True, prepare: Callable[[Image.Image], Image.Image] | None = None
+    source: Source,
+    *,
+    derivatives: bool = True,
+    sidecar: bytes = b"",
+    prepare: Callable[[Image.Image], Image.Image] | None = None,
 ) -> Examined:
     """Return the properties of the image, and thumbnail and preview unless *derivatives* is false.
 
+    The metadata in *sidecar*, an XMP file, takes precedence over that in the image; a malformed one is ignored.
     *prepare* turns the whole upright image, with its stored colours, into what a model sees. Raises ImageRefused.
     """
     box = _PREVIEW_BOX if derivatives else _PLACEHOLDER_BOX
@@ -106,7 +111,7 @@ def examine(
         digest = hashlib.file_digest(file, "sha256").digest()
         size = file.seek(0, io.SEEK_END)
         decoded = decode(file, needed=None if prepare else lambda full: _within(box, full))
-        metadata = read_metadata(decoded)
+        metadata = read_metadata(decoded, sidecar)
         preview = _reduced(decoded, box).upright(_within(box, decoded.size))
         model_input = _model_input(prepare(decoded.upright(convert_colours=False))) if prepare else None
     thumbnail = _shrunk(preview, _THUMBNAIL_BOX)

@@ -84,7 +84,7 @@ async def list_known(
     With *at*, return only the file at that path and the files below it.
     """
     statement = """
-        SELECT path, size, mtime_ns, ctime_ns, sha256, image_id, removed, reason
+        SELECT path, size, mtime_ns, ctime_ns, sidecar, sha256, image_id, removed, reason
           FROM {files}
          WHERE source_id = %(source)s AND path > %(after)s
            -- "0" is the successor of "/".
@@ -134,13 +134,17 @@ async def record_many(conn: Connection, collection: Collection, records: Sequenc
     await execute(conn, collection, statement, [list(column) for column in columns])
 
 
-async def touch(conn: Connection, collection: Collection, source: int, path: str, *, stat: FileTimes) -> None:
-    """Record new times of a file with unchanged content."""
+async def touch(
+    conn: Connection, collection: Collection, source: int, path: str, *, stat: FileTimes, sidecar: str | None = None
+) -> None:
+    """Record new times of a file with unchanged content, and the state of the *sidecar* whose metadata it has."""
     statement = """
-        UPDATE {files} SET size = %s, mtime_ns = %s, ctime_ns = %s, reason = NULL, detail = NULL, seen_at = now()
+        UPDATE {files}
+           SET size = %s, mtime_ns = %s, ctime_ns = %s, sidecar = coalesce(%s, sidecar), reason = NULL, detail = NULL,
+               seen_at = now()
          WHERE source_id = %s AND path = %s
     """
-    await execute(conn, collection, statement, [*stat, source, path])
+    await execute(conn, collection, statement, [*stat, sidecar, source, path])
 
 
 async def keep_removed(

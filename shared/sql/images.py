@@ -18,9 +18,10 @@ IMAGE_COLUMNS = """i.id, i.r2_key AS key, i.sha256, i.size, i.content_type, i.wi
 IMAGE_TABLES = """{images} AS i JOIN {embeddings} AS e USING (id)
     LEFT JOIN {queue} AS q ON q.id = i.id AND q.model = %(model)s"""
 
+_METADATA_COLUMNS = "taken_local, taken_offset, camera, lens, keywords, title, caption, latitude, longitude, exif"
 # The columns that depend on the image file alone.
-_FILE_COLUMNS = """sha256, size, content_type, width, height, placeholder, derivatives, truncated, taken_local,
-    taken_offset, camera, lens, keywords, title, caption, latitude, longitude, exif"""
+_FILE_COLUMNS = f"""sha256, size, content_type, width, height, placeholder, derivatives, truncated,
+    {_METADATA_COLUMNS}"""
 
 
 async def add(conn: Connection, collection: Collection, image: NewImage, *, now: datetime) -> int:
@@ -64,14 +65,27 @@ async def _write(conn: Connection, collection: Collection, new: Sequence[tuple[N
          WHERE existing.sha256 <> excluded.sha256
         RETURNING r2_key, id
     """  # noqa: S608 - constants
-    rows = [
-        vars(image) | {"r2_key": image.key, "sha256": rf"\x{image.sha256.hex()}", "created_at": now}
-        for image, now in new
-    ]
+    rows = [_as_row(image) | {"created_at": now} for image, now in new]
     cur = await execute(conn, collection, statement, {"rows": to_json(rows).decode()})
     if ids := dict(await cur.fetchall()):
         await _copy_or_queue_vectors(conn, collection, list(ids.values()))
     return ids
+
+
+async def update_metadata(conn: Connection, collection: Collection, image_id: int, image: NewImage) -> None:
+    """Replace the metadata of an image, if it still has the content of *image*."""
+    statement = f"""
+        UPDATE {{images}}
+           SET ({_METADATA_COLUMNS}) = (SELECT {_METADATA_COLUMNS}
+                                          FROM json_populate_record(NULL::{{images}}, %(row)s))
+         WHERE id = %(id)s AND sha256 = %(sha256)s
+    """  # noqa: S608 - constants
+    parameters = {"id": image_id, "sha256": image.sha256, "row": to_json(_as_row(image)).decode()}
+    await execute(conn, collection, statement, parameters)
+
+
+def _as_row(image: NewImage) -> dict[str, Any]:
+    return vars(image) | {"r2_key": image.key, "sha256": rf"\x{image.sha256.hex()}"}
 
 
 async def _copy_or_queue_vectors(conn: Connection, collection: Collection, ids: Sequence[int]) -> None:

@@ -24,6 +24,14 @@ class Touch:
 
 
 @dataclass(frozen=True)
+class UpdateMetadata:
+    """A file with unchanged content whose sidecar is new, has changed or is gone."""
+
+    file: LocalFile
+    image_id: int
+
+
+@dataclass(frozen=True)
 class Upload:
     """A file that is new, or whose content has changed."""
 
@@ -99,7 +107,7 @@ class Missing:
     path: str
 
 
-FileAction = Touch | Upload | Move | KeepRemoved
+FileAction = Touch | UpdateMetadata | Upload | Move | KeepRemoved
 Action = Unchanged | FileAction | Reject | Skip | Delete | Forget | Missing
 
 
@@ -112,6 +120,8 @@ def as_step(action: Action) -> Step:
             return Step("unchanged", known.path)
         case Touch(file) | KeepRemoved(file):
             return Step("unchanged", file.path)
+        case UpdateMetadata(file):
+            return Step("described", file.path)
         case Upload(file):
             return Step("edited" if action.is_edit else "new", file.path)
         case Move(file):

@@ -68,4 +68,6 @@ def is_unchanged(file: LocalFile, known: KnownFile) -> bool:
         return False
     if known.reason is not None:
         return known.reason not in RETRIED_REASONS
-    return known.removed or (known.image_id is not None and known.sha256 is not None)
+    if known.removed:
+        return True
+    return known.image_id is not None and known.sha256 is not None and file.sidecar_state == known.sidecar

@@ -1,13 +1,15 @@
 """Execution of a plan: uploads, moves and deletions, several at the same time."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 
 from shared.errors import ImageRefused, Reason, ServiceError
+from shared.images import examine
 from shared.ingest import DeletedMeanwhile
 from shared.models import NewImage
 from shared.object_deletion import delete_pending_objects
-from shared.sql import files, pending_objects
+from shared.sql import files, images, pending_objects
 from shared.sql.files import FileTimes
 from syncer.batches import BATCH_SIZE
 from syncer.bounded_tasks import BoundedTaskGroup
@@ -22,6 +24,7 @@ from syncer.folder.actions import (
     Skip,
     Touch,
     Unchanged,
+    UpdateMetadata,
     Upload,
 )
 from syncer.folder.options import FolderOptions
@@ -55,7 +58,7 @@ class Executor:
         async with BoundedTaskGroup(_ACTIONS_PER_UPLOAD * self._options.concurrency) as tasks:
             async for action in phase:
                 match action:
-                    case Upload() | Move() | Touch() | KeepRemoved():
+                    case Upload() | Move() | Touch() | UpdateMetadata() | KeepRemoved():
                         await tasks.start(self._apply, action)
                     case Unchanged(known):
                         self._progress.count("failed" if known.reason else "unchanged")
@@ -90,12 +93,26 @@ class Executor:
             case Touch(file):
                 await self._source.run(files.touch, file.path, stat=file.stat)
                 self._progress.count("unchanged")
+            case UpdateMetadata():
+                await self._update_metadata(action)
             case KeepRemoved(file, sha256):
                 await self._keep_removed(file, sha256)
             case Move():
                 await self._move(action)
             case Upload():
                 await self._upload(action)
+
+    async def _update_metadata(self, update: UpdateMetadata) -> None:
+        file = update.file
+        sidecar = await _read_sidecar(file)
+        examined = await self._target.decoder.run(examine, file.absolute, derivatives=False, sidecar=sidecar)
+        image = NewImage(key=file.path, origin="folder", **examined.columns())
+        await self._target.database.run(images.update_metadata, self._source.collection, update.image_id, image)
+        await self._record_sidecar(file)
+        self._progress.count("described")
+
+    async def _record_sidecar(self, file: LocalFile) -> None:
+        await self._source.run(files.touch, file.path, stat=file.stat, sidecar=file.sidecar_state)
 
     async def _move(self, move: Move) -> None:
         """Move the image, or upload the file if that is impossible."""
@@ -117,7 +134,8 @@ class Executor:
 
     async def _upload(self, upload: Upload) -> None:
         file = upload.file
-        examined = await self._target.examine(file.absolute, derivatives=self._options.derivatives)
+        sidecar = await _read_sidecar(file)
+        examined = await self._target.examine(file.absolute, derivatives=self._options.derivatives, sidecar=sidecar)
         try:
             await self._target.add_image(
                 NewImage(key=file.path, origin="folder", **examined.columns()),
@@ -130,6 +148,9 @@ class Executor:
             )
         except DeletedMeanwhile:
             await self._keep_removed(file, examined.sha256)
+            return
+        if file.sidecar:
+            await self._record_sidecar(file)
 
     async def _keep_removed(self, file: LocalFile, sha256: bytes) -> None:
         await self._source.run(files.keep_removed, file.path, stat=file.stat, sha256=sha256)
@@ -151,3 +172,7 @@ class Executor:
             await self._source.run(files.forget, forgotten)
         deleted.clear()
         forgotten.clear()
+
+
+async def _read_sidecar(file: LocalFile) -> bytes:
+    return await asyncio.to_thread(file.sidecar.read) if file.sidecar else b""

@@ -30,6 +30,7 @@ from syncer.folder.actions import (
     Skip,
     Touch,
     Unchanged,
+    UpdateMetadata,
     Upload,
     as_step,
 )
@@ -137,7 +138,7 @@ class Planner:
             elif sha256 is None:
                 yield Upload(file, known)
             elif known and known.sha256 == sha256 and (known.image_id is not None or known.removed):
-                yield Touch(file)
+                yield _touch(file, known)
             elif known and known.image_id is not None:
                 self._edited[file.path] = Changed(file, known, sha256)
             else:
@@ -215,3 +216,9 @@ class Planner:
         return await self._source.run(
             files.find_matches, contents=[each.sha256 for each in changed], keys=[each.file.path for each in changed]
         )
+
+
+def _touch(file: LocalFile, known: KnownFile) -> Touch | UpdateMetadata:
+    if known.image_id is not None and file.sidecar_state != known.sidecar:
+        return UpdateMetadata(file, known.image_id)
+    return Touch(file)

@@ -12,6 +12,7 @@ from shared.errors import ImageRefused, Reason, SettingsError
 from shared.local_files import open_regular
 from shared.stores.base import MAX_KEY_BYTES
 from syncer.folder.ignore import Selection
+from syncer.folder.sidecars import Sidecar, find_sidecar, is_sidecar
 
 # Nanoseconds in which a file system may give two writes the same times.
 CLOCK_STEP = 20_000_000
@@ -27,7 +28,7 @@ class LocalFile:
     """A file at the time of the listing; ``path`` is relative to ``folder``, with ``/`` between its parts.
 
     ``ctime_ns`` is 0 if the file changed so recently that another change could leave its times as they are. Then the
-    next sync compares its content again.
+    next sync compares its content again. ``sidecar`` is an XMP file that describes it.
     """
 
     path: str
@@ -35,6 +36,7 @@ class LocalFile:
     size: int
     mtime_ns: int
     ctime_ns: int
+    sidecar: Sidecar | None = None
 
     @property
     def absolute(self) -> Path:
@@ -43,6 +45,10 @@ class LocalFile:
     @property
     def stat(self) -> tuple[int, int, int]:
         return self.size, self.mtime_ns, self.ctime_ns
+
+    @property
+    def sidecar_state(self) -> str:
+        return self.sidecar.state if self.sidecar else ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def scan(folder: Path, selection: Selection, at: str = "") -> Iterator[Entry]:
                 return
             if not is_folder:
                 if path == at and os.path.lexists(folder / path) and selection.matches(path):
-                    yield _file(folder, path, selection)
+                    yield _file(folder, path, selection, find_sidecar(folder, path, selection))
                 return
             if not selection.follows(path):
                 yield Skipped(f"{path}/", LINK_OUT)
@@ -129,13 +135,14 @@ def _scan(folder: Path, prefix: str, selection: Selection, ancestors: tuple[Inod
         with os.scandir(folder / prefix) as listing:
             # Paths below a folder continue with "/", so that is how the folder's name sorts.
             entries = sorted((_sort_key(e), e) for e in listing)
+            sidecars = {entry.name for _, entry in entries if is_sidecar(entry.name)}
             selected = [
                 (is_folder, entry)
                 for (_, is_folder), entry in entries
                 if (
                     not selection.excludes(f"{prefix}{entry.name}/")
                     if is_folder
-                    else selection.matches(prefix + entry.name)
+                    else entry.name not in sidecars and selection.matches(prefix + entry.name)
                 )
             ]
     except (OSError, SettingsError) as exc:
@@ -145,21 +152,23 @@ def _scan(folder: Path, prefix: str, selection: Selection, ancestors: tuple[Inod
     for is_folder, entry in selected:
         path = prefix + entry.name
         if not is_folder:
-            yield _file(folder, path, selection, entry)
+            yield _file(folder, path, selection, find_sidecar(folder, path, selection, sidecars), entry)
         elif entry.is_symlink() and not selection.follows(path):
             yield Skipped(f"{path}/", LINK_OUT)
         else:
             yield from _scan(folder, f"{path}/", selection, ancestors)
 
 
-def _file(folder: Path, path: str, selection: Selection, entry: "os.DirEntry[str] | None" = None) -> Entry:
+def _file(
+    folder: Path, path: str, selection: Selection, sidecar: Sidecar | None, entry: "os.DirEntry[str] | None" = None
+) -> Entry:
     """Return the file, or why it is skipped."""
     if not selection.is_image(path):
         return Skipped(path, _type_of(path))
     is_link = entry.is_symlink() if entry else (folder / path).is_symlink()
     if is_link and not selection.follows(path):
         return Skipped(path, LINK_OUT)
-    return _stat(folder, path, entry)
+    return _stat(folder, path, sidecar, entry)
 
 
 def _type_of(path: str) -> str:
@@ -183,7 +192,7 @@ def _sort_key(entry: "os.DirEntry[str]") -> tuple[bytes, bool]:
     return (name + b"/" if is_folder else name), is_folder
 
 
-def _stat(folder: Path, path: str, entry: "os.DirEntry[str] | None") -> Entry:
+def _stat(folder: Path, path: str, sidecar: Sidecar | None, entry: "os.DirEntry[str] | None") -> Entry:
     try:
         encoded = path.encode()
     except UnicodeEncodeError:
@@ -201,7 +210,7 @@ def _stat(folder: Path, path: str, entry: "os.DirEntry[str] | None") -> Entry:
     ctime = status.st_ctime_ns if time.time_ns() - status.st_ctime_ns > CLOCK_STEP else 0
     # In nanoseconds, the years after 2262 do not fit a bigint.
     mtime = max(-_MAX_TIME, min(status.st_mtime_ns, _MAX_TIME))
-    return LocalFile(path, folder, status.st_size, mtime, min(ctime, _MAX_TIME))
+    return LocalFile(path, folder, status.st_size, mtime, min(ctime, _MAX_TIME), sidecar)
 
 
 def _unreadable(exc: OSError | SettingsError) -> ImageRefused:

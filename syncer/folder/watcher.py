@@ -15,6 +15,7 @@ from watchfiles import awatch
 
 from syncer.folder.ignore import IGNORE_FILE
 from syncer.folder.scan import LocalFile
+from syncer.folder.sidecars import described_files, is_sidecar
 from syncer.folder.sync import FolderSync
 
 _POLL = 1.0  # seconds between checks whether the folder exists
@@ -168,6 +169,8 @@ class Watch:
     def _relevant(self, changed: Iterable[str]) -> dict[str, float]:
         """Return the ages of changes by path relative to the folder, without files that are not selected."""
         paths = {os.path.relpath(path, self._folder): path for path in changed}
+        for path in list(described_files(self._folder, filter(is_sidecar, paths))):
+            paths[path] = str(self._folder / path)
         if any(os.path.basename(path) == IGNORE_FILE for path in paths):
             self._next_scan = 0.0
         # A missing path may have been a folder; the planner looks it up.

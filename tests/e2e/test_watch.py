@@ -116,6 +116,22 @@ def test_changes_of_the_folder_reach_the_collection(
         watcher.wait_until_found(names(folder))
 
 
+def test_a_sidecar_updates_its_image(syncer: Syncer, folder: Path, tmp_path: Path) -> None:
+    with watching(syncer, folder, tmp_path / "log") as watcher:
+        watcher.wait_until_found(names(folder))
+        before = watcher.vectors()
+        statement = "SELECT keywords FROM photos_images WHERE r2_key = 'set 1/picture-0001.jpg'"
+        sidecar = folder / "set 1/picture-0001.xmp"
+        sidecar.write_text(
+            "<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'"
+            " xmlns:dc='http://purl.org/dc/elements/1.1/'><dc:subject>heron</dc:subject></rdf:RDF>"
+        )
+        watcher.wait_until(lambda: query(watcher.database_url, statement) == [(["heron"],)])
+        sidecar.unlink()
+        watcher.wait_until(lambda: query(watcher.database_url, statement) == [([],)])
+        assert watcher.vectors() == before
+
+
 def test_a_file_is_uploaded_when_it_is_complete(syncer: Syncer, folder: Path, more: list[Path], tmp_path: Path) -> None:
     content = more[0].read_bytes()
     with watching(syncer, folder, tmp_path / "log", "--delete", "--yes") as watcher:

@@ -49,13 +49,14 @@ class Metadata:
     exif: Fields = field(default_factory=dict)
 
 
-def read_metadata(decoded: Decoded) -> Metadata:
-    """Return the metadata of the image, whose file must be open."""
+def read_metadata(decoded: Decoded, sidecar: bytes = b"") -> Metadata:
+    """Return the metadata of the image, whose file must be open, and of its sidecar."""
     tags = ExifTags(decoded.exif)
     found = Description()
     described = (
+        attempt(found, lambda: xmp.describe(sidecar)),
         attempt(found, lambda: xmp.describe(xmp.find_packet(decoded.image.info, tags.main))),
-        attempt(found, lambda: iptc.describe(iptc.find_block(decoded.image.info, tags.main))),
+        attempt(found, lambda: iptc.describe(iptc.find_block(decoded.image.info) or tags.iptc)),
         attempt(found, tags.description),
         attempt(found, lambda: comments.describe(decoded.image.info)),
     )

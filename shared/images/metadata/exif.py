@@ -16,6 +16,7 @@ Tags = dict[int, Any]
 Fields = dict[str, str | int | float | bool]
 
 _RATING, _RATING_PERCENT = 0x4746, 0x4749
+_IPTC = 33723
 _TEXTS = (
     ("caption", Base.ImageDescription),
     ("artist", Base.Artist),
@@ -62,10 +63,12 @@ _NUMBERS = {
 
 
 class ExifTags:
-    """The tags of an image's main, EXIF and GPS directories; those that cannot be read are empty."""
+    """The tags of an image's main, EXIF and GPS directories, and the IPTC block of a TIFF; empty if unreadable."""
 
     def __init__(self, exif: Image.Exif) -> None:
         no_tags: Tags = {}
+        # Pillow reads this tag as one number, although it is a block of bytes.
+        self.iptc = attempt(b"", lambda: bytes(exif._info._tagdata[_IPTC]))  # type: ignore[union-attr]
         self.main = attempt(no_tags, lambda: _readable(exif))
         self.main |= attempt(no_tags, lambda: _readable(exif.get_ifd(IFD.Exif)))
         self.gps = attempt(no_tags, lambda: _readable(exif.get_ifd(IFD.GPSInfo)))

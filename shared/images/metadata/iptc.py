@@ -10,7 +10,6 @@ from shared.images.metadata.description import Description
 from shared.images.metadata.text import clean
 
 _PHOTOSHOP_RESOURCE = 0x0404
-_TIFF_IPTC = 33723
 _KEYWORDS = 25
 _TEXTS = (
     ("title", 5),
@@ -25,17 +24,13 @@ _TEXTS = (
 )
 
 
-def find_block(info: dict[Any, Any], tags: dict[int, Any]) -> bytes:
-    """Return the IPTC block of an image from Pillow's ``info`` or its TIFF *tags*; b"" without one."""
+def find_block(info: dict[Any, Any]) -> bytes:
+    """Return the IPTC block in Pillow's ``info`` of a JPEG or PNG; b"" without one."""
     photoshop = info.get("photoshop")
     if isinstance(photoshop, dict):
         return bytes(photoshop.get(_PHOTOSHOP_RESOURCE, b""))
-    if profile := info.get("Raw profile type iptc"):  # ImageMagick's text chunk: a name, a length, hexadecimal digits
-        return bytes.fromhex("".join(str(profile).split()[2:]))
-    block = tags.get(_TIFF_IPTC, b"")
-    if isinstance(block, tuple):  # much software declares the block as 32-bit numbers
-        block = struct.pack(f"<{len(block)}I", *block)
-    return block if isinstance(block, bytes) else b""
+    # ImageMagick writes a text chunk: a name, a length, hexadecimal digits.
+    return bytes.fromhex("".join(str(info.get("Raw profile type iptc", "")).split()[2:]))
 
 
 def describe(block: bytes) -> Description:

@@ -27,7 +27,7 @@ def known(
     removed: bool = False,
     reason: str | None = None,
 ) -> KnownFile:
-    return KnownFile(path, 1, 1, ctime, sha256, image_id, removed, reason)
+    return KnownFile(path, 1, 1, ctime, "", sha256, image_id, removed, reason)
 
 
 async def stream(items: Iterable[T]) -> AsyncIterator[T]:
