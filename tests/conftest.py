@@ -9,6 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -18,6 +19,9 @@ from shared.sample_photos import sample_photos
 from tests.fakes.replicate import FakeReplicate
 from tests.fakes.s3 import FaultyProxy, S3Server
 from tests.helpers.processes import Server, Syncer, make_environment, make_home, new_database, serving
+
+settings.register_profile("suite", deadline=None)  # no test asserts a duration
+settings.load_profile("suite")
 
 # For detailed messages of assertions in helpers.
 pytest.register_assert_rewrite("tests.helpers.synced_folder")

@@ -51,26 +51,25 @@ class Metadata:
 
 def read_metadata(decoded: Decoded, sidecar: bytes = b"") -> Metadata:
     """Return the metadata of the image, whose file must be open, and of its sidecar."""
-    tags = ExifTags(decoded.exif)
-    found = Description()
-    described = (
-        attempt(found, lambda: xmp.describe(sidecar)),
-        attempt(found, lambda: xmp.describe(xmp.find_packet(decoded.image.info, tags.main))),
-        attempt(found, lambda: iptc.describe(iptc.find_block(decoded.image.info) or tags.iptc)),
-        attempt(found, tags.description),
-        attempt(found, lambda: comments.describe(decoded.image.info)),
-    )
-    return _merge(described, attempt({}, tags.fields))
+    tags, info = ExifTags(decoded.exif), decoded.image.info
+    nothing = Description()
+    beside = attempt(nothing, lambda: xmp.describe(sidecar))
+    packet = attempt(nothing, lambda: xmp.describe(xmp.find_packet(info, tags.main)))
+    agency = attempt(nothing, lambda: iptc.describe(iptc.find_block(info) or tags.iptc))
+    camera = attempt(nothing, tags.description)
+    chunks = attempt(nothing, lambda: comments.describe(info))
+    # EXIF has the precise time, while XMP and IPTC may have the date alone.
+    taken = _taken((beside, camera, packet, agency, chunks))
+    return _merge((beside, packet, agency, camera, chunks), taken, attempt({}, tags.fields))
 
 
-def _merge(described: Sequence[Description], fields: Fields) -> Metadata:
+def _merge(described: Sequence[Description], taken: Taken | None, fields: Fields) -> Metadata:
     """Return the metadata in all descriptions, the most trusted first."""
     texts: dict[str, str] = {}
     for each in described:
         for name, text in each.texts.items():
             if not _BOILERPLATE.fullmatch(text):
                 texts.setdefault(name, text)
-    taken = _taken(described)
     latitude, longitude = next((each.position for each in described if each.position), (None, None))
     rating = next((each.rating for each in described if each.rating is not None), None)
     keywords = dict.fromkeys(keyword for each in described for keyword in each.keywords)

@@ -56,7 +56,7 @@ def test_every_tag_may_have_any_type(type_: int, byte: bytes) -> None:
     pointers=st.dictionaries(st.sampled_from(sorted(POINTERS)), st.integers(0, 200) | st.just(8), max_size=3),
     length=st.none() | st.integers(0, 200),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_exif_block_is_read(
     entries: dict[int, tuple[int, int, bytes]], pointers: dict[int, int], length: int | None
 ) -> None:
@@ -73,7 +73,7 @@ records = st.lists(st.tuples(st.integers(0, 255), st.integers(0, 255), st.intege
     | records.map(lambda rows: b"".join(struct.pack(">BBBH", 0x1C, 2, row[1], len(row[3])) + row[3] for row in rows))
     | st.binary()
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_iptc_block_is_read(block: bytes) -> None:
     assert isinstance(iptc.describe(block), Description)
     found = examine(corpus.with_segment(PICTURE, corpus.photoshop_segment(block[:60_000])), derivatives=False)
@@ -98,7 +98,7 @@ PREFIXES = " ".join(f'xmlns:{prefix}="{uri}"' for uri, prefix in xmp.NAMESPACES.
 
 
 @given(elements, st.none() | st.integers(0, 4000))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_xmp_packet_is_read(body: str, length: int | None) -> None:
     packet = f"<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#' {PREFIXES}>{body}</rdf:RDF>"
     data = packet.encode(errors="replace")[:length]

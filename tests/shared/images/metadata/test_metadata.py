@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IFDRational
 
 from shared.images import Metadata, examine
@@ -187,3 +188,47 @@ def test_broken_metadata_does_not_prevent_decoding() -> None:
         stored = json.dumps(found.metadata.exif, allow_nan=False) + str(found.metadata.caption)
         assert "\\u0000" not in stored
         assert "\0" not in stored
+
+
+def test_the_precise_time_of_exif_precedes_the_date_of_xmp_which_adds_its_offset() -> None:
+    packet = (
+        b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description'
+        b' xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/" xmlns:xmp="http://ns.adobe.com/xap/1.0/"'
+        b' photoshop:DateCreated="2024-05-31" xmp:CreateDate="2024-05-31T10:20:30+02:00"/></rdf:RDF>'
+    )
+    exif = corpus.exif_bytes({}, exif={36867: "2024:05:31 10:20:30", 37521: "5"})
+    found = examine(corpus.jpeg(64, 48, exif=exif, xmp=packet), derivatives=False).metadata
+    assert (found.taken_local, found.taken_offset) == (datetime(2024, 5, 31, 10, 20, 30, 500_000), 120)
+
+
+def test_texts_of_png_and_comments_of_jpeg_are_read() -> None:
+    texts = PngInfo()
+    for name, text in {
+        "Title": "Heron",
+        "Description": "At the lake",
+        "Author": "Zoë",
+        "Comment": "Cold",
+        "Creation Time": "Fri, 31 May 2024 10:20:30 +0200",
+    }.items():
+        texts.add_itxt(name, text)
+    found = examine(encode(corpus.marked(), "PNG", pnginfo=texts), derivatives=False).metadata
+    assert (found.title, found.caption, found.exif) == ("Heron", "At the lake", {"comment": "Cold", "artist": "Zoë"})
+    assert (found.taken_local, found.taken_offset) == (datetime(2024, 5, 31, 10, 20, 30), 120)
+    commented = examine(corpus.jpeg(64, 48, comment=b"Very cold"), derivatives=False).metadata
+    assert commented.exif == {"comment": "Very cold"}
+    assert examine(corpus.jpeg(64, 48, comment=b"CREATOR: gd-jpeg v1.0"), derivatives=False).metadata.exif == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "comment"),
+    [
+        (b"ASCII\0\0\0Hello", "Hello"),
+        (b"UNICODE\0" + "Zürich".encode("utf-16-le"), "Zürich"),
+        (b"UNICODE\0" + "Zürich".encode("utf-16-be"), "Zürich"),
+        (b"JIS\0\0\0\0\0" + "東京".encode("iso2022_jp"), "東京"),
+        (bytes(8) + "Zürich".encode(), "Zürich"),
+        (b"ASCII\0\0\0" + b"   ", None),
+    ],
+)
+def test_comments_of_cameras_are_read_in_their_encodings(value: bytes, comment: str | None) -> None:
+    assert metadata_of(tags={}, exif={37510: value}).exif.get("comment") == comment
