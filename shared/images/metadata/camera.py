@@ -2,6 +2,8 @@
 
 import re
 
+from shared.images.metadata.text import MAX_LINE
+
 _COMPANY_WORDS = re.compile(
     r"[\s,]+(corporation|corp|company|co|ltd|inc|gmbh|ag|computer|imaging|optical|electric|camera|cameras)\b.*",
     re.IGNORECASE,
@@ -18,4 +20,4 @@ def camera_name(make: str, model: str) -> str | None:
     if (brand.isupper() and len(brand) > 3) or brand.islower():
         brand = brand.title()
     rest = model[len(brand) :] if model.lower().startswith(brand.lower()) else f" {model}"
-    return f"{brand}{rest}".strip()[:200] or None
+    return f"{brand}{rest}".strip()[:MAX_LINE] or None

@@ -4,7 +4,7 @@ from typing import Any
 
 from shared.images.metadata.dates import parse_time
 from shared.images.metadata.description import Description
-from shared.images.metadata.text import clean
+from shared.images.metadata.text import MAX_TEXT, clean
 
 # The keywords that PNG defines for its text chunks, in lower case.
 _TEXTS = {
@@ -22,9 +22,9 @@ def describe(info: dict[Any, Any]) -> Description:
     for name, value in info.items():
         key = name.lower() if isinstance(name, str) else ""
         if key in _TEXTS:
-            found.add_text(_TEXTS[key], clean(value, 2_000))
+            found.add_text(_TEXTS[key], clean(value, MAX_TEXT))
         elif key == "keywords":
-            found.add_keywords(clean(value, 2_000).replace(";", ",").split(","))
+            found.add_keywords(clean(value, MAX_TEXT).replace(";", ",").split(","))
         elif key == "creation time":
             found.add_time("original", parse_time(clean(value)))
     return found

@@ -10,7 +10,7 @@ from PIL.ExifTags import GPS, IFD, Base
 
 from shared.images.metadata.dates import Taken, parse_fraction, parse_offset, parse_time
 from shared.images.metadata.description import Description, Position, TimeKind, percent_to_stars, valid_position
-from shared.images.metadata.text import attempt, clean, number
+from shared.images.metadata.text import MAX_TEXT, attempt, clean, number
 
 Tags = dict[int, Any]
 Fields = dict[str, str | int | float | bool]
@@ -78,7 +78,7 @@ class ExifTags:
         """Return the description of the image."""
         found = Description(position=attempt(None, lambda: _position(self.gps)))
         for name, tag in _TEXTS:
-            found.add_text(name, clean(self.main.get(tag), 2_000))
+            found.add_text(name, clean(self.main.get(tag), MAX_TEXT))
         for name, tag in _XP_TEXTS:
             found.add_text(name, _xp_text(self.main.get(tag)))
         found.add_text("comment", _user_comment(self.main.get(Base.UserComment), big_endian=self.big_endian))
@@ -130,7 +130,7 @@ def _readable(tags: Any) -> Tags:
 def _xp_text(value: object) -> str:
     """Return the text of a tag that Windows writes: UTF-16 as bytes, or by other software as numbers or as text."""
     if isinstance(value, str):
-        return clean(value, 2_000)
+        return clean(value, MAX_TEXT)
     if isinstance(value, tuple):
         value = _code_units(value)
     return value.decode("utf-16-le", errors="ignore").partition("\0")[0] if isinstance(value, bytes) else ""
@@ -143,7 +143,7 @@ def _code_units(units: tuple[Any, ...]) -> bytes:
 def _user_comment(value: object, *, big_endian: bool) -> str:
     """Return the text of a tag that begins with the name of its encoding."""
     if not isinstance(value, bytes):
-        return clean(value, 2_000)
+        return clean(value, MAX_TEXT)
     encoding, text = value[:8].rstrip(b"\0 "), value[8:]
     if encoding == b"UNICODE":
         # Much software ignores the byte order of the block; Latin text shows the real one.
@@ -152,7 +152,7 @@ def _user_comment(value: object, *, big_endian: bool) -> str:
         return text.decode("utf-16-be" if big_endian else "utf-16-le", errors="ignore").strip("\0\ufeff\ufffe")
     if encoding == b"JIS":
         return attempt("", lambda: text.decode("iso2022_jp"))
-    return clean(text if encoding in (b"ASCII", b"") else value, 2_000)
+    return clean(text if encoding in (b"ASCII", b"") else value, MAX_TEXT)
 
 
 def _position(gps: Tags) -> Position | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.images.metadata.dates import parse_time
 from shared.images.metadata.description import Description
-from shared.images.metadata.text import clean
+from shared.images.metadata.text import MAX_TEXT, clean
 
 _PHOTOSHOP_RESOURCE = 0x0404
 _KEYWORDS = 25
@@ -40,7 +40,7 @@ def describe(block: bytes) -> Description:
         records[number].append(value)
     found = Description()
     for name, number in _TEXTS:
-        found.add_text(name, clean(records[number], 2_000))
+        found.add_text(name, clean(records[number], MAX_TEXT))
     found.add_keywords(map(clean, records[_KEYWORDS]))
     for kind, date, time in (("original", 55, 60), ("digitized", 62, 63)):
         found.add_time(kind, parse_time(f"{clean(records[date])} {clean(records[time])}"))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from xml.etree import ElementTree  # nosec B405
 
 from shared.images.metadata.dates import parse_time
 from shared.images.metadata.description import Description, TimeKind, percent_to_stars, valid_position
-from shared.images.metadata.text import attempt, clean_text, number
+from shared.images.metadata.text import MAX_TEXT, attempt, clean_text, number
 
 MAX_BYTES = 4 << 20
 _TIFF_XMP = 700
@@ -142,7 +142,7 @@ def _properties(root: ElementTree.Element | None) -> Properties:
         for attribute, value in element.attrib.items():
             if name := _qualified(attribute):
                 found[name].append(value)
-    return {name: [text for value in values if (text := clean_text(value, 2_000))] for name, values in found.items()}
+    return {name: [text for value in values if (text := clean_text(value, MAX_TEXT))] for name, values in found.items()}
 
 
 def _qualified(tag: str) -> str:
