@@ -9,7 +9,9 @@ CREATE TABLE collections (
     title      text NOT NULL,
     created_at timestamptz NOT NULL,
     -- kind of the vector index, see shared/sql/vector_index.py
-    index_kind text NOT NULL DEFAULT 'hnsw' CHECK (index_kind IN ('hnsw', 'compact', 'vchordrq'))
+    index_kind text NOT NULL DEFAULT 'hnsw' CHECK (index_kind IN ('hnsw', 'compact', 'vchordrq')),
+    -- A sync has stored the marker object in the bucket. If it is missing, the bucket was emptied or is another one.
+    marked     boolean NOT NULL DEFAULT false
 );
 
 -- Migrations from migrations/collection that were applied to a collection's tables.

@@ -111,7 +111,7 @@ class Ingester:
             image = replace(image, derivatives=False)
         try:
             if not existing.derivatives:
-                await _put_derivatives(self._store, image.sha256, thumbnail, preview)
+                await put_derivatives(self._store, image.sha256, thumbnail, preview)
             if not intent.adopted:
                 await _put_image(self._store, image, body, existing, overwrite=intent.replaces)
             created_at = options.get("created_at") or datetime.now(UTC)
@@ -164,7 +164,8 @@ async def _find_deleted(conn: Connection, batch: Sequence[_Stored]) -> set[UUID]
     return deleted
 
 
-async def _put_derivatives(store: ObjectStore, sha256: bytes, thumbnail: bytes | None, preview: bytes | None) -> None:
+async def put_derivatives(store: ObjectStore, sha256: bytes, thumbnail: bytes | None, preview: bytes | None) -> None:
+    """Store thumbnail and preview of the image with this content, if they are given."""
     for key, data in ((thumbnail_key(sha256), thumbnail), (preview_key(sha256), preview)):
         if data is not None:
             digest = hashlib.sha256(data).hexdigest()

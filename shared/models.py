@@ -14,6 +14,7 @@ class Collection:
 
     ``vectors`` names the table that holds the vectors of ``model``: the collection's own, or the one filled by a
     re-embedding. ``index_kind`` is the kind of the vectors' index.
+    re-embedding. ``marked`` tells that the bucket has our marker object.
     """
 
     bucket: str
@@ -23,6 +24,7 @@ class Collection:
     title: str
     created_at: datetime
     index_kind: IndexKind = "hnsw"
+    marked: bool = False
     vectors: Literal["embeddings", "next_embeddings"] = "embeddings"
 
 

@@ -27,6 +27,7 @@ from syncer.commands import (
     sync,
     tokens,
     upload,
+    verify,
 )
 from syncer.context import COULD_NOT_RUN, INTERRUPTED
 
@@ -55,6 +56,7 @@ COMMANDS: dict[str, Command] = {
     "buckets": buckets,
     "drop": drop,
     "tokens": tokens,
+    "verify": verify,
     "migrate": migrate,
     "doctor": doctor,
     "calibrate": calibrate,

@@ -19,6 +19,7 @@ from shared.models import Collection
 from shared.retry import RetryPolicy, outage_policy
 from shared.sql import collections
 from shared.stores.base import ObjectStore
+from syncer.marker import check_marker
 from syncer.progress import Progress
 from syncer.settings import SyncerSettings
 
@@ -37,11 +38,18 @@ class CommandContext:
     retry: RetryPolicy
     resources: AsyncExitStack
 
-    async def open_store(self, bucket: str) -> ObjectStore:
-        """Return the store of *bucket* after checking that it can be reached."""
+    async def open_store(self, bucket: str, *, damaged: bool = False) -> ObjectStore:
+        """Return the store of *bucket* after checking that it can be reached and is the one of its collection.
+
+        With *damaged*, a bucket that was emptied or is missing is accepted.
+        """
         store = factory.open_store(self.settings, bucket, concurrency=self.settings.upload_concurrency)
         self.resources.push_async_callback(store.close)
-        await self.retry.run(store.prepare)
+        collection = await self.database.run(collections.find, bucket)
+        marked = collection is not None and collection.marked and not damaged
+        await self.retry.run(store.prepare, create=not marked)
+        if collection and marked:
+            await self.retry.run(check_marker, store, collection)
         return store
 
     def open_embedder(self, collection: Collection | None = None) -> Embedder:

@@ -1,7 +1,9 @@
 """Sources of a collection: the folders that are synced to it, and its adopted bucket."""
 
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from shared.db import migrate
@@ -29,6 +31,17 @@ class Source:
     ) -> T:
         """Run a statement of ``shared.sql`` on the source's records, in a transaction of its own."""
         return await self.database.run(statement, self.collection, self.id, *args, **kwargs)
+
+
+def default_name(folder: Path) -> str:
+    """Return the name of a folder's source unless the user chooses another."""
+    return f"{socket.gethostname()}:{folder}"
+
+
+def local_folder(name: str) -> Path | None:
+    """Return the folder of this machine to which the default name *name* belongs, if it exists."""
+    folder = Path(name.partition(":")[2])
+    return folder if name == default_name(folder) and folder.is_dir() else None
 
 
 async def find_source(database: Database, bucket: str, name: str) -> Source | None:

@@ -9,7 +9,8 @@ from shared.models import Collection
 from shared.sql import execute, fetch_all, fetch_one, fetch_value, vector_index
 
 _COLUMNS = """
-    bucket, regexp_replace(table_name, '_embeddings$', '') AS base, model, dimensions, title, created_at, index_kind
+    bucket, regexp_replace(table_name, '_embeddings$', '') AS base, model, dimensions, title, created_at, index_kind,
+    marked
 """
 
 
@@ -41,6 +42,11 @@ async def ensure(conn: Connection, bucket: str, *, model: str, dimensions: int, 
     await migrate.migrate_collection(conn, bucket, dimensions)
     await vector_index.create(conn, collection)
     return collection
+
+
+async def set_marked(conn: Connection, collection: Collection) -> None:
+    """Record that the bucket has the marker object."""
+    await conn.execute("UPDATE collections SET marked = true WHERE bucket = %s", [collection.bucket])
 
 
 async def drop(conn: Connection, collection: Collection) -> None:

@@ -54,8 +54,8 @@ class ObjectStore(Protocol):
 
     bucket: str
 
-    async def prepare(self) -> None:
-        """Check that the bucket exists and is usable. A folder is created."""
+    async def prepare(self, *, create: bool = True) -> None:
+        """Check that the bucket exists and is usable. A missing folder is created only with *create*."""
 
     async def put(
         self,

@@ -103,7 +103,9 @@ class FolderStore:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="folder-store")
 
     @_in_thread
-    def prepare(self) -> None:
+    def prepare(self, *, create: bool = True) -> None:
+        if not create:
+            self._check_mounted()
         try:
             self._folder.parent.mkdir(parents=True, exist_ok=True)
             self._make_folders(self._temporary_folder)

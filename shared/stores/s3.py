@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -25,7 +24,7 @@ from botocore.handlers import add_expect_header
 from shared.errors import ObjectExists, ObjectMissing, SettingsError, StoreError
 from shared.retry import OBJECT_STORE
 from shared.stores.base import StoredObject, check_key, is_valid_key
-from shared.stores.body import read_pieces
+from shared.stores.body import gunzip, read_pieces
 from shared.stores.presign import Presigner
 from shared.stores.s3_errors import BOTO_ERRORS, TRANSIENT_CODES, S3ErrorTranslator, error_code, http_status
 
@@ -95,7 +94,7 @@ class S3Store:
         self._client = _make_client(options)
         self._executor = ThreadPoolExecutor(options.concurrency, thread_name_prefix="s3-store")
 
-    async def prepare(self) -> None:
+    async def prepare(self, *, create: bool = True) -> None:
         """Check that the bucket can be listed. Unlike HEAD, a failed listing has a body with the reason."""
         try:
             response = await self._retry_briefly("", self._client.list_objects_v2, Bucket=self.bucket, MaxKeys=1)
@@ -144,9 +143,7 @@ class S3Store:
 
     async def get(self, key: str) -> bytes:
         def read() -> bytes:
-            body: Any = self._client.get_object(Bucket=self.bucket, Key=key)["Body"]
-            with closing(body):
-                return bytes(body.read())
+            return b"".join(_content(key, self._client.get_object(Bucket=self.bucket, Key=key)))
 
         self._check_readable(key)
         return await self._call(key, read)
@@ -154,9 +151,8 @@ class S3Store:
     async def download(self, key: str, target: Path) -> StoredObject:
         def write() -> StoredObject:
             response = self._client.get_object(Bucket=self.bucket, Key=key)
-            body: Any = response["Body"]
-            with closing(body), target.open("wb") as file:
-                shutil.copyfileobj(body, file, PART_SIZE)
+            with target.open("wb") as file:
+                file.writelines(_content(key, response))
             return _stored_object(key, response)
 
         self._check_readable(key)
@@ -367,6 +363,16 @@ def _session() -> boto3.session.Session:
     }
     core = botocore.session.Session(session_vars=ignored)  # type: ignore[no-untyped-call]
     return boto3.session.Session(botocore_session=core)  # type: ignore[no-untyped-call]
+
+
+def _content(key: str, response: "GetObjectOutputTypeDef") -> Iterator[bytes]:
+    """Yield the object's content in pieces and close the response; undo ``Content-Encoding: gzip``."""
+    body: Any = response["Body"]
+    with closing(body):
+        if response.get("ContentEncoding") == "gzip":
+            yield from gunzip(key, body, size=PART_SIZE)
+        else:
+            yield from iter(lambda: body.read(PART_SIZE), b"")
 
 
 def _stored_object(key: str, response: "GetObjectOutputTypeDef | HeadObjectOutputTypeDef") -> StoredObject:

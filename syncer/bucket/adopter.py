@@ -85,6 +85,7 @@ class BucketAdopter:
         scan = BucketScan(self.target.store, self.options.prefix, source=self._source, retry=self.target.retry)
         planner = BucketPlanner(scan, self.options.deletion)
         await self._adopt_listed(planner)
+        self.target.progress.skipped.update(scan.skipped)
         await self._delete_missing(planner)
         await self._delete_pending_objects()
 

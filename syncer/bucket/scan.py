@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from shared.retry import RetryPolicy
 from shared.sql import adopted_objects
 from shared.sql.adopted_objects import MissingObject, ObjectState
 from shared.stores.base import RESERVED_PREFIX, ObjectStore, StoredObject
+from syncer.dry_run import file_type
 from syncer.source import Source
 
 # The source of adopted objects. No folder's source has this name: theirs are HOST:DIR or chosen by the user.
@@ -28,8 +30,10 @@ class BucketScan:
     def __init__(self, store: ObjectStore, prefix: str, *, source: Source | None, retry: RetryPolicy) -> None:
         self.prefix = prefix
         self.bucket = store.bucket
-        self.missing: list[MissingObject] = []  # complete after the last page
-        self._listing = _Listing(store, prefix)
+        # Both are complete after the last page.
+        self.missing: list[MissingObject] = []
+        self.skipped: Counter[str] = Counter()  # objects that are no images, by type
+        self._store = store
         self._source = source
         self._retry = retry
         self._found_image = False
@@ -38,12 +42,19 @@ class BucketScan:
     async def pages(self) -> AsyncIterator[list[tuple[StoredObject, ObjectState]]]:
         """Yield the objects that may be images, page by page, with their states."""
         after = ""
-        while page := await self._retry.run(self._listing.next_page):
+        async for page in list_pages(self._store, self.prefix, retry=self._retry):
             keys = [stored.key for stored in page]
             self._in_order &= all(one < next for one, next in pairwise([after, *keys]))
             await self._find_missing(keys, after=after, to=keys[-1])
             after = keys[-1]
-            candidates = [stored for stored in page if self._may_be_image(stored)]
+            candidates = []
+            for stored in page:
+                if self._is_hidden(stored):
+                    continue
+                if kind := self._type_to_skip(stored):
+                    self.skipped[kind] += 1
+                else:
+                    candidates.append(stored)
             self._found_image |= bool(candidates)
             states = await self._states([stored.key for stored in candidates])
             yield list(zip(candidates, states, strict=True))
@@ -62,16 +73,22 @@ class BucketScan:
             return f"nothing deleted: bucket {self.bucket!r} does not list its keys in order"
         return ""
 
-    def _may_be_image(self, stored: StoredObject) -> bool:
-        """Return whether to look at the object: not a hidden one, nor one with another file type's suffix.
+    def _is_hidden(self, stored: StoredObject) -> bool:
+        """Return whether a part of the key after the prefix is hidden; "." and ".." are not, and are refused later."""
+        parts = stored.key[len(self.prefix) :].split("/")
+        if self.prefix and not self.prefix.endswith("/"):
+            parts = parts[1:]
+        return any(part.startswith(".") and part not in {".", ".."} for part in parts)
+
+    def _type_to_skip(self, stored: StoredObject) -> str:
+        """Return the type of an object that is no image by its suffix; "" if it may be one.
 
         Without a suffix anything may be an image, except the empty objects that some programs create for folders.
         """
-        hidden = f"/{stored.key}".find("/.", len(self.prefix)) >= 0
-        if hidden or stored.key.endswith("/"):
-            return False
         suffix = os.path.splitext(stored.key)[1].lower()
-        return suffix in EXTENSIONS if suffix else stored.size > 0
+        if stored.key.endswith("/") or not (suffix or stored.size):
+            return "empty"
+        return file_type(stored.key) if suffix and suffix not in EXTENSIONS else ""
 
     async def _states(self, keys: Sequence[str]) -> list[ObjectState]:
         if self._source is None:
@@ -86,8 +103,15 @@ class BucketScan:
             )
 
 
+async def list_pages(store: ObjectStore, prefix: str, *, retry: RetryPolicy) -> AsyncIterator[list[StoredObject]]:
+    """Yield the objects whose keys begin with *prefix* in pages; leave out our own unless the prefix is theirs."""
+    listing = _Listing(store, prefix)
+    while page := await retry.run(listing.next_page):
+        yield page
+
+
 class _Listing:
-    """Listed objects in pages, without thumbnails and previews."""
+    """Listed objects in pages, without our own objects unless the prefix is theirs."""
 
     def __init__(self, store: ObjectStore, prefix: str) -> None:
         self._store = store
@@ -109,7 +133,7 @@ class _Listing:
     async def _read_page(self) -> list[StoredObject]:
         page: list[StoredObject] = []
         async for stored in self._objects:
-            if stored.key.startswith(RESERVED_PREFIX):
+            if stored.key.startswith(RESERVED_PREFIX) and not self._prefix.startswith(RESERVED_PREFIX):
                 # Two objects per image: skip them without listing them.
                 self._objects = self._store.list(self._prefix, start_after=_AFTER_RESERVED)
                 return page or await self._read_page()

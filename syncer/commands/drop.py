@@ -44,7 +44,7 @@ async def _delete_own_objects(context: CommandContext, collection: Collection) -
 
     Adopted objects were in the bucket first and stay.
     """
-    store = await context.open_store(collection.bucket)
+    store = await context.open_store(collection.bucket, damaged=True)
     # Left over by killed uploads and failed deletions.
     await context.database.run(pending_objects.abandon_uploads, collection, source=None)
     deleted = await delete_pending_objects(context.database, store, collection)

@@ -1,7 +1,6 @@
 """`syncer sync`: upload new and changed images, and embed until nothing is pending."""
 
 import argparse
-import socket
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,8 +22,9 @@ from syncer.folder.options import FolderOptions
 from syncer.folder.planner import Planner
 from syncer.folder.sync import FolderSync
 from syncer.folder.watcher import StabilityCheck, Watch
+from syncer.marker import write_marker
 from syncer.settings import SyncerSettings
-from syncer.source import find_source
+from syncer.source import default_name, find_source
 from syncer.sync_run import SyncRun, run_phases
 
 HELP = "upload new and changed images and embed until nothing is pending"
@@ -88,6 +88,7 @@ async def _sync(folder: Path, run: SyncRun) -> None:
     """Sync the folder once, or with ``--watch`` until the process is interrupted."""
     settings = run.context.settings
     options = _options(run.arguments, folder, settings)
+    await run.context.retry.run(write_marker, run.context.database, run.target.store, run.target.collection)
     if getattr(run.arguments, "watch", False):  # `syncer upload` has no such argument
         stability = StabilityCheck()
         sync = FolderSync(replace(options, is_stable=stability.is_stable), run.target)
@@ -113,7 +114,7 @@ async def _print_dry_run(arguments: argparse.Namespace, folder: Path) -> int:
 def _options(arguments: argparse.Namespace, folder: Path, settings: SyncerSettings) -> FolderOptions:
     return FolderOptions(
         folder,
-        source=arguments.source or f"{socket.gethostname()}:{folder}",
+        source=arguments.source or default_name(folder),
         selection=Selection(
             folder,
             images.EXTENSIONS,

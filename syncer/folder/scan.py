@@ -11,6 +11,7 @@ from pathlib import Path
 from shared.errors import ImageRefused, Reason, SettingsError
 from shared.local_files import open_regular
 from shared.stores.base import MAX_KEY_BYTES
+from syncer.dry_run import file_type
 from syncer.folder.ignore import Selection
 from syncer.folder.sidecars import Sidecar, find_sidecar, is_sidecar
 
@@ -75,7 +76,6 @@ Entry = LocalFile | Unlisted | Skipped
 # Kinds of skipped entries beside the types of files.
 LINK_OUT = "linked from outside the folder (--follow-links takes them)"
 NOT_REGULAR = "pipe, socket or device"
-_LONGEST_SUFFIX = 10  # characters: what follows the last dot of a longer name is no type
 
 
 def scan(folder: Path, selection: Selection, at: str = "") -> Iterator[Entry]:
@@ -164,16 +164,11 @@ def _file(
 ) -> Entry:
     """Return the file, or why it is skipped."""
     if not selection.is_image(path):
-        return Skipped(path, _type_of(path))
+        return Skipped(path, file_type(path))
     is_link = entry.is_symlink() if entry else (folder / path).is_symlink()
     if is_link and not selection.follows(path):
         return Skipped(path, LINK_OUT)
     return _stat(folder, path, sidecar, entry)
-
-
-def _type_of(path: str) -> str:
-    suffix = os.path.splitext(path)[1][1:].lower()
-    return suffix if 0 < len(suffix) <= _LONGEST_SUFFIX else "without a suffix"
 
 
 def _descend(folder: Path, ancestors: tuple[Inode, ...]) -> tuple[Inode, ...]:

@@ -1,6 +1,7 @@
 """Adopting buckets that change, unusable objects, and the number of requests."""
 
 import asyncio
+import gzip
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -30,7 +31,7 @@ from syncer.source import find_source
 from tests.fakes.s3 import Fault, FaultyProxy, Request, S3Server, s3_store
 from tests.helpers.processes import new_database
 from tests.helpers.stored_objects import list_keys, put_externally
-from tests.helpers.synced_folder import DELETE, DELETE_ANY, World, bitmap
+from tests.helpers.synced_folder import DELETE, DELETE_ANY, World, bitmap, sha256
 
 KEEP = DeletionPolicy()
 STRANGE = [
@@ -341,9 +342,35 @@ async def test_unusual_keys_are_adopted_and_recognised_again(bucket: Bucket) -> 
 async def test_keys_that_only_s3_allows_are_adopted_or_rejected(bucket: Bucket) -> None:
     for key in ("/at the root.bmp", "double//slash.bmp", "ends with dot..bmp", "folder.bmp/"):
         bucket.put(key, bitmap(len(key)))
-    bucket.put("bell\x07.bmp", bitmap(50))
-    assert await bucket.adopt() == {"adopted": 3, "failed": 1}
-    assert await bucket.failures() == {"bell\x07.bmp": "key_invalid"}
+    rejected = ["bell\x07.bmp", "./a.bmp", "album/../b.bmp", "../c.bmp"]
+    for number, key in enumerate(rejected):
+        bucket.put(key, bitmap(50 + number))
+    assert await bucket.adopt() == {"adopted": 3, "failed": 4}
+    assert await bucket.failures() == dict.fromkeys(rejected, "key_invalid")
+
+
+@ON_S3
+async def test_compressed_objects_are_decompressed_within_a_limit(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.stores.body.MAX_GUNZIPPED", 1000)
+    store = bucket.external
+    assert isinstance(store, S3Store)
+    bodies = {"a.bmp": gzip.compress(bitmap(1)), "bomb.bmp": gzip.compress(bytes(2000)), "no gzip.bmp": bitmap(2)}
+    for key, body in bodies.items():
+        store._client.put_object(Bucket=store.bucket, Key=key, Body=body, ContentEncoding="gzip")
+    assert await bucket.adopt() == {"adopted": 1, "failed": 2}
+    assert await bucket.failures() == {"bomb.bmp": "too_large", "no gzip.bmp": "corrupt"}
+    assert (await bucket.world.rows())["a.bmp"].sha256 == sha256(bitmap(1))
+    assert await bucket.adopt() == {"unchanged": 1, "failed": 2}
+
+
+async def test_objects_of_other_types_are_counted(bucket: Bucket) -> None:
+    for key in ("a.bmp", "film.mp4", "b/other.MP4", "notes.txt", ".hidden.mp4"):
+        bucket.put(key, bitmap(1))
+    progress = Progress(quiet=True)
+    assert await bucket.adopter(progress).run()
+    assert progress.skipped == {"mp4": 2, "txt": 1}
 
 
 async def test_a_prefix_matches_the_beginning_of_keys(bucket: Bucket) -> None:
