@@ -13,8 +13,8 @@ class Collection:
     """A bucket and the tables that index it. ``base`` is the common prefix of the tables' names.
 
     ``vectors`` names the table that holds the vectors of ``model``: the collection's own, or the one filled by a
-    re-embedding. ``index_kind`` is the kind of the vectors' index.
-    re-embedding. ``marked`` tells that the bucket has our marker object.
+    re-embedding. ``index_kind`` is the kind of the vectors' index. ``marked`` tells that the bucket has our marker
+    object.
     """
 
     bucket: str
