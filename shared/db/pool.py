@@ -204,7 +204,7 @@ class Database:
             if isinstance(exc, (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName)):
                 remedy = "grant this role the rights that docs/deploy.md lists"
                 raise DatabaseError(f"PostgreSQL: {first_line(exc)}: {remedy}") from exc
-            if not isinstance(exc, (psycopg.OperationalError, psycopg.InternalError)):
+            if not isinstance(exc, (psycopg.OperationalError, psycopg.InternalError, psycopg.NotSupportedError)):
                 raise
             transient = is_transient(exc)
             retried = f" (retried for {time.monotonic() - started:.0f} s)" if transient and self._report else ""
@@ -235,6 +235,8 @@ class Database:
     def _record_outcome(self, error: str) -> None:
         self._connect_error = error
         self._tried_to_connect.set()
+        if error and not _CANNOT_PASS.search(error):
+            self._report_retry(psycopg.OperationalError(error))
 
     async def _check(self, conn: Connection) -> None:
         """Raise unless the connection works; otherwise callers would get dead connections after a server restart.
