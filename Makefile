@@ -18,7 +18,7 @@ help:
 	@echo 'make check                   check formatting, lint, types, import rules and security'
 	@echo 'make audit                   look for known vulnerabilities of the pinned packages (needs the internet)'
 	@echo 'make format                  format the code and apply lint fixes'
-	@echo 'make bench                   run the benchmarks'
+	@echo 'make bench                   run short benchmarks; FULL=1 runs all, which takes hours'
 	@echo 'make requirements            pin the dependencies again'
 	@echo 'make clean                   remove .venv, .demo and the caches'
 
@@ -43,13 +43,22 @@ format: $(BIN)/.dev
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
+# The short mode takes less than five minutes; FULL=1 makes the figures of docs/performance.md.
 bench: $(BIN)/.dev
+ifdef FULL
 	$(BIN)/python -m bench.replicate
 	$(BIN)/python -m bench.local_models
 	$(BIN)/python -m bench.sync
 	$(BIN)/python -m bench.local_sync
 	$(BIN)/python -m bench.search
+	$(BIN)/python -m bench.search --rows 100000
+	$(BIN)/python -m bench.million --plots docs/images
 	$(BIN)/python -m bench.relevance
+else
+	$(BIN)/python -m bench.sync --short
+	$(BIN)/python -m bench.search
+	$(BIN)/python -m bench.million --rows 10000 --seconds 1
+endif
 
 # Pin every package by hash, for all supported Python versions and platforms, without index addresses.
 requirements: $(BIN)/uv

@@ -1,46 +1,46 @@
--- Images without their vectors. Vectors, files and queue entries refer to this table.
+-- Images without their vectors. Vectors, files and queue entries refer to this table. Columns of a fixed width come first,
+-- the widest before the others, so that no row has padding: that saves a tenth of its space.
 CREATE TABLE {images} (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    r2_key       text COLLATE "C" NOT NULL UNIQUE,
     created_at   timestamptz NOT NULL,
-    origin       text NOT NULL CHECK (origin IN ('folder', 'api', 'adopted')),
-    sha256       bytea NOT NULL,
     size         bigint NOT NULL,
-    content_type text NOT NULL,
-    width        integer NOT NULL,
-    height       integer NOT NULL,
-    placeholder  text,
-    derivatives  boolean NOT NULL,
-    truncated    boolean NOT NULL,
     taken_local  timestamp, -- as the camera's clock showed it
-    taken_offset smallint CHECK (abs(taken_offset) <= 840), -- minutes east of UTC; NULL if the camera wrote none
     -- For order across time zones. Without an offset the local time counts as UTC, which preserves the order of the
     -- pictures of one camera.
     taken_at     timestamptz GENERATED ALWAYS AS
                      ((taken_local - make_interval(mins => coalesce(taken_offset, 0))) AT TIME ZONE 'UTC') STORED,
-    camera       text,
-    lens         text,
-    keywords     text[] NOT NULL,
-    title        text,
-    caption      text,
     latitude     double precision,
     longitude    double precision,
-    exif         jsonb,
-    UNIQUE (id, r2_key)
+    width        integer NOT NULL,
+    height       integer NOT NULL,
+    taken_offset smallint CHECK (abs(taken_offset) <= 840), -- minutes east of UTC; NULL if the camera wrote none
+    derivatives  boolean NOT NULL,
+    truncated    boolean NOT NULL,
+    r2_key       text COLLATE "C" NOT NULL UNIQUE,
+    origin       text NOT NULL CHECK (origin IN ('folder', 'api', 'adopted')),
+    sha256       bytea NOT NULL,
+    content_type text NOT NULL,
+    placeholder  bytea, -- a tiny WebP
+    camera       text,
+    lens         text,
+    title        text,
+    caption      text,
+    keywords     text[] NOT NULL,
+    exif         jsonb
 );
-CREATE INDEX {recent} ON {images} (created_at DESC, id DESC);
-CREATE INDEX {content} ON {images} (sha256);
+-- Ascending, so that new images fill its pages: descending, pages stay half full. A hash takes half the space of a tree.
+CREATE INDEX {recent} ON {images} (created_at, id);
+CREATE INDEX {content} ON {images} USING hash (sha256);
 
 -- Searches scan this table, so it is narrow, with the vector inline: an exact scan of 10,000 rows takes 6 ms, but 24 ms
 -- with half a kilobyte more per row. The key comes last, so that no padding follows it: five rows with keys of up to 39
 -- bytes fit a page. embedding must stay nullable: if it is NOT NULL, PostgreSQL drops the predicate from queries and
 -- never uses the partial index.
 CREATE TABLE {embeddings} (
-    id         bigint PRIMARY KEY,
+    id         bigint PRIMARY KEY REFERENCES {images} ON DELETE CASCADE,
     created_at timestamptz NOT NULL,
     embedding  halfvec({dimensions}),
-    r2_key     text COLLATE "C" NOT NULL UNIQUE,
-    FOREIGN KEY (id, r2_key) REFERENCES {images} (id, r2_key) ON UPDATE CASCADE ON DELETE CASCADE
+    r2_key     text COLLATE "C" NOT NULL UNIQUE REFERENCES {images} (r2_key) ON UPDATE CASCADE ON DELETE CASCADE
 );
 ALTER TABLE {embeddings} ALTER COLUMN embedding SET STORAGE PLAIN;
 
@@ -116,11 +116,12 @@ CREATE TABLE {pending_objects} (
     PRIMARY KEY (key, upload)
 );
 
--- Indexes for filters. {shape} covers filters by type and size, and their counts, without access to the table.
+-- Indexes for filters. {shape} covers filters by type and shape, and their counts, without access to the table. Without
+-- the size in bytes, which differs from image to image, equal entries are stored once.
 CREATE INDEX {taken} ON {images} (taken_at) WHERE taken_at IS NOT NULL;
 CREATE INDEX {takenlocal} ON {images} (taken_local) WHERE taken_local IS NOT NULL;
 CREATE INDEX {camera} ON {images} (lower(camera), camera) WHERE camera IS NOT NULL;
-CREATE INDEX {shape} ON {images} (content_type, width, height, size);
+CREATE INDEX {shape} ON {images} (content_type, width, height);
 
 -- Indexes for text search. An index on an expression needs no column and no trigger, and covers every writer. Without
 -- fastupdate, searches need not scan a list of pending entries.

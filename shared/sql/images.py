@@ -1,5 +1,6 @@
 """Images: add one, and read one, many or the most recent ones."""
 
+from base64 import b64decode
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -12,7 +13,8 @@ from shared.sql import execute, fetch_all, fetch_one
 from shared.sql.filters import EVERYTHING, condition
 
 # The columns of shared.models.Image, for statements that read images.
-IMAGE_COLUMNS = """i.id, i.r2_key AS key, i.sha256, i.size, i.content_type, i.width, i.height, i.placeholder,
+IMAGE_COLUMNS = """i.id, i.r2_key AS key, i.sha256, i.size, i.content_type, i.width, i.height,
+    'data:image/webp;base64,' || translate(encode(i.placeholder, 'base64'), E'\\n', '') AS placeholder,
     i.derivatives, i.truncated, i.taken_local, i.taken_offset, i.camera, i.created_at,
     CASE WHEN e.embedding IS NOT NULL THEN 'embedded' ELSE coalesce(q.state, 'pending') END AS status"""
 IMAGE_TABLES = """{images} AS i JOIN {embeddings} AS e USING (id)
@@ -85,7 +87,10 @@ async def update_metadata(conn: Connection, collection: Collection, image_id: in
 
 
 def _as_row(image: NewImage) -> dict[str, Any]:
-    return vars(image) | {"r2_key": image.key, "sha256": rf"\x{image.sha256.hex()}"}
+    row = vars(image) | {"r2_key": image.key, "sha256": rf"\x{image.sha256.hex()}"}
+    if image.placeholder:
+        row["placeholder"] = rf"\x{b64decode(image.placeholder.partition(',')[2]).hex()}"
+    return row
 
 
 async def _copy_or_queue_vectors(conn: Connection, collection: Collection, ids: Sequence[int]) -> None:

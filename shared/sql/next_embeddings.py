@@ -93,11 +93,11 @@ async def _create_table(conn: Connection, collection: Collection, dimensions: in
         SQL(
             """
             CREATE TABLE {next_embeddings} (
-                id         bigint PRIMARY KEY,
+                id         bigint PRIMARY KEY REFERENCES {images} ON DELETE CASCADE,
                 created_at timestamptz NOT NULL,
                 embedding  halfvec({dimensions}),
-                r2_key     text COLLATE "C" NOT NULL UNIQUE,
-                FOREIGN KEY (id, r2_key) REFERENCES {images} (id, r2_key) ON UPDATE CASCADE ON DELETE CASCADE
+                r2_key     text COLLATE "C" NOT NULL UNIQUE
+                           REFERENCES {images} (r2_key) ON UPDATE CASCADE ON DELETE CASCADE
             );
             ALTER TABLE {next_embeddings} ALTER COLUMN embedding SET STORAGE PLAIN;
             CREATE TRIGGER next_embeddings_inserted AFTER INSERT ON {images} FOR EACH ROW

@@ -26,15 +26,13 @@ _LOCK = 0x1AB02  # namespace of the advisory locks of builds
 BUILD_ONCE_FROM = 5_000
 
 # With pgvector's default ef_construction of 64, queries far from all clusters, as texts are from images, miss whole
-# clusters. A larger m needs no more space up to 32, since four vectors fill a page either way, but more time.
-_GRAPH = "WITH (m = 16, ef_construction = 200)"
-
-# Each repeats the condition of the queries, or PostgreSQL would not use it.
+# clusters. An m of up to 32 takes the same space in a full graph, since four vectors fill a page, but a larger one more
+# time. In a compact graph m = 8 saves a quarter of the space and half the time, at equal recall.
 _DEFINITIONS: dict[IndexKind, LiteralString] = {
-    "hnsw": f"{{hnsw}} ON {{embeddings}} USING hnsw (embedding halfvec_ip_ops) {_GRAPH}",
-    "compact": f"""
-        {{compact}} ON {{embeddings}}
-        USING hnsw ((binary_quantize(embedding)::bit({{dimensions}})) bit_hamming_ops) {_GRAPH}
+    "hnsw": "{hnsw} ON {embeddings} USING hnsw (embedding halfvec_ip_ops) WITH (m = 16, ef_construction = 200)",
+    "compact": """
+        {compact} ON {embeddings}
+        USING hnsw ((binary_quantize(embedding)::bit({dimensions})) bit_hamming_ops) WITH (m = 8, ef_construction = 200)
     """,
     "vchordrq": """
         {vchordrq} ON {embeddings} USING vchordrq (embedding halfvec_ip_ops) WITH (options = $$
@@ -163,6 +161,7 @@ async def require_extension(conn: Connection, kind: IndexKind) -> None:
 def definition(collection: Collection, *, rows: int) -> bytes:
     """Return the definition, from the index's name on, for a table of *rows* vectors."""
     lists: LiteralString = str(max(1, rows // 1000))
+    # PostgreSQL uses the index only for statements with the same condition.
     statement = _DEFINITIONS[collection.index_kind].replace("LISTS", lists) + " WHERE embedding IS NOT NULL"
     return for_collection(statement, collection)
 

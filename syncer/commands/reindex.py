@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index",
         choices=get_args(IndexKind),
-        help="hnsw: the graph that new collections get; compact: a graph of one bit per dimension, which takes a fifth"
-        " of the space; vchordrq: VectorChord's index, if PostgreSQL has it (default: the present kind)",
+        help="hnsw: the graph that new collections get; compact: a graph of one bit per dimension, a fifth as large,"
+        " which misses more images; vchordrq: VectorChord's index, if PostgreSQL has it (default: the present kind)",
     )
 
 

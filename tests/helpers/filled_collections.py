@@ -34,7 +34,7 @@ async def fill(conn: Connection, bucket: str, model: str, vectors: NDArray[np.fl
     async with conn.cursor() as cur, cur.copy(images) as copy:
         for number in range(len(vectors)):
             at, key = BEGIN + timedelta(hours=number), f"2024/{number:06}.jpg"
-            placeholder = "data:image/webp;base64," + "A" * 120
+            placeholder = bytes(90)
             await copy.write_row(
                 (key, at, "folder", number.to_bytes(32), 200_000, "image/jpeg", 1600, 1200, placeholder, True, False)
                 + ([], at.replace(tzinfo=None), "Pinhole 1")

@@ -14,11 +14,12 @@ from shared.sql import collections, vector_index, vector_text
 from tests.helpers.filled_collections import fill, unit_vectors
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-GRAPH = "WITH (m='16', ef_construction='200') WHERE (embedding IS NOT NULL)"
+EMBEDDED = "WHERE (embedding IS NOT NULL)"
 DEFINITIONS = {
-    "hnsw": f"CREATE INDEX b_hnsw ON public.b_embeddings USING hnsw (embedding halfvec_ip_ops) {GRAPH}",
+    "hnsw": "CREATE INDEX b_hnsw ON public.b_embeddings USING hnsw (embedding halfvec_ip_ops)"
+    f" WITH (m='16', ef_construction='200') {EMBEDDED}",
     "compact": "CREATE INDEX b_compact ON public.b_embeddings USING hnsw"
-    f" (((binary_quantize(embedding))::bit(8)) bit_hamming_ops) {GRAPH}",
+    f" (((binary_quantize(embedding))::bit(8)) bit_hamming_ops) WITH (m='8', ef_construction='200') {EMBEDDED}",
 }
 
 
