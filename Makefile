@@ -6,7 +6,7 @@ PHOTOS ?=
 DEMO_HOME ?= $(CURDIR)/.demo
 
 BIN := .venv/bin
-SOURCES := syncer server shared tests bench
+SOURCES := syncer server shared tests bench scripts
 
 .PHONY: demo test check audit format bench requirements clean
 .DEFAULT_GOAL := help
@@ -34,6 +34,7 @@ check: $(BIN)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml syncer server shared
+	$(BIN)/python scripts/check_migrations.py
 
 # Needs the internet: known vulnerabilities of the pinned packages.
 audit: $(BIN)/uv
