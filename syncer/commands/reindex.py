@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index",
         choices=get_args(IndexKind),
-        help="hnsw: the graph that new collections get; compact: a graph of one bit per dimension, a fifth as large,"
+        help="hnsw: the graph that new collections get; compact: a graph of one bit per dimension, a seventh as large,"
         " which misses more images; vchordrq: VectorChord's index, if PostgreSQL has it (default: the present kind)",
     )
 
