@@ -15,6 +15,7 @@ from server.context import open_context
 from server.middleware.auth import AuthMiddleware
 from server.middleware.host_check import HostCheck
 from server.middleware.proxy_headers import ProxyHeaders
+from server.middleware.read_your_writes import ReadYourWrites
 from server.middleware.request_log import RequestLog
 from server.middleware.security_headers import SecurityHeaders
 from server.routes import (
@@ -83,6 +84,7 @@ def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> 
             Middleware(RequestLog),
             Middleware(HostCheck, settings=loaded),
             Middleware(AuthMiddleware),
+            *([Middleware(ReadYourWrites)] if loaded.database_read_urls else []),
             # The default level 9 takes 60 % more time for 2 % fewer bytes (a page of JSON).
             Middleware(GZipMiddleware, minimum_size=1024, compresslevel=4),
         ],

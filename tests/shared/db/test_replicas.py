@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -14,6 +15,8 @@ from psycopg.conninfo import conninfo_to_dict
 from shared.db.embedded import server as embedded_server
 from tests.helpers.filled_collections import fill_database, unit_vectors
 from tests.helpers.processes import Server, make_environment, make_home, serving
+
+TOKEN = "token-that-writes"
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,13 @@ class Replica:
         with psycopg.connect(self.url, autocommit=True) as conn:
             conn.execute("SELECT pg_wal_replay_pause()")
 
+    def resume(self) -> None:
+        with psycopg.connect(self.url, autocommit=True) as conn:
+            conn.execute("SELECT pg_wal_replay_resume()")
+
+    def promote(self) -> None:
+        self._run("pg_ctl", "promote", "-w", f"-D{self._data}")
+
 
 @pytest.fixture
 def replica(primary: str) -> Iterator[Replica]:
@@ -112,3 +122,32 @@ def test_reads_use_replicas_and_fall_back_to_the_primary(
         while images(server) != 39:
             assert time.monotonic() < deadline, "the replica is not used again"
             time.sleep(0.2)
+
+
+def test_a_client_reads_its_own_writes_whatever_the_state_of_the_replica(
+    primary: str, replica: Replica, shared_folder: Path, tmp_path: Path
+) -> None:
+    environment = make_environment(make_home(tmp_path / "home", shared_folder), primary)
+    environment |= {"DATABASE_READ_URLS": replica.url, "API_TOKEN": TOKEN}
+    with serving(environment, tmp_path / "log") as server, httpx2.Client(base_url=server.url) as other:
+
+        def delete_an_image() -> int:
+            """Delete an image, and return how many this client sees then."""
+            newest = server.get("/api/images", limit=1)["images"][0]["id"]
+            deleted = server.http.delete(f"/api/images/{newest}", headers={"Authorization": f"Bearer {TOKEN}"})
+            assert deleted.status_code == 204, deleted.text
+            return images(server)
+
+        before = images(server)
+        assert delete_an_image() == before - 1
+        # Lagging: the writer reads from the primary, others from the replica.
+        replica.pause()
+        assert delete_an_image() == before - 2
+        assert len(other.get("/api/images?limit=200").json()["images"]) == before - 1
+        assert other.get("/api/images?limit=1", headers={"Cookie": "read_after=nowhere"}).status_code == 200
+        replica.resume()
+        replica.promote()
+        assert delete_an_image() == before - 3
+        replica.stop()
+        assert delete_an_image() == before - 4
+        replica.start()
