@@ -15,12 +15,15 @@ async def list_images(request: Request) -> Response:
     """GET /api/images: recent images, newest first.
 
     Images are listed as soon as they are uploaded, embedded or not. With `ids`, only those images are returned, in that
-    order and as far as they exist: a page polls them this way.
+    order and as far as they exist: a page polls them this way. With `around`, the page has that image in its middle,
+    and `previous_cursor` leads to newer images.
     """
     query = requests.parse(ListQuery, request)
     context = app_context(request)
     if query.ids:
         found = await context.with_collection(query.bucket, context.search.by_ids, query.ids)
+    elif query.around:
+        found = await context.with_collection(query.bucket, context.search.around, query.around, query.page())
     else:
         found = await context.with_collection(query.bucket, context.search.recent, query.page())
     return FastJSONResponse(responses.image_page(found, context.stores))

@@ -232,6 +232,7 @@ class ListQuery(PageQuery):
     """A request for recent images, or for the images with given ids."""
 
     ids: ImageIds | None = Field(None, description="return these images, in this order; missing ones are left out")
+    around: ImageId | None = Field(None, description="return the page with this image in its middle")
 
 
 class RankedQuery(PageQuery):

@@ -69,10 +69,13 @@ class ImageDetails(ImageItem):
 
 
 class ImagePage(TypedDict):
-    """A page of images. ``next_cursor`` leads to the next page and is null on the last one."""
+    """A page of images. ``next_cursor`` leads to the next page and is null on the last one. ``previous_cursor`` leads
+    from a page that was requested with ``around`` to the one before it, and is null on the first one.
+    """
 
     images: list[ImageItem]
     next_cursor: str | None
+    previous_cursor: str | None
 
 
 class HitPage(TypedDict):
@@ -178,7 +181,11 @@ def hit_item(hit: Hit, store: ObjectStore, threshold: float | None) -> HitItem:
 def image_page(found: ImageList, stores: Stores) -> ImagePage:
     """Return the public form of a page of images."""
     store = stores.get(found.bucket)
-    return {"images": [image_item(each, store) for each in found.images], "next_cursor": found.next_cursor}
+    return {
+        "images": [image_item(each, store) for each in found.images],
+        "next_cursor": found.next_cursor,
+        "previous_cursor": found.previous_cursor,
+    }
 
 
 def hit_page(found: SearchResults, stores: Stores) -> HitPage:

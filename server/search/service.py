@@ -1,7 +1,7 @@
 """The lists of images that the API and the gallery share: recent images, search results, similar images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -30,11 +30,14 @@ class PageRequest:
 
 @dataclass(frozen=True)
 class ImageList:
-    """A page of a list of images. ``next_cursor`` is None at the end."""
+    """A page of a list of images. ``next_cursor`` is None at the end, ``previous_cursor`` at the start or if the page
+    was reached from there.
+    """
 
     bucket: str
     images: Sequence[Image]
     next_cursor: str | None
+    previous_cursor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,35 @@ class SearchService:
 
     async def recent(self, collection: Collection, page: PageRequest) -> ImageList:
         """Return images, newest first, embedded or not."""
-        scope = f"recent {collection.bucket} {page.filters}"
+        scope = _recent_scope(collection, page)
         position = await self.cursors.verify(scope, page.cursor)
         before = (datetime.fromisoformat(position[0]), int(position[1])) if position else None
+        if before and position[2:] == ["newer"]:
+            return await self._newer(collection, page, before)
         found = await self.database.read(images.recent, collection, page.filters, limit=page.limit + 1, before=before)
         shown = found[: page.limit]
-        next_position = [shown[-1].created_at.isoformat(), shown[-1].id] if len(found) > page.limit else None
+        next_position = _place(shown[-1]) if len(found) > page.limit else None
         return ImageList(collection.bucket, shown, await self.cursors.sign(scope, next_position))
+
+    async def around(self, collection: Collection, image_id: int, page: PageRequest) -> ImageList:
+        """Return the page of recent images with an image in its middle; raise a 404 for an unknown image."""
+        image = await self.image(collection, image_id)
+        place = (image.created_at, image.id)
+        before, after = page.limit // 2, (page.limit - 1) // 2
+        newer = await self._newer(collection, replace(page, limit=before), place) if before else None
+        found = await self.database.read(images.recent, collection, page.filters, limit=after + 1, before=place)
+        shown = [*(newer.images if newer else ()), image, *found[:after]]
+        next_position = _place(shown[-1]) if len(found) > after else None
+        next_cursor = await self.cursors.sign(_recent_scope(collection, page), next_position)
+        return ImageList(collection.bucket, shown, next_cursor, newer.previous_cursor if newer else None)
+
+    async def _newer(self, collection: Collection, page: PageRequest, place: tuple[datetime, int]) -> ImageList:
+        """Return the page of recent images that ends before *place*."""
+        found = await self.database.read(images.newer, collection, page.filters, limit=page.limit + 1, than=place)
+        shown = found[-page.limit :]
+        previous_position = [*_place(shown[0]), "newer"] if len(found) > page.limit else None
+        previous_cursor = await self.cursors.sign(_recent_scope(collection, page), previous_position)
+        return ImageList(collection.bucket, shown, None, previous_cursor)
 
     async def search(
         self, collection: Collection, terms: Sequence[Term], page: PageRequest, *, name: str = "term"
@@ -119,3 +144,12 @@ class SearchService:
         """Return the images with these ids, in this order; those that do not exist are left out."""
         found = await self.database.read(images.get_many, collection, ids) if ids else []
         return ImageList(collection.bucket, found, None)
+
+
+def _recent_scope(collection: Collection, page: PageRequest) -> str:
+    return f"recent {collection.bucket} {page.filters}"
+
+
+def _place(image: Image) -> list[Any]:
+    """Return the place of an image among the recent ones, as cursors contain it."""
+    return [image.created_at.isoformat(), image.id]

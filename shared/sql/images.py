@@ -164,6 +164,21 @@ async def recent(
     return await fetch_all(conn, collection, Image, statement, values)
 
 
+async def newer(
+    conn: Connection, collection: Collection, filters: Filters, *, limit: int, than: tuple[datetime, int]
+) -> list[Image]:
+    """Return the *limit* images that precede *than*, a (created_at, id), in the recent images; newest first."""
+    where, values = condition(filters)
+    statement = f"""
+        SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES}
+         WHERE (i.created_at, i.id) > (%(created_at)s, %(id)s) AND {where}
+         ORDER BY i.created_at, i.id LIMIT %(limit)s
+    """  # noqa: S608 - constants
+    values |= {"created_at": than[0], "id": than[1], "limit": limit, "model": collection.model}
+    found = await fetch_all(conn, collection, Image, statement, values)
+    return found[::-1]
+
+
 async def own_keys(conn: Connection, collection: Collection, *, after: str, limit: int) -> list[str]:
     """Return up to *limit* keys greater than *after* of objects that we stored, in order; adopted ones are not ours."""
     statement = """

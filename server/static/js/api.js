@@ -32,6 +32,9 @@ export const imageUrl = (bucket, id) => `/api/images/${encodeURIComponent(id)}?$
 export const imagesUrl = (bucket, ids) =>
   `/api/images?${new URLSearchParams({ bucket, ids: ids.join(","), limit: MAX_PAGE_SIZE })}`;
 
+/** The URL of the page of the recent images that has an image in its middle. */
+export const imagesAroundUrl = (state, id) => `${listUrl(state, { limit: MAX_PAGE_SIZE })}&around=${encodeURIComponent(id)}`;
+
 /** The URL of the filter options; of folders, the direct children of `folder`. */
 export const facetsUrl = (bucket, folder) => `/api/facets?${new URLSearchParams({ bucket, folder })}`;
 

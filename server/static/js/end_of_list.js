@@ -29,24 +29,25 @@ export class EndOfList {
     this.#wait();
   }
 
-  /** Load the next page, if there is one. After a failure only with `retry`. */
+  /** Load the next page, if there is one, and return whether that succeeded. After a failure only with `retry`. */
   async load({ retry = false } = {}) {
     const list = this.#list;
-    if (list.done || (this.#failed && !retry)) return;
+    if (list.done || (this.#failed && !retry)) return false;
     this.#failed = false;
     this.#draw("loading");
     try {
       await list.loadMore();
     } catch (error) {
-      if (list !== this.#list) return;
+      if (list !== this.#list) return false;
       this.#failed = true;
       this.#draw("failed");
       this.#announce(`Could not load more images. ${error.message}`);
-      return;
+      return false;
     }
-    if (list !== this.#list) return;
+    if (list !== this.#list) return false;
     this.#onLoaded(list);
     this.#wait();
+    return true;
   }
 
   #wait() {

@@ -76,6 +76,12 @@ class Gallery {
     return this.#load(this.state);
   }
 
+  /** The number of images of the current list; 0 if it is unknown. */
+  get total() {
+    if (this.list.done) return this.list.images.length;
+    return isRecent(this.state) ? (this.#stats?.total ?? 0) : 0;
+  }
+
   similarUrl(image) {
     return pageUrl(this.#similarState(image));
   }
@@ -360,8 +366,7 @@ class Gallery {
   }
 
   #drawCount() {
-    const total = isRecent(this.state) ? this.#stats?.total : 0;
-    $("count").textContent = total ? imageCount(total) : "";
+    $("count").textContent = this.total ? imageCount(this.total) : "";
   }
 
   #drawEmptyMessage() {

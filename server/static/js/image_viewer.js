@@ -1,8 +1,9 @@
 /** The lightbox above the gallery, and the parameter `view` in the page's URL. */
 
-import { getJson, imageUrl } from "./api.js";
+import { MAX_PAGE_SIZE, getJson, imageUrl } from "./api.js";
 import { Lightbox } from "./lightbox.js";
-import { pageUrl } from "./page_state.js";
+import { isSearch, pageUrl } from "./page_state.js";
+import { PagedList } from "./paged_list.js";
 
 export class ImageViewer {
   #gallery;
@@ -46,13 +47,39 @@ export class ImageViewer {
     this.#gallery.grid.focus(this.#gallery.list.images.findIndex((image) => String(image.id) === view));
   }
 
-  /** Enlarge the image that the state names. */
+  /** Enlarge the image that the state names, among its neighbours in the list, however far down it is. */
   async openFromState() {
-    const { view } = this.#gallery.state;
-    const image =
-      this.#list.images.find((loaded) => String(loaded.id) === view) ??
-      (await getJson(imageUrl(this.#gallery.bucket, view)).catch(() => null));
-    if (image && this.#gallery.state.view === view) this.#lightbox.show(image, this.#list);
+    const { state, list } = this.#gallery;
+    const isCurrent = () => this.#gallery.state.view === state.view && this.#gallery.list === list;
+    const find = () => this.#list.images.find((image) => String(image.id) === state.view);
+    if (find()) return this.#lightbox.show(find(), this.#list);
+    if (!isSearch(state) && !state.similar) return this.#openAround(state, isCurrent);
+    const image = await getJson(imageUrl(state.bucket, state.view)).catch(() => null);
+    if (!image || !isCurrent()) return;
+    this.#lightbox.show(image, { images: [image], first: null, done: true });
+    while (!find() && !list.done && isCurrent()) {
+      if (!(await this.#gallery.end.load())) return;
+    }
+    if (find() && isCurrent()) this.#lightbox.show(find(), this.#list);
+  }
+
+  async #openAround(state, isCurrent) {
+    const list = await PagedList.around(state, state.view).catch(() => null);
+    if (!list || !isCurrent()) return;
+    this.#lightbox.show(list.byId.get(Number(state.view)), {
+      get images() {
+        return list.images;
+      },
+      get first() {
+        return list.hasPrevious ? null : 1;
+      },
+      get done() {
+        return list.done;
+      },
+      total: this.#gallery.total,
+      loadMore: () => list.loadMore({ limit: MAX_PAGE_SIZE }).catch(() => []),
+      loadPrevious: () => list.loadPrevious().catch(() => []),
+    });
   }
 
   /** The images to step through: those of the gallery, after the selected image. */
@@ -66,6 +93,10 @@ export class ImageViewer {
       get done() {
         return gallery.list.done;
       },
+      get total() {
+        return gallery.total;
+      },
+      first: 1,
       loadMore: () => gallery.end.load(),
     };
   }

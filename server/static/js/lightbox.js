@@ -1,67 +1,77 @@
 /** The image viewer that fills the window, and steps through the list of its image. */
 
-import { fileName, number } from "./format.js";
-import { reserveSpace } from "./image_detail.js";
+import { fileName, images as imageCount, number } from "./format.js";
 import { showFacts } from "./image_facts.js";
+import { PhotoStage } from "./photo_stage.js";
 
-/** Minimum distance of a swipe, in pixels. */
-const MIN_SWIPE = 48;
+/** Distance from the end of the loaded images at which more are loaded. */
+const PREFETCH_COUNT = 3;
+const COPIED_TIME = 2000;
 
 export class Lightbox {
   #dialog;
   #on;
   #bucket;
+  #stage;
   #list = null;
   #index = -1;
   #image = null;
-  #touchStart = null;
 
   /** `on` has `step(image)`, `close()`, `similar(image)`, `addTerm(image, weight)`, and `similarUrl(image)`. */
   constructor(dialog, { bucket, on }) {
     this.#dialog = dialog;
     this.#bucket = bucket;
     this.#on = on;
+    const stage = this.#part("stage");
+    this.#stage = new PhotoStage(stage, {
+      errorText: stage.dataset.error,
+      on: {
+        change: (index) => this.#onStep(index),
+        close: () => on.close(),
+        tap: () => dialog.classList.toggle("is-bare"),
+      },
+    });
     this.#listenToButtons();
-    this.#listenToStage();
     dialog.addEventListener("cancel", (event) => {
       event.preventDefault();
       on.close();
     });
     dialog.addEventListener("keydown", (event) => this.#onKey(event));
-    this.#part("image").addEventListener("load", (event) => (event.target.style.backgroundImage = ""));
-    this.#part("image").addEventListener("error", () => (this.#part("error").hidden = false));
   }
 
   get open() {
     return this.#dialog.open;
   }
 
-  /** Show an image of `list` (`{images, done, loadMore()}`), opening the dialog if it is closed. */
+  /**
+   * Show an image of `list`, opening the dialog if it is closed. The list is `{images, first, total, done, loadMore(),
+   * loadPrevious()}`: `first` is the position of its first image and `total` the number of all images, if known.
+   */
   show(image, list) {
     this.#list = list;
     this.#index = list.images.findIndex((other) => other.id === image.id);
     this.#image = image;
     this.#draw();
-    if (this.#dialog.open) return;
-    document.documentElement.classList.add("has-lightbox");
-    this.#dialog.showModal();
-    this.#dialog.focus();
+    if (!this.#dialog.open) {
+      document.documentElement.classList.add("has-lightbox");
+      this.#dialog.showModal();
+      this.#dialog.focus();
+    }
+    this.#stage.open(list, this.#index);
   }
 
   close() {
     document.documentElement.classList.remove("has-lightbox");
+    this.#stage.close();
     if (this.#dialog.open) this.#dialog.close();
-    this.#part("image").removeAttribute("src");
   }
 
   /** Show the next image (`by` 1) or the previous one (-1). At the end of the loaded images, load more first. */
   async step(by) {
-    if (this.#index < 0) return;
+    if (this.#index + by < 0) await this.#loadPrevious();
     const target = this.#index + by;
-    if (target >= this.#list.images.length) await this.#list.loadMore().catch(() => {});
-    if (!this.open || !this.#list.images[target]) return;
-    this.show(this.#list.images[target], this.#list);
-    this.#on.step(this.#image);
+    if (target >= this.#list.images.length) await this.#loadMore();
+    if (this.open && this.#list.images[target]) this.#stage.goTo(target);
   }
 
   #part(name) {
@@ -74,6 +84,7 @@ export class Lightbox {
     onClick("previous", () => this.step(-1));
     onClick("next", () => this.step(1));
     onClick("info", () => this.#toggleDetails());
+    onClick("copy", () => this.#copyLink());
     onClick("more", () => this.#on.addTerm(this.#image, 1));
     onClick("less", () => this.#on.addTerm(this.#image, -1));
     onClick("similar", (event) => {
@@ -83,44 +94,54 @@ export class Lightbox {
     });
   }
 
-  #listenToStage() {
-    const stage = this.#part("stage");
-    stage.addEventListener("click", (event) => {
-      if (event.target === event.currentTarget) this.#on.close();
-    });
-    stage.addEventListener("pointerdown", (event) => {
-      this.#touchStart = event.pointerType === "mouse" ? null : { x: event.clientX, y: event.clientY };
-    });
-    stage.addEventListener("pointerup", (event) => this.#onSwipe(event));
+  async #onStep(index) {
+    if (index !== this.#index) {
+      this.#index = index;
+      this.#image = this.#list.images[index];
+      this.#draw();
+      this.#on.step(this.#image);
+    }
+    if (index === 0) await this.#loadPrevious();
+    if (index >= this.#list.images.length - PREFETCH_COUNT) await this.#loadMore();
+  }
+
+  async #loadMore() {
+    const list = this.#list;
+    if (list.done) return;
+    const end = list.images.length;
+    await list.loadMore();
+    if (!this.open || list !== this.#list || list.images.length === end) return;
+    this.#stage.onAppend(end);
+    this.#draw();
+  }
+
+  async #loadPrevious() {
+    const list = this.#list;
+    const added = (await list.loadPrevious?.()) ?? [];
+    if (this.open && list === this.#list && added.length) this.show(this.#image, list);
   }
 
   #draw() {
     const image = this.#image;
-    const picture = this.#part("image");
     const { images, done } = this.#list;
-    this.#part("error").hidden = true;
-    this.#part("name").textContent = fileName(image.key);
-    this.#part("position").textContent =
-      this.#index < 0 ? "" : `${number(this.#index + 1)} of ${number(images.length)}${done ? "" : "+"}`;
+    const name = fileName(image.key);
+    this.#part("name").textContent = name;
+    this.#part("position").textContent = this.#position();
+    this.#part("download").href = image.url;
+    this.#part("download").download = name;
     this.#part("original").href = image.url;
     this.#part("similar").href = this.#on.similarUrl(image);
-    this.#part("previous").disabled = this.#index <= 0;
-    this.#part("next").disabled = this.#index < 0 || (this.#index === images.length - 1 && done);
-    picture.removeAttribute("src");
-    picture.alt = fileName(image.key);
-    reserveSpace(picture, image);
-    picture.style.backgroundImage = `url(${JSON.stringify(image.thumbnail_url)})`;
-    picture.src = image.preview_url || image.url;
+    this.#dialog.classList.toggle("is-not-indexed", image.status !== "embedded");
+    this.#part("previous").disabled = this.#index === 0;
+    this.#part("next").disabled = this.#index === images.length - 1 && done;
     this.#drawDetails();
-    this.#preloadNeighbours();
   }
 
-  #preloadNeighbours() {
-    if (this.#index < 0) return;
-    const { images } = this.#list;
-    for (const neighbour of [images[this.#index + 1], images[this.#index - 1]]) {
-      if (neighbour) new Image().src = neighbour.preview_url || neighbour.url;
-    }
+  #position() {
+    const { images, first, total, done } = this.#list;
+    if (first === null) return total ? imageCount(total) : "";
+    const count = done ? images.length : total;
+    return `${number(this.#index + 1)} of ${count ? number(count) : `${number(images.length)}+`}`;
   }
 
   #toggleDetails() {
@@ -128,6 +149,7 @@ export class Lightbox {
     details.hidden = !details.hidden;
     this.#part("info").setAttribute("aria-pressed", String(!details.hidden));
     this.#drawDetails();
+    this.#stage.resize();
   }
 
   #drawDetails() {
@@ -135,11 +157,22 @@ export class Lightbox {
     if (!details.hidden) showFacts(details.querySelector("dl"), this.#image, this.#bucket);
   }
 
+  async #copyLink() {
+    if (!(await copyText(location.href, this.#dialog))) return;
+    this.#part("copied").hidden = false;
+    setTimeout(() => (this.#part("copied").hidden = true), COPIED_TIME);
+  }
+
   #onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const onControl = event.target.closest("button, a");
+    // PhotoSwipe pans with the arrows.
+    if (this.#stage.isZoomed && event.key.startsWith("Arrow")) return;
     if (event.key === "ArrowLeft") this.step(-1);
     else if (event.key === "ArrowRight") this.step(1);
+    else if (event.key === "+" || event.key === "=") this.#stage.zoomBy(1);
+    else if (event.key === "-") this.#stage.zoomBy(-1);
+    else if (event.key === "0") this.#stage.zoomBy(0);
     else if (event.key === "i") this.#toggleDetails();
     else if (event.key === "m") this.#on.addTerm(this.#image, 1);
     else if (event.key === "l") this.#on.addTerm(this.#image, -1);
@@ -148,14 +181,17 @@ export class Lightbox {
     else return;
     event.preventDefault();
   }
+}
 
-  /** Swipe sideways to step, down to close. */
-  #onSwipe(event) {
-    if (!this.#touchStart) return;
-    const across = event.clientX - this.#touchStart.x;
-    const down = event.clientY - this.#touchStart.y;
-    this.#touchStart = null;
-    if (Math.abs(across) > MIN_SWIPE && Math.abs(across) > Math.abs(down)) this.step(across < 0 ? 1 : -1);
-    else if (down > 2 * MIN_SWIPE) this.#on.close();
-  }
+/** Copy text to the clipboard and return whether that succeeded. */
+async function copyText(text, parent) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text).then(() => true, () => false);
+  // Browsers offer the clipboard on HTTPS and localhost only.
+  const field = Object.assign(document.createElement("textarea"), { value: text, className: "visually-hidden" });
+  parent.append(field);
+  field.select();
+  const copied = document.execCommand("copy");
+  field.remove();
+  parent.focus();
+  return copied;
 }

@@ -1,9 +1,10 @@
 /** One list of images, as far as its pages are loaded: search results, similar images, or recent images. */
 
-import { MAX_PAGE_SIZE, PAGE_SIZE, getJson, listUrl } from "./api.js";
+import { MAX_PAGE_SIZE, PAGE_SIZE, getJson, imagesAroundUrl, listUrl } from "./api.js";
 
 export class PagedList {
   #cursor;
+  #previousCursor = null;
   #loading = null;
 
   /** `firstPage` is the first page in the format of the API, if it is already loaded. */
@@ -13,6 +14,29 @@ export class PagedList {
     this.byId = new Map();
     this.done = false;
     if (firstPage) this.#append(firstPage);
+  }
+
+  /** Load the part of the recent images that has an image in its middle. */
+  static async around(state, id) {
+    const page = await getJson(imagesAroundUrl(state, id));
+    const list = new PagedList(state, page);
+    list.#previousCursor = page.previous_cursor;
+    return list;
+  }
+
+  /** Return whether further images precede those that are loaded. */
+  get hasPrevious() {
+    return this.#previousCursor !== null;
+  }
+
+  /** Load the page that precedes the first loaded image, and return its images. */
+  async loadPrevious() {
+    const cursor = this.#previousCursor;
+    if (cursor === null) return [];
+    const page = await getJson(listUrl(this.state, { limit: MAX_PAGE_SIZE, cursor }));
+    if (cursor !== this.#previousCursor) return [];
+    this.#previousCursor = page.previous_cursor;
+    return this.prepend(page.images);
   }
 
   /** Load the next page and return its images; concurrent calls share one request. */
