@@ -72,7 +72,7 @@ def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> 
             Route("/metrics", health.get_metrics),
             Route("/openapi.json", api_docs.get_openapi),
             Route("/docs", api_docs.show_docs),
-            Route("/files/{bucket}/{key:path}", objects.get_object),
+            Route("/files/{bucket}/{key:key}", objects.get_object),
             Route("/sign-in", sign_in.show_form),
             Route("/sign-in", sign_in.sign_in, methods=["POST"]),
             Route("/sign-out", sign_in.sign_out, methods=["POST"]),

@@ -1,5 +1,6 @@
 """Objects of folder stores, which have no address of their own."""
 
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
@@ -7,6 +8,15 @@ from server.context import app_context
 from server.problem import Problem
 from shared.errors import ImageRefused, ObjectMissing
 from shared.stores.folder import FolderStore
+
+
+class KeyConvertor(PathConvertor):
+    """Matches any key in a path. Starlette's own convertor for paths stops at a line break."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("key", KeyConvertor())
 
 
 async def get_object(request: Request) -> Response:
