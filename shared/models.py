@@ -163,12 +163,13 @@ class TextMatch:
     """An image whose name, folders, keywords and caption contain all words of a query.
 
     ``exact_name`` says that the query is its name, ``without_folders`` that all words match without its folders.
-    ``score`` is that of a Hit.
+    ``frequency`` is the number of images that contain the words, this one included. ``score`` is that of a Hit.
     """
 
     id: int
     exact_name: bool
     without_folders: bool
+    frequency: int
     score: float | None
 
 

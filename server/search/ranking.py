@@ -102,7 +102,7 @@ class RankedSearch:
         visual, matches = await vector_search.rank(
             conn, self.collection, self._vector_query, limit=limit, ef_search=ef_search
         )
-        return fuse(visual, matches, threshold=self.threshold, strict=self.strict)
+        return fuse(visual, matches, images=self.embedded, threshold=self.threshold, strict=self.strict)
 
     async def _ef_search(self, conn: Connection, limit: int) -> int | None:
         """Return the ef_search to find *limit* images with; None to compare all that pass the filters."""

@@ -27,12 +27,12 @@ def find(
         WITH containing AS MATERIALIZED (
             SELECT i.id FROM {{images}} AS i
              WHERE image_words(i.r2_key, i.keywords, i.title, i.caption, i.exif) @@ words_query(%(words)s)
-               AND i.id <> ALL (%(exclude)s::bigint[]) AND {where}
+               AND {where}
              LIMIT %(max_matches)s + 1),
         named AS (
             SELECT i.id FROM {{images}} AS i
              WHERE image_stem(i.r2_key) IN (folded(%(words)s), image_stem(%(words)s))
-               AND {_IS_NAME} AND i.id <> ALL (%(exclude)s::bigint[]) AND {where}
+               AND {_IS_NAME} AND {where}
              LIMIT %(max_matches)s),
         found AS (
             SELECT id FROM named
@@ -40,8 +40,10 @@ def find(
         SELECT i.id, {_IS_NAME} AS exact_name,
                image_words(regexp_replace(i.r2_key, '^.*/', ''), i.keywords, i.title, i.caption, i.exif)
                    @@ words_query(%(words)s) AS without_folders,
+               (SELECT count(*) FROM containing) AS frequency,
                -(e.embedding <#> %(vector)s::halfvec) AS score
           FROM found JOIN {{images}} AS i USING (id) JOIN {{embeddings}} AS e USING (id)
+         WHERE i.id <> ALL (%(exclude)s::bigint[])
          ORDER BY i.id
     """  # noqa: S608 - constants
     values |= {"words": words, "vector": vector_text(vector), "exclude": list(exclude), "max_matches": MAX_MATCHES}

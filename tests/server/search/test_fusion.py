@@ -12,15 +12,20 @@ def visual(*scores: float) -> Ranking:
 
 
 def match(
-    image_id: int, *, exact_name: bool = False, without_folders: bool = True, score: float | None = 0.1
+    image_id: int,
+    *,
+    exact_name: bool = False,
+    without_folders: bool = True,
+    frequency: int = 1,
+    score: float | None = 0.1,
 ) -> TextMatch:
-    return TextMatch(image_id, exact_name, without_folders or exact_name, score)
+    return TextMatch(image_id, exact_name, without_folders or exact_name, frequency, score)
 
 
 def fused(
     ranking: Ranking, matches: Sequence[TextMatch], *, threshold: float | None = None, strict: bool = False
 ) -> Ranking:
-    return fusion.fuse(ranking, matches, threshold=threshold, strict=strict)
+    return fusion.fuse(ranking, matches, images=1000, threshold=threshold, strict=strict)
 
 
 def test_without_text_matches_the_visual_ranking_stays() -> None:
@@ -36,15 +41,25 @@ def test_the_exact_name_comes_first_and_a_unique_text_match_moves_to_the_top() -
     assert fused(ranking, both).ids[:4] == [300, 400, 1, 2]
 
 
-def test_a_word_that_matches_hundreds_moves_each_only_a_little() -> None:
+def test_rare_words_move_their_images_to_the_top_and_common_words_move_none() -> None:
     ranking = visual(*(1 - n / 1000 for n in range(1000)))
-    every_third = [match(n) for n in range(3, 1000, 3)]
-    order = fused(ranking, every_third).ids
-    assert order.index(1) < 30
-    assert order.index(2) < 30
-    in_folder = [match(n, without_folders=False) for n in range(3, 1000, 3)]
-    order = fused(ranking, in_folder).ids
-    assert order.index(1) < 3
+
+    def first(number: int, **which: bool) -> list[int]:
+        """Return the first ten results if so many images, spread over the visual ranking, match the words."""
+        matches = [match(1000 - n * (1000 // number), frequency=number, **which) for n in range(number)]
+        return fused(ranking, matches).ids[:10]
+
+    assert min(first(10)) >= 100
+    assert first(30) == first(333) == list(range(1, 11))
+    assert first(3, without_folders=False)[:3] == [1, 2, 3]
+
+
+def test_images_with_a_common_word_precede_weak_ones() -> None:
+    common = [match(n, frequency=40) for n in (2, 4)]
+    order = fused(visual(0.5, 0.4, 0.2, 0.1), common, threshold=0.3)
+    assert order.ids == [1, 2, 4, 3]
+    named = [match(3, frequency=40, exact_name=True), *common]
+    assert fused(visual(0.5, 0.4, 0.2, 0.1), named, threshold=0.3).ids == [3, 1, 2, 4]
 
 
 def test_a_folder_match_ranks_behind_strong_matches_and_is_kept_by_strict_searches() -> None:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -267,6 +267,27 @@ async def test_pages_contain_every_text_match_and_every_neighbour_once(
     assert all(hit.score == pytest.approx(truth.get(hit.image.id), abs=2e-3) for hit in hits)
     exact = sorted(image_id for image_id in wanted if _is_name(filled.key(image_id), words))
     assert sorted(found[: len(exact)]) == exact
+
+
+async def test_a_word_in_many_misleading_names_changes_no_strong_match(
+    database: Database, collection: Collection, database_url: str
+) -> None:
+    filled = fill(database_url, collection, 300, seed=1, pending=0)
+    query = random_query(2)
+    nearest = list(filled.ranked(query, filled.wanted(EVERYTHING)))
+    with psycopg.connect(database_url) as conn:
+        misleading = nearest[-33:]
+        conn.execute("UPDATE b_images SET r2_key = 'snow ' || id || '.jpg' WHERE id = ANY(%s)", [misleading])
+        conn.execute("UPDATE b_images SET r2_key = 'glacier.jpg' WHERE id = %s", [nearest[200]])
+    threshold = filled.ranked(query, set(nearest))[nearest[49]] - 1e-4
+
+    async def found(words: str) -> list[int]:
+        ranked = replace(search(filled, Query(query, words, words=words)), threshold=threshold)
+        return [hit.image.id for hit in await read_pages(database, ranked, limit=40)]
+
+    # The second page begins within the strong matches.
+    assert await found("snow") == nearest[:50] + misleading + nearest[50:-33]
+    assert await found("glacier") == [nearest[200], *nearest[:200], *nearest[201:]]
 
 
 async def find_all(database: Database, case: Case, filled: Filled, query: Query) -> list[Hit]:
