@@ -21,6 +21,7 @@ from server.middleware.security_headers import SecurityHeaders
 from server.routes import (
     api_docs,
     collections,
+    downloads,
     facets,
     gallery,
     health,
@@ -64,6 +65,8 @@ def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> 
             Route("/api/search", search.search),
             Route("/api/search", search.search_composed, methods=["POST"]),
             Route("/api/query-images", query_images.create_query_image, methods=["POST"]),
+            Route("/api/zip", downloads.download_zip, methods=["POST"]),
+            Route("/api/export", downloads.export_images, methods=["POST"]),
             Route("/api/facets", facets.get_facets),
             Route("/api/stats", collections.get_stats),
             Route("/api/stats/stream", collections.stream_stats),

@@ -24,7 +24,7 @@ OPEN_PREFIX = "/static/"
 # Pages redirect to the sign-in form; other routes return a 401.
 PAGES = {"/", "/docs"}
 # POSTs that only read. Every other method than SAFE_METHODS writes.
-READ_ONLY_POSTS = {"/api/search", "/api/query-images"}
+READ_ONLY_POSTS = {"/api/search", "/api/query-images", "/api/zip", "/api/export"}
 # Routes that cover all buckets at once.
 ALL_BUCKETS = {"/metrics"}
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}

@@ -29,15 +29,18 @@ class Operation:
     """Decorator that describes a handler for the OpenAPI document. It does not change the handler.
 
     ``query`` and ``body`` are the models that the handler parses; a body in another format than JSON is a mapping from
-    media types to schemas. ``response`` is the type of a successful response of ``media_type``, None for an empty one.
+    media types to schemas, and ``form`` says that a form may send the same members. ``response`` is the type of a
+    successful response of ``media_type``, None for an empty one; ``binary_media_types`` may be requested instead.
     ``errors`` are the statuses of problem documents. An operation that ``writes`` needs a token that may write.
     """
 
     query: type[QueryModel] = QueryModel
     body: type[BodyModel] | Mapping[str, Schema] | None = None
+    form: bool = False
     response: Any = None
     statuses: Sequence[int] = (200,)
     media_type: str = "application/json"
+    binary_media_types: Sequence[str] = ()
     errors: Sequence[int] = (400, 404, 503)
     writes: bool = False
 
@@ -101,6 +104,8 @@ def _describe(route: Route, operation: Operation, definitions: Schema) -> Schema
     if operation.body is not None:
         body = operation.body
         schemas = {"application/json": _reference(body, definitions, "validation")} if isinstance(body, type) else body
+        if operation.form:
+            schemas = {**schemas, "application/x-www-form-urlencoded": schemas["application/json"]}
         content = {media_type: {"schema": schema} for media_type, schema in schemas.items()}
         described["requestBody"] = {"required": True, "content": content}
     return described
@@ -120,7 +125,10 @@ def _responses(operation: Operation, definitions: Schema) -> Schema:
     success = {}
     if operation.response is not None:
         schema = _reference(operation.response, definitions, "serialization")
-        success = {"content": {operation.media_type: {"schema": schema}}}
+        binary = {"schema": {"type": "string", "format": "binary"}}
+        success = {
+            "content": {operation.media_type: {"schema": schema}, **dict.fromkeys(operation.binary_media_types, binary)}
+        }
     problem = _reference(ProblemDocument, definitions, "serialization")
     failure = {"content": {"application/problem+json": {"schema": problem}}}
     contents = dict.fromkeys(operation.statuses, success) | dict.fromkeys(sorted(operation.errors), failure)

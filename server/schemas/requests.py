@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic.json_schema import WithJsonSchema
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from server import request_body
@@ -31,6 +32,7 @@ from shared.models import Filters
 
 DEFAULT_LIMIT, MAX_LIMIT = 30, 200
 MAX_QUERY_LENGTH = 1000
+MAX_SELECTED = 10_000
 MAX_URL_LENGTH = 2000
 MAX_ID = 2**63 - 1
 JSON_BODY = BodyLimit("the body", max_bytes=1 << 20)
@@ -56,6 +58,13 @@ class Allowed:
 
 def _split_numbers(value: object) -> object:
     return value.split(",") if isinstance(value, str) else value
+
+
+def _split_all_numbers(value: object) -> object:
+    """Return the numbers of a form, which may repeat the field and separate numbers by commas."""
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        return value
+    return [int(number) if number.isdecimal() else number for each in value for number in each.split(",")]
 
 
 def _parse_moment(value: object) -> object:
@@ -113,6 +122,13 @@ ImageIds = Annotated[
     BeforeValidator(_split_numbers),
     Allowed(f"1 to {MAX_LIMIT} whole numbers, separated by commas"),
 ]
+SelectedIds = Annotated[
+    list[Annotated[int, Field(ge=0, le=MAX_ID)]],
+    Field(min_length=1, max_length=MAX_SELECTED),
+    BeforeValidator(_split_all_numbers),
+    Allowed(f"1 to {MAX_SELECTED:,} whole numbers"),
+]
+SelectionSize = Annotated[int, Field(ge=1, le=MAX_ID), Allowed("a whole number, 1 or more")]
 Bucket = Annotated[str | None, Field(description="the collection; the default one if absent")]
 Cursor = Annotated[str | None, Field(description="`next_cursor` of the previous page; the first page if absent")]
 Strict = Annotated[bool, Field(description="leave out weak matches"), Allowed("1 or 0")]
@@ -244,10 +260,8 @@ class RankedQuery(PageQuery):
         return replace(super().page(), strict=self.strict)
 
 
-class SearchQuery(RankedQuery):
-    """A search for a text, a picture or a weighted sum of them."""
-
-    repeated = frozenset({"term"})
+class SearchFields(BaseModel):
+    """The terms of a search."""
 
     q: Words | None = Field(None, description="words to search for", examples=["a red dress"])
     query_image: Handle | None = Field(None, description="handle of an uploaded picture to search for")
@@ -266,6 +280,12 @@ class SearchQuery(RankedQuery):
         """Return all terms but ``q``."""
         pictures = [Term("query_image", self.query_image)] if self.query_image else []
         return [*pictures, *(term.term() for term in self.term)]
+
+
+class SearchQuery(SearchFields, RankedQuery):
+    """A search for a text, a picture or a weighted sum of them."""
+
+    repeated = frozenset({"term"})
 
 
 class GalleryQuery(SearchQuery):
@@ -290,6 +310,31 @@ class ComposedSearchBody(BodyModel):
         return PageRequest(self.limit, self.cursor, filters, self.strict)
 
 
+class SelectionBody(SearchFields, FilterFields, BodyModel):
+    """Images to download: those with the given ids, or all of the list that the other members describe.
+
+    Without ``ids``, ``similar`` and terms that is the list of recent images. With ``ids``, terms only give the scores.
+    """
+
+    repeated: ClassVar[frozenset[str]] = frozenset({"ids", "term"})
+
+    bucket: Bucket = None
+    ids: SelectedIds | None = Field(None, description="these images, in this order; missing ones are left out")
+    similar: ImageId | None = Field(None, description="the images similar to this one")
+    strict: Strict = False
+    limit: SelectionSize | None = Field(None, description="at most so many images of a list; all if absent")
+
+    def terms(self) -> list[Term]:
+        """Return the terms of the search, or the image that others are similar to."""
+        return [Term("image", str(self.similar))] if self.similar else super().terms()
+
+
+class ExportBody(SelectionBody):
+    """Images to export, and the format of their rows."""
+
+    format: Literal["csv", "json"] = "csv"
+
+
 class ImageUrlBody(BodyModel):
     """The URL of a picture to search for."""
 
@@ -307,18 +352,23 @@ class AddImageQuery(CollectionQuery):
 
 Q = TypeVar("Q", bound=QueryModel)
 B = TypeVar("B", bound=BodyModel)
+S = TypeVar("S", bound=SelectionBody)
 
 
 def parse(model: type[Q], request: Request) -> Q:
     """Return the query string of *request* as *model*; raise a 400 that names the invalid parameter."""
-    parameters = request.query_params
-    given: dict[str, Any] = {name: value for name, value in parameters.items() if value and not value.isspace()}
-    for name in model.repeated:
-        given[name] = [value for value in parameters.getlist(name) if value and not value.isspace()]
     try:
-        return model.model_validate(given)
+        return model.model_validate(_given(request.query_params, model.repeated))
     except ValidationError as exc:
         raise _problem(model, exc) from exc
+
+
+def _given(parameters: QueryParams, repeated: frozenset[str]) -> dict[str, Any]:
+    """Return the parameters that are not empty; of those that may be *repeated*, all values."""
+    given: dict[str, Any] = {name: value for name, value in parameters.items() if value and not value.isspace()}
+    return given | {
+        name: [each for each in parameters.getlist(name) if each.strip()] for name in repeated & given.keys()
+    }
 
 
 async def parse_body(model: type[B], request: Request) -> B:
@@ -329,6 +379,17 @@ async def parse_body(model: type[B], request: Request) -> B:
     content = await request_body.read(request, JSON_BODY)
     try:
         return model.model_validate_json(content, strict=True)
+    except ValidationError as exc:
+        raise _problem(model, exc) from exc
+
+
+async def parse_selection(model: type[S], request: Request) -> S:
+    """Return the body, JSON or a form of the same members, as *model*; raise like ``parse_body``."""
+    if request_body.media_type(request) != "application/x-www-form-urlencoded":
+        return await parse_body(model, request)
+    form = QueryParams(await request_body.read(request, JSON_BODY))
+    try:
+        return model.model_validate(_given(form, model.repeated))
     except ValidationError as exc:
         raise _problem(model, exc) from exc
 

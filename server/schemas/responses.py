@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urljoin
 
 from pydantic_core import to_json
 from starlette.responses import JSONResponse
@@ -83,6 +84,24 @@ class HitPage(TypedDict):
 
     images: list[HitItem]
     next_cursor: str | None
+
+
+class ExportRow(TypedDict):
+    """An image in an export. ``url`` is absolute; ``score`` is null without a query."""
+
+    id: int
+    key: str
+    url: str
+    taken_at: str | None
+    camera: str | None
+    keywords: list[str]
+    score: float | None
+
+
+class ExportPage(TypedDict):
+    """The rows of an export."""
+
+    images: list[ExportRow]
 
 
 class QueryImageHandle(TypedDict):
@@ -176,6 +195,20 @@ def hit_item(hit: Hit, store: ObjectStore, threshold: float | None) -> HitItem:
     score = hit.score
     weak = score is not None and threshold is not None and score < threshold and not hit.text_match
     return {**image_item(hit.image, store), "score": None if score is None else round(score, 6), "weak": weak}
+
+
+def export_row(hit: Hit, store: ObjectStore, keywords: list[str], base_url: str) -> ExportRow:
+    """Return the row of an image, whose address may be a path below *base_url*."""
+    image = image_item(hit.image, store)
+    return {
+        "id": image["id"],
+        "key": image["key"],
+        "url": urljoin(base_url, image["url"]),
+        "taken_at": image["taken_at"],
+        "camera": image["camera"],
+        "keywords": keywords,
+        "score": None if hit.score is None else round(hit.score, 6),
+    }
 
 
 def image_page(found: ImageList, stores: Stores) -> ImagePage:

@@ -14,7 +14,7 @@ from server.search.relevance import Relevance
 from server.search.terms import Term
 from shared.db.pool import Database
 from shared.models import Collection, Filters, Hit, Image
-from shared.sql import images
+from shared.sql import images, vector_search
 from shared.sql.filters import EVERYTHING
 
 
@@ -116,6 +116,16 @@ class SearchService:
         ranked = RankedSearch(collection, query, page.filters, threshold, page.strict, embedded)
         hits, next_position = await ranked.page(self.database, position, page.cursor, limit=page.limit)
         return SearchResults(collection.bucket, hits, threshold, await self.cursors.sign(scope, next_position))
+
+    async def score(self, collection: Collection, terms: Sequence[Term], ids: Sequence[int]) -> SearchResults:
+        """Return the images with these ids, in this order, with their scores for the sum of *terms*."""
+        query = await self.query_builder.build(collection, terms, name="term")
+        hits = await self.database.run(vector_search.score, collection, query.vector.tolist(), ids)
+        return SearchResults(collection.bucket, hits, None, None)
+
+    async def keywords(self, collection: Collection, ids: Sequence[int]) -> dict[int, list[str]]:
+        """Return the keywords of images by their ids."""
+        return await self.database.read(images.keywords, collection, ids)
 
     async def similar(self, collection: Collection, image_id: int, page: PageRequest) -> SearchResults:
         """Return the images that look like one, without itself; none before it is embedded.

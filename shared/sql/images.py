@@ -143,6 +143,12 @@ async def details(conn: Connection, collection: Collection, image_id: int) -> di
     return await fetch_one(conn, collection, dict[str, Any], statement, {"id": image_id, "model": collection.model})
 
 
+async def keywords(conn: Connection, collection: Collection, ids: Sequence[int]) -> dict[int, list[str]]:
+    """Return the keywords of images by their ids."""
+    cur = await execute(conn, collection, "SELECT id, keywords FROM {images} WHERE id = ANY(%s)", [list(ids)])
+    return dict(await cur.fetchall())
+
+
 async def recent(
     conn: Connection,
     collection: Collection,

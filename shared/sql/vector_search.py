@@ -175,6 +175,21 @@ async def hits(conn: Connection, collection: Collection, ranking: Ranking, *, li
     )
 
 
+async def score(conn: Connection, collection: Collection, vector: Sequence[float], ids: Sequence[int]) -> list[Hit]:
+    """Return the images with these ids, in this order, with their scores for a unit vector.
+
+    Ids without an image are left out. Raises ModelChanged when the collection was switched to another model.
+    """
+    await next_embeddings.check_model(conn, collection)
+    statement = f"""
+        SELECT {IMAGE_COLUMNS}, -(e.embedding <#> %(vector)s::halfvec) AS score
+          FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY AS asked (id, position)
+          JOIN ({IMAGE_TABLES}) ON i.id = asked.id ORDER BY asked.position
+    """  # noqa: S608 - constants
+    values = {"vector": vector_text(vector), "ids": list(ids), "model": collection.model}
+    return await fetch_all(conn, collection, to_hit, statement, values)
+
+
 async def vector_of(conn: Connection, collection: Collection, image_id: int) -> list[float] | None:
     """Return the image's vector; None if it is not embedded."""
     query = "SELECT embedding::real[] FROM {embeddings} WHERE id = %s"
