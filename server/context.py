@@ -67,7 +67,7 @@ class AppContext:
             per_hour_and_client=settings.paid_queries_per_hour_and_client,
         )
         text_vectors = TextVectors(database, self.embedders, paid_queries, self._local_encoder)
-        self.query_images = QueryImages(database, self.embedders, paid_queries, fetcher)
+        self.query_images = QueryImages(database, self.embedders, self.decoder, paid_queries, fetcher)
         self.search = SearchService(
             database,
             self.collection_cache,

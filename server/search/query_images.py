@@ -21,6 +21,8 @@ from server.url_fetcher import FetchRefused, UrlFetcher
 from shared.db.pool import Connection, Database
 from shared.embedders.base import ImageInput, Vector
 from shared.errors import ImageRefused
+from shared.images import check_query_picture
+from shared.images.worker_pool import DecoderPool
 from shared.models import Collection
 from shared.sql import query_images
 from shared.sql.query_images import QueryImage
@@ -37,9 +39,15 @@ class QueryImages:
     """Uploaded and fetched pictures, by handle, URL or content."""
 
     def __init__(
-        self, database: Database, embedders: Embedders, paid_queries: PaidQueries, fetcher: UrlFetcher
+        self,
+        database: Database,
+        embedders: Embedders,
+        decoder: DecoderPool,
+        paid_queries: PaidQueries,
+        fetcher: UrlFetcher,
     ) -> None:
         self._database = database
+        self._decoder = decoder
         self._embedders = embedders
         self._paid_queries = paid_queries
         self._fetcher = fetcher
@@ -100,6 +108,10 @@ class QueryImages:
     async def _fetch_vector(self, collection: Collection, url: str, *, name: str) -> Vector:
         content = await self.fetch(url, name=name)
         async with self.slot():
+            try:
+                await self._decoder.run(check_query_picture, content)
+            except ImageRefused as exc:
+                raise Problem(400, f"{name} cannot be used: {exc}") from exc
             return from_stored((await self.add(collection, content, name=name, url=url)).embedding)
 
     async def _embed(self, collection: Collection, image: ImageInput, *, name: str) -> Vector:

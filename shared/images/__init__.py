@@ -6,7 +6,7 @@ All of it parses untrusted bytes: run it in a ``shared.images.worker_pool.Decode
 from shared.images.decode import MAX_PIXELS, open_rgb
 from shared.images.formats import EXTENSIONS, Format, sniff
 from shared.images.metadata import Metadata
-from shared.images.thumbnails import Examined, Glance, ModelInput, examine, glance
+from shared.images.thumbnails import Examined, Glance, ModelInput, check_query_picture, examine, glance
 
 __all__ = [
     "EXTENSIONS",
@@ -16,6 +16,7 @@ __all__ = [
     "Glance",
     "Metadata",
     "ModelInput",
+    "check_query_picture",
     "examine",
     "glance",
     "open_rgb",

@@ -105,7 +105,7 @@ def to_srgb(image: Image.Image, colour: Colour) -> Image.Image:
                 return _transformed(image, source)
         except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
             pass  # a broken profile, or one for other channels
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 @lru_cache(maxsize=16)

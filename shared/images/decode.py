@@ -174,7 +174,7 @@ def _decode_jpeg_xl(file: File, needed: Callable[[Size], Size] | None) -> Decode
     """Decode the pixels, or the JPEG file that was packed without loss, which has a profile and metadata."""
     from shared.images.jpeg_xl import reconstructed_jpeg
 
-    _read_header(Format.JXL, file)  # refuses a huge one
+    read_header(Format.JXL, file)  # refuses a huge one
     if jpeg := reconstructed_jpeg(file):
         return replace(_decode_as(Format.JPEG, io.BytesIO(jpeg), needed), format=Format.JXL)
     return _decode_as(Format.JXL, file, needed)
@@ -185,7 +185,7 @@ def check_pixels(file: File, limit: int) -> None:
     file.seek(0)
     kind = sniff(file.read(SNIFF_BYTES))
     if kind is not Format.RAW:
-        _read_header(kind, file, limit)
+        read_header(kind, file, limit)
 
 
 def _decode_raw(file: File, needed: Callable[[Size], Size] | None) -> Decoded:
@@ -240,7 +240,8 @@ def _decode_intact(kind: Format, file: File, needed: Callable[[Size], Size] | No
         return None
 
 
-def _read_header(kind: Format, file: File, max_pixels: int = 0) -> ImageFile.ImageFile:
+def read_header(kind: Format, file: File, max_pixels: int = 0) -> ImageFile.ImageFile:
+    """Return the image in *file*, not decoded. Raises ImageRefused for one that is too large."""
     file.seek(0)
     with _decoder_errors(f"cannot read the {kind.name} header"):
         image = _PLUGINS[kind](file)
@@ -254,7 +255,7 @@ def _read_header(kind: Format, file: File, max_pixels: int = 0) -> ImageFile.Ima
 
 
 def _load(kind: Format, file: File, needed: Callable[[Size], Size] | None) -> Decoded:
-    image = _read_header(kind, file)
+    image = read_header(kind, file)
     with _decoder_errors(f"cannot decode the {kind.name} data"):
         if kind is not Format.JPEG:
             # Before reading EXIF: in a PNG it may follow the pixels, and loading a TIFF applies and clears its

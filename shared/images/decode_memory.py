@@ -13,17 +13,11 @@ MB = 1_000_000
 _DERIVATIVES = 20 * MB
 # Peak bytes per pixel, from header to upright RGB, measured at 12 megapixels with the dearest task and orientation:
 # opaque images, and those with transparency.
-_BYTES_PER_PIXEL = {
-    Format.WEBP: (20, 24),
-    Format.HEIC: (12, 16),
-    Format.AVIF: (14, 18),
-    # By their codecs' 32 bits per channel, not measured.
-    Format.JXL: (24, 32),
-    Format.JP2: (24, 32),
-}
-# For formats that Pillow decodes into one buffer: by mode.
-_BYTES_BY_MODE = {"1": 9, "L": 9, "P": 9, "LA": 14, "PA": 14, "RGBA": 14, "CMYK": 12, "I;16": 11, "I": 27, "F": 27}
-_OTHER_MODES = 9
+_BYTES_PER_PIXEL = {Format.WEBP: (20, 24), Format.HEIC: (12, 16), Format.AVIF: (14, 18)}
+# For the formats that Pillow decodes into one buffer, opaque, with one transparent colour, and with an alpha channel.
+_OPAQUE, _INKS, _COLOUR_KEY, _ALPHA = 9, 13, 24, 14
+# For codecs that return an array: this and the bytes of the sample, per channel.
+_BYTES_PER_SAMPLE = 6
 _JPEG_REDUCTIONS = (1, 2, 4, 8)
 
 _limit: int | None = None
@@ -40,12 +34,23 @@ def estimate(kind: Format, image: Image.Image, *, reduction: int = 1) -> int:
 
     It is never less than the real peak, and seldom more than twice as much.
     """
-    pixels = image.width * image.height
-    if kind is Format.JPEG:
-        # The pixels, RGB and the upright copy, at 4 bytes each; measured: 10 in a worker that has decoded before.
-        return _DERIVATIVES + 12 * pixels // reduction**2 + _coefficients(image)
-    opaque, transparent = _BYTES_PER_PIXEL.get(kind, (_BYTES_BY_MODE.get(image.mode[:4], _OTHER_MODES), 14))
-    return _DERIVATIVES + pixels * (transparent if image.has_transparency_data else opaque)
+    needed = _DERIVATIVES + _bytes_per_pixel(kind, image) * image.width * image.height // reduction**2
+    return needed + _coefficients(image) if kind is Format.JPEG else needed
+
+
+def _bytes_per_pixel(kind: Format, image: Image.Image) -> int:
+    samples: tuple[int, int] | None = (
+        (len(image.getbands()), 1) if kind is Format.JP2 else getattr(image, "samples", None)
+    )
+    if samples:
+        channels, sample_bytes = samples
+        return max(_OPAQUE, channels * (sample_bytes + _BYTES_PER_SAMPLE))
+    transparent = image.has_transparency_data
+    if kind in _BYTES_PER_PIXEL:
+        return _BYTES_PER_PIXEL[kind][transparent]
+    if transparent:
+        return _COLOUR_KEY if image.mode == "RGB" else _ALPHA
+    return _INKS if image.mode in ("CMYK", "LAB") else _OPAQUE
 
 
 def jpeg_reduction(image: Image.Image) -> int:

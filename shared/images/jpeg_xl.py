@@ -35,7 +35,7 @@ class JpegXlFile(ImageFile.ImageFile):
     def _open(self) -> None:
         header = read_header(self.fp)  # type: ignore[arg-type]
         self.info["colour"] = header.colour
-        self._size, self._mode = header.size, "RGB"
+        self._size, self._mode, self.samples = header.size, "RGB", header.samples
         for box in find_boxes(self.fp, b"Exif"):  # type: ignore[arg-type]
             self.info["exif"] = b"Exif\0\0" + box.read(self.fp, _EXIF_BYTES)[4:]  # type: ignore[arg-type]
         for box in find_boxes(self.fp, b"xml "):  # type: ignore[arg-type]
@@ -62,7 +62,10 @@ def _eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint16:
         pixels = pixels >> 8
     elif pixels.dtype.kind == "f":
-        pixels = np.rint(np.nan_to_num(pixels).clip(0, 1) * 255)
+        # In place, because pictures are large.
+        np.nan_to_num(pixels, copy=False).clip(0, 1, out=pixels)
+        pixels *= 255
+        np.rint(pixels, out=pixels)
     return np.asarray(pixels, np.uint8)
 
 
@@ -81,10 +84,11 @@ def reconstructed_jpeg(file: File) -> bytes | None:
 
 @dataclass(frozen=True)
 class Header:
-    """Upright size, and the colours of the pixels that the decoder returns."""
+    """Upright size, colours of the pixels that the decoder returns, and at most how many channels of how many bytes."""
 
     size: tuple[int, int]
     colour: Colour
+    samples: tuple[int, int] = (3, 1)
 
 
 def read_header(file: File) -> Header:
@@ -137,11 +141,12 @@ def _parse(bits: _Bits) -> Header:
         if bits.take(3) >= 4:  # EXIF's orientation less one
             width, height = height, width
         _skip_extra_fields(bits)
-    _skip_bit_depth(bits)
+    sample_bytes = _sample_bytes(bits)
     bits.flag()
-    for _ in range(bits.choice((0, 0), (0, 1), (4, 2), (12, 1))):
+    extra_channels = bits.choice((0, 0), (0, 1), (4, 2), (12, 1))
+    for _ in range(extra_channels):
         _skip_extra_channel(bits)
-    return Header((width, height), _colour(bits))
+    return Header((width, height), _colour(bits), (3 + extra_channels, sample_bytes))
 
 
 def _size(bits: _Bits) -> tuple[int, int]:
@@ -171,19 +176,20 @@ def _skip_extra_fields(bits: _Bits) -> None:
         bits.flag()
 
 
-def _skip_bit_depth(bits: _Bits) -> None:
-    if bits.flag():  # float
+def _sample_bytes(bits: _Bits) -> int:
+    """Return the bytes of a decoded sample."""
+    if bits.flag():
         bits.choice((0, 32), (0, 16), (0, 24), (6, 1))
         bits.take(4)
-    else:
-        bits.choice((0, 8), (0, 10), (0, 12), (6, 1))
+        return 4  # floating point
+    return 1 if bits.choice((0, 8), (0, 10), (0, 12), (6, 1)) <= 8 else 2
 
 
 def _skip_extra_channel(bits: _Bits) -> None:
     if bits.flag():  # alpha with default values
         return
     kind = bits.enum()
-    _skip_bit_depth(bits)
+    _sample_bytes(bits)
     bits.choice((0, 0), (0, 3), (0, 4), (3, 1))
     bits.take(8 * bits.choice((0, 0), (4, 0), (5, 16), (10, 48)))
     match kind:

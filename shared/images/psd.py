@@ -43,6 +43,7 @@ class DeepPsdFile(ImageFile.ImageFile):
         self._channels, height, width, mode = struct.unpack(">12xHII2xH", self.fp.read(26))
         self._size = width, height
         self._mode, self._colours = _MODES[mode]
+        self.samples = self._colours, 2  # channels, and bytes of each
         self._skip_section()  # a palette
         end = self._section_length() + self.fp.tell()
         while self.fp.tell() + 12 <= end:

@@ -150,6 +150,12 @@ def glance(source: Source) -> Glance:
         return Glance(*decoded.size, _data_url(decoded.upright(_within(_GLANCE_BOX, decoded.size))))
 
 
+def check_query_picture(source: Source) -> None:
+    """Raise ImageRefused for a picture to search for that has more than MAX_QUERY_PIXELS, or no valid header."""
+    with opened(source) as file:
+        check_pixels(file, MAX_QUERY_PIXELS)
+
+
 def _reduced(decoded: Decoded, box: Size) -> Decoded:
     """Return a JPEG, if at least twice as large as *box* needs, at a fraction of its size, as its decoder would."""
     factor = min(decoded.image.size) // min(_within(box, decoded.image.size))

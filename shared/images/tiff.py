@@ -7,7 +7,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from shared.errors import ImageRefused, Reason
 
-_SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _PROFILE, _SAMPLE_FORMAT = 254, 258, 262, 34675, 339
+_SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _CHANNELS, _PROFILE, _SAMPLE_FORMAT = 254, 258, 262, 277, 34675, 339
 _UNSIGNED = 1
 # By photometric interpretation.
 _MODES = {0: "L", 1: "L", 2: "RGB", 3: "RGB", 5: "CMYK", 6: "RGB", 8: "LAB", 9: "LAB"}
@@ -19,6 +19,7 @@ class TiffFile(TiffImageFile):
 
     _deep = False  # whether tifffile reads the current page
     _decoded = False
+    samples: tuple[int, int] | None = None  # channels, and bytes of each, if tifffile reads the current page
 
     def _open(self) -> None:
         super()._open()
@@ -37,7 +38,7 @@ class TiffFile(TiffImageFile):
 
     def _setup(self) -> None:
         bits, form = self.tag_v2.get(_BITS, (1,)), self.tag_v2.get(_SAMPLE_FORMAT, (_UNSIGNED,))
-        self._deep = max(bits) > 8 or set(form) != {_UNSIGNED}
+        self._deep, self.samples = max(bits) > 8 or set(form) != {_UNSIGNED}, None
         if not self._deep:
             try:
                 super()._setup()
@@ -50,6 +51,7 @@ class TiffFile(TiffImageFile):
             raise ImageRefused(
                 Reason.UNSUPPORTED, f"TIFF with photometric interpretation {photometric} is not supported"
             )
+        self.samples = self.tag_v2.get(_CHANNELS, 1), (max(bits) + 7) // 8
         self._mode = _MODES[photometric]
         self._size = self._tile_size = self.tag_v2[256], self.tag_v2[257]
         self.tile = []

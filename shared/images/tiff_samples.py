@@ -83,13 +83,18 @@ def _eight_bits(values: Array, bits: int, nodata: float | None) -> Array:
     """
     if values.dtype.kind in "ub" and (bits <= 16 or values.shape[-1] > 1):
         return ((values >> (bits - 8)) if bits >= 8 else values * (255 // (2**bits - 1))).astype(np.uint8)
-    valid = np.isfinite(values)
+    missing = ~np.isfinite(values)
     if nodata is not None:
-        valid &= values != nodata
-    if not valid.any():
+        missing |= values == nodata
+    if missing.all():
         return np.full(values.shape, 255, np.uint8)
-    low, high = float(values[valid].min()), float(values[valid].max())
+    known = np.ma.array(values, mask=missing, copy=False)
+    low, high = float(known.min()), float(known.max())
     if values.dtype.kind == "f" and low >= 0 and high <= 1:
         low, high = 0, 1
-    scaled = (values.astype(np.float32) - low) * (255 / (high - low) if high > low else 0)
-    return np.where(valid, np.nan_to_num(scaled).clip(0, 255), 255).astype(np.uint8)
+    # In place, because pictures are large.
+    scaled = values.astype(np.float32)
+    scaled -= low
+    scaled *= 255 / (high - low) if high > low else 0
+    scaled[missing] = 255
+    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)

@@ -249,6 +249,8 @@ class _Worker:
             # Workers run in parallel already, and threads cost address space.
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
+            # glibc returns the memory of pictures to the system at once.
+            "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
         }
         ours, theirs = socket.socketpair()
         # No flow control: asyncio would not notice the end of a process whose reply is half read.

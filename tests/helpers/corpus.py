@@ -287,7 +287,7 @@ def with_segment(data: bytes, segment: bytes) -> bytes:
 # Formats that Pillow does not write
 
 
-def jpeg_xl(image: Image.Image | bytes, **options: Any) -> bytes:
+def jpeg_xl(image: Image.Image | np.ndarray[Any, Any] | bytes, **options: Any) -> bytes:
     """Return *image* as a JPEG XL file without loss: pixels, or a JPEG file packed as such."""
     if isinstance(image, bytes):
         return bytes(imagecodecs.jpegxl_encode_jpeg(image, usecontainer=True))

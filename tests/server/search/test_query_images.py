@@ -24,7 +24,7 @@ from server.search.query_images import CONCURRENCY
 from server.settings import ServerSettings
 from server.url_fetcher import UrlFetcher
 from tests.helpers.composed_queries import post_terms, upload
-from tests.helpers.corpus import Case, refused
+from tests.helpers.corpus import Case, png_bomb, refused
 from tests.helpers.pictures import picture
 from tests.helpers.processes import Server, serving
 
@@ -135,15 +135,16 @@ def test_a_client_that_stalls_its_pictures_does_not_block_the_others(photo_serve
 
 @pytest.fixture(scope="module")
 def loopback(photo_environment: dict[str, str]) -> Iterator[tuple[Server, str, list[str]]]:
-    """A server that may fetch from this machine, the URL of a site with a picture, and the paths requested from it."""
+    """A server that may fetch from this machine, the URL of a site with pictures, and the paths requested from it."""
     requested: list[str] = []
+    pictures = {"/picture": png(9), "/huge": png_bomb(8000, 6400)}
 
     class Site(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             requested.append(self.path)
-            self.send_response(200 if self.path == "/picture" else 404)
+            self.send_response(200 if self.path in pictures else 404)
             self.end_headers()
-            self.wfile.write(png(9) if self.path == "/picture" else b"nothing")
+            self.wfile.write(pictures.get(self.path, b"nothing"))
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -189,6 +190,19 @@ def test_a_picture_found_by_its_url_is_fetched_once_for_all_pages(
     missing = server.http.post("/api/query-images?bucket=b", json={"url": f"{site}/nothing"})
     assert missing.status_code == 400
     assert "status 404" in missing.json()["detail"]
+
+
+def test_a_picture_of_more_than_50_megapixels_is_refused_whatever_its_way(
+    loopback: tuple[Server, str, list[str]],
+) -> None:
+    server, site, _ = loopback
+    for answer in (
+        upload(server, png_bomb(8000, 6400)),
+        server.http.post("/api/query-images?bucket=b", json={"url": f"{site}/huge"}),
+        post_terms(server, {"image_url": f"{site}/huge"}),
+    ):
+        assert answer.status_code == 400
+        assert "it declares 8,000 x 6,400 pixels; the limit is 50 million" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/a.png", "http://169.254.169.254/latest/", "file:///etc/passwd"])
