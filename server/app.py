@@ -31,6 +31,7 @@ from server.routes import (
     query_images,
     search,
     sign_in,
+    timeline,
 )
 from server.routes.static_files import StaticAssets
 from server.schemas import errors, openapi
@@ -68,6 +69,7 @@ def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> 
             Route("/api/zip", downloads.download_zip, methods=["POST"]),
             Route("/api/export", downloads.export_images, methods=["POST"]),
             Route("/api/facets", facets.get_facets),
+            Route("/api/timeline", timeline.get_timeline),
             Route("/api/stats", collections.get_stats),
             Route("/api/stats/stream", collections.stream_stats),
             Route("/healthz", health.get_liveness),

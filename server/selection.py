@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from server.context import AppContext
-from server.schemas.requests import MAX_LIMIT, SelectionBody
+from server.schemas.requests import MAX_LIMIT, SelectionBody, date_sort
 from server.search.service import ImageList, PageRequest, SearchResults
 from shared.models import Collection, Hit
 
@@ -20,7 +20,7 @@ async def pages(context: AppContext, bucket: str, selected: SelectionBody) -> As
             ids = selected.ids[start : start + MAX_LIMIT]
             yield _hits(await context.with_collection(bucket, _by_ids, context, selected, ids))
         return
-    page = PageRequest(0, None, selected.filters(), selected.strict)
+    page = PageRequest(0, None, selected.filters(), selected.strict, date_sort(selected.sort))
     missing = selected.limit or sys.maxsize
     while missing > 0:
         page = replace(page, limit=min(missing, MAX_LIMIT))
@@ -47,7 +47,7 @@ async def _listed(
         return await context.search.similar(collection, selected.similar, page)
     if terms := selected.terms():
         return await context.search.search(collection, terms, page)
-    return await context.search.recent(collection, page)
+    return await context.search.list_images(collection, page)
 
 
 def _hits(found: ImageList | SearchResults) -> Sequence[Hit]:

@@ -1,11 +1,16 @@
 """Plain values that both processes share. No I/O."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Literal
 from uuid import UUID
 
 IndexKind = Literal["hnsw", "compact", "vchordrq"]
+# Orders of a list by date: of upload, or of capture; with a minus the latest first.
+TakenSort = Literal["-taken", "taken"]
+Sort = Literal["-created", "created"] | TakenSort
+
+MAX_ID = 2**63 - 1  # of an image
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,13 @@ class Image:
             return self.taken_local
         return self.taken_local.replace(tzinfo=timezone(timedelta(minutes=self.taken_offset)))
 
+    def time(self, sort: Sort) -> datetime | None:
+        """Return the time that orders this image in a list sorted by *sort*, as the database has it."""
+        if sort in ("-created", "created"):
+            return self.created_at
+        taken = self.taken_at
+        return taken and (taken.astimezone(UTC) if taken.tzinfo else taken.replace(tzinfo=UTC))
+
 
 @dataclass(frozen=True)
 class Filters:
@@ -143,6 +155,19 @@ class Facets:
     types: dict[str, int]
     first_taken: datetime | None
     last_taken: datetime | None
+
+
+@dataclass(frozen=True)
+class MonthCount:
+    """The number of images taken in a month of the camera's clock, ``2024-05``, or of those without a date, None.
+
+    ``first`` and ``last`` are the moments at which the first and the last were taken.
+    """
+
+    month: str | None
+    count: int
+    first: datetime | None
+    last: datetime | None
 
 
 @dataclass(frozen=True)

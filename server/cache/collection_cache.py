@@ -1,22 +1,23 @@
-"""The list of collections, their sizes and their facets, cached for some seconds."""
+"""The list of collections, their sizes, facets and timelines, cached for some seconds."""
 
 from psycopg.errors import UndefinedTable
 
 from server.cache.single_flight import SingleFlightCache
 from shared.db.pool import Connection, Database
 from shared.errors import ServiceError
-from shared.models import Collection, Facets
-from shared.sql import collections, facets, stats
+from shared.models import Collection, Facets, Filters, MonthCount
+from shared.sql import collections, facets, stats, timeline
 
 TTL = 1.0  # seconds
 MAX_COUNTS = 10_000  # collections
-# Counting the facets of a million images takes some tenths of a second: a small share of one connection's time.
+# Counting a million images by facet or month takes some tenths of a second: a small share of one connection's time.
 FACETS_TTL = 15.0  # seconds
 MAX_FACETS = 500
+MAX_TIMELINES = 500
 
 
 class CollectionCache:
-    """All collections of the database, oldest first, the number of embedded images in each, and its facets."""
+    """All collections of the database, oldest first; the embedded images, the facets and the timeline of each."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -24,6 +25,9 @@ class CollectionCache:
         self._embedded: SingleFlightCache[tuple[str, str], int] = SingleFlightCache(max_entries=MAX_COUNTS, ttl=TTL)
         self._facets: SingleFlightCache[tuple[str, str | None], Facets] = SingleFlightCache(
             max_entries=MAX_FACETS, ttl=FACETS_TTL
+        )
+        self._timelines: SingleFlightCache[tuple[str, Filters], list[MonthCount]] = SingleFlightCache(
+            max_entries=MAX_TIMELINES, ttl=FACETS_TTL
         )
 
     async def all(self) -> list[Collection]:
@@ -38,6 +42,11 @@ class CollectionCache:
     async def facets(self, collection: Collection, folder: str | None = None) -> Facets:
         """Return the collection's facets with the folders directly below *folder*, at most FACETS_TTL old."""
         return await self._facets.get((collection.bucket, folder), self._database.read, facets.read, collection, folder)
+
+    async def timeline(self, collection: Collection, filters: Filters) -> list[MonthCount]:
+        """Return the months of the images that pass the filters, latest first, at most FACETS_TTL old."""
+        key = collection.bucket, filters
+        return await self._timelines.get(key, self._database.read, timeline.months, collection, filters)
 
     def clear(self) -> None:
         """Read the collections again at the next call: a cached one turned out to be stale."""

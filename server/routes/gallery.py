@@ -92,7 +92,7 @@ async def _results(context: AppContext, collection: Collection, query: GalleryQu
         return responses.hit_page(found, context.stores)
     if terms := query.terms():
         return responses.hit_page(await context.search.search(collection, terms, query.page()), context.stores)
-    return responses.image_page(await context.search.recent(collection, query.page()), context.stores)
+    return responses.image_page(await context.search.list_images(collection, query.page()), context.stores)
 
 
 async def _term_variables(

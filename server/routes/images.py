@@ -1,4 +1,4 @@
-"""Recent images, single images and their visual neighbours."""
+"""Lists of images, single images and their visual neighbours."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,11 +12,11 @@ from server.schemas.responses import FastJSONResponse, HitPage, ImageDetails, Im
 
 @Operation(query=ListQuery, response=ImagePage)
 async def list_images(request: Request) -> Response:
-    """GET /api/images: recent images, newest first.
+    """GET /api/images: images by date, newest first unless `sort` says otherwise.
 
     Images are listed as soon as they are uploaded, embedded or not. With `ids`, only those images are returned, in that
     order and as far as they exist: a page polls them this way. With `around`, the page has that image in its middle,
-    and `previous_cursor` leads to newer images.
+    and `previous_cursor` leads to the images before.
     """
     query = requests.parse(ListQuery, request)
     context = app_context(request)
@@ -25,7 +25,7 @@ async def list_images(request: Request) -> Response:
     elif query.around:
         found = await context.with_collection(query.bucket, context.search.around, query.around, query.page())
     else:
-        found = await context.with_collection(query.bucket, context.search.recent, query.page())
+        found = await context.with_collection(query.bucket, context.search.list_images, query.page())
     return FastJSONResponse(responses.image_page(found, context.stores))
 
 

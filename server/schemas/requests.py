@@ -28,13 +28,12 @@ from server.problem import Problem
 from server.request_body import BodyLimit
 from server.search.service import PageRequest
 from server.search.terms import MAX_TERMS, MAX_WEIGHT, Kind, Term
-from shared.models import Filters
+from shared.models import MAX_ID, Filters, Sort, TakenSort
 
 DEFAULT_LIMIT, MAX_LIMIT = 30, 200
 MAX_QUERY_LENGTH = 1000
 MAX_SELECTED = 10_000
 MAX_URL_LENGTH = 2000
-MAX_ID = 2**63 - 1
 JSON_BODY = BodyLimit("the body", max_bytes=1 << 20)
 
 # Members of a JSON term, of which each term has one, and their kinds of term.
@@ -141,6 +140,10 @@ Moment = Annotated[
 ]
 
 
+SearchSort = Literal["relevance"] | Sort
+_SORTS = "`created` is the time of upload, `taken` that of the photo, undated ones last; a minus puts the latest first"
+
+
 class QueryModel(BaseModel):
     """Parameters of a URL's query string. Unknown parameters are ignored, empty ones count as absent.
 
@@ -188,6 +191,16 @@ class FilterFields(BaseModel):
     def filters(self) -> Filters:
         """Return the conditions for the search package."""
         return Filters(**{name: getattr(self, name) for name in FilterFields.model_fields})
+
+
+class TimelineQuery(FilterFields, CollectionQuery):
+    """A request for the months of the images that pass the filters."""
+
+    sort: TakenSort = Field("-taken", description="the order of the list that the cursors continue, and of the months")
+
+    def page(self) -> PageRequest:
+        """Return the list for the search package."""
+        return PageRequest(DEFAULT_LIMIT, filters=self.filters(), sort=self.sort)
 
 
 class FiltersBody(BodyModel, FilterFields):
@@ -245,19 +258,24 @@ class PageQuery(FilterFields, CollectionQuery):
 
 
 class ListQuery(PageQuery):
-    """A request for recent images, or for the images with given ids."""
+    """A request for images by date, or for the images with given ids."""
 
+    sort: Sort = Field("-created", description=_SORTS)
     ids: ImageIds | None = Field(None, description="return these images, in this order; missing ones are left out")
     around: ImageId | None = Field(None, description="return the page with this image in its middle")
+
+    def page(self) -> PageRequest:
+        return replace(super().page(), sort=self.sort)
 
 
 class RankedQuery(PageQuery):
     """A request for images ranked by similarity."""
 
     strict: Strict = False
+    sort: SearchSort = Field("relevance", description=f"by date only strong matches are listed: {_SORTS}")
 
     def page(self) -> PageRequest:
-        return replace(super().page(), strict=self.strict)
+        return replace(super().page(), strict=self.strict, sort=date_sort(self.sort))
 
 
 class SearchFields(BaseModel):
@@ -303,11 +321,17 @@ class ComposedSearchBody(BodyModel):
     strict: bool = Field(False, description="leave out weak matches")
     limit: Limit = DEFAULT_LIMIT
     cursor: Cursor = None
+    sort: SearchSort = Field("relevance", description=f"by date only strong matches are listed: {_SORTS}")
 
     def page(self) -> PageRequest:
         """Return the page for the search package."""
         filters = self.filters.filters() if self.filters else Filters()
-        return PageRequest(self.limit, self.cursor, filters, self.strict)
+        return PageRequest(self.limit, self.cursor, filters, self.strict, date_sort(self.sort))
+
+
+def date_sort(sort: SearchSort) -> Sort | None:
+    """Return *sort* as PageRequest has it."""
+    return None if sort == "relevance" else sort
 
 
 class SelectionBody(SearchFields, FilterFields, BodyModel):
@@ -322,6 +346,7 @@ class SelectionBody(SearchFields, FilterFields, BodyModel):
     ids: SelectedIds | None = Field(None, description="these images, in this order; missing ones are left out")
     similar: ImageId | None = Field(None, description="the images similar to this one")
     strict: Strict = False
+    sort: SearchSort = Field("relevance", description=f"a list without terms has the latest upload first: {_SORTS}")
     limit: SelectionSize | None = Field(None, description="at most so many images of a list; all if absent")
 
     def terms(self) -> list[Term]:

@@ -1,6 +1,6 @@
 """JSON bodies of successful responses: their types, and how they are made from what the search package returns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urljoin
 
@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from typing_extensions import TypedDict
 
 from server.adapters import Stores
-from server.search.service import ImageList, SearchResults
+from server.search.service import ImageList, SearchResults, TimelineMonth
 from shared.models import Collection, Counts, Facets, Hit, Image
 from shared.object_keys import preview_key, thumbnail_key
 from shared.stores.base import ObjectStore
@@ -71,7 +71,7 @@ class ImageDetails(ImageItem):
 
 class ImagePage(TypedDict):
     """A page of images. ``next_cursor`` leads to the next page and is null on the last one. ``previous_cursor`` leads
-    from a page that was requested with ``around`` to the one before it, and is null on the first one.
+    from a page that was requested with ``around``, or with a cursor of the timeline, to the one before it.
     """
 
     images: list[ImageItem]
@@ -167,6 +167,23 @@ class FacetValues(TypedDict):
     last_taken: str | None
 
 
+class TimelineMonthItem(TypedDict):
+    """A month in which images were taken, by the camera's clock (``2024-05``), null for images without a date.
+
+    ``cursor`` continues `GET /api/images` with the same `sort` and filters at the first of them.
+    """
+
+    month: str | None
+    count: int
+    cursor: str
+
+
+class TimelineMonths(TypedDict):
+    """The months in which images were taken, those without a date last."""
+
+    months: list[TimelineMonthItem]
+
+
 def image_item(image: Image, store: ObjectStore) -> ImageItem:
     """Return the public form of an image in the bucket of *store*."""
     url = store.address(image.key, version=image.sha256.hex()[:16])
@@ -254,3 +271,8 @@ def facet_values(facets: Facets) -> FacetValues:
         "first_taken": facets.first_taken.isoformat() if facets.first_taken else None,
         "last_taken": facets.last_taken.isoformat() if facets.last_taken else None,
     }
+
+
+def timeline_months(months: Sequence[TimelineMonth]) -> TimelineMonths:
+    """Return the public form of a timeline."""
+    return {"months": [{"month": each.month, "count": each.count, "cursor": each.cursor} for each in months]}

@@ -6,19 +6,21 @@ says how the next page is found:
 - ``["shown", ids]``: rank once, without the images of the first page, and store the result as a *saved ranking*. The
   index finds slightly other images for another limit, so continuing it would repeat and skip some.
 - ``["saved", ranking, position]``: read the saved ranking after this position.
+
+A search sorted by date ranks once as well, sorts the strong matches, and saves them if they do not fit the first page.
 """
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from server.problem import Problem
 from server.search.fusion import VISUAL_DEPTH, fuse
 from server.search.query import Query
 from shared.db.pool import Connection, Database
-from shared.models import Collection, Filters, Hit, Ranking
-from shared.sql import saved_rankings, vector_search
+from shared.models import Collection, Filters, Hit, Ranking, Sort
+from shared.sql import images, saved_rankings, vector_search
 from shared.sql.filters import EVERYTHING
 from shared.sql.vector_search import VectorQuery
 
@@ -38,7 +40,8 @@ HitsAndPosition = tuple[list[Hit], Position | None]
 class RankedSearch:
     """A query over one collection. ``embedded`` is the approximate number of images with a vector.
 
-    Matches that score below ``threshold`` are weak: ranked last, or left out with ``strict``.
+    Matches that score below ``threshold`` are weak: ranked last, or left out with ``strict`` and with a ``sort`` by
+    date.
     """
 
     collection: Collection
@@ -47,12 +50,15 @@ class RankedSearch:
     threshold: float | None
     strict: bool
     embedded: int
+    sort: Sort | None = None
 
     async def page(
         self, database: Database, position: Position | None, cursor: str | None, *, limit: int
     ) -> HitsAndPosition:
         """Return the *limit* hits after *position*, which *cursor* contains, and the next position if there is one."""
         match position:
+            case None if self.sort:
+                return await database.run(self._first_page_by_date, limit, self.sort)
             case None:
                 return await database.read(self._first_page, limit)
             case ["shown", ids]:
@@ -75,19 +81,37 @@ class RankedSearch:
         shown = hits[:limit]
         return shown, ["shown", [hit.image.id for hit in shown]] if len(hits) > limit else None
 
+    async def _first_page_by_date(self, conn: Connection, limit: int, sort: Sort) -> HitsAndPosition:
+        strong = replace(self, strict=True)
+        # Without a threshold all images would be strong matches.
+        ranking = await strong._rank(conn, await self._depth(conn) if self.threshold is not None else VISUAL_DEPTH)
+        scores = dict(zip(ranking.ids, ranking.scores, strict=True))
+        ids = await images.sort_ids(conn, self.collection, ranking.ids, sort)
+        ranking = Ranking(ids, [scores[image_id] for image_id in ids], ranking.text_matches)
+        if len(ids) <= limit:
+            return await vector_search.hits(conn, self.collection, ranking, limit=limit), None
+        ranking_id = uuid4()
+        await self._save(conn, ranking_id, ranking)
+        return await self._saved_page(conn, limit, ranking_id, 0)
+
     async def _second_page(self, conn: Connection, limit: int, ranking_id: UUID, shown: list[int]) -> HitsAndPosition:
         if not await saved_rankings.exists(conn, self.collection, ranking_id):
-            ranking = await self._rest(conn, shown)
-            now = datetime.now(UTC)
-            await saved_rankings.prune(conn, self.collection, before=now - RANKING_TTL, keep=MAX_RANKINGS)
-            await saved_rankings.save(conn, self.collection, ranking_id, ranking, now=now)
+            await self._save(conn, ranking_id, await self._rest(conn, shown))
         return await self._saved_page(conn, limit, ranking_id, 0)
+
+    async def _save(self, conn: Connection, ranking_id: UUID, ranking: Ranking) -> None:
+        now = datetime.now(UTC)
+        await saved_rankings.prune(conn, self.collection, before=now - RANKING_TTL, keep=MAX_RANKINGS)
+        await saved_rankings.save(conn, self.collection, ranking_id, ranking, now=now)
 
     async def _rest(self, conn: Connection, shown: list[int]) -> Ranking:
         """Return the whole ranking without the images that the first page has shown."""
         rest = replace(self, query=replace(self.query, exclude=self.query.exclude.union(shown)))
-        complete = await self._are_few(conn, COMPLETE_LIMIT)
-        return await rest._rank(conn, COMPLETE_LIMIT if complete else MAX_DEPTH - len(shown))
+        return await rest._rank(conn, await self._depth(conn, len(shown)))
+
+    async def _depth(self, conn: Connection, shown: int = 0) -> int:
+        """Return how many results there are to rank beyond those *shown*."""
+        return COMPLETE_LIMIT if await self._are_few(conn, COMPLETE_LIMIT) else MAX_DEPTH - shown
 
     async def _saved_page(self, conn: Connection, limit: int, ranking_id: UUID, after: int) -> HitsAndPosition:
         found = await saved_rankings.page(conn, self.collection, ranking_id, after=after, limit=limit)

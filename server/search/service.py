@@ -1,4 +1,4 @@
-"""The lists of images that the API and the gallery share: recent images, search results, similar images."""
+"""The lists of images that the API and the gallery share: by date, search results, similar images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,19 +13,23 @@ from server.search.ranking import RankedSearch
 from server.search.relevance import Relevance
 from server.search.terms import Term
 from shared.db.pool import Database
-from shared.models import Collection, Filters, Hit, Image
+from shared.models import MAX_ID, Collection, Filters, Hit, Image, MonthCount, Sort
 from shared.sql import images, vector_search
 from shared.sql.filters import EVERYTHING
 
 
 @dataclass(frozen=True)
 class PageRequest:
-    """Size, start and filters of a page. ``strict`` leaves weak matches out of search results."""
+    """Size, start and filters of a page. ``strict`` leaves weak matches out of search results.
+
+    Without ``sort``, searches are ordered by relevance and other lists are newest first.
+    """
 
     limit: int
     cursor: str | None = None
     filters: Filters = EVERYTHING
     strict: bool = False
+    sort: Sort | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,18 @@ class ImageList:
     images: Sequence[Image]
     next_cursor: str | None
     previous_cursor: str | None = None
+
+
+@dataclass(frozen=True)
+class TimelineMonth:
+    """A month in which images were taken, ``2024-05``, or None for those without a date.
+
+    ``cursor`` continues the list at the first image of the month.
+    """
+
+    month: str | None
+    count: int
+    cursor: str
 
 
 @dataclass(frozen=True)
@@ -72,48 +88,75 @@ class SearchService:
     relevance: Relevance
     cursors: Cursors
 
-    async def recent(self, collection: Collection, page: PageRequest) -> ImageList:
-        """Return images, newest first, embedded or not."""
-        scope = _recent_scope(collection, page)
+    async def list_images(self, collection: Collection, page: PageRequest) -> ImageList:
+        """Return images by date, embedded or not."""
+        scope = _list_scope(collection, page)
         position = await self.cursors.verify(scope, page.cursor)
-        before = (datetime.fromisoformat(position[0]), int(position[1])) if position else None
-        if before and position[2:] == ["newer"]:
-            return await self._newer(collection, page, before)
-        found = await self.database.read(images.recent, collection, page.filters, limit=page.limit + 1, before=before)
+        place = _place(position) if position else None
+        if place and position[2:] == ["previous"]:
+            return await self._previous(collection, page, place)
+        found = await self._sorted(collection, page, limit=page.limit + 1, after=place)
         shown = found[: page.limit]
-        next_position = _place(shown[-1]) if len(found) > page.limit else None
-        return ImageList(collection.bucket, shown, await self.cursors.sign(scope, next_position))
+        next_position = _position(shown[-1], page) if len(found) > page.limit else None
+        is_jump = position and position[2:] == ["month"] and shown
+        previous_position = [*_position(shown[0], page), "previous"] if is_jump else None
+        return ImageList(
+            collection.bucket,
+            shown,
+            await self.cursors.sign(scope, next_position),
+            await self.cursors.sign(scope, previous_position),
+        )
 
     async def around(self, collection: Collection, image_id: int, page: PageRequest) -> ImageList:
-        """Return the page of recent images with an image in its middle; raise a 404 for an unknown image."""
+        """Return the page of images by date with one in its middle; raise a 404 for an unknown image."""
         image = await self.image(collection, image_id)
-        place = (image.created_at, image.id)
+        place = _place(_position(image, page))
         before, after = page.limit // 2, (page.limit - 1) // 2
-        newer = await self._newer(collection, replace(page, limit=before), place) if before else None
-        found = await self.database.read(images.recent, collection, page.filters, limit=after + 1, before=place)
-        shown = [*(newer.images if newer else ()), image, *found[:after]]
-        next_position = _place(shown[-1]) if len(found) > after else None
-        next_cursor = await self.cursors.sign(_recent_scope(collection, page), next_position)
-        return ImageList(collection.bucket, shown, next_cursor, newer.previous_cursor if newer else None)
+        previous = await self._previous(collection, replace(page, limit=before), place) if before else None
+        found = await self._sorted(collection, page, limit=after + 1, after=place)
+        shown = [*(previous.images if previous else ()), image, *found[:after]]
+        next_position = _position(shown[-1], page) if len(found) > after else None
+        next_cursor = await self.cursors.sign(_list_scope(collection, page), next_position)
+        return ImageList(collection.bucket, shown, next_cursor, previous.previous_cursor if previous else None)
 
-    async def _newer(self, collection: Collection, page: PageRequest, place: tuple[datetime, int]) -> ImageList:
-        """Return the page of recent images that ends before *place*."""
-        found = await self.database.read(images.newer, collection, page.filters, limit=page.limit + 1, than=place)
+    async def _previous(self, collection: Collection, page: PageRequest, place: images.Place) -> ImageList:
+        """Return the page of images by date that ends before *place*."""
+        found = await self._sorted(collection, page, limit=page.limit + 1, before=place)
         shown = found[-page.limit :]
-        previous_position = [*_place(shown[0]), "newer"] if len(found) > page.limit else None
-        previous_cursor = await self.cursors.sign(_recent_scope(collection, page), previous_position)
+        previous_position = [*_position(shown[0], page), "previous"] if len(found) > page.limit else None
+        previous_cursor = await self.cursors.sign(_list_scope(collection, page), previous_position)
         return ImageList(collection.bucket, shown, None, previous_cursor)
+
+    async def _sorted(self, collection: Collection, page: PageRequest, **place: Any) -> list[Image]:
+        return await self.database.read(
+            images.list_sorted, collection, page.filters, sort=page.sort or "-created", **place
+        )
+
+    async def timeline(self, collection: Collection, page: PageRequest) -> list[TimelineMonth]:
+        """Return the months in which images were taken, in the order of the page, those without a date last."""
+        months = await self.collections.timeline(collection, page.filters)
+        if page.sort == "taken":
+            months = [*(each for each in months[::-1] if each.month), *(each for each in months if not each.month)]
+        scope = _list_scope(collection, page)
+        return [TimelineMonth(each.month, each.count, await self._start(scope, each, page)) for each in months]
+
+    async def _start(self, scope: str, month: MonthCount, page: PageRequest) -> str:
+        """Return the cursor of the list *scope* whose first image is the first of *month*."""
+        time, image_id = (month.first, 0) if page.sort == "taken" else (month.last, MAX_ID)
+        cursor = await self.cursors.sign(scope, [time.isoformat() if time else None, image_id, "month"])
+        assert cursor
+        return cursor
 
     async def search(
         self, collection: Collection, terms: Sequence[Term], page: PageRequest, *, name: str = "term"
     ) -> SearchResults:
         """Return the images nearest to the sum of *terms*, which error messages call *name*."""
         query = await self.query_builder.build(collection, terms, name=name)
-        scope = f"{collection.bucket} {collection.model} {query.scope} {page.filters} {page.strict}"
+        scope = f"{collection.bucket} {collection.model} {query.scope} {page.filters} {page.strict} {page.sort}"
         position = await self.cursors.verify(scope, page.cursor)
         threshold = await self.relevance.threshold(collection, query)
         embedded = await self.collections.embedded(collection)
-        ranked = RankedSearch(collection, query, page.filters, threshold, page.strict, embedded)
+        ranked = RankedSearch(collection, query, page.filters, threshold, page.strict, embedded, page.sort)
         hits, next_position = await ranked.page(self.database, position, page.cursor, limit=page.limit)
         return SearchResults(collection.bucket, hits, threshold, await self.cursors.sign(scope, next_position))
 
@@ -156,10 +199,16 @@ class SearchService:
         return ImageList(collection.bucket, found, None)
 
 
-def _recent_scope(collection: Collection, page: PageRequest) -> str:
-    return f"recent {collection.bucket} {page.filters}"
+def _list_scope(collection: Collection, page: PageRequest) -> str:
+    return f"images {collection.bucket} {page.filters} {page.sort or '-created'}"
 
 
-def _place(image: Image) -> list[Any]:
-    """Return the place of an image among the recent ones, as cursors contain it."""
-    return [image.created_at.isoformat(), image.id]
+def _position(image: Image, page: PageRequest) -> list[Any]:
+    """Return the place of an image in a list by date, as cursors contain it."""
+    time = image.time(page.sort or "-created")
+    return [time.isoformat() if time else None, image.id]
+
+
+def _place(position: Sequence[Any]) -> images.Place:
+    time, image_id = position[:2]
+    return datetime.fromisoformat(time) if time else None, int(image_id)

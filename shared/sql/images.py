@@ -1,14 +1,14 @@
-"""Images: add one, and read one, many or the most recent ones."""
+"""Images: add one, and read one, many or a list in the order of a date."""
 
 from base64 import b64decode
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
 from pydantic_core import to_json
 
 from shared.db.pool import Connection
-from shared.models import Collection, Filters, Image, NewImage
+from shared.models import Collection, Filters, Image, NewImage, Sort
 from shared.sql import execute, fetch_all, fetch_one
 from shared.sql.filters import EVERYTHING, condition
 
@@ -19,6 +19,16 @@ IMAGE_COLUMNS = """i.id, i.r2_key AS key, i.sha256, i.size, i.content_type, i.wi
     CASE WHEN e.embedding IS NOT NULL THEN 'embedded' ELSE coalesce(q.state, 'pending') END AS status"""
 IMAGE_TABLES = """{images} AS i JOIN {embeddings} AS e USING (id)
     LEFT JOIN {queue} AS q ON q.id = i.id AND q.model = %(model)s"""
+
+# The time that orders a list, and whether the latest comes first. Each has an index.
+_ORDERS: dict[Sort, tuple[LiteralString, bool]] = {
+    "-created": ("i.created_at", True),
+    "created": ("i.created_at", False),
+    "-taken": ("i.taken_at", True),
+    "taken": ("i.taken_at", False),
+}
+# The place of an image in such a list: its time and id.
+Place = tuple[datetime | None, int]
 
 _METADATA_COLUMNS = "taken_local, taken_offset, camera, lens, keywords, title, caption, latitude, longitude, exif"
 # The columns that depend on the image file alone.
@@ -149,40 +159,59 @@ async def keywords(conn: Connection, collection: Collection, ids: Sequence[int])
     return dict(await cur.fetchall())
 
 
-async def recent(
+async def list_sorted(
     conn: Connection,
     collection: Collection,
     filters: Filters = EVERYTHING,
     *,
+    sort: Sort,
     limit: int,
-    before: tuple[datetime, int] | None = None,
+    after: Place | None = None,
+    before: Place | None = None,
 ) -> list[Image]:
-    """Return up to *limit* images, newest first; with *before*, only those that follow that (created_at, id)."""
-    created_at, image_id = before or (None, None)
+    """Return the first *limit* images in the order of *sort*, or those that follow *after* or precede *before*.
+
+    Images without the time come last in both directions.
+    """
+    time, latest_first = _ORDERS[sort]
+    direction, follows = ("DESC", "<") if latest_first != bool(before) else ("ASC", ">")
     where, values = condition(filters)
-    statement = f"""
-        SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES}
-         WHERE (%(created_at)s::timestamptz IS NULL OR (i.created_at, i.id) < (%(created_at)s, %(id)s))
-           AND {where}
-         ORDER BY i.created_at DESC, i.id DESC LIMIT %(limit)s
-    """  # noqa: S608 - constants
-    values |= {"created_at": created_at, "id": image_id, "limit": limit, "model": collection.model}
-    return await fetch_all(conn, collection, Image, statement, values)
+    # Two statements: read in one of the directions, the index has undated images first.
+    dated: LiteralString = f"""
+        {time} IS NOT NULL AND (%(time)s::timestamptz IS NULL OR ({time}, i.id) {follows} (%(time)s, %(id)s))"""
+    undated: LiteralString = f"""
+        {time} IS NULL AND (%(time)s::timestamptz IS NOT NULL OR %(id)s::bigint IS NULL OR i.id {follows} %(id)s)"""
+    place = before or after or (None, None)
+    values |= {"time": place[0], "id": place[1], "model": collection.model}
+    found: list[Image] = []
+    for part in _parts(dated, undated, from_undated=place[0] is None and place[1] is not None, backwards=bool(before)):
+        if len(found) < limit:
+            statement: LiteralString = f"""
+                SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES} WHERE {part} AND {where}
+                 ORDER BY {time} {direction}, i.id {direction} LIMIT %(limit)s
+            """  # noqa: S608 - constants
+            found += await fetch_all(conn, collection, Image, statement, values | {"limit": limit - len(found)})
+    return found[::-1] if before else found
 
 
-async def newer(
-    conn: Connection, collection: Collection, filters: Filters, *, limit: int, than: tuple[datetime, int]
-) -> list[Image]:
-    """Return the *limit* images that precede *than*, a (created_at, id), in the recent images; newest first."""
-    where, values = condition(filters)
+def _parts(
+    dated: LiteralString, undated: LiteralString, *, from_undated: bool, backwards: bool
+) -> Sequence[LiteralString]:
+    """Return the parts of a list from a place on, in the order in which they are read."""
+    if backwards:
+        return (undated, dated) if from_undated else (dated,)
+    return (undated,) if from_undated else (dated, undated)
+
+
+async def sort_ids(conn: Connection, collection: Collection, ids: Sequence[int], sort: Sort) -> list[int]:
+    """Return the *ids* of existing images in the order of *sort*."""
+    time, latest_first = _ORDERS[sort]
+    direction: LiteralString = "DESC" if latest_first else "ASC"
     statement = f"""
-        SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES}
-         WHERE (i.created_at, i.id) > (%(created_at)s, %(id)s) AND {where}
-         ORDER BY i.created_at, i.id LIMIT %(limit)s
+        SELECT i.id FROM {{images}} AS i WHERE i.id = ANY(%s) ORDER BY {time} {direction} NULLS LAST, i.id {direction}
     """  # noqa: S608 - constants
-    values |= {"created_at": than[0], "id": than[1], "limit": limit, "model": collection.model}
-    found = await fetch_all(conn, collection, Image, statement, values)
-    return found[::-1]
+    cur = await execute(conn, collection, statement, [list(ids)])
+    return [image_id for (image_id,) in await cur.fetchall()]
 
 
 async def own_keys(conn: Connection, collection: Collection, *, after: str, limit: int) -> list[str]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import psycopg
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from server.problem import Problem
 from server.search import ranking
+from server.search.fusion import VISUAL_DEPTH
 from server.search.query import Query
 from server.search.ranking import RankedSearch
 from shared.db.pool import Database
-from shared.models import Collection, Filters, Hit
+from shared.models import Collection, Filters, Hit, Sort, TakenSort
 from shared.sql import collections, images, vector_search, vector_text
 from shared.sql.filters import EVERYTHING
 
@@ -29,6 +30,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LOCAL = NOW.replace(tzinfo=None)
 FOLDERS = ["", "a/", "a/b/", "ab/", "a0/"]
 CAMERAS = [None, "Canon", "Nikon"]
+SORTS: list[Sort] = ["-created", "created", *get_args(TakenSort)]
 
 # The examples share a database; each fills its collection anew.
 EXAMPLES = settings(
@@ -60,6 +62,12 @@ class Filled:
     def wanted(self, filters: Filters) -> set[int]:
         """Return the ids of the images that pass the filters."""
         return {n + 1 for n, row in enumerate(self.rows) if _passes(row, filters)}
+
+    def by_date(self, ids: set[int], sort: Sort) -> list[int]:
+        """Return the ids in the order of *sort*."""
+        times = {i: _made(i - 1) if sort.endswith("created") else _moment(self.rows[i - 1]) for i in ids}
+        dated = sorted((i for i in ids if times[i]), key=lambda i: (times[i], i), reverse=sort.startswith("-"))
+        return [*dated, *sorted(ids.difference(dated), reverse=sort.startswith("-"))]
 
     def ranked(self, query: NDArray[np.float32], among: set[int]) -> dict[int, float]:
         """Return ids and scores of the images with a vector, nearest first."""
@@ -116,6 +124,7 @@ def fill(database_url: str, collection: Collection, count: int, *, seed: int, pe
             "key": f"{FOLDERS[rng.integers(len(FOLDERS))]}{n:06}.jpg",
             "camera": CAMERAS[rng.integers(len(CAMERAS))],
             "taken_local": None if rng.random() < 0.2 else LOCAL - timedelta(days=int(rng.integers(0, 9))),
+            "taken_offset": [None, 0, -720, 840][rng.integers(4)],
             "width": int(rng.integers(1, 5)),
             "height": int(rng.integers(1, 5)),
             "size": int(rng.integers(1, 9)),
@@ -130,18 +139,26 @@ def fill(database_url: str, collection: Collection, count: int, *, seed: int, pe
     return filled
 
 
+def _made(number: int) -> datetime:
+    # Some images share a creation time.
+    return NOW + timedelta(seconds=number // 3)
+
+
+def _moment(row: dict[str, Any]) -> datetime | None:
+    local, offset = row["taken_local"], row["taken_offset"]
+    return local and local - timedelta(minutes=offset or 0)
+
+
 def _insert(conn: psycopg.Connection[Any], filled: Filled, numbers: range) -> None:
-    columns = ["key", "camera", "taken_local", "width", "height", "size", "content_type"]
+    columns = ["key", "camera", "taken_local", "taken_offset", "width", "height", "size", "content_type"]
     with conn.cursor().copy(
         f"COPY b_images (id, r2_key, {', '.join(columns[1:])},"
         " created_at, origin, sha256, derivatives, truncated, keywords) FROM STDIN"
     ) as copy:
         for n in numbers:
             row = filled.rows[n]
-            # Some images share a creation time.
-            made = NOW + timedelta(seconds=n // 3)
             values = [row[name] for name in columns]
-            copy.write_row([n + 1, *values, made, "folder", row["key"].encode(), False, False, []])
+            copy.write_row([n + 1, *values, _made(n), "folder", row["key"].encode(), False, False, []])
     with conn.cursor().copy("COPY b_embeddings (id, r2_key, embedding, created_at) FROM STDIN") as copy:
         for n in numbers:
             text = None if filled.pending[n] else vector_text(filled.vectors[n].astype(np.float64).tolist())
@@ -357,20 +374,58 @@ async def test_images_deleted_or_added_between_pages_neither_shorten_nor_repeat_
 
 
 @EXAMPLES
-@given(count=st.integers(0, 150), seed=st.integers(0, 2**32), limit=st.integers(1, 60), filters=some_filters)
-async def test_browsing_with_filters_lists_all_images_newest_first(
-    database: Database, collection: Collection, database_url: str, count: int, seed: int, limit: int, filters: Filters
+@given(
+    count=st.integers(0, 150),
+    seed=st.integers(0, 2**32),
+    limit=st.integers(1, 60),
+    filters=some_filters,
+    sort=st.sampled_from(SORTS),
+)
+async def test_browsing_with_filters_lists_all_images_by_date_undated_ones_last(
+    database: Database,
+    collection: Collection,
+    database_url: str,
+    count: int,
+    seed: int,
+    limit: int,
+    filters: Filters,
+    sort: Sort,
 ) -> None:
     filled = fill(database_url, collection, count, seed=seed)
     found: list[int] = []
-    before = None
+    after = None
     while True:
-        page = await database.run(images.recent, collection=collection, filters=filters, limit=limit, before=before)
+        page = await database.run(images.list_sorted, collection, filters, sort=sort, limit=limit, after=after)
         found += [image.id for image in page]
         if len(page) < limit:
             break
-        before = page[-1].created_at, page[-1].id
-    assert found == sorted(filled.wanted(filters), reverse=True)
+        after = page[-1].time(sort), page[-1].id
+    assert found == filled.by_date(filled.wanted(filters), sort)
+
+
+@pytest.mark.parametrize("sort", SORTS)
+async def test_a_search_by_date_lists_the_strong_matches_alone(
+    database: Database, collection: Collection, database_url: str, sort: Sort
+) -> None:
+    filled = fill(database_url, collection, 300, seed=3)
+    query = random_query(4)
+    ranked = filled.ranked(query, filled.wanted(EVERYTHING))
+    threshold = sorted(ranked.values())[-50] - 1e-6
+    by_date = replace(search(filled, Query(query, "q")), threshold=threshold, sort=sort)
+    hits = await read_pages(database, by_date, limit=7)
+    strong = {image_id for image_id, score in ranked.items() if score >= threshold}
+    assert [hit.image.id for hit in hits] == filled.by_date(strong, sort)
+    assert [hit.score for hit in hits] == pytest.approx([ranked[hit.image.id] for hit in hits], abs=1e-3)
+
+
+async def test_without_a_threshold_a_search_by_date_keeps_to_the_nearest(
+    database: Database, collection: Collection, database_url: str
+) -> None:
+    filled = fill(database_url, collection, 300, seed=3)
+    query = random_query(4)
+    hits = await read_pages(database, replace(search(filled, Query(query, "q")), sort="-created"), limit=90)
+    nearest = list(filled.ranked(query, filled.wanted(EVERYTHING)))[:VISUAL_DEPTH]
+    assert {hit.image.id for hit in hits} == set(nearest)
 
 
 async def test_index_searches_reach_the_full_depth_with_filters_and_deleted_images(
