@@ -3,6 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from server import pages
+
 
 async def get_openapi(request: Request) -> Response:
     """GET /openapi.json: the OpenAPI 3.1 document."""
@@ -11,6 +13,4 @@ async def get_openapi(request: Request) -> Response:
 
 async def show_docs(request: Request) -> Response:
     """GET /docs: every operation of the API, with a form to try it."""
-    context = {"document": request.app.state.openapi}
-    response: Response = request.app.state.templates.TemplateResponse(request, "api_docs.html", context)
-    return response
+    return pages.render(request, "api_docs.html", {"document": request.app.state.openapi})

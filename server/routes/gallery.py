@@ -9,6 +9,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
+from server import pages
 from server.access import COOKIE
 from server.context import AppContext, app_context
 from server.request_body import QUERY_IMAGE
@@ -36,10 +37,7 @@ async def show_gallery(request: Request) -> Response:
     except errors.HANDLED as exc:
         problem = errors.problem_of(exc)
         page |= {"status": problem.status, "error": problem.detail}
-    response: Response = request.app.state.templates.TemplateResponse(
-        request, "gallery.html", page, status_code=page["status"]
-    )
-    return response
+    return pages.render(request, "gallery.html", page, status_code=page["status"])
 
 
 def _empty_page(request: Request) -> TemplateVariables:

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from server import request_body
+from server import pages, request_body
 from server.access import COOKIE, COOKIE_LIFETIME
 from server.context import app_context
 from server.problem import Problem
@@ -61,13 +61,9 @@ async def sign_out(request: Request) -> Response:
 
 def _form(request: Request, target: str, problem: Problem | None = None) -> Response:
     """Return the form, with *problem* as its error message."""
-    response: Response = request.app.state.templates.TemplateResponse(
-        request,
-        "sign_in.html",
-        {"next": target, "error": problem.detail if problem else None},
-        status_code=problem.status if problem else 200,
-        headers=problem.headers if problem else None,
-    )
+    status, detail, headers = (problem.status, problem.detail, problem.headers) if problem else (200, None, None)
+    variables = {"next": target, "error": detail, "status": status}
+    response = pages.render(request, "sign_in.html", variables, status_code=status, headers=headers)
     return _uncached(response)
 
 

@@ -1,12 +1,11 @@
 /** The JSON API: its URLs, and requests that fail with an ApiError whose message is fit for display. */
 
 import { termParams } from "./page_state.js";
+import { text } from "./texts.js";
 
 /** Images per page of a list; longer lists are fetched in the larger pages. */
 export const PAGE_SIZE = 60;
 export const MAX_PAGE_SIZE = 200;
-
-const UNREACHABLE = "Can’t reach the server. Check your connection.";
 
 export class ApiError extends Error {
   constructor(message, status = 0) {
@@ -47,7 +46,7 @@ export async function getJson(url, { signal } = {}) {
     response = await fetch(url, { signal, headers: { accept: "application/json" } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(UNREACHABLE);
+    throw new ApiError(text("error.unreachable"));
   }
   const body = await response.json().catch((error) => {
     if (error.name === "AbortError") throw error;
@@ -70,7 +69,7 @@ export function postJson(url, content, { signal, onProgress }) {
     const isFile = content instanceof Blob;
     request.setRequestHeader("content-type", isFile ? content.type || "application/octet-stream" : "application/json");
     request.upload.addEventListener("progress", (event) => onProgress(event.total ? event.loaded / event.total : 0));
-    request.addEventListener("error", () => reject(new ApiError(UNREACHABLE)));
+    request.addEventListener("error", () => reject(new ApiError(text("error.unreachable"))));
     request.addEventListener("abort", () => reject(new DOMException("Aborted", "AbortError")));
     request.addEventListener("load", () => {
       try {
@@ -86,8 +85,8 @@ export function postJson(url, content, { signal, onProgress }) {
 
 function checkResponse(status, body) {
   if (status < 200 || status > 299) {
-    throw new ApiError(body?.detail ?? body?.title ?? `The server responded with status ${status}.`, status);
+    throw new ApiError(body?.detail ?? body?.title ?? text("error.status", { status }), status);
   }
-  if (body === null) throw new ApiError("The server’s response is not JSON.", status);
+  if (body === null) throw new ApiError(text("error.not_json"), status);
   return body;
 }

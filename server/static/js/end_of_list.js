@@ -1,6 +1,7 @@
 /** The end of the grid: loads the next page of the list before the reader reaches it, and shows its progress. */
 
 import { endOfListContent } from "./messages.js";
+import { text } from "./texts.js";
 
 /** Distance below the viewport at which the next page is loaded, in pixels. */
 const PREFETCH_DISTANCE = 2500;
@@ -41,7 +42,7 @@ export class EndOfList {
       if (list !== this.#list) return false;
       this.#failed = true;
       this.#draw("failed");
-      this.#announce(`Could not load more images. ${error.message}`);
+      this.#announce(`${text("list.failed")} ${error.message}`);
       return false;
     }
     if (list !== this.#list) return false;

@@ -1,13 +1,12 @@
 /** The filter panel, and the chips of the active filters: templates/_filter_panel.html and _active_filters.html. */
 
 import { facetsUrl, getJson } from "./api.js";
-import { number } from "./format.js";
 import { FILTERS, isSearch, pageUrl, withoutFilter } from "./page_state.js";
+import { number, text } from "./texts.js";
+
+const ORIENTATIONS = ["landscape", "portrait", "square"];
 
 const $ = (id) => document.getElementById(id);
-
-/** The text of each filter, with `{}` for its value. */
-const LABELS = JSON.parse($("active-filters").dataset.labels);
 
 export class Filters {
   #state;
@@ -65,7 +64,9 @@ export class Filters {
   #chip([name, value]) {
     const chip = $("filter-chip-template").content.firstElementChild.cloneNode(true);
     chip.querySelector("a").href = pageUrl(withoutFilter(this.#state, name));
-    chip.querySelector("bdi").textContent = filterLabel(name, value);
+    const label = filterLabel(name, value);
+    chip.querySelector("a").ariaLabel = text("filters.remove", { filter: label });
+    chip.querySelector("bdi").textContent = label;
     return chip;
   }
 
@@ -122,13 +123,13 @@ function select(field, value) {
   field.value = value;
 }
 
-const filterLabel = (name, value) => LABELS[name].replace("{}", () => displayValue(name, value));
+const filterLabel = (name, value) => text(`filter.${name}`, { value: displayValue(name, value) });
 
 /** The value of a filter for display, as in templates/_active_filters.html. */
 function displayValue(name, value) {
   switch (name) {
     case "orientation":
-      return value.charAt(0).toUpperCase() + value.slice(1);
+      return ORIENTATIONS.includes(value) ? text(`orientation.${value}`) : value;
     case "type":
       return value.replace(/^image\/(x-|vnd\.adobe\.)?/, "").toUpperCase();
     case "min_size":

@@ -1,17 +1,17 @@
-/** Numbers, dates and file names for display, in the reader's locale. */
+/** Numbers, dates and file names for display, in the language of the page. */
 
-const whole = new Intl.NumberFormat();
-const oneDigit = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
-const money = new Intl.NumberFormat(undefined, { style: "currency", currency: "USD" });
-const dateOnly = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
+import { LANGUAGE, text } from "./texts.js";
+
+/** The reader's regional variant of the language: dates differ between regions. */
+const LOCALE = navigator.languages.find((tag) => tag.split("-")[0] === LANGUAGE) ?? LANGUAGE;
+
+const oneDigit = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 1 });
+const money = new Intl.NumberFormat(LOCALE, { style: "currency", currency: "USD" });
+const dateOnly = new Intl.DateTimeFormat(LOCALE, { dateStyle: "medium" });
 // A camera's clock has no time zone: show its time unconverted.
-const cameraTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short", timeZone: "UTC" });
-
-export const number = (value) => whole.format(value);
+const cameraTime = new Intl.DateTimeFormat(LOCALE, { dateStyle: "medium", timeStyle: "short", timeZone: "UTC" });
 
 export const decimal = (value) => oneDigit.format(value);
-
-export const images = (count) => `${number(count)} image${count === 1 ? "" : "s"}`;
 
 export const fileName = (key) => key.slice(key.lastIndexOf("/") + 1);
 
@@ -31,7 +31,7 @@ export function takenDate(text) {
 export function bytes(count) {
   const units = ["byte", "kilobyte", "megabyte", "gigabyte"];
   const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, count)) / 3));
-  return new Intl.NumberFormat(undefined, { style: "unit", unit: units[power], maximumFractionDigits: 1 }).format(
+  return new Intl.NumberFormat(LOCALE, { style: "unit", unit: units[power], maximumFractionDigits: 1 }).format(
     count / 1000 ** power,
   );
 }
@@ -41,10 +41,10 @@ export function duration(seconds) {
   const [value, unit] =
     seconds < 90 ? [Math.ceil(seconds), "second"] : seconds < 5400 ? [seconds / 60, "minute"] : [seconds / 3600, "hour"];
   const digits = unit === "hour" ? 1 : 0;
-  return new Intl.NumberFormat(undefined, { style: "unit", unit, maximumFractionDigits: digits }).format(value);
+  return new Intl.NumberFormat(LOCALE, { style: "unit", unit, maximumFractionDigits: digits }).format(value);
 }
 
-export const rate = (perMinute) => `${decimal(perMinute)} per minute`;
+export const rate = (perMinute) => text("progress.rate", { rate: decimal(perMinute) });
 
 export const dollars = (amount = 0) => money.format(amount);
 

@@ -3,7 +3,6 @@
 import { MAX_PAGE_SIZE, getJson, imageUrl } from "./api.js";
 import { EndOfList } from "./end_of_list.js";
 import { Filters } from "./filters.js";
-import { images as imageCount, number } from "./format.js";
 import { Grid } from "./grid.js";
 import { imageDetail } from "./image_detail.js";
 import { ImageViewer } from "./image_viewer.js";
@@ -17,6 +16,7 @@ import { PagedList } from "./paged_list.js";
 import { headingContent, queryText } from "./results_heading.js";
 import { SearchField } from "./search_field.js";
 import { TermLabels } from "./term_labels.js";
+import { text } from "./texts.js";
 import { TileSize } from "./tile_size.js";
 import { VisitedPages } from "./visited_pages.js";
 
@@ -68,7 +68,7 @@ class Gallery {
     this.#drawError(null);
     $("empty")?.remove();
     this.grid.onPrepend(added.length);
-    this.#announce(`${number(added.length)} new image${added.length === 1 ? "" : "s"}`);
+    this.#announce(text("count.new", { count: added.length }));
   }
 
   /** Fetch the current list again and show it from the start. */
@@ -116,7 +116,7 @@ class Gallery {
     });
     this.end = new EndOfList($("end-of-list"), {
       onLoaded: (list) => this.grid.onAppend(list),
-      announce: (text) => this.#announce(text),
+      announce: (message) => this.#announce(message),
     });
     this.viewer = new ImageViewer(this, $("lightbox"));
     this.#newImages = new NewImages(this, { button: $("new-images"), text: $("new-images-text"), area: $("results") });
@@ -148,7 +148,6 @@ class Gallery {
       this.selected = JSON.parse(detail.dataset.image);
       this.#drawDetail(detail);
     }
-    for (const figure of document.querySelectorAll("data.number")) figure.textContent = number(Number(figure.value));
     // Without a collection there is nothing to retry.
     if (main.dataset.error && this.bucket) this.#drawError({ message: main.dataset.error }, () => this.reload());
     this.#drawQuery();
@@ -366,7 +365,7 @@ class Gallery {
   }
 
   #drawCount() {
-    $("count").textContent = this.total ? imageCount(this.total) : "";
+    $("count").textContent = this.total ? text("count.images", { count: this.total }) : "";
   }
 
   #drawEmptyMessage() {
@@ -399,13 +398,14 @@ class Gallery {
   /** The loaded list as text, for screen readers. */
   #summary() {
     const { state, list } = this;
-    const count = `${imageCount(list.images.length)}${list.done ? "" : " and more"}`;
-    if (state.similar) return `${count} similar to the selected image`;
-    return isSearch(state) ? `${count} for ${queryText(state, this.#labels)}` : count;
+    const loaded = text("count.images", { count: list.images.length });
+    const images = list.done ? loaded : text("count.and_more", { images: loaded });
+    if (state.similar) return text("count.similar", { images });
+    return isSearch(state) ? text("count.results", { images, query: queryText(state, this.#labels) }) : images;
   }
 
-  #announce(text) {
-    $("status").textContent = text;
+  #announce(message) {
+    $("status").textContent = message;
   }
 }
 

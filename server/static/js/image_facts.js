@@ -1,7 +1,8 @@
 /** The facts about an image as a `<dl>`: size, date, camera, exposure, and the rest of its EXIF data. */
 
 import { getJson, imageUrl } from "./api.js";
-import { bytes, date, decimal, folder, number, score, takenDate } from "./format.js";
+import { bytes, date, decimal, folder, score, takenDate } from "./format.js";
+import { number, text } from "./texts.js";
 
 /** EXIF fields that other facts already show. */
 const SHOWN_ELSEWHERE = new Set([
@@ -33,30 +34,30 @@ function factElements(image) {
   return facts(image).flatMap(([name, value]) => {
     const term = document.createElement("dt");
     const description = document.createElement("dd");
-    const text = document.createElement("bdi");
+    const isolated = document.createElement("bdi");
     term.textContent = name;
-    text.textContent = value;
-    description.append(text);
+    isolated.textContent = value;
+    description.append(isolated);
     return [term, description];
   });
 }
 
 function facts(image) {
   const rows = [
-    ["Folder", folder(image.key)],
-    ["Size", dimensions(image)],
-    ["File size", image.size && bytes(image.size)],
-    ["Date taken", image.taken_at && takenDate(image.taken_at)],
-    ["Camera", image.camera],
-    ["Lens", image.lens],
-    ["Exposure", exposure(image.exif ?? {})],
-    ["Title", image.title],
-    ["Caption", image.caption],
-    ["Keywords", image.keywords?.join(", ")],
-    ["Location", coordinates(image)],
-    ["Added", image.created_at && date(image.created_at)],
-    ["Similarity", typeof image.score === "number" && score(image.score)],
-    ["Indexing", indexingStatus(image)],
+    [text("fact.folder"), folder(image.key)],
+    [text("fact.size"), dimensions(image)],
+    [text("fact.file_size"), image.size && bytes(image.size)],
+    [text("fact.date_taken"), image.taken_at && takenDate(image.taken_at)],
+    [text("fact.camera"), image.camera],
+    [text("fact.lens"), image.lens],
+    [text("fact.exposure"), exposure(image.exif ?? {})],
+    [text("fact.title"), image.title],
+    [text("fact.caption"), image.caption],
+    [text("fact.keywords"), image.keywords?.join(", ")],
+    [text("fact.location"), coordinates(image)],
+    [text("fact.added"), image.created_at && date(image.created_at)],
+    [text("fact.similarity"), typeof image.score === "number" && score(image.score)],
+    [text("fact.indexing"), indexingStatus(image)],
   ].filter(([, value]) => value);
   const shown = new Set(rows.map(([, value]) => value));
   const rest = Object.entries(image.exif ?? {})
@@ -75,8 +76,8 @@ function coordinates({ latitude, longitude }) {
 }
 
 function indexingStatus({ status, failure_reason: reason }) {
-  if (status === "pending") return "Pending";
-  if (status === "failed") return reason ? `Failed: ${reason}` : "Failed";
+  if (status === "pending") return text("fact.pending");
+  if (status === "failed") return reason ? text("fact.failed_because", { reason }) : text("fact.failed");
   return "";
 }
 

@@ -1,6 +1,7 @@
 /** The indexing progress: a stream of server-sent statistics, shown as a ring and as figures in its menu. */
 
-import { dollars, duration, number, rate } from "./format.js";
+import { dollars, duration, rate } from "./format.js";
+import { number, text } from "./texts.js";
 
 const MIN_RETRY_DELAY = 1000;
 const MAX_RETRY_DELAY = 30000;
@@ -80,14 +81,16 @@ export class IndexingProgress {
       failed: number(failed),
       rate: stats.rate_per_minute ? rate(stats.rate_per_minute) : "–",
       eta: pending && stats.eta_seconds !== null && stats.eta_seconds !== undefined ? duration(stats.eta_seconds) : "–",
-      cost: dollars(cost) + (pending ? `, ${dollars(remainingCost)} remaining` : ""),
+      cost: pending
+        ? text("progress.cost_remaining", { cost: dollars(cost), remaining: dollars(remainingCost) })
+        : dollars(cost),
     };
-    for (const [name, text] of Object.entries(figures)) {
-      this.#element.querySelector(`[data-stat="${name}"]`).textContent = text;
+    for (const [name, figure] of Object.entries(figures)) {
+      this.#element.querySelector(`[data-stat="${name}"]`).textContent = figure;
     }
     for (const row of this.#element.querySelectorAll(".progress-cost")) row.hidden = !(cost || remainingCost);
     this.#element.querySelector(".progress-title").textContent = title(stats);
-    this.#element.querySelector("summary").title = `${title(stats)}: ${figures.embedded} of ${figures.total}`;
+    this.#element.querySelector("summary").title = text("progress.summary", { title: title(stats), embedded, total });
   }
 
   #drawFailures({ failed, reasons = {} }) {
@@ -97,11 +100,11 @@ export class IndexingProgress {
     failures.querySelector("ul").replaceChildren(
       ...sorted.map(([reason, count]) => {
         const row = document.createElement("li");
-        const text = document.createElement("bdi");
+        const label = document.createElement("bdi");
         const figure = document.createElement("span");
-        text.textContent = reason;
+        label.textContent = reason;
         figure.textContent = number(count);
-        row.append(text, figure);
+        row.append(label, figure);
         return row;
       }),
     );
@@ -109,6 +112,6 @@ export class IndexingProgress {
 }
 
 function title({ total, pending }) {
-  if (pending) return "Indexing images";
-  return total ? "Indexing complete" : "No images yet";
+  if (pending) return text("progress.running");
+  return text(total ? "progress.done" : "progress.empty");
 }

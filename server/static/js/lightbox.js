@@ -1,8 +1,9 @@
 /** The image viewer that fills the window, and steps through the list of its image. */
 
-import { fileName, images as imageCount, number } from "./format.js";
+import { fileName } from "./format.js";
 import { showFacts } from "./image_facts.js";
 import { PhotoStage } from "./photo_stage.js";
+import { number, text } from "./texts.js";
 
 /** Distance from the end of the loaded images at which more are loaded. */
 const PREFETCH_COUNT = 3;
@@ -22,14 +23,10 @@ export class Lightbox {
     this.#dialog = dialog;
     this.#bucket = bucket;
     this.#on = on;
-    const stage = this.#part("stage");
-    this.#stage = new PhotoStage(stage, {
-      errorText: stage.dataset.error,
-      on: {
-        change: (index) => this.#onStep(index),
-        close: () => on.close(),
-        tap: () => dialog.classList.toggle("is-bare"),
-      },
+    this.#stage = new PhotoStage(this.#part("stage"), {
+      change: (index) => this.#onStep(index),
+      close: () => on.close(),
+      tap: () => dialog.classList.toggle("is-bare"),
     });
     this.#listenToButtons();
     dialog.addEventListener("cancel", (event) => {
@@ -139,9 +136,9 @@ export class Lightbox {
 
   #position() {
     const { images, first, total, done } = this.#list;
-    if (first === null) return total ? imageCount(total) : "";
+    if (first === null) return total ? text("count.images", { count: total }) : "";
     const count = done ? images.length : total;
-    return `${number(this.#index + 1)} of ${count ? number(count) : `${number(images.length)}+`}`;
+    return text("image.position", { position: this.#index + 1, total: count || `${number(images.length)}+` });
   }
 
   #toggleDetails() {
@@ -184,10 +181,10 @@ export class Lightbox {
 }
 
 /** Copy text to the clipboard and return whether that succeeded. */
-async function copyText(text, parent) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text).then(() => true, () => false);
+async function copyText(content, parent) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(content).then(() => true, () => false);
   // Browsers offer the clipboard on HTTPS and localhost only.
-  const field = Object.assign(document.createElement("textarea"), { value: text, className: "visually-hidden" });
+  const field = Object.assign(document.createElement("textarea"), { value: content, className: "visually-hidden" });
   parent.append(field);
   field.select();
   const copied = document.execCommand("copy");

@@ -1,16 +1,16 @@
 /** Messages in place of images or between them. Their texts are templates of the page: templates/_messages.html. */
 
-import { images as imageCount } from "./format.js";
 import { isSearch, pageUrl, withoutFilter } from "./page_state.js";
+import { text } from "./texts.js";
 
 /** The message of an empty list. */
 export function emptyListMessage({ state, stats, selected }) {
   const reason = emptyReason({ state, stats, selected });
   const [message] = cloneTemplate(`empty-${reason}`);
   const link = message.querySelector("a");
-  const count = message.querySelector(".image-count");
+  const count = message.querySelector(".empty-count");
   if (link) link.href = pageUrl(reason === "filters" ? { ...state, filters: [] } : withoutFilter(state, "strict"));
-  if (count) count.textContent = imageCount(stats.pending);
+  if (count) count.textContent = text("empty.indexing_hint", { count: stats.pending });
   return message;
 }
 
@@ -35,12 +35,12 @@ export function dividerContent(state, { onlyWeak }) {
 
 /** The content below the last tile; `phase` is "idle", "loading", "failed" or "end". */
 export function endOfListContent(phase, { state, count, onRetry }) {
-  if (phase === "loading") return [paragraph("Loading more…")];
-  if (phase === "failed") return [paragraph("Could not load more images."), retryButton(onRetry)];
+  if (phase === "loading") return [paragraph(text("list.loading"))];
+  if (phase === "failed") return [paragraph(text("list.failed")), retryButton(onRetry)];
   if (phase !== "end" || !count) return [];
-  const total = paragraph(imageCount(count));
+  const total = paragraph(text("count.images", { count }));
   if (!state.filters.some(([name]) => name === "strict")) return [total];
-  return [total, pageLink("Show less relevant images", withoutFilter(state, "strict"))];
+  return [total, pageLink(text("list.show_less_relevant"), withoutFilter(state, "strict"))];
 }
 
 /** The content of an error message, with what can be done about it. */
@@ -67,24 +67,24 @@ function errorWithLink(template, href) {
 }
 
 /** An error of the server as a sentence. */
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.…]$/.test(text) ? "" : ".");
+const sentence = (detail) => detail.charAt(0).toUpperCase() + detail.slice(1) + (/[.…]$/.test(detail) ? "" : ".");
 
 /** Words of a user in quotation marks, isolated because they may run in the other direction. */
-export function quoted(text) {
+export function quoted(words) {
   const quote = document.createElement("q");
   const isolated = document.createElement("bdi");
-  isolated.textContent = text;
+  isolated.textContent = words;
   quote.append(isolated);
   return quote;
 }
 
 const cloneTemplate = (id) => [...document.getElementById(id).content.cloneNode(true).children];
 
-function pageLink(text, state) {
+function pageLink(label, state) {
   const link = document.createElement("a");
   link.href = pageUrl(state);
   link.dataset.nav = "";
-  link.textContent = text;
+  link.textContent = label;
   return link;
 }
 
@@ -92,13 +92,13 @@ function retryButton(onClick) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "button";
-  button.textContent = "Try again";
+  button.textContent = text("page.try_again");
   button.addEventListener("click", onClick);
   return button;
 }
 
-function paragraph(text) {
+function paragraph(content) {
   const element = document.createElement("p");
-  element.textContent = text;
+  element.textContent = content;
   return element;
 }

@@ -1,8 +1,8 @@
 /** Images that are added or indexed while the page is open: shows them, or offers to. */
 
 import { getJson, imagesUrl, listUrl } from "./api.js";
-import { number } from "./format.js";
 import { isRecent } from "./page_state.js";
+import { text } from "./texts.js";
 
 /** Minimum time between two checks, in milliseconds. */
 const CHECK_INTERVAL = 1500;
@@ -103,20 +103,20 @@ export class NewImages {
     const { state, grid, canShift } = this.#gallery;
     if (!isRecent(state)) {
       const indexed = this.#stats && this.#statsAtLoad ? this.#stats.embedded - this.#statsAtLoad.embedded : 0;
-      this.#showButton(indexed > 0 ? `${number(indexed)} newly indexed image${indexed === 1 ? "" : "s"}` : "");
+      this.#showButton(indexed > 0 ? text("count.newly_indexed", { count: indexed }) : "");
     } else if (!this.#waiting.length) {
       this.#showButton("");
     } else if (scrollY > MAX_SCROLL || !canShift || grid.hasFocus) {
       const count = this.#waiting.length;
-      this.#showButton(this.#hasGap ? "Many new images" : `${number(count)} new image${count === 1 ? "" : "s"}`);
+      this.#showButton(this.#hasGap ? text("count.many_new") : text("count.new", { count }));
     } else if (performance.now() - this.#lastMove > POINTER_REST) {
       this.#accept();
     }
   }
 
-  #showButton(text) {
-    if (this.#text.textContent !== text) this.#text.textContent = text;
-    this.#button.hidden = text === "";
+  #showButton(label) {
+    if (this.#text.textContent !== label) this.#text.textContent = label;
+    this.#button.hidden = label === "";
   }
 
   #accept() {

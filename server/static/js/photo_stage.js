@@ -1,6 +1,7 @@
 /** The zoomable pictures of the lightbox. Gestures, zoom and pan are PhotoSwipe's, which is loaded when first needed. */
 
 import { fileName } from "./format.js";
+import { text } from "./texts.js";
 
 const VENDOR = new URL("../vendor/photoswipe/", import.meta.url);
 /** The longer side of a preview, in pixels; as in shared/images/thumbnails.py. */
@@ -14,16 +15,14 @@ const ZOOM_STEP = 1.5;
 export class PhotoStage {
   #element;
   #on;
-  #errorText;
   #list = null;
   #viewer = null;
   #opening = null;
   #lastClick = -Infinity;
 
   /** `on` has `change(index)`, `close()` and `tap()`. */
-  constructor(element, { errorText, on }) {
+  constructor(element, on) {
     this.#element = element;
-    this.#errorText = errorText;
     this.#on = on;
   }
 
@@ -95,7 +94,7 @@ export class PhotoStage {
       wheelToZoom: true,
       imageClickAction: (point) => this.#onClick(point),
       tapAction: () => this.#on.tap(),
-      errorMsg: this.#errorText,
+      errorMsg: text("image.load_failed"),
       // The dialog has its own buttons and keys, and holds the focus.
       arrowKeys: false,
       escKey: false,

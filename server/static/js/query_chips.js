@@ -1,5 +1,7 @@
 /** The terms of a query as chips: the elements of templates/_query_terms.html. */
 
+import { text } from "./texts.js";
+
 const template = document.getElementById("query-chip-template");
 
 /** The chip of a term; `flipUrl` and `removeUrl` are the pages with its sign changed, and without it. */
@@ -10,11 +12,11 @@ export function queryChip(term, label, { flipUrl, removeUrl }) {
   chip.classList.toggle("is-excluded", excluded);
   sign.href = flipUrl;
   sign.textContent = excluded ? "−" : "+";
-  sign.ariaLabel = excluded ? `Less like ${label.name}: switch to more` : `More like ${label.name}: switch to less`;
-  sign.title = excluded ? "Switch to more like this" : "Switch to less like this";
+  sign.ariaLabel = text(excluded ? "term.excluded" : "term.included", { name: label.name });
+  sign.title = text(excluded ? "term.include" : "term.exclude");
   const remove = chip.querySelector(".chip-remove");
   remove.href = removeUrl;
-  remove.ariaLabel = `Remove ${label.name}`;
+  remove.ariaLabel = text("term.remove_term", { name: label.name });
   fillLabel(chip, label);
   return chip;
 }
@@ -29,13 +31,13 @@ export function uploadChip(label, onCancel) {
   // An empty sign keeps its width, so that nothing shifts once the upload is done.
   sign.replaceChildren();
   sign.removeAttribute("href");
-  remove.ariaLabel = `Cancel upload of ${label.name}`;
+  remove.ariaLabel = text("search.cancel_upload", { name: label.name });
   remove.addEventListener("click", (event) => {
     event.preventDefault();
     onCancel();
   });
   progress.className = "chip-progress";
-  progress.ariaLabel = `Uploading ${label.name}`;
+  progress.ariaLabel = text("search.uploading", { name: label.name });
   chip.append(progress);
   fillLabel(chip, label);
   return chip;
@@ -52,13 +54,13 @@ export function fillThumbnail(holder, { name, thumbnail }) {
 }
 
 function fillLabel(chip, { name, thumbnail }) {
-  const text = chip.querySelector(".chip-text");
+  const words = chip.querySelector(".chip-text");
   const holder = chip.querySelector(".chip-thumbnail");
   if (thumbnail === null) {
-    text.textContent = name;
+    words.textContent = name;
     holder.remove();
   } else {
-    text.remove();
+    words.remove();
     fillThumbnail(holder, { name, thumbnail });
   }
 }

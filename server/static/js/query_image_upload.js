@@ -4,6 +4,7 @@ import { postJson, queryImagesUrl } from "./api.js";
 import { bytes } from "./format.js";
 import { uploadChip } from "./query_chips.js";
 import { storeThumbnail } from "./term_labels.js";
+import { text } from "./texts.js";
 
 /** The start of the server's message about an unusable file. */
 const UNUSABLE_BODY = /^the body cannot be used: /;
@@ -32,9 +33,9 @@ export class QueryImageUploads {
 
   addFiles(files) {
     for (const file of files) {
-      const name = file.name || "this image";
+      const name = file.name || text("term.this_image");
       const problem = this.#problemOf(file);
-      if (problem) this.#on.error(`Can’t search with “${name}”: ${problem}`);
+      if (problem) this.#on.error(text("search.upload_failed", { name, reason: problem }));
       else this.#upload(file, name);
     }
   }
@@ -52,8 +53,8 @@ export class QueryImageUploads {
 
   /** A reason to reject a file without uploading it, or "". */
   #problemOf(file) {
-    if (file.type && !file.type.startsWith("image/")) return "it isn’t an image.";
-    return file.size > this.#maxBytes ? `it is too large (over ${bytes(this.#maxBytes)}).` : "";
+    if (file.type && !file.type.startsWith("image/")) return text("search.not_an_image");
+    return file.size > this.#maxBytes ? text("search.too_large", { size: bytes(this.#maxBytes) }) : "";
   }
 
   /** `content` is a file, or an object with its URL. */
@@ -79,7 +80,7 @@ export class QueryImageUploads {
     } catch (error) {
       if (error.name === "AbortError") return;
       this.#finish(upload);
-      this.#on.error(`Can’t search with “${name}”: ${error.message.replace(UNUSABLE_BODY, "")}`);
+      this.#on.error(text("search.upload_failed", { name, reason: error.message.replace(UNUSABLE_BODY, "") }));
     } finally {
       URL.revokeObjectURL(preview);
     }

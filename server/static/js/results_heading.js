@@ -4,13 +4,15 @@ import { fileName } from "./format.js";
 import { quoted } from "./messages.js";
 import { isSearch } from "./page_state.js";
 import { fillThumbnail } from "./query_chips.js";
+import { parts, text } from "./texts.js";
 
 /** The nodes of the heading of a state. */
 export function headingContent(state, labels) {
-  if (state.similar) return ["Similar images"];
-  if (!isSearch(state)) return ["Recent"];
+  if (state.similar) return [text("heading.similar")];
+  if (!isSearch(state)) return [text("heading.recent")];
   const words = state.q ? [{ kind: "text", value: state.q, weight: 1 }] : [];
-  return ["Results for ", ...[...words, ...state.terms].flatMap((term, index) => summand(term, index, labels.of(term)))];
+  const query = [...words, ...state.terms].flatMap((term, index) => summand(term, index, labels.of(term)));
+  return parts("heading.results", { query });
 }
 
 /** The query as text, for the window title and announcements; "" without a query. */

@@ -5,6 +5,7 @@ import { isSearch, pageUrl, recentState } from "./page_state.js";
 import { queryChip } from "./query_chips.js";
 import { QueryImageUploads } from "./query_image_upload.js";
 import { flipped, parseWords, withTerm, withoutTerm } from "./query_terms.js";
+import { text } from "./texts.js";
 
 const IMAGE_URL = /^https?:\/\/\S+$/i;
 
@@ -27,7 +28,7 @@ export class SearchField {
       maxBytes: Number($("image-file").dataset.maxBytes),
       on: {
         change: () => this.draw(this.#state),
-        error: (text) => this.#showError(text),
+        error: (message) => this.#showError(message),
         done: (terms) => this.#search(terms.reduce(withTerm, this.#state.terms)),
       },
     });
@@ -102,28 +103,27 @@ export class SearchField {
   /** Search for `terms` and the words in the field; the URL of an image stands for the image. */
   #search(terms) {
     this.#showError("");
-    const text = this.#input.value.trim();
-    if (IMAGE_URL.test(text)) {
+    const words = this.#input.value.trim();
+    if (IMAGE_URL.test(words)) {
       this.#input.value = "";
-      this.#uploads.addUrl(text);
+      this.#uploads.addUrl(words);
       return;
     }
-    const typed = parseWords(text);
+    const typed = parseWords(words);
     this.#input.value = typed.q;
     this.#onSearch({ q: typed.q, terms: typed.terms.reduce(withTerm, terms) });
   }
 
   /** Show a message below the field; "" hides it. */
-  #showError(text) {
-    $("search-error-text").textContent = text;
-    $("search-error").hidden = text === "";
+  #showError(message) {
+    $("search-error-text").textContent = message;
+    $("search-error").hidden = message === "";
   }
 
   #drawButtons() {
-    const { placeholder, placeholderWithTerms } = this.#input.dataset;
     const hasChips = $("chips").children.length > 0;
     const isEmpty = this.#input.value === "" && !hasChips;
-    this.#input.placeholder = hasChips ? placeholderWithTerms : placeholder;
+    this.#input.placeholder = text(hasChips ? "search.placeholder_with_terms" : "search.placeholder");
     $("clear").hidden = isEmpty;
     $("exclude").hidden = isEmpty;
   }

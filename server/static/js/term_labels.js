@@ -2,6 +2,7 @@
 
 import { getJson, imagesUrl } from "./api.js";
 import { fileName } from "./format.js";
+import { text } from "./texts.js";
 
 const STORAGE_KEY = "query-image-thumbnails";
 /** Thumbnails of uploaded images that the browser stores. */
@@ -25,9 +26,9 @@ export class TermLabels {
     if (kind === "text") return { name: value, thumbnail: null };
     if (kind === "image") {
       const image = this.#images.get(value);
-      return { name: image ? fileName(image.key) : "an image", thumbnail: image?.thumbnail_url ?? "" };
+      return { name: image ? fileName(image.key) : text("term.an_image"), thumbnail: image?.thumbnail_url ?? "" };
     }
-    return { name: "your image", thumbnail: storedThumbnails()[value] ?? "" };
+    return { name: text("term.your_image"), thumbnail: storedThumbnails()[value] ?? "" };
   }
 
   /** Fetch the images among `terms` that are not cached; returns whether any were found. */

@@ -1,6 +1,7 @@
 /** One image of the grid: the elements of templates/_tile.html. */
 
 import { fileName, score } from "./format.js";
+import { text } from "./texts.js";
 
 const template = document.getElementById("tile-template");
 
@@ -35,7 +36,7 @@ export function adoptTile(tile, image) {
 export function updateTile(tile, image) {
   tile.classList.toggle("is-pending", image.status === "pending");
   tile.classList.toggle("is-failed", image.status === "failed");
-  tile.querySelector(".tile-status").title = image.status === "failed" ? "Indexing failed" : "Not indexed yet";
+  tile.querySelector(".tile-status").title = text(image.status === "failed" ? "image.failed" : "image.pending");
   tile.querySelector(".tile-score").textContent = typeof image.score === "number" ? score(image.score) : "";
 }
 
