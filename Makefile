@@ -54,6 +54,7 @@ ifdef FULL
 	$(BIN)/python -m bench.search
 	$(BIN)/python -m bench.search --rows 100000
 	$(BIN)/python -m bench.million --plots docs/images
+	$(BIN)/python -m bench.scaling
 	$(BIN)/python -m bench.relevance
 else
 	$(BIN)/python -m bench.sync --short

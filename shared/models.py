@@ -6,6 +6,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 IndexKind = Literal["hnsw", "compact", "vchordrq"]
+Placement = Literal["local", "worker", "sharded"]
 # Orders of a list by date: of upload, or of capture; with a minus the latest first.
 TakenSort = Literal["-taken", "taken"]
 Sort = Literal["-created", "created"] | TakenSort
@@ -19,7 +20,7 @@ class Collection:
 
     ``vectors`` names the table that holds the vectors of ``model``: the collection's own, or the one filled by a
     re-embedding. ``index_kind`` is the kind of the vectors' index. ``marked`` tells that the bucket has our marker
-    object.
+    object. ``placement`` is where the vectors are stored, see shared/sql/placement.py.
     """
 
     bucket: str
@@ -30,6 +31,7 @@ class Collection:
     created_at: datetime
     index_kind: IndexKind = "hnsw"
     marked: bool = False
+    placement: Placement = "local"
     vectors: Literal["embeddings", "next_embeddings"] = "embeddings"
 
 

@@ -66,11 +66,11 @@ async def uncalibrated(conn: Connection) -> list[tuple[str, str]]:
 async def random_vectors(conn: Connection, collection: Collection, *, limit: int) -> list[list[float]]:
     """Return the vectors of up to *limit* random images of different content."""
     statement = """
-        SELECT e.embedding::real[]
-          FROM (SELECT min(i.id) AS id FROM {images} AS i JOIN {embeddings} AS has USING (id)
-                 WHERE has.embedding IS NOT NULL GROUP BY i.sha256
-                 ORDER BY random() LIMIT %s) AS picked
-          JOIN {embeddings} AS e USING (id)
+        SELECT embedding::real[] FROM {embeddings}
+         WHERE embedding IS NOT NULL AND id IN (
+            SELECT min(i.id) FROM {images} AS i
+             WHERE NOT EXISTS (SELECT FROM {queue} AS q WHERE q.id = i.id AND q.model = %s)
+             GROUP BY i.sha256 ORDER BY random() LIMIT %s)
     """
-    cur = await execute(conn, collection, statement, [limit])
+    cur = await execute(conn, collection, statement, [collection.model, limit])
     return [vector for (vector,) in await cur.fetchall()]

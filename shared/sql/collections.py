@@ -10,7 +10,7 @@ from shared.sql import execute, fetch_all, fetch_one, fetch_value, vector_index
 
 _COLUMNS = """
     bucket, regexp_replace(table_name, '_embeddings$', '') AS base, model, dimensions, title, created_at, index_kind,
-    marked
+    marked, placement
 """
 
 

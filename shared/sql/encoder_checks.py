@@ -20,9 +20,10 @@ class EmbeddedSample:
 async def samples(conn: Connection, collection: Collection, *, limit: int) -> list[EmbeddedSample]:
     """Return up to *limit* embedded images."""
     statement = """
-        SELECT i.r2_key AS key, i.sha256, i.derivatives, e.embedding::real[] AS vector
-          FROM {embeddings} AS e JOIN {images} AS i USING (id)
-         WHERE e.embedding IS NOT NULL ORDER BY e.id LIMIT %s
+        WITH embedded AS MATERIALIZED (
+            SELECT id, embedding::real[] AS vector FROM {embeddings} WHERE embedding IS NOT NULL ORDER BY id LIMIT %s)
+        SELECT i.r2_key AS key, i.sha256, i.derivatives, embedded.vector
+          FROM embedded JOIN {images} AS i USING (id) ORDER BY i.id
     """
     return await fetch_all(conn, collection, EmbeddedSample, statement, [limit])
 

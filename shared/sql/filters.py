@@ -4,7 +4,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, LiteralString
 
-from shared.models import Filters
+from shared.models import Filters, Placement
 
 EVERYTHING = Filters()
 
@@ -48,16 +48,22 @@ def _condition(name: str, value: object) -> LiteralString:
 
 def embedded_rows(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
     """Return FROM and WHERE clauses for the filtered rows of {embeddings} ``e`` that have a vector."""
+    text, values = _passing(filters)
+    return f"{{embeddings}} AS e WHERE e.embedding IS NOT NULL AND {text}", values
+
+
+def _passing(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
     text, values = condition(filters)
-    if not values:
-        return "{embeddings} AS e WHERE e.embedding IS NOT NULL", values
-    return f"{{embeddings}} AS e JOIN {{images}} AS i ON i.id = e.id WHERE e.embedding IS NOT NULL AND {text}", values
+    return (f"e.id IN (SELECT i.id FROM {{images}} AS i WHERE {text})" if values else text), values  # noqa: S608 - constants
 
 
-def row_condition(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
+def row_condition(filters: Filters, placement: Placement) -> tuple[LiteralString, dict[str, Any]]:
     """Return the condition on a row of {embeddings} ``e`` that an index scan finds.
 
-    It looks up the image of each row: with a join, the planner could choose not to scan the index.
+    It looks up the image of each row: with a join, the planner could choose not to scan the index. Workers that have no
+    images get the ids of all that pass.
     """
+    if placement != "local":
+        return _passing(filters)
     text, values = condition(filters)
     return (f"(SELECT {text} FROM {{images}} AS i WHERE i.id = e.id)" if values else text), values  # noqa: S608 - constants

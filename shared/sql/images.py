@@ -9,16 +9,16 @@ from pydantic_core import to_json
 
 from shared.db.pool import Connection
 from shared.models import Collection, Filters, Image, NewImage, Sort
-from shared.sql import execute, fetch_all, fetch_one
+from shared.sql import execute, fetch_all, fetch_one, fetch_value, placement
 from shared.sql.filters import EVERYTHING, condition
+from shared.sql.placement import VectorRow
 
 # The columns of shared.models.Image, for statements that read images.
 IMAGE_COLUMNS = """i.id, i.r2_key AS key, i.sha256, i.size, i.content_type, i.width, i.height,
     'data:image/webp;base64,' || translate(encode(i.placeholder, 'base64'), E'\\n', '') AS placeholder,
     i.derivatives, i.truncated, i.taken_local, i.taken_offset, i.camera, i.created_at,
-    CASE WHEN e.embedding IS NOT NULL THEN 'embedded' ELSE coalesce(q.state, 'pending') END AS status"""
-IMAGE_TABLES = """{images} AS i JOIN {embeddings} AS e USING (id)
-    LEFT JOIN {queue} AS q ON q.id = i.id AND q.model = %(model)s"""
+    coalesce(q.state, 'embedded') AS status"""
+IMAGE_TABLES = "{images} AS i LEFT JOIN {queue} AS q ON q.id = i.id AND q.model = %(model)s"
 
 # The time that orders a list, and whether the latest comes first. Each has an index.
 _ORDERS: dict[Sort, tuple[LiteralString, bool]] = {
@@ -105,6 +105,9 @@ def _as_row(image: NewImage) -> dict[str, Any]:
 
 async def _copy_or_queue_vectors(conn: Connection, collection: Collection, ids: Sequence[int]) -> None:
     """Give images, new or with new content, the vectors of images with the same content, or queue them."""
+    if collection.placement != "local":
+        await _copy_or_queue_placed_vectors(conn, collection, ids)
+        return
     # The queue's model is read from the table: a switch to another model waits from here on. A new entry ends a lease
     # on the old content: its vector will be refused.
     statement = """
@@ -126,6 +129,36 @@ async def _copy_or_queue_vectors(conn: Connection, collection: Collection, ids: 
             state = 'pending', due_at = excluded.due_at, lease = NULL, attempts = 0, reason = NULL, detail = NULL
     """
     await execute(conn, collection, statement, {"ids": list(ids), "bucket": collection.bucket})
+
+
+async def _copy_or_queue_placed_vectors(conn: Connection, collection: Collection, ids: Sequence[int]) -> None:
+    model = await fetch_value(conn, None, "SELECT model FROM collections WHERE bucket = %s", [collection.bucket])
+    parameters = {"ids": list(ids), "model": model}
+    statement = """
+        SELECT i.id, i.r2_key, i.created_at, (
+            SELECT twin.id FROM {images} AS twin
+             WHERE twin.sha256 = i.sha256 AND twin.id <> ALL(%(ids)s)
+               AND NOT EXISTS (SELECT FROM {queue} AS q WHERE q.id = twin.id AND q.model = %(model)s) LIMIT 1) AS twin
+          FROM {images} AS i WHERE i.id = ANY(%(ids)s)
+    """
+    added = await (await execute(conn, collection, statement, parameters)).fetchall()
+    statement = "SELECT id, embedding::text FROM {embeddings} WHERE id = ANY(%s) AND embedding IS NOT NULL"
+    found = await execute(conn, collection, statement, [[twin for *_, twin in added if twin is not None]])
+    vectors = dict(await found.fetchall())
+    rows = [VectorRow(image_id, key, at, vectors.get(twin)) for image_id, key, at, twin in added]
+    await placement.add_rows(conn, collection, rows, overwrite=True)
+    statement = """
+        WITH added AS (
+            SELECT id, created_at, id = ANY(%(copied)s) AS copied FROM {images} WHERE id = ANY(%(ids)s)),
+        unqueued AS (
+            DELETE FROM {queue} AS q USING added WHERE q.id = added.id AND added.copied AND q.model = %(model)s)
+        INSERT INTO {queue} (id, model, due_at)
+        SELECT id, %(model)s, created_at FROM added WHERE NOT copied
+        ON CONFLICT (id, model) DO UPDATE SET
+            state = 'pending', due_at = excluded.due_at, lease = NULL, attempts = 0, reason = NULL, detail = NULL
+    """
+    parameters["copied"] = [row.id for row in rows if row.embedding]
+    await execute(conn, collection, statement, parameters)
 
 
 async def get(conn: Connection, collection: Collection, image_id: int) -> Image | None:

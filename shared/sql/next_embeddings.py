@@ -11,11 +11,12 @@ from typing import LiteralString
 import psycopg
 from psycopg.sql import SQL, Identifier, Literal
 
-from shared.db import migrate, table_names
+from shared.db import migrate
 from shared.db.pool import Connection
 from shared.errors import ModelChanged, SettingsError
 from shared.models import Collection, NextEmbeddings
-from shared.sql import collections, execute, fetch_one, fetch_value, for_collection, queue, vector_index
+from shared.sql import collections, execute, fetch_all, fetch_one, for_collection, placement, queue, vector_index
+from shared.sql.placement import VectorRow
 
 # Everything else, searches included, queues behind a request for an exclusive lock: give up early and retry.
 _LOCK_TIMEOUT = "500ms"
@@ -37,13 +38,11 @@ async def check_model(conn: Connection, collection: Collection) -> None:
     Raises ModelChanged if the collection has switched: read it again and start over.
     """
     try:
-        # The join reads no row, but it locks the table, and the models are read after that lock.
-        statement = """
-            SELECT FROM vector_tables AS v LEFT JOIN {embeddings} ON false
-             WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s
-        """
-        parameters = vars(collection)
-        cur = await execute(conn, collection, statement, parameters)
+        # Selects no row of {embeddings}, but locks it, and the model is read after that lock.
+        statement: LiteralString = f"""
+            SELECT 1 WHERE {placement.holds_model(collection)} AND NOT EXISTS (SELECT 1 FROM {{embeddings}} WHERE false)
+        """  # noqa: S608 - constants
+        cur = await execute(conn, collection, statement, vars(collection))
     except psycopg.errors.UndefinedTable as exc:
         raise _model_changed(collection) from exc
     if not cur.rowcount:
@@ -89,17 +88,10 @@ async def start(conn: Connection, collection: Collection, *, model: str, dimensi
 
 
 async def _create_table(conn: Connection, collection: Collection, dimensions: int) -> None:
+    await conn.execute(placement.definition(replace(collection, dimensions=dimensions), collection.placement))
     await conn.execute(
         SQL(
             """
-            CREATE TABLE {next_embeddings} (
-                id         bigint PRIMARY KEY REFERENCES {images} ON DELETE CASCADE,
-                created_at timestamptz NOT NULL,
-                embedding  halfvec({dimensions}),
-                r2_key     text COLLATE "C" NOT NULL UNIQUE
-                           REFERENCES {images} (r2_key) ON UPDATE CASCADE ON DELETE CASCADE
-            );
-            ALTER TABLE {next_embeddings} ALTER COLUMN embedding SET STORAGE PLAIN;
             CREATE TRIGGER next_embeddings_inserted AFTER INSERT ON {images} FOR EACH ROW
                 EXECUTE FUNCTION add_to_next_embeddings({bucket_name}, {next_name}, {images_name}, {queue_name});
             CREATE TRIGGER next_embeddings_changed AFTER UPDATE OF sha256 ON {images} FOR EACH ROW
@@ -107,7 +99,7 @@ async def _create_table(conn: Connection, collection: Collection, dimensions: in
                 EXECUTE FUNCTION add_to_next_embeddings({bucket_name}, {next_name}, {images_name}, {queue_name});
             """
         ).format(
-            **migrate.template_values(collection.bucket, dimensions),
+            images=Identifier(f"{collection.base}_images"),
             bucket_name=Literal(collection.bucket),
             **{f"{suffix}_name": Literal(f"{collection.base}_{suffix}") for suffix in ("next", "images", "queue")},
         )
@@ -119,32 +111,23 @@ async def prepare(conn: Connection, collection: Collection, *, after: int, limit
 
     *collection* is the result of ``with_next``. If no image is left, set the state to filling and return None.
     """
-    statement = """
-        WITH reach AS (
-            SELECT max(id) AS last
-              FROM (SELECT id FROM {images} WHERE id > %(after)s ORDER BY id LIMIT %(limit)s) AS part_ids),
-        part AS MATERIALIZED (
-            SELECT i.id, i.r2_key, i.created_at FROM {images} AS i, reach
-             WHERE i.id > %(after)s AND i.id <= reach.last
-               AND EXISTS (SELECT FROM vector_tables AS v
-                            WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s)
-               FOR KEY SHARE OF i),
-        added AS (
-            INSERT INTO {embeddings} (id, r2_key, created_at) SELECT id, r2_key, created_at FROM part
-            ON CONFLICT DO NOTHING RETURNING id),
-        queued AS (
-            INSERT INTO {queue} (id, model, due_at) SELECT id, %(model)s, now() FROM added
-            ON CONFLICT DO NOTHING)
-        SELECT last FROM reach
-    """
+    await execute(conn, collection, "LOCK TABLE {images} IN ROW EXCLUSIVE MODE")  # like every writer, see switch
+    select: LiteralString = f"""
+        SELECT id, r2_key, created_at FROM {{images}} WHERE id > %(after)s AND {placement.holds_model(collection)}
+         ORDER BY id LIMIT %(limit)s FOR KEY SHARE
+    """  # noqa: S608 - constants
     parameters = vars(collection) | {"after": after, "limit": limit}
-    last: int | None = await fetch_value(conn, collection, statement, parameters)
-    if last is None:
+    if part := await fetch_all(conn, collection, VectorRow, select, parameters):
+        added = await placement.add_rows(conn, collection, part, overwrite=False)
         statement = """
-            UPDATE next_embeddings SET state = 'filling' WHERE bucket = %s AND model = %s AND state = 'preparing'
+            INSERT INTO {queue} (id, model, due_at) SELECT id, %s, now() FROM unnest(%s::bigint[]) AS added (id)
+            ON CONFLICT DO NOTHING
         """
-        await conn.execute(statement, [collection.bucket, collection.model])
-    return last
+        await execute(conn, collection, statement, [collection.model, added])
+        return part[-1].id
+    statement = "UPDATE next_embeddings SET state = 'filling' WHERE bucket = %s AND model = %s AND state = 'preparing'"
+    await conn.execute(statement, [collection.bucket, collection.model])
+    return None
 
 
 async def count_losses(conn: Connection, collection: Collection, *, model: str) -> tuple[int, int]:
@@ -153,11 +136,11 @@ async def count_losses(conn: Connection, collection: Collection, *, model: str) 
     An image loses it if it is quarantined with *model*.
     """
     statement = """
-        SELECT count(*) FILTER (WHERE q.state = 'failed'), count(*)
-          FROM {embeddings} AS e LEFT JOIN {queue} AS q ON q.id = e.id AND q.model = %s
-         WHERE e.embedding IS NOT NULL
+        SELECT count(*) FILTER (WHERE next.state = 'failed'), count(*)
+          FROM {images} AS i LEFT JOIN {queue} AS next ON next.id = i.id AND next.model = %s
+         WHERE NOT EXISTS (SELECT FROM {queue} AS current WHERE current.id = i.id AND current.model = %s)
     """
-    cur = await execute(conn, collection, statement, [model])
+    cur = await execute(conn, collection, statement, [model, collection.model])
     row = await cur.fetchone()
     assert row is not None
     return row[0], row[1]
@@ -180,43 +163,12 @@ async def switch(conn: Connection, collection: Collection, *, model: str, rollba
     if not rollback and await queue.is_pending(conn, with_next(collection, target)):
         return False
     await execute(conn, collection, "LOCK TABLE {embeddings}, {next_embeddings} IN ACCESS EXCLUSIVE MODE")
-    await _swap_names(conn, collection)
+    await placement.swap_names(conn, collection)
     statement = "UPDATE collections SET model = %s, dimensions = %s WHERE bucket = %s"
     await conn.execute(statement, [target.model, target.dimensions, collection.bucket])
     statement = "UPDATE next_embeddings SET model = %s, dimensions = %s, state = 'previous' WHERE bucket = %s"
     await conn.execute(statement, [current.model, current.dimensions, collection.bucket])
     return True
-
-
-async def _swap_names(conn: Connection, collection: Collection) -> None:
-    """Swap the names of the two tables and of their indexes."""
-    tables = [f"{collection.base}_{suffix}" for suffix in ("embeddings", "next")]
-    keys = zip(*[await _key_indexes(conn, table) for table in tables], strict=True)
-    vectors = [
-        [table_names.vector_index(collection.base, table, kind) for table in ("embeddings", "next_embeddings")]
-        for kind in table_names.VECTOR_INDEXES
-    ]
-    temporary = Identifier(f"{collection.base}_swap")
-    rename: LiteralString
-    for rename, one, other in [
-        ("ALTER TABLE {} RENAME TO {}", *tables),
-        *(("ALTER INDEX IF EXISTS {} RENAME TO {}", *pair) for pair in (*keys, *vectors)),
-    ]:
-        first, second = Identifier(one), Identifier(other)
-        for old, new in [(first, temporary), (second, first), (temporary, second)]:
-            await conn.execute(SQL(rename).format(old, new))
-
-
-async def _key_indexes(conn: Connection, table: str) -> list[str]:
-    """Return the names of the table's indexes of primary and unique key."""
-    statement = """
-        SELECT index.relname
-          FROM pg_index AS i JOIN pg_class AS index ON index.oid = i.indexrelid
-         WHERE i.indrelid = to_regclass(quote_ident(%s)) AND i.indisunique
-         ORDER BY i.indisprimary DESC
-    """
-    cur = await conn.execute(statement, [table])
-    return [name for (name,) in await cur.fetchall()]
 
 
 async def discard(conn: Connection, collection: Collection) -> bool:

@@ -7,12 +7,13 @@ worker that lost it changes nothing.
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import LiteralString
 from uuid import UUID
 
 from shared.db.pool import Connection
 from shared.errors import ImageRefused
 from shared.models import Collection, Failure, Job
-from shared.sql import execute, fetch_all, fetch_one, fetch_value, vector_text
+from shared.sql import execute, fetch_all, fetch_one, fetch_value, placement, vector_text
 
 
 async def claim(conn: Connection, collection: Collection, *, lease: UUID, limit: int, duration: timedelta) -> list[Job]:
@@ -101,25 +102,31 @@ async def complete(conn: Connection, collection: Collection, job: Job, vector: l
     Returns 0 and writes nothing if the lease was lost (the image was changed, removed or leased to another worker), or
     if the table holds vectors of another model by now.
     """
-    statement = """
+    finish: LiteralString = f"""
         WITH given AS MATERIALIZED (SELECT %(vector)s::halfvec AS embedding),
         leased AS (
-            SELECT id FROM {queue}
+            SELECT id FROM {{queue}}
              WHERE id = %(id)s AND model = %(model)s AND lease = %(lease)s AND state = 'pending'
-               AND EXISTS (SELECT FROM vector_tables AS v
-                            WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s)
+               AND {placement.holds_model(collection)}
                FOR UPDATE),
         done AS (
-            DELETE FROM {queue} AS q
-             USING {images} AS i
+            DELETE FROM {{queue}} AS q
+             USING {{images}} AS i
              WHERE EXISTS (SELECT FROM leased)
                AND q.id = i.id AND i.sha256 = %(sha256)s AND q.model = %(model)s AND q.state = 'pending'
             RETURNING q.id)
-        UPDATE {embeddings} AS e SET embedding = given.embedding FROM done, given WHERE e.id = done.id
-    """
+    """  # noqa: S608 - constants
     parameters = vars(collection) | vars(job) | {"vector": vector_text(vector)}
-    cur = await execute(conn, collection, statement, parameters)
-    return cur.rowcount
+    if collection.placement == "local":
+        store: LiteralString = (
+            "UPDATE {embeddings} AS e SET embedding = given.embedding FROM done, given WHERE e.id = done.id"
+        )
+        return (await execute(conn, collection, finish + store, parameters)).rowcount
+    await execute(conn, collection, "LOCK TABLE {images} IN ROW EXCLUSIVE MODE")  # the model stays the same
+    done = await execute(conn, collection, finish + "SELECT id FROM done", parameters)  # noqa: S608 - constants
+    parameters["ids"] = [image_id for (image_id,) in await done.fetchall()]
+    store = "UPDATE {embeddings} SET embedding = %(vector)s::halfvec WHERE id = ANY(%(ids)s)"
+    return (await execute(conn, collection, store, parameters)).rowcount
 
 
 async def refuse(

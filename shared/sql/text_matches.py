@@ -36,13 +36,15 @@ def find(
              LIMIT %(max_matches)s),
         found AS (
             SELECT id FROM named
-             UNION SELECT id FROM containing WHERE (SELECT count(*) FROM containing) <= %(max_matches)s)
+             UNION SELECT id FROM containing WHERE (SELECT count(*) FROM containing) <= %(max_matches)s),
+        scores AS MATERIALIZED (  -- without it, Citus would send all images to the workers
+            SELECT e.id, -(e.embedding <#> %(vector)s::halfvec) AS score
+              FROM {{embeddings}} AS e WHERE e.id IN (SELECT id FROM found))
         SELECT i.id, {_IS_NAME} AS exact_name,
                image_words(regexp_replace(i.r2_key, '^.*/', ''), i.keywords, i.title, i.caption, i.exif)
                    @@ words_query(%(words)s) AS without_folders,
-               (SELECT count(*) FROM containing) AS frequency,
-               -(e.embedding <#> %(vector)s::halfvec) AS score
-          FROM found JOIN {{images}} AS i USING (id) JOIN {{embeddings}} AS e USING (id)
+               (SELECT count(*) FROM containing) AS frequency, scores.score
+          FROM scores JOIN {{images}} AS i USING (id)
          WHERE i.id <> ALL (%(exclude)s::bigint[])
          ORDER BY i.id
     """  # noqa: S608 - constants

@@ -20,6 +20,7 @@ from shared.sql import (
     fetch_sets,
     fetch_value,
     next_embeddings,
+    placement,
     text_matches,
     vector_index,
     vector_text,
@@ -118,6 +119,8 @@ async def _find(
 ) -> tuple[list[dict[str, Any]], list[TextMatch]]:
     """Return what *select* says of the ``nearest`` images, and the images that match the query's words."""
     settings = _INDEX_SETTINGS if ef_search else _EXACT_SETTINGS
+    if collection.placement != "local":
+        settings = (placement.PROPAGATE_SETTINGS, *settings)
     candidates = limit * vector_index.oversampling(collection.index_kind) if ef_search else limit
     scan, values = _scan(collection, query, by_index=bool(ef_search))
     values |= {
@@ -145,7 +148,7 @@ def _scan(collection: Collection, query: VectorQuery, *, by_index: bool) -> tupl
     """Return the statement that selects ids and distances, if the vectors are of the collection's model."""
     distance: LiteralString = "e.embedding <#> %(vector)s::halfvec"
     if by_index:
-        where, values = row_condition(query.filters)
+        where, values = row_condition(query.filters, collection.placement)
         rows: LiteralString = f"{{embeddings}} AS e WHERE e.embedding IS NOT NULL AND {where}"
         order = vector_index.order(collection.index_kind)
     else:
@@ -154,8 +157,7 @@ def _scan(collection: Collection, query: VectorQuery, *, by_index: bool) -> tupl
         order = f"({distance}) + 0, e.id"
     statement: LiteralString = f"""
         SELECT e.id, {distance} AS distance FROM {rows}
-           AND EXISTS (SELECT FROM vector_tables AS v
-                        WHERE v.bucket = %(bucket)s AND v.name = %(vectors)s AND v.model = %(model)s)
+           AND {placement.holds_model(collection)}
            AND e.id <> ALL (%(exclude)s::bigint[])
          ORDER BY {order} LIMIT %(candidates)s
     """  # noqa: S608 - constants
