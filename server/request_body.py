@@ -40,6 +40,11 @@ class BodyLimit:
 QUERY_IMAGE = BodyLimit("the picture", max_bytes=20 << 20)
 
 
+def pictures_in_memory(most: int, memory: int) -> int:
+    """Return how many pictures to search for may be held at once: *most*, or fewer that fit an eighth of *memory*."""
+    return min(most, max(1, memory // 8 // QUERY_IMAGE.max_bytes))
+
+
 @dataclass(frozen=True)
 class ReceivedFile:
     """A file from a request body, and its name if the client sent one."""

@@ -15,7 +15,9 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from server.rate_limits import ClientSlots
+from server.request_body import pictures_in_memory
 from shared.errors import ImageBrowserError, ImageRefused
+from shared.images.decode_memory import machine_memory
 from shared.images.formats import SNIFF_BYTES, sniff
 
 MAX_URL_LENGTH = 2000  # characters
@@ -23,7 +25,7 @@ PORTS = frozenset({80, 443, 8000, 8080, 8443})
 MAX_BYTES = 20 << 20
 TIMEOUT = 15.0  # seconds, for DNS, redirects and body together
 MAX_REDIRECTS = 5
-CONCURRENCY = 8  # fetches, each held in memory
+CONCURRENCY = 8  # fetches, each held in memory; fewer on a small machine
 CONCURRENCY_PER_CLIENT = 2  # so that a client with slow URLs does not block the others
 
 IPAddress = IPv4Address | IPv6Address
@@ -75,7 +77,7 @@ class UrlFetcher:
         self._resolver = resolver
         self._max_bytes = max_bytes
         self._timeout = timeout
-        self._slots = asyncio.Semaphore(CONCURRENCY)
+        self._slots = asyncio.Semaphore(pictures_in_memory(CONCURRENCY, machine_memory()))
         self._client_slots = ClientSlots(CONCURRENCY_PER_CLIENT)
 
     async def fetch_image(self, url: str) -> bytes:

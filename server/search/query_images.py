@@ -16,12 +16,14 @@ from server.adapters import Embedders
 from server.cache.single_flight import SingleFlightCache
 from server.problem import Problem
 from server.rate_limits import PaidQueries
+from server.request_body import pictures_in_memory
 from server.search.text_vectors import from_stored
 from server.url_fetcher import FetchRefused, UrlFetcher
 from shared.db.pool import Connection, Database
 from shared.embedders.base import ImageInput, Vector
 from shared.errors import ImageRefused
 from shared.images import check_query_picture
+from shared.images.decode_memory import machine_memory
 from shared.images.worker_pool import DecoderPool
 from shared.models import Collection
 from shared.sql import query_images
@@ -32,7 +34,7 @@ LIFETIME = timedelta(days=7)  # of a handle, from its last upload
 MAX_STORED = 50_000  # pictures; beyond it those that expire first are deleted
 MAX_URLS = 2000  # vectors by URL, in memory
 URL_TTL = 3600.0  # seconds
-CONCURRENCY = 16  # pictures, each held in memory
+CONCURRENCY = 16  # pictures, each held in memory; fewer on a small machine
 
 
 class QueryImages:
@@ -51,7 +53,7 @@ class QueryImages:
         self._embedders = embedders
         self._paid_queries = paid_queries
         self._fetcher = fetcher
-        self._slots = asyncio.Semaphore(CONCURRENCY)
+        self._slots = asyncio.Semaphore(pictures_in_memory(CONCURRENCY, machine_memory()))
         # The pages of a search by URL share a fetch.
         self._url_vectors: SingleFlightCache[tuple[str, str], Vector] = SingleFlightCache(
             max_entries=MAX_URLS, ttl=URL_TTL

@@ -107,9 +107,12 @@ def _control_group_files() -> list[Path]:
     return files
 
 
-def default_limit(memory: int, processors: int) -> int:
-    """Return the memory for decoding one image: a share of half the memory, but 512 MB if that is at most a quarter."""
-    return min(memory // 4, max(512 * MB, memory // 2 // processors), 3000 * MB)
+def default_limit(memory: int, processors: int, processes: int = 1) -> int:
+    """Return the memory for decoding one image: a share of half the memory, but 512 MB if that is at most a quarter.
+
+    Each of *processes* with a pool of its own gets at most its share of half the memory.
+    """
+    return min(memory // 4, max(512 * MB, memory // 2 // processors), 3000 * MB, memory // 2 // processes)
 
 
 def worker_count(memory: int, processors: int, limit: int) -> int:

@@ -55,6 +55,8 @@ def _limit_memory(limit: int) -> None:
     if sys.platform == "linux":
         data_pages = int(Path("/proc/self/statm").read_text().split()[5])
         wall = data_pages * resource.getpagesize() + limit + limit // 4 + _LIBRARIES
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        wall = wall if hard == resource.RLIM_INFINITY else min(wall, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (wall, wall))
 
 

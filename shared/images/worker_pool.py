@@ -63,7 +63,7 @@ class DecoderPool:
         """
         memory, processors = decode_memory.machine_memory(), os.cpu_count() or 1
         self._time_limit = time_limit
-        self._memory_limit = memory_limit or decode_memory.default_limit(memory, processors)
+        self._memory_limit = memory_limit or decode_memory.default_limit(memory, processors, processes)
         self._size = size or decode_memory.worker_count(memory // processes, processors, self._memory_limit)
         self._tasks = tasks
         self._slots = asyncio.Semaphore(self._size)
@@ -88,9 +88,9 @@ class DecoderPool:
         name = task_name(task)
         if name not in self._tasks:
             raise ValueError(f"{name} is not a decoder task")
-        request = pack([name, args, kwargs])
         paths = [value for value in (*args, *kwargs.values()) if isinstance(value, Path)]
         async with self._slots:
+            request = pack([name, args, kwargs])  # here, because it copies the bytes of an image
             # A thread: opening a file on a network file system may take long.
             files = await asyncio.to_thread(_open, paths) if paths else []
             worker = await self._take()

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from server import rate_limits, request_body
 from server.problem import Problem
-from server.request_body import MAX_FILES_PER_CLIENT, BodyLimit
+from server.request_body import MAX_FILES_PER_CLIENT, BodyLimit, pictures_in_memory
 from server.schemas import errors
 
 LIMIT = BodyLimit("the file", max_bytes=1000, idle_timeout=0.5, grace=0.2, min_rate=10_000)
@@ -107,3 +107,8 @@ async def test_a_form_without_exactly_one_small_file_is_refused(content: bytes, 
     answer = await post(content, **{"Content-Type": MULTIPART})
     assert answer.status_code == status
     assert detail in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("megabytes", "pictures"), [(256, 1), (512, 3), (1024, 6), (24_000, 16)])
+def test_pictures_in_memory_fit_the_machine(megabytes: int, pictures: int) -> None:
+    assert pictures_in_memory(16, megabytes << 20) == pictures

@@ -142,5 +142,10 @@ def test_the_limit_and_the_workers_fit_the_machine(memory: int, processors: int,
     assert worker_count(memory, processors, default_limit(memory, processors)) == workers
 
 
+def test_the_decoders_of_several_processes_fit_half_the_memory() -> None:
+    limit = default_limit(GB // 2, 8, processes=4)
+    assert 4 * limit * worker_count(GB // 2 // 4, 8, limit) <= GB // 4
+
+
 def test_the_memory_of_this_machine_is_known() -> None:
     assert 128 << 20 < machine_memory() < 1 << 50
