@@ -184,9 +184,12 @@ async def score(conn: Connection, collection: Collection, vector: Sequence[float
     """
     await next_embeddings.check_model(conn, collection)
     statement = f"""
-        SELECT {IMAGE_COLUMNS}, -(e.embedding <#> %(vector)s::halfvec) AS score
+        WITH scores AS MATERIALIZED (
+            SELECT e.id, -(e.embedding <#> %(vector)s::halfvec) AS score
+              FROM {{embeddings}} AS e WHERE e.id = ANY (%(ids)s::bigint[]))
+        SELECT {IMAGE_COLUMNS}, scores.score
           FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY AS asked (id, position)
-          JOIN ({IMAGE_TABLES}) ON i.id = asked.id ORDER BY asked.position
+          JOIN scores USING (id) JOIN ({IMAGE_TABLES}) ON i.id = asked.id ORDER BY asked.position
     """  # noqa: S608 - constants
     values = {"vector": vector_text(vector), "ids": list(ids), "model": collection.model}
     return await fetch_all(conn, collection, to_hit, statement, values)
