@@ -27,7 +27,7 @@ class Catalogue:
 
         Whole numbers are grouped as the language does. A text with plural forms is chosen by the value ``count``.
         """
-        found = self.texts[key]
+        found = self.texts.get(key, key)
         if isinstance(found, dict):
             # The rule of all our languages; scripts use Intl.PluralRules.
             found = found["one" if values["count"] == 1 else "other"]

@@ -21,7 +21,8 @@ class Status:
     """Progress of a collection.
 
     ``rate_per_minute`` covers the last minutes and is 0 if nothing is pending; ``eta_seconds`` is None if the rate is
-    0. Costs are estimates in US dollars, from the number of model calls and the model's usual price.
+    0. ``active`` says that images are pending and a syncer is at work on them. Costs are estimates in US dollars, from
+    the number of model calls and the model's usual price.
     """
 
     bucket: str
@@ -33,6 +34,7 @@ class Status:
     reasons: dict[str, int]
     rate_per_minute: float
     eta_seconds: float | None
+    active: bool
     cost_so_far: float
     cost_to_go: float
 
@@ -55,6 +57,7 @@ async def read(conn: Connection, collection: Collection, price: Price) -> Status
         reasons=await stats.reasons(conn, collection) if counts.failed else {},
         rate_per_minute=round(rate, 1),
         eta_seconds=round(counts.pending / rate * 60, 1) if rate else None,
+        active=counts.pending > 0 and await stats.is_active(conn, collection),
         cost_so_far=round(calls * price.per_call, 6),
         cost_to_go=round(counts.pending * price.per_image, 6),
     )

@@ -52,12 +52,32 @@ async def record(
 
 
 async def rate_per_minute(conn: Connection, collection: Collection) -> float:
-    """Return the images embedded per minute, over those of the last five minutes in which work was done."""
+    """Return the images embedded per minute since the start of the previous minute, if any, else in five minutes.
+
+    The start of a sync is slower: a model is loaded, and uploads take their share. It must not count for long.
+    """
     statement = """
-        SELECT sum(embedded) * 60 / greatest(extract(epoch FROM now() - min(since)), 1) FROM activity
-         WHERE bucket = %s AND model = %s AND minute > now() - interval '5 minutes'
+        SELECT coalesce(
+            sum(embedded) FILTER (WHERE is_recent) * 60 / max(elapsed) FILTER (WHERE is_recent),
+            sum(embedded) * 60 / max(elapsed))
+          FROM (SELECT embedded, greatest(extract(epoch FROM now() - since), 1) AS elapsed,
+                       minute >= date_trunc('minute', now()) - interval '1 minute' AS is_recent
+                  FROM activity
+                 WHERE bucket = %s AND model = %s AND minute > now() - interval '5 minutes') AS work
     """
     return float(await fetch_value(conn, None, statement, [collection.bucket, collection.model]) or 0)
+
+
+async def is_active(conn: Connection, collection: Collection) -> bool:
+    """Return whether a syncer is at work: it holds the lease of an image or the lock on a source."""
+    statement = """
+        SELECT EXISTS (SELECT FROM {queue}
+                        WHERE model = %(model)s AND state = 'pending' AND lease IS NOT NULL AND due_at > now())
+            OR EXISTS (SELECT FROM source_locks JOIN sources ON sources.id = source_id
+                        WHERE bucket = %(bucket)s AND expires_at > now())
+    """
+    active: bool = await fetch_value(conn, collection, statement, vars(collection))
+    return active
 
 
 async def calls(conn: Connection, collection: Collection) -> int:

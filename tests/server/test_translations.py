@@ -10,6 +10,7 @@ from jinja2 import Environment, nodes
 from markupsafe import Markup
 
 from server.translations import CATALOGUES, preferred
+from shared.errors import Reason
 
 SERVER = Path(__file__).parents[2] / "server"
 # The page of the API is in English, like the document that it shows.
@@ -158,6 +159,10 @@ def test_texts_contain_no_markup_and_all_plural_forms(language: str) -> None:
 )
 def test_the_most_preferred_language_that_there_is_is_chosen(header: str, language: str) -> None:
     assert preferred(header).language == language
+
+
+def test_every_reason_of_a_failure_has_words() -> None:
+    assert {f"reason.{reason}" for reason in Reason} <= CATALOGUES["en"].texts.keys()
 
 
 def test_a_text_is_filled_with_escaped_values_and_markup() -> None:

@@ -16,6 +16,7 @@ RUNNING = Status(
     reasons={},
     rate_per_minute=42.0,
     eta_seconds=1257.0,
+    active=True,
     cost_so_far=0.0468,
     cost_to_go=0.0132,
 )

@@ -77,7 +77,7 @@ function coordinates({ latitude, longitude }) {
 
 function indexingStatus({ status, failure_reason: reason }) {
   if (status === "pending") return text("fact.pending");
-  if (status === "failed") return reason ? text("fact.failed_because", { reason }) : text("fact.failed");
+  if (status === "failed") return reason ? text("fact.failed_because", { reason: text(`reason.${reason}`) }) : text("fact.failed");
   return "";
 }
 

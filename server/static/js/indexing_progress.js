@@ -5,6 +5,8 @@ import { number, text } from "./texts.js";
 
 const MIN_RETRY_DELAY = 1000;
 const MAX_RETRY_DELAY = 30000;
+/** How long no syncer must be at work before the indexing counts as paused, in milliseconds. */
+const PAUSE_DELAY = 30000;
 
 export class IndexingProgress {
   #element;
@@ -12,6 +14,8 @@ export class IndexingProgress {
   #source = null;
   #retryDelay = MIN_RETRY_DELAY;
   #retryTimer = 0;
+  #pauseTimer = 0;
+  #percent = 0;
 
   /** `onStats(stats)` is called with the statistics that the page contains, then with every change. */
   constructor(element, onStats) {
@@ -56,15 +60,28 @@ export class IndexingProgress {
   }
 
   #update(stats) {
+    this.#drawTitle(stats, { paused: isPaused(stats) && !stats.rate_per_minute });
+    clearTimeout(this.#pauseTimer);
+    if (isPaused(stats)) this.#pauseTimer = setTimeout(() => this.#drawTitle(stats, { paused: true }), PAUSE_DELAY);
     this.#drawRing(stats);
     this.#drawFigures(stats);
     this.#drawFailures(stats);
     this.#onStats(stats);
   }
 
-  #drawRing({ total, embedded, pending, failed }) {
+  #drawTitle(stats, { paused }) {
+    const { total, embedded, pending } = stats;
+    const title = text(paused ? "progress.paused" : pending ? "progress.running" : total ? "progress.done" : "progress.empty");
+    this.#element.classList.toggle("is-paused", paused);
+    this.#element.querySelector(".progress-title").textContent = title;
+    this.#element.querySelector("summary").title = text("progress.summary", { title, embedded, total });
+  }
+
+  #drawRing({ embedded, pending, failed }) {
     const element = this.#element;
-    const percent = total ? (100 * (embedded + failed)) / total : 100;
+    // Images that are added meanwhile must not turn the ring back.
+    this.#percent = pending ? Math.max(this.#percent, (100 * embedded) / (embedded + pending)) : 0;
+    const percent = pending ? this.#percent : 100;
     element.classList.toggle("is-done", pending === 0);
     element.classList.toggle("has-failed", failed > 0);
     element.querySelector(".ring-done").setAttribute("stroke-dasharray", `${percent.toFixed(1)} 100`);
@@ -89,8 +106,6 @@ export class IndexingProgress {
       this.#element.querySelector(`[data-stat="${name}"]`).textContent = figure;
     }
     for (const row of this.#element.querySelectorAll(".progress-cost")) row.hidden = !(cost || remainingCost);
-    this.#element.querySelector(".progress-title").textContent = title(stats);
-    this.#element.querySelector("summary").title = text("progress.summary", { title: title(stats), embedded, total });
   }
 
   #drawFailures({ failed, reasons = {} }) {
@@ -100,9 +115,9 @@ export class IndexingProgress {
     failures.querySelector("ul").replaceChildren(
       ...sorted.map(([reason, count]) => {
         const row = document.createElement("li");
-        const label = document.createElement("bdi");
+        const label = document.createElement("span");
         const figure = document.createElement("span");
-        label.textContent = reason;
+        label.textContent = text(`reason.${reason}`);
         figure.textContent = number(count);
         row.append(label, figure);
         return row;
@@ -111,7 +126,4 @@ export class IndexingProgress {
   }
 }
 
-function title({ total, pending }) {
-  if (pending) return text("progress.running");
-  return text(total ? "progress.done" : "progress.empty");
-}
+const isPaused = ({ pending, active }) => pending > 0 && !active;

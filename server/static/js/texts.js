@@ -16,7 +16,7 @@ export const text = (key, values = {}) => parts(key, values).join("");
 
 /** The same as a list of strings and values, which may be nodes; the value of a placeholder may be a list. */
 export function parts(key, values) {
-  const found = TEXTS[key];
+  const found = TEXTS[key] ?? key;
   const pattern = typeof found === "string" ? found : (found[plurals.select(values.count)] ?? found.other);
   // Splitting by a group puts the names of the placeholders at the odd indices.
   return pattern.split(PLACEHOLDER).flatMap((part, index) => (index % 2 ? shown(values[part]) : part || []));
