@@ -1,7 +1,7 @@
 """Tokens, the sessions of browsers that stand for them, and what each allows."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -73,11 +73,9 @@ class AccessTokens:
         return str((await self._signer()).dumps(session.hex))
 
     async def access_of_session(self, cookie: str) -> Access | None:
-        """Return the read access of a cookie; None if it is forged, or its session or token has ended."""
+        """Return the access of a cookie; None if it is forged, or its session or token has ended."""
         session = await self._session(cookie)
-        access = await self._database.run(self._find_by_session, session) if session else None
-        # Browsers send cookies along with requests of other sites, so a cookie never allows writing.
-        return replace(access, writes=False) if access else None
+        return await self._database.run(self._find_by_session, session) if session else None
 
     async def end_session(self, cookie: str) -> None:
         """End the session of a cookie on all servers."""

@@ -60,7 +60,7 @@ class AuthMiddleware:
             return NO_ACCESS
         granted = await _tokens(request).access(token, client=client_of(request.scope)) if token else None
         if _is_write(request):
-            return _authorize_write(request, granted, token)
+            return _authorize_write(request, granted or await _signed_in_access(request), token)
         access = granted or await _anonymous_access(request)
         if access is None:
             raise Problem(401, "reading needs a token: send `Authorization: Bearer TOKEN`", headers=_challenge(token))
@@ -72,7 +72,7 @@ class AuthMiddleware:
 def _authorize_write(request: Request, granted: Access | None, token: str | None) -> Access:
     if granted and granted.writes:
         return granted
-    if granted:
+    if granted and token:
         raise Problem(403, f"this token is for reading: writing needs {_WRITE_TOKEN}")
     if token is None and not _tokens(request).can_write:
         raise Problem(403, "writing is disabled on this server: set API_TOKEN, or run `syncer tokens add NAME --write`")
@@ -86,6 +86,12 @@ async def _anonymous_access(request: Request) -> Access | None:
     if cookie := request.cookies.get(COOKIE):
         return await _tokens(request).access_of_session(cookie)
     return None
+
+
+async def _signed_in_access(request: Request) -> Access | None:
+    """Return the access of a cookie, sent by a page of ours: browsers send it along with requests of other sites."""
+    cookie = request.cookies.get(COOKIE)
+    return await _tokens(request).access_of_session(cookie) if cookie and _is_same_origin(request) else None
 
 
 def _tokens(request: Request) -> AccessTokens:
@@ -141,6 +147,14 @@ def _is_cross_site(request: Request) -> bool:
         return fetch_site not in {"same-origin", "none"}
     origin = request.headers.get("Origin")
     return origin is not None and origin.partition("://")[2] != request.headers.get("Host")
+
+
+def _is_same_origin(request: Request) -> bool:
+    """Return whether the headers prove that a page of ours sent the request. Only browsers send them."""
+    if fetch_site := request.headers.get("Sec-Fetch-Site"):
+        return fetch_site == "same-origin"
+    origin = request.headers.get("Origin")
+    return origin is not None and not _is_cross_site(request)
 
 
 def _send_private(send: Send) -> Send:

@@ -29,6 +29,7 @@ async def show_gallery(request: Request) -> Response:
     """GET /: recent images, search results (``q``, ``term``), or the neighbours of an image (``similar``)."""
     context = app_context(request)
     page = _empty_page(request)
+    page["can_sign_in"] = context.tokens.can_write
     try:
         counts = await context.counts()
         page |= responses.collection_list(counts)
@@ -60,6 +61,7 @@ def _empty_page(request: Request) -> TemplateVariables:
         "status": 200,
         "page_url": lambda **changes: page_url(query, **changes),
         "signed_in": COOKIE in request.cookies,
+        "may_write": False,
         "max_query_image_bytes": QUERY_IMAGE.max_bytes,
     }
 
@@ -67,6 +69,9 @@ def _empty_page(request: Request) -> TemplateVariables:
 async def _fill(collection: Collection, page: TemplateVariables, context: AppContext, request: Request) -> None:
     """Set the variables that depend on the collection, first those of the header: an error page shows them too."""
     page["collection"] = collection
+    if cookie := request.cookies.get(COOKIE):
+        access = await context.tokens.access_of_session(cookie)
+        page["may_write"] = access is not None and access.writes and access.sees(collection.bucket)
     page["stats"] = await context.stats_feed.current(collection)
     page["stream_url"] = "/api/stats/stream?" + urlencode({"bucket": collection.bucket})
     embedder = context.embedders.find(collection)

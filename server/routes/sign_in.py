@@ -19,9 +19,10 @@ _LOCAL_PATH = re.compile(r"/(?![/\\])[^\x00-\x20\\\x7f]{0,4000}")
 
 
 async def show_form(request: Request) -> Response:
-    """GET /sign-in: the form; if reading needs no token, a redirect to the gallery."""
+    """GET /sign-in: the form; if no token allows more than none, a redirect to the gallery."""
     target = _local_path(request.query_params.get("next"))
-    if not app_context(request).tokens.needed_to_read:
+    tokens = app_context(request).tokens
+    if not tokens.needed_to_read and not tokens.can_write:
         return RedirectResponse(target, status_code=303)
     return _form(request, target)
 

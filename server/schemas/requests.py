@@ -409,12 +409,13 @@ async def parse_body(model: type[B], request: Request) -> B:
 
 
 async def parse_selection(model: type[S], request: Request) -> S:
-    """Return the body, JSON or a form of the same members, as *model*; raise like ``parse_body``."""
+    """Return the body as *model*, JSON or a form, whose unknown fields are ignored; raise like ``parse_body``."""
     if request_body.media_type(request) != "application/x-www-form-urlencoded":
         return await parse_body(model, request)
     form = QueryParams(await request_body.read(request, JSON_BODY))
     try:
-        return model.model_validate(_given(form, model.repeated))
+        given = _given(form, model.repeated)
+        return model.model_validate({name: given[name] for name in given.keys() & model.model_fields.keys()})
     except ValidationError as exc:
         raise _problem(model, exc) from exc
 

@@ -39,11 +39,26 @@ export const facetsUrl = (bucket, folder) => `/api/facets?${new URLSearchParams(
 
 export const queryImagesUrl = (bucket) => `/api/query-images?${new URLSearchParams({ bucket })}`;
 
-/** Fetch JSON. Rejects with an ApiError, or with an AbortError once `signal` is aborted. */
-export async function getJson(url, { signal } = {}) {
+/** Fetch the rows of an export, for a query with the parameters of a page's URL. */
+export async function exportRows(query) {
+  query.set("format", "json");
+  return (await getJson("/api/export", { method: "POST", body: query })).images;
+}
+
+/** Delete an image; one that is deleted already is no error. */
+export async function deleteImage(bucket, id) {
+  const response = await fetch(imageUrl(bucket, id), { method: "DELETE" }).catch(() => {
+    throw new ApiError(UNREACHABLE);
+  });
+  if (response.status === 204 || response.status === 404) return;
+  checkResponse(response.status, await response.json().catch(() => null));
+}
+
+/** Fetch JSON with the options of `fetch`. Rejects with an ApiError, or with an AbortError once `signal` is aborted. */
+export async function getJson(url, options = {}) {
   let response;
   try {
-    response = await fetch(url, { signal, headers: { accept: "application/json" } });
+    response = await fetch(url, { ...options, headers: { accept: "application/json" } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(text("error.unreachable"));

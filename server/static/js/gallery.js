@@ -15,6 +15,7 @@ import { isRecent, isSameList, isSearch, pageUrl, parseState, recentState } from
 import { PagedList } from "./paged_list.js";
 import { headingContent, queryText } from "./results_heading.js";
 import { SearchField } from "./search_field.js";
+import { Selection } from "./selection.js";
 import { TermLabels } from "./term_labels.js";
 import { text } from "./texts.js";
 import { TileSize } from "./tile_size.js";
@@ -118,6 +119,8 @@ class Gallery {
       onLoaded: (list) => this.grid.onAppend(list),
       announce: (message) => this.#announce(message),
     });
+    // Before the keys of the page: Escape ends a selection first.
+    this.selection = new Selection(this, { form: $("selection"), grid: $("grid") });
     this.viewer = new ImageViewer(this, $("lightbox"));
     this.#newImages = new NewImages(this, { button: $("new-images"), text: $("new-images-text"), area: $("results") });
     const sizeButtons = { smaller: $("smaller"), larger: $("larger") };

@@ -13,6 +13,9 @@ export function createTile(image, url) {
   tile.dataset.id = image.id;
   tile.querySelector(".tile-link").href = url;
   tile.querySelector(".tile-name").textContent = name;
+  const check = tile.querySelector(".tile-check");
+  check.value = image.id;
+  check.ariaLabel = text("selection.select", { name });
   picture.alt = name;
   if (image.width && image.height) {
     picture.width = image.width;
@@ -44,6 +47,8 @@ export function updateTile(tile, image) {
 function prepareTile(tile, image) {
   const link = tile.querySelector(".tile-link");
   const picture = tile.querySelector(".tile-image");
+  // The grid is one tab stop; its keys select too.
+  tile.querySelector(".tile-check").tabIndex = -1;
   if (image.placeholder) link.style.backgroundImage = `url(${JSON.stringify(image.placeholder)})`;
   picture.addEventListener("load", async () => {
     // The image is not painted until it is decoded.

@@ -124,7 +124,19 @@ def test_a_cookie_works_on_other_servers_until_its_token_changes(
             assert other.http.get("/api/images", headers=cookie).status_code == status
 
 
-def test_a_browser_signed_in_with_the_api_token_can_only_read(browser: Browser) -> None:
+def test_a_browser_signed_in_with_a_token_that_writes_can_write_from_our_pages_only(browser: Browser) -> None:
+    path = "/api/images/999999"
     assert browser.sign_in(API_TOKEN).status_code == 303
-    images = browser.get("/api/images").json()["images"]
-    assert browser.delete(f"/api/images/{images[0]['id']}").status_code == 401
+    assert browser.delete(path).status_code == 401
+    for headers, status in (
+        ({"Sec-Fetch-Site": "same-origin"}, 404),
+        ({"Origin": str(browser.base_url).rstrip("/")}, 404),
+        ({"Sec-Fetch-Site": "none"}, 401),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "https://e.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ):
+        assert browser.delete(path, headers=headers).status_code == status, headers
+    browser.sign_in(READ_TOKEN)
+    assert browser.delete(path, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 401

@@ -1,0 +1,171 @@
+/** The selected images, across all lists of the collection, and what can be done with them: templates/_selection.html. */
+
+import { exportRows } from "./api.js";
+import { listenForBox } from "./box_selection.js";
+import { Deletion } from "./deletion.js";
+import { listenForKeys } from "./keyboard.js";
+import { isSearch, pageUrl } from "./page_state.js";
+import { text } from "./texts.js";
+
+/** The most images that a download takes by their ids. */
+const MAX_SELECTED = 10_000;
+
+const $ = (id) => document.getElementById(id);
+
+export class Selection {
+  #gallery;
+  #form;
+  #grid;
+  #deletion;
+  /** Images by id: of a list, or rows of an export. */
+  #images = new Map();
+  #anchor = -1;
+
+  constructor(gallery, { form, grid }) {
+    this.#gallery = gallery;
+    this.#form = form;
+    this.#grid = grid;
+    this.#deletion = new Deletion({
+      bucket: gallery.bucket,
+      undo: $("undo-deletion"),
+      show: (text) => this.#show(text),
+      onEnd: (failed) => this.#onDeleted(failed),
+    });
+    this.#listen();
+  }
+
+  #listen() {
+    this.#grid.addEventListener("click", (event) => this.#onClick(event), { capture: true });
+    this.#form.addEventListener("formdata", (event) => this.#fill(event.formData));
+    $("select-all").addEventListener("click", () => this.#selectAll());
+    $("copy-links").addEventListener("click", () => this.#copyLinks());
+    $("delete-selected")?.addEventListener("click", () => this.#delete());
+    $("end-selection").addEventListener("click", () => this.#clear());
+    // Tiles come and go as the page scrolls.
+    new MutationObserver(() => this.#drawTiles()).observe(this.#grid, { childList: true });
+    listenForBox({
+      grid: this.#grid,
+      onStart: () => new Map(this.#images),
+      onChange: (before, ids) => {
+        this.#images = new Map(before);
+        for (const image of this.#gallery.list.images) if (ids.has(image.id)) this.#images.set(image.id, image);
+        this.#show();
+      },
+    });
+    listenForKeys({
+      x: (event) => this.#onKey(event, false),
+      X: (event) => this.#onKey(event, true),
+      Escape: () => (this.#images.size ? this.#clear() : false),
+    });
+  }
+
+  // Input
+
+  #onClick(event) {
+    const { target, shiftKey } = event;
+    const index = this.#gallery.grid.indexOf(target);
+    const isCheckbox = target.classList.contains("tile-check");
+    if (index < 0 || !(isCheckbox || (shiftKey && target.closest(".tile-link")))) return;
+    if (!isCheckbox) event.preventDefault();
+    event.stopPropagation();
+    this.#select(index, { selected: !isCheckbox || target.checked, range: shiftKey });
+  }
+
+  #onKey(event, range) {
+    const index = this.#gallery.grid.indexOf(event.target);
+    if (index < 0) return false;
+    const selected = range || !this.#images.has(this.#gallery.list.images[index].id);
+    this.#select(index, { selected, range });
+    return true;
+  }
+
+  /** Select or deselect an image; with `range`, all images between it and the one before. */
+  #select(index, { selected, range }) {
+    const start = range && this.#anchor >= 0 ? this.#anchor : index;
+    const images = this.#gallery.list.images.slice(Math.min(start, index), Math.max(start, index) + 1);
+    for (const image of images) {
+      if (selected) this.#images.set(image.id, image);
+      else this.#images.delete(image.id);
+    }
+    this.#anchor = index;
+    this.#show();
+  }
+
+  #clear() {
+    this.#deletion.cancel();
+    this.#images.clear();
+    this.#anchor = -1;
+    this.#show();
+  }
+
+  // Actions
+
+  /** Select all images of the list; of a search, those that match. */
+  async #selectAll() {
+    const { state } = this.#gallery;
+    const query = new URL(pageUrl({ ...state, view: "" }), location.href).searchParams;
+    if (isSearch(state) || state.similar) query.set("strict", "1");
+    query.set("limit", MAX_SELECTED + 1);
+    this.#show(text("selection.selecting"));
+    try {
+      const rows = await exportRows(query);
+      for (const row of rows.slice(0, MAX_SELECTED)) this.#images.set(row.id, row);
+      this.#show(rows.length > MAX_SELECTED ? text("selection.first", { number: MAX_SELECTED }) : "");
+    } catch (error) {
+      this.#show(error.message);
+    }
+  }
+
+  /** Put the selection into the form, whose checkboxes are only those in view. */
+  #fill(data) {
+    const format = data.get("format");
+    for (const name of [...data.keys()]) data.delete(name);
+    const { q, terms, similar } = this.#gallery.state;
+    const query = new URL(pageUrl({ bucket: this.#gallery.bucket, q, terms, similar, filters: [] }), location.href);
+    for (const [name, value] of query.searchParams) data.append(name, value);
+    data.set("ids", [...this.#images.keys()].join(","));
+    if (format) data.set("format", format);
+  }
+
+  async #copyLinks() {
+    const links = [...this.#images.values()].map(({ url }) => new URL(url, location.href).href);
+    try {
+      await navigator.clipboard.writeText(links.join("\n"));
+      this.#show(text("selection.copied", { count: links.length }));
+    } catch {
+      this.#show(text("selection.not_copied"));
+    }
+  }
+
+  #delete() {
+    $("selection-actions").hidden = true;
+    this.#deletion.start([...this.#images.values()]);
+  }
+
+  /** Continue with the images that could not be deleted; null if the deletion was undone. */
+  #onDeleted(failed) {
+    $("selection-actions").hidden = false;
+    if (failed === null) return this.#show();
+    this.#images = new Map(failed.map(({ image }) => [image.id, image]));
+    const values = { count: failed.length, reason: failed[0]?.error.message };
+    this.#show(failed.length ? text("selection.not_deleted", values) : "");
+    this.#gallery.reload();
+  }
+
+  // Drawing
+
+  /** Draw the bar and the tiles; `message` replaces the count. */
+  #show(message = "") {
+    const { size } = this.#images;
+    this.#form.classList.toggle("is-open", size > 0 || message !== "");
+    this.#grid.classList.toggle("is-selecting", size > 0);
+    $("selection-count").textContent = message || (size ? text("selection.count", { count: size }) : "");
+    this.#drawTiles();
+  }
+
+  #drawTiles() {
+    for (const tile of this.#grid.querySelectorAll(".tile")) {
+      tile.querySelector(".tile-check").checked = this.#images.has(Number(tile.dataset.id));
+    }
+  }
+}
