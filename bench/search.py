@@ -1,12 +1,13 @@
 """Searches over HTTP against a bare handler and in-process libraries: `python -m bench.search`.
 
 Text queries with stored vectors over made collections of 768 dimensions, in a PostgreSQL of their own, while another
-connection writes rows. The peer is Starlette with psycopg and the same HNSW statement, and nothing else. ``hnswlib``
-and ``faiss-cpu`` search the same vectors in memory, at no lower recall; install them with
-`uv pip install --group bench`.
+connection writes rows. The peers are Starlette with psycopg and the same scan of the HNSW index, prepared, and nothing
+else: one answers with ids, keys and scores, the other with whole images. ``hnswlib`` and ``faiss-cpu`` search the same
+vectors in memory, at no lower recall; install them with `uv pip install --group bench`.
 
     python -m bench.search                  10,000 images
     python -m bench.search --rows 100000
+    python -m bench.search --workers 2      two processes for each contender
     python -m bench.search --recall         recall for four kinds of vectors instead
     python -m bench.search --json           the results as JSON
 """
@@ -24,11 +25,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import count, cycle
 from pathlib import Path
+from typing import LiteralString
 
 import aiohttp
 import numpy as np
@@ -47,6 +49,7 @@ from server.search.terms import normalise
 from shared.db import embedded
 from shared.db.pool import Database
 from shared.sql import collections, query_vectors, vector_search, vector_text
+from shared.sql.images import EMBEDDED_IMAGE_COLUMNS
 from shared.sql.vector_search import VectorQuery
 from tests.helpers.filled_collections import BEGIN, fill_database
 from tests.helpers.ports import free_port
@@ -57,13 +60,18 @@ ROUNDS, SECONDS = 5, 2.0  # per contender, in turn
 KIND = "CLIP-like"
 POSTGRES = {"shared_buffers": "1GB", "maintenance_work_mem": "1GB"}
 
-BARE_STATEMENT = """
-    WITH nearest AS MATERIALIZED (
-        SELECT id, embedding <#> %(vector)s::halfvec AS distance FROM b_embeddings WHERE embedding IS NOT NULL
-         ORDER BY embedding <#> %(vector)s::halfvec LIMIT 31)
-    SELECT i.id, i.r2_key, i.width, i.height, i.size, i.content_type, i.placeholder, i.created_at, -distance AS score
-      FROM nearest JOIN b_images AS i USING (id) ORDER BY distance
+NEAREST: LiteralString = """
+    SELECT id, r2_key, embedding <#> %(vector)s::halfvec AS distance FROM b_embeddings WHERE embedding IS NOT NULL
+     ORDER BY embedding <#> %(vector)s::halfvec LIMIT 31
 """
+# Statements of bare handlers.
+PEERS: dict[str, LiteralString] = {
+    "ids": NEAREST,
+    "images": f"""
+        WITH nearest AS MATERIALIZED ({NEAREST})
+        SELECT {EMBEDDED_IMAGE_COLUMNS}, distance FROM nearest JOIN b_images AS i USING (id) ORDER BY distance
+    """,  # noqa: S608 - constants
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,8 @@ class Result:
 
 
 def bare() -> Starlette:
-    """Return the application with the bare handler."""
+    """Return the application with the bare handler that BENCH_PEER names."""
+    statement = PEERS[os.environ["BENCH_PEER"]]
     vectors = json.loads(Path(os.environ["BENCH_VECTORS"]).read_text())
     ef_search = os.environ["BENCH_EF_SEARCH"]
     pool = psycopg_pool.AsyncConnectionPool(
@@ -94,8 +103,9 @@ def bare() -> Starlette:
     async def handler(request: Request) -> Response:
         vector = vectors[int(request.query_params["q"].rpartition(" ")[2])]
         async with pool.connection() as conn:
-            images = await (await conn.execute(BARE_STATEMENT, {"vector": vector})).fetchall()
-        return Response(to_json({"images": images[:LIMIT]}), media_type="application/json")
+            images = await (await conn.execute(statement, {"vector": vector})).fetchall()
+        content = to_json({"images": images[:LIMIT]}, bytes_mode="base64")
+        return Response(content, media_type="application/json")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -189,8 +199,8 @@ async def prepare(url: str, vectors: made_vectors.Vectors, texts: made_vectors.V
     await database.close()
 
 
-def compare(url: str, home: str, texts: made_vectors.Vectors, ef_search: int | None) -> list[Result]:
-    """Return rates and latencies of the server and the bare handler, measured in turn."""
+def compare(url: str, home: str, texts: made_vectors.Vectors, *, ef_search: int | None, workers: int) -> list[Result]:
+    """Return rates and latencies of the server and the bare handlers, measured in turn."""
     files = Path(home) / "vectors.json"
     files.write_text(json.dumps([vector_text(each) for each in texts.astype(float).tolist()]))
     environment = os.environ | {
@@ -201,13 +211,19 @@ def compare(url: str, home: str, texts: made_vectors.Vectors, ef_search: int | N
         "BENCH_EF_SEARCH": str(ef_search or 100),
     }
     results = []
-    bare_command = ["-m", "uvicorn", "--factory", "bench.search:bare", "--no-access-log"]
-    with running(["-m", "server"], environment) as ours, running(bare_command, environment) as peer, writing(url):
+    bare_command = ["-m", "uvicorn", "--factory", "bench.search:bare", "--no-access-log", "--workers", str(workers)]
+    with ExitStack() as stack:
+        contenders = [stack.enter_context(running(["-m", "server", "--workers", str(workers)], environment))]
+        for peer in PEERS:
+            contenders.append(stack.enter_context(running(bare_command, environment | {"BENCH_PEER": peer})))
+        stack.enter_context(writing(url))
         for clients in (1, 16):
-            rounds = [[asyncio.run(measure(each, clients)) for each in (ours, peer)] for _ in range(ROUNDS)]
+            rounds = [[asyncio.run(measure(each, clients)) for each in contenders] for _ in range(ROUNDS)]
             for name, unit, of in FIGURES:
-                figures = np.median([[of(latencies) for latencies in pair] for pair in rounds], axis=0)
-                results.append(Result(f"{name}, {clients} client{'s' * (clients > 1)}", unit, *map(float, figures)))
+                ours, *others = np.median([[of(each) for each in contended] for contended in rounds], axis=0)
+                for peer, figure in zip(PEERS, others, strict=True):
+                    what = f"{name}, {clients} client{'s' * (clients > 1)}, peer answers {peer}"
+                    results.append(Result(what, unit, float(ours), float(figure)))
     return results
 
 
@@ -317,12 +333,13 @@ def filled(kind: str, rows: int) -> Iterator[tuple[str, str, made_vectors.Vector
             asyncio.run(postgres.release())
 
 
-def run_search(rows: int) -> list[Result]:
+def run_search(rows: int, workers: int) -> list[Result]:
     with filled(KIND, rows) as (url, home, vectors, texts):
         found, rate = asyncio.run(search_all(url, texts, rows))
         recall = recalls(found, vectors, texts)
         results = [Result(f"recall at {RECALL_AT}", "", float(recall.mean()))]
-        results += compare(url, home, texts, vector_search.choose_ef_search(rows, LIMIT + 1))
+        ef_search = vector_search.choose_ef_search(rows, LIMIT + 1)
+        results += compare(url, home, texts, ef_search=ef_search, workers=workers)
         return results + libraries(vectors, texts, float(recall.mean()), rate)
 
 
@@ -341,10 +358,11 @@ def run_recall(rows: int) -> list[Result]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Searches over HTTP against a bare handler and in-process libraries.")
     parser.add_argument("--rows", type=int, default=10_000, help="images (10000)")
+    parser.add_argument("--workers", type=int, default=1, help="processes of the server and of its peers (1)")
     parser.add_argument("--recall", action="store_true", help="measure the recall for four kinds of vectors instead")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
-    results = (run_recall if arguments.recall else run_search)(arguments.rows)
+    results = run_recall(arguments.rows) if arguments.recall else run_search(arguments.rows, arguments.workers)
     if arguments.json:
         print(json.dumps([asdict(each) | {"ratio": each.ratio} for each in results]))
         return

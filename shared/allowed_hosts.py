@@ -35,7 +35,7 @@ class ListeningSettings(Settings):
                 pattern in ("*", name) or (pattern.startswith("*.") and name.endswith(pattern[1:]))
                 for pattern in self.allowed_hosts
             )
-        return not _is_loopback(self.host) or name.endswith(".localhost") or name == "localhost" or _is_address(name)
+        return name == "localhost" or name.endswith(".localhost") or _is_address(name) or not _is_loopback(self.host)
 
     def describe_hosts(self) -> str:
         """Return a sentence about the host names, for `syncer doctor`."""

@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
+import numpy as np
+
 from server.problem import Problem
 from server.search.fusion import VISUAL_DEPTH, fuse
 from server.search.query import Query
@@ -70,10 +72,10 @@ class RankedSearch:
 
     async def _first_page(self, conn: Connection, limit: int) -> HitsAndPosition:
         ef_search = await self._ef_search(conn, limit + 1)
-        hits, matches = await vector_search.search(
+        hits, may_match = await vector_search.search(
             conn, self.collection, self._vector_query, limit=limit + 1, ef_search=ef_search
         )
-        if matches:
+        if may_match:
             ranking = await self._rank(conn, max(VISUAL_DEPTH, limit + 1))
             hits = await vector_search.hits(conn, self.collection, ranking, limit=limit + 1)
         elif self.strict and self.threshold is not None:
@@ -145,5 +147,6 @@ class RankedSearch:
 
     @property
     def _vector_query(self) -> VectorQuery:
-        query = self.query
-        return VectorQuery(query.vector.tolist(), query.words, self.filters, query.exclude)
+        # Half the digits to send and parse, and more than PostgreSQL keeps of a halfvec.
+        vector = np.round(self.query.vector.astype(np.float64), 6).tolist()
+        return VectorQuery(vector, self.query.words, self.filters, self.query.exclude)

@@ -59,7 +59,7 @@ class TextVectors:
         return self._embedders.get(collection)
 
     async def _load(self, embedder: Embedder, text: str, digest: bytes) -> Vector:
-        found = await self._database.run(query_vectors.find, embedder.name, digest)
+        found = await self._database.run_autocommit(query_vectors.find, embedder.name, digest)
         metrics.query_vectors.labels("database" if found else "nowhere").inc()
         if found is None:
             return await self._embed(embedder, text, digest)

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, LiteralString, TypeVar
 
 from psycopg import AsyncClientCursor, AsyncCursor
-from psycopg.rows import dict_row, kwargs_row
+from psycopg.rows import kwargs_row
 from psycopg.sql import SQL, Literal
 from pydantic_core import to_json
 
@@ -95,7 +95,7 @@ async def fetch_value(
 
 async def fetch_sets(
     conn: Connection, collection: Collection, statements: Sequence[Statement]
-) -> list[list[dict[str, Any]]]:
+) -> list[list[tuple[Any, ...]]]:
     """Return the rows of each of the *statements* that returns rows.
 
     They are sent as one message: one round trip, and one transaction unless there is one already. A parameter has the
@@ -104,7 +104,7 @@ async def fetch_sets(
     text: LiteralString = ";".join(statement.text for statement in statements)
     parameters = {name: value for statement in statements for name, value in statement.parameters.items()}
     # A message of several statements cannot have parameters, so psycopg puts their literals into the text.
-    async with AsyncClientCursor(conn, row_factory=dict_row) as cur:
+    async with AsyncClientCursor(conn) as cur:
         await cur.execute(for_collection(text, collection), parameters)
         sets = []
         while True:

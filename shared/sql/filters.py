@@ -1,6 +1,5 @@
 """SQL conditions of filters, the same for every list."""
 
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any, LiteralString
 
@@ -34,7 +33,7 @@ _ORIENTATIONS = {"landscape": 1, "square": 0, "portrait": -1}
 
 def condition(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
     """Return the condition on a row of {images} ``i``, "true" without filters, and its parameters."""
-    values = {name: value for name, value in asdict(filters).items() if value is not None}
+    values = {name: value for name, value in vars(filters).items() if value is not None}
     text: LiteralString = " AND ".join(_condition(name, value) for name, value in values.items()) or "true"
     if filters.orientation:
         values["orientation"] = _ORIENTATIONS[filters.orientation]

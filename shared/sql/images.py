@@ -13,12 +13,14 @@ from shared.sql import execute, fetch_all, fetch_one, fetch_value, placement
 from shared.sql.filters import EVERYTHING, condition
 from shared.sql.placement import VectorRow
 
-# The columns of shared.models.Image, for statements that read images.
-IMAGE_COLUMNS = """i.id, i.r2_key AS key, i.sha256, i.size, i.content_type, i.width, i.height,
-    'data:image/webp;base64,' || translate(encode(i.placeholder, 'base64'), E'\\n', '') AS placeholder,
-    i.derivatives, i.truncated, i.taken_local, i.taken_offset, i.camera, i.created_at,
-    coalesce(q.state, 'embedded') AS status"""
+_LISTED_COLUMNS = """i.id, i.r2_key AS key, i.sha256, i.size, i.content_type, i.width, i.height,
+    'data:image/webp;base64,' || replace(encode(i.placeholder, 'base64'), E'\\n', '') AS placeholder,
+    i.derivatives, i.truncated, i.taken_local, i.taken_offset, i.camera, i.created_at"""
+# The columns of shared.models.Image, in its order, for statements that read images.
+IMAGE_COLUMNS = f"{_LISTED_COLUMNS}, coalesce(q.state, 'embedded') AS status"
 IMAGE_TABLES = "{images} AS i LEFT JOIN {queue} AS q ON q.id = i.id AND q.model = %(model)s"
+# The same for images that are known to have a vector.
+EMBEDDED_IMAGE_COLUMNS = f"{_LISTED_COLUMNS}, 'embedded' AS status"
 
 # The time that orders a list, and whether the latest comes first. Each has an index.
 _ORDERS: dict[Sort, tuple[LiteralString, bool]] = {

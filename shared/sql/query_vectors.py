@@ -17,7 +17,9 @@ async def find(conn: Connection, model: str, digest: bytes) -> tuple[list[float]
 
 
 async def save(conn: Connection, model: str, digest: bytes, vector: Sequence[float], *, now: datetime) -> None:
-    """Store the text's vector, or record its use."""
+    """Store the text's vector, or record its use, in the caller's transaction."""
+    # A search waits for this; a vector that is lost in a crash costs another call of the model.
+    await conn.execute("SET LOCAL synchronous_commit = off")
     await conn.execute(
         "INSERT INTO query_vectors (model, digest, embedding, used_at) VALUES (%s, %s, %s::halfvec, %s)"
         " ON CONFLICT (model, digest) DO UPDATE SET used_at = excluded.used_at",

@@ -10,9 +10,22 @@ from shared.sql.filters import EVERYTHING, condition
 # Words that more images contain do not distinguish them, and are ignored.
 MAX_MATCHES = 1000
 
+# Conditions on {images} i. They contain all the words; they may have the words as their name.
+_CONTAINS: LiteralString = "image_words(i.r2_key, i.keywords, i.title, i.caption, i.exif) @@ words_query(%(words)s)"
+_MAY_BE_NAMED: LiteralString = "image_stem(i.r2_key) IN (folded(%(words)s), image_stem(%(words)s))"
 # The words are the name of {images} i, with or without folders and extension, in any case and without accents.
 _IS_NAME = """
     folded(%(words)s) IN (image_stem(i.r2_key), folded(regexp_replace(i.r2_key, '^.*/', '')), folded(i.r2_key))"""
+
+
+def exist(words: str, filters: Filters) -> Statement:
+    """Return the statement that selects whether ``find`` may find any match, which takes a third of its time."""
+    where, values = condition(filters)
+    text: LiteralString = f"""
+        SELECT EXISTS (SELECT FROM {{images}} AS i WHERE {_CONTAINS} AND {where})
+            OR EXISTS (SELECT FROM {{images}} AS i WHERE {_MAY_BE_NAMED} AND {where})
+    """  # noqa: S608 - constants
+    return Statement(text, values | {"words": words})
 
 
 def find(
@@ -26,13 +39,11 @@ def find(
     text: LiteralString = f"""
         WITH containing AS MATERIALIZED (
             SELECT i.id FROM {{images}} AS i
-             WHERE image_words(i.r2_key, i.keywords, i.title, i.caption, i.exif) @@ words_query(%(words)s)
-               AND {where}
+             WHERE {_CONTAINS} AND {where}
              LIMIT %(max_matches)s + 1),
         named AS (
             SELECT i.id FROM {{images}} AS i
-             WHERE image_stem(i.r2_key) IN (folded(%(words)s), image_stem(%(words)s))
-               AND {_IS_NAME} AND {where}
+             WHERE {_MAY_BE_NAMED} AND {_IS_NAME} AND {where}
              LIMIT %(max_matches)s),
         found AS (
             SELECT id FROM named

@@ -61,11 +61,12 @@ class IndexState:
 def order(kind: IndexKind) -> LiteralString:
     """Return the expression by which a search for ``%(vector)s`` orders the rows ``e``, so that it uses the index.
 
+    The search selects their inner product as ``distance``.
     With ``compact`` that order is approximate: fetch ``oversampling(kind)`` times the rows, and order them by distance.
     """
     if kind == "compact":
         return "binary_quantize(e.embedding)::bit({dimensions}) <~> binary_quantize(%(vector)s::halfvec({dimensions}))"
-    return "e.embedding <#> %(vector)s::halfvec"
+    return "distance"
 
 
 def oversampling(kind: IndexKind) -> int:

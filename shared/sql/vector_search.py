@@ -26,10 +26,10 @@ from shared.sql import (
     vector_text,
 )
 from shared.sql.filters import EVERYTHING, condition, embedded_rows, row_condition
-from shared.sql.images import IMAGE_COLUMNS, IMAGE_TABLES
+from shared.sql.images import EMBEDDED_IMAGE_COLUMNS, IMAGE_COLUMNS, IMAGE_TABLES
 
 # An exact scan of so many images takes as long as finding one result in the index.
-ROWS_PER_RESULT = 80
+ROWS_PER_RESULT = 20
 _MAX_EF_SEARCH = 1000  # pgvector's limit
 
 # An iterative scan continues beyond ef_search rows, deleted and filtered ones included. Strict order would drop near
@@ -86,26 +86,34 @@ async def are_few(conn: Connection, collection: Collection, filters: Filters, *,
 
 async def search(
     conn: Connection, collection: Collection, query: VectorQuery, *, limit: int, ef_search: int | None
-) -> tuple[list[Hit], list[TextMatch]]:
-    """Return the *limit* images nearest to *query*, nearest first, and the images that match its words.
+) -> tuple[list[Hit], bool]:
+    """Return the *limit* images nearest to *query*, nearest first, and whether images may match its words.
 
     The index is scanned with *ef_search*; without it, or if the scan finds too few images because the filters are
     selective or many rows are dead, all images are compared. Raises ModelChanged when the collection was switched to
     another model.
     """
     select: LiteralString = (
-        f"{IMAGE_COLUMNS}, -nearest.distance AS score FROM nearest JOIN ({IMAGE_TABLES}) ON i.id = nearest.id"
+        f"{EMBEDDED_IMAGE_COLUMNS}, -nearest.distance AS score FROM nearest JOIN {{images}} AS i USING (id)"
     )
-    found, matches = await _find(conn, collection, query, select, limit=limit, ef_search=ef_search)
-    return [to_hit(**row) for row in found], matches
+    matching = text_matches.exist(query.words, query.filters) if query.words else None
+    found, matches = await _find(conn, collection, query, select, matching, limit=limit, ef_search=ef_search)
+    hits = [Hit(Image(*image), _clamp(score)) for *image, score in found]
+    return hits, any(exist for (exist,) in matches)
 
 
 async def rank(
     conn: Connection, collection: Collection, query: VectorQuery, *, limit: int, ef_search: int | None
 ) -> tuple[Ranking, list[TextMatch]]:
-    """Return the same as ``search``, but ids and scores in place of hits."""
-    found, matches = await _find(conn, collection, query, "* FROM nearest", limit=limit, ef_search=ef_search)
-    return Ranking([row["id"] for row in found], [_clamp(-row["distance"]) for row in found], []), matches
+    """Return what ``search`` finds, as ids and scores, and the images that match the query's words."""
+    matching = (
+        text_matches.find(query.words, query.vector, query.filters, exclude=query.exclude) if query.words else None
+    )
+    found, matches = await _find(
+        conn, collection, query, "id, distance FROM nearest", matching, limit=limit, ef_search=ef_search
+    )
+    ranking = Ranking([image_id for image_id, _ in found], [_clamp(-distance) for _, distance in found], [])
+    return ranking, [TextMatch(*match) for match in matches]
 
 
 async def _find(
@@ -113,11 +121,12 @@ async def _find(
     collection: Collection,
     query: VectorQuery,
     select: LiteralString,
+    matching: Statement | None,
     *,
     limit: int,
     ef_search: int | None,
-) -> tuple[list[dict[str, Any]], list[TextMatch]]:
-    """Return what *select* says of the ``nearest`` images, and the images that match the query's words."""
+) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """Return what *select* says of the ``nearest`` images, and the rows of *matching*."""
     settings = _INDEX_SETTINGS if ef_search else _EXACT_SETTINGS
     if collection.placement != "local":
         settings = (placement.PROPAGATE_SETTINGS, *settings)
@@ -134,14 +143,12 @@ async def _find(
         SELECT {select} ORDER BY nearest.distance + 0, nearest.id LIMIT %(limit)s
     """
     statements = [Statement(text, values) for text in (*settings, nearest)]
-    if query.words:
-        statements.append(text_matches.find(query.words, query.vector, query.filters, exclude=query.exclude))
-    found, *matches = await fetch_sets(conn, collection, statements)
+    found, *matches = await fetch_sets(conn, collection, [*statements, *([matching] if matching else [])])
     if ef_search and len(found) < limit:
-        return await _find(conn, collection, query, select, limit=limit, ef_search=None)
+        return await _find(conn, collection, query, select, matching, limit=limit, ef_search=None)
     if not found:
         await next_embeddings.check_model(conn, collection)
-    return found, [TextMatch(**row) for rows in matches for row in rows]
+    return found, matches[0] if matches else []
 
 
 def _scan(collection: Collection, query: VectorQuery, *, by_index: bool) -> tuple[LiteralString, dict[str, Any]]:

@@ -440,8 +440,9 @@ async def test_index_searches_reach_the_full_depth_with_filters_and_deleted_imag
     monkeypatch.setattr(ranking, "MAX_DEPTH", 500)
     for filters in (Filters(), Filters(camera="canon"), Filters(folder="a/b"), Filters(folder="a/b", max_size=2)):
         recalls = []
-        for seed in range(3):
-            query = random_query(seed)
+        for number in range(3):
+            # PostgreSQL builds graphs at random: some would miss images for a query in no cluster.
+            query = filled.vectors[number].astype(np.float32)
             ranked = search(filled, Query(query, "q"), filters)
             hits = await read_pages(database, ranked, limit=80)
             found = [hit.image.id for hit in hits]
@@ -452,8 +453,7 @@ async def test_index_searches_reach_the_full_depth_with_filters_and_deleted_imag
             for part in (hits[:80], hits[80:]):
                 scores = [hit.score for hit in part]
                 assert scores == sorted(scores, reverse=True)
-        # These queries are in no cluster, and graphs are built at random: some miss a few.
-        assert np.mean(recalls) >= 0.9
+        assert np.mean(recalls) >= 0.98
 
 
 async def test_a_cursor_continues_the_same_saved_ranking_every_time(
