@@ -49,7 +49,8 @@ def pending(url: str) -> int:
 
 
 def refill(url: str, count: int) -> None:
-    """Queue the first *count* images again."""
+    """Queue the first *count* images again, and no others."""
+    query(url, f"DELETE FROM {BUCKET}_queue")  # noqa: S608 - a constant
     query(url, f"UPDATE {BUCKET}_embeddings SET embedding = NULL")  # noqa: S608 - a constant
     query(
         url,
@@ -89,7 +90,6 @@ def measure_syncers(url: str, home: Path, replicate_url: str) -> None:
     subprocess.run(
         [*syncer, "upload", str(folder), "--bucket", BUCKET], env=environment, check=True, capture_output=True
     )
-    query(url, f"DELETE FROM {BUCKET}_queue")  # noqa: S608 - a constant
     print(f"{'syncers':>10} {'images/s':>9} {'of ideal':>9}")
     for number in PROCESSES:
         refill(url, IMAGES_PER_SYNCER * number)
@@ -129,8 +129,7 @@ def measure_queue(url: str) -> None:
     single = 0.0
     print(f"\n{'processes':>10} {'images/s':>9} {'of one':>9}")
     for number in PROCESSES:
-        if number > 1:
-            refill(url, QUEUED)
+        refill(url, QUEUED)
         rate = measure(url, [[sys.executable, "-m", "bench.scaling", "--work", url]] * number, dict(os.environ))
         single = single or rate
         print(f"{number:10} {rate:9.1f} {rate / single:9.2f}", flush=True)
