@@ -142,7 +142,7 @@ async def _in_transaction(url: str) -> None:
 
 async def main() -> None:
     for number in range(2):
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             server = await embedded.start(Path(folder))
             try:
                 if number == 0:
