@@ -223,9 +223,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Failure:
-    """A quarantined image, or a file that could not become an image, with the reason."""
+    """A quarantined image, or a file that could not become an image and has no ``image_id``, with the reason."""
 
     key: str
+    image_id: int | None
     reason: str
     detail: str
     attempts: int

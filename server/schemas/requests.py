@@ -366,6 +366,12 @@ class ImageUrlBody(BodyModel):
     url: ImageUrl
 
 
+class RetryQuery(CollectionQuery):
+    """The failed images to try again."""
+
+    key: Text | None = Field(None, max_length=1024, description="only this image; without it, all")
+
+
 class AddImageQuery(CollectionQuery):
     """Collection and name of an image to add."""
 

@@ -156,6 +156,30 @@ class TypeCount(TypedDict):
     count: int
 
 
+class FailureItem(TypedDict):
+    """A failed image, or a file that could not become an image and has no `image`. ``reason`` is a word for programs,
+    ``detail`` a sentence for people."""
+
+    key: str
+    reason: str
+    detail: str
+    attempts: int
+    failed_at: str
+    image: ImageItem | None
+
+
+class FailureList(TypedDict):
+    """The first failures of a collection by key, at most 200."""
+
+    failures: list[FailureItem]
+
+
+class RetryResult(TypedDict):
+    """The number of images that are queued again, and of files that the next sync reads again."""
+
+    retried: int
+
+
 class FacetValues(TypedDict):
     """Values that filters can take, most frequent first, at most 200 of each, and the local times of the first and last
     image (ISO 8601), null if no image has a date."""

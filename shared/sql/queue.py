@@ -163,17 +163,18 @@ async def is_pending(conn: Connection, collection: Collection) -> bool:
     return pending
 
 
-async def failures(conn: Connection, collection: Collection) -> list[Failure]:
-    """Return quarantined images and rejected files, by key."""
+async def failures(conn: Connection, collection: Collection, *, limit: int | None = None) -> list[Failure]:
+    """Return quarantined images and rejected files, by key; at most *limit* of them."""
     statement = """
-        SELECT i.r2_key AS key, q.reason, q.detail, q.attempts, q.due_at AS failed_at
+        SELECT i.r2_key AS key, i.id AS image_id, q.reason, q.detail, q.attempts, q.due_at AS failed_at
           FROM {queue} AS q JOIN {images} AS i USING (id)
          WHERE q.model = %(model)s AND q.state = 'failed'
         UNION ALL
-        SELECT path, reason, detail, attempts, seen_at FROM {files} WHERE reason IS NOT NULL
+        SELECT path, NULL, reason, detail, attempts, seen_at FROM {files} WHERE reason IS NOT NULL
          ORDER BY key
+         LIMIT %(limit)s
     """
-    return await fetch_all(conn, collection, Failure, statement, {"model": collection.model})
+    return await fetch_all(conn, collection, Failure, statement, {"model": collection.model, "limit": limit})
 
 
 async def retry(conn: Connection, collection: Collection, *, key: str | None) -> int:
