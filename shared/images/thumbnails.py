@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Twice the width of a gallery column, for dense screens, and tall enough for a phone's screenshot.
 _THUMBNAIL_BOX = (512, 1024)
+# The gallery crops wider pictures to this ratio of width to height.
+_WIDEST_TILE = 2.5
 _PREVIEW_BOX = (1600, 1600)
 _PLACEHOLDER_BOX = (16, 16)
 _GLANCE_BOX = (192, 192)
@@ -114,7 +116,7 @@ def examine(
         metadata = read_metadata(decoded, sidecar)
         preview = _reduced(decoded, box).upright(_within(box, decoded.size))
         model_input = _model_input(prepare(decoded.upright(convert_colours=False))) if prepare else None
-    thumbnail = _shrunk(preview, _THUMBNAIL_BOX)
+    thumbnail = _shrunk(preview, _thumbnail_box(preview.size))
     return Examined(
         format=decoded.format,
         size=size,
@@ -128,6 +130,12 @@ def examine(
         preview=_webp(preview) if derivatives else None,
         model_input=model_input,
     )
+
+
+def _thumbnail_box(size: Size) -> Size:
+    """Return the box of a thumbnail: wider for a panorama, so that its middle fills a tile."""
+    width, height = _THUMBNAIL_BOX
+    return max(width, round(width * size[0] / size[1] / _WIDEST_TILE)), height
 
 
 @dataclass(frozen=True)

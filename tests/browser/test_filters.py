@@ -52,6 +52,18 @@ def test_filters_apply_at_once_and_are_part_of_the_url(open_gallery: OpenTab, si
     expect(tab.page.locator("#count")).to_have_text(f"{MANY_COUNT} images")
 
 
+def test_a_date_is_applied_once_it_is_typed(open_gallery: OpenTab) -> None:
+    tab = open_gallery("/?bucket=many")
+    entries = tab.page.evaluate("history.length")
+    tab.page.locator("#filters summary").click()
+    tab.page.get_by_label("From").focus()
+    tab.page.keyboard.type("05312023", delay=60)
+    expect(tab.page.locator("#active-filters")).to_contain_text("2023")
+    assert parameters(tab.page)["taken_after"] == "2023-05-31"
+    assert len([path for path in tab.requests if "taken_after" in path]) == 1
+    assert tab.page.evaluate("history.length") == entries + 1
+
+
 def test_filters_without_matches_can_be_cleared(open_tab: OpenTab) -> None:
     tab = open_tab("/?bucket=photos&q=a+cat&min_width=100000")
     expect(tab.page.locator("#empty")).to_contain_text("No images match these filters")

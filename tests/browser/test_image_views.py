@@ -17,12 +17,14 @@ def shown_picture(page: Page) -> Locator:
     return page.locator(".pswp__item[aria-hidden=false] img.pswp__img:not(.pswp__img--placeholder)")
 
 
-def test_a_click_shows_the_image_above_similar_ones(open_gallery: OpenTab, site: Site) -> None:
+def test_the_similar_images_of_an_image_are_below_it(open_gallery: OpenTab, site: Site) -> None:
     tab = open_gallery("/?bucket=photos&q=a+cat")
     cat = site.server.get("/api/search", bucket="photos", q="a cat", limit=1)["images"][0]
-    tab.page.locator(".tile-link").first.click()
+    tab.page.locator(".tile").first.hover()
+    tab.page.get_by_role("button", name="Similar images").first.click()
     expect(tab.page.locator(".detail-name")).to_have_text(file_name(cat["key"]))
     expect(tab.page.locator(".detail-facts")).to_contain_text("MP")
+    expect(tab.page.locator(".detail-facts")).not_to_contain_text("Similarity")
     assert parameters(tab.page) == {"bucket": "photos", "similar": str(cat["id"])}
     expected = [file_name(k) for k in site.server.keys(f"/api/images/{cat['id']}/similar", bucket="photos")]
     assert tab.names() == expected[: len(tab.names())]
@@ -41,8 +43,7 @@ def test_a_click_shows_the_image_above_similar_ones(open_gallery: OpenTab, site:
 def test_the_image_viewer_steps_through_the_list(open_gallery: OpenTab, site: Site) -> None:
     tab = open_gallery("/?bucket=photos")
     images = site.server.get("/api/images", bucket="photos")["images"]
-    tab.page.locator(".tile").nth(1).hover()
-    tab.page.get_by_role("button", name="Enlarge").nth(1).click()
+    tab.page.locator(".tile-link").nth(1).click()
     lightbox = tab.page.locator("#lightbox")
     expect(lightbox).to_be_visible()
     assert parameters(tab.page)["view"] == str(images[1]["id"])
@@ -123,6 +124,22 @@ def test_zooming_shows_the_original(open_gallery: OpenTab, site: Site, large: di
     tab.page.wait_for_function(has_width, arg=[element, 0, fitted + 1])
 
 
+def test_a_long_press_shows_the_buttons_of_a_tile(open_gallery: OpenTab) -> None:
+    tab = open_gallery("/?bucket=photos", width=390, height=844, is_mobile=True, has_touch=True)
+    similar = tab.page.locator(".tile-similar")
+    expect(similar.first).to_be_hidden()
+    session = tab.page.context.new_cdp_session(tab.page)
+    touch(session, "touchStart", 100)
+    expect(tab.page.locator(".has-tools .tile-similar")).to_be_visible()
+    touch(session, "touchEnd", 0)
+    expect(tab.page.locator("#lightbox")).to_be_hidden()
+    assert similar.evaluate_all("(all) => all.filter((button) => button.checkVisibility()).length") == 1
+    tab.page.locator(".has-tools .tile-similar").tap()
+    expect(tab.page.locator(".detail")).to_be_visible()
+    tab.page.locator(".tile-link").first.tap()
+    expect(tab.page.locator("#lightbox")).to_be_visible()
+
+
 def touch(session: CDPSession, kind: str, x: float) -> None:
     points = [] if kind == "touchEnd" else [{"x": x, "y": 400}]
     session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
@@ -178,7 +195,7 @@ def test_the_keyboard_reaches_everything(open_gallery: OpenTab) -> None:
     expect(tab.page.locator("#lightbox")).to_be_visible()
     keyboard.press("Escape")
     expect(tab.page.locator(":focus img")).to_have_attribute("alt", name or "")
-    keyboard.press("Enter")
+    keyboard.press("s")
     expect(tab.page.locator(".detail-name")).to_have_text(name or "")
     keyboard.press("Escape")
     expect(tab.page.locator(".detail")).to_have_count(0)

@@ -150,3 +150,9 @@ def test_the_gallery_works_without_javascript(open_tab: OpenTab) -> None:
     assert parameters(tab.page) == {"bucket": "photos", "q": "a cat"}
     tab.page.locator(".tile-link").first.click()
     expect(tab.page.locator(".detail-image")).to_be_visible()
+
+
+def test_a_search_while_images_are_pending_says_so(open_tab: OpenTab) -> None:
+    tab = open_tab("/?bucket=many&q=zebra")
+    expect(tab.page.locator("main.is-ready")).to_be_visible()
+    expect(tab.page.locator("#empty")).to_contain_text(f"{MANY_COUNT} images are still being indexed")

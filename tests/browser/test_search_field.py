@@ -103,16 +103,29 @@ def test_less_like_an_image_excludes_it_until_going_back(open_gallery: OpenTab, 
 def test_the_selected_image_and_the_viewer_add_terms(open_gallery: OpenTab) -> None:
     tab = open_gallery("/?bucket=photos&q=a+cat")
     tab.page.keyboard.press("ArrowDown")
-    tab.page.keyboard.press("Enter")
-    tab.page.locator(".detail").get_by_role("button", name="More like this").click()
+    tab.page.keyboard.press("s")
+    tab.page.locator(".detail").get_by_role("button", name="Add words").click()
     expect(tab.page.locator(".detail")).to_have_count(0)
+    expect(tab.page.locator("#q")).to_be_focused()
     expect(tab.page.locator(".chip")).to_have_count(1)
-    tab.page.locator(".tile").nth(2).hover()
-    tab.page.get_by_role("button", name="Enlarge").nth(2).click()
+    tab.page.locator(".tile-link").nth(2).click()
     tab.page.locator("#lightbox").get_by_role("button", name="Less like this").click()
     expect(tab.page.locator("#lightbox")).to_be_hidden()
     expect(tab.page.locator(".chip")).to_have_count(2)
     assert [term.partition(":")[0] for term in all_terms(tab.page)] == ["image", "-image"]
+
+
+def test_an_image_cannot_be_excluded_from_nothing(open_gallery: OpenTab) -> None:
+    tab = open_gallery("/?bucket=photos")
+    less = tab.page.get_by_role("button", name="Less like this")
+    tab.page.locator(".tile-link").first.focus()
+    expect(tab.page.get_by_role("button", name="More like this").first).to_be_visible()
+    expect(less).to_have_count(0)
+    tab.page.keyboard.press("l")
+    tab.page.keyboard.press(" ")
+    expect(tab.page.locator("#lightbox").get_by_role("button", name="More like this")).to_be_visible()
+    expect(less).to_have_count(0)
+    assert all_terms(tab.page) == []
 
 
 def test_signed_words_become_chips_that_the_keyboard_reaches(open_gallery: OpenTab) -> None:
@@ -228,10 +241,13 @@ def test_an_expired_query_image_can_be_removed_from_the_search(open_tab: OpenTab
 
 def test_terms_can_be_added_and_removed_on_a_narrow_phone(open_gallery: OpenTab) -> None:
     tab = open_gallery("/?bucket=photos&q=a+cat", width=360, height=640, is_mobile=True, has_touch=True)
-    tab.page.locator(".tile").nth(1).get_by_role("button", name="Less like this").tap()
-    expect(tab.page.locator(".chip")).to_have_count(1)
-    tab.page.locator(".tile").nth(0).get_by_role("button", name="More like this").tap()
+    for number, name in ((1, "Less like this"), (0, "More like this")):
+        tab.page.locator(".tile-link").nth(number).tap()
+        tab.page.locator("#lightbox").get_by_role("button", name=name).tap()
+        expect(tab.page.locator("#lightbox")).to_be_hidden()
     expect(tab.page.locator(".chip")).to_have_count(2)
+    for part in tab.page.locator(".chip a").all():
+        expect(part).to_be_in_viewport(ratio=1)
     expect(tab.page.get_by_role("button", name="Search by image")).to_be_in_viewport()
     assert tab.page.evaluate("document.documentElement.scrollWidth") == 360
     tab.page.locator(".chip").first.get_by_role("link", name=re.compile("^Remove")).tap()

@@ -31,7 +31,8 @@ def test_signing_in_leads_to_the_requested_page_and_signing_out_ends_it(
 
         # After signing out in another window, this one asks to sign in and returns to the same page.
         page.context.clear_cookies()
-        page.locator(".tile-link").nth(1).click()
+        page.locator(".tile-link").nth(1).focus()
+        page.keyboard.press("s")
         expect(page.get_by_role("alert")).to_contain_text("You are signed out")
         page.get_by_role("link", name="Sign in").click()
         page.get_by_label("Token").fill(TOKEN)

@@ -6,6 +6,9 @@ import { number, text } from "./texts.js";
 
 const ORIENTATIONS = ["landscape", "portrait", "square"];
 
+/** Pause after which a date or number counts as typed, in milliseconds. */
+const TYPING_PAUSE = 800;
+
 const $ = (id) => document.getElementById(id);
 
 export class Filters {
@@ -14,6 +17,7 @@ export class Filters {
   #form = $("filters-form");
   #chips = $("active-filters");
   #optionsUrl = null;
+  #applyTimer = 0;
 
   /** `onChange(filters)` is called with pairs of name and value. */
   constructor({ state, onChange }) {
@@ -26,7 +30,7 @@ export class Filters {
       $("filters").querySelector("summary").focus();
       this.#apply();
     });
-    this.#form.addEventListener("change", () => this.#apply());
+    this.#form.addEventListener("change", (event) => this.#applySoon(event.target));
     $("filters-clear").addEventListener("click", (event) => {
       event.preventDefault();
       this.#onChange([]);
@@ -76,7 +80,15 @@ export class Filters {
     return item;
   }
 
+  /** Apply a change once a date or number is typed: browsers report each digit of a date, the year 0002 first. */
+  #applySoon(field) {
+    clearTimeout(this.#applyTimer);
+    const isTyped = ["date", "number"].includes(field.type);
+    this.#applyTimer = setTimeout(() => this.#form.checkValidity() && this.#apply(), isTyped ? TYPING_PAUSE : 0);
+  }
+
   #apply() {
+    clearTimeout(this.#applyTimer);
     const values = new FormData(this.#form);
     const filters = FILTERS.map((name) => [name, String(values.get(name) ?? "").trim()]).filter(([, value]) => value);
     if (this.#form.reportValidity()) this.#onChange(filters);

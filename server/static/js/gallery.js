@@ -8,11 +8,12 @@ import { imageDetail } from "./image_detail.js";
 import { ImageViewer } from "./image_viewer.js";
 import { IndexingProgress } from "./indexing_progress.js";
 import { listenForKeys } from "./keyboard.js";
+import { listenForLongPresses } from "./long_press.js";
 import { closeMenusOnLeave } from "./menus.js";
 import { dividerContent, emptyListMessage, errorContent } from "./messages.js";
 import { NewImages } from "./new_images.js";
 import { isRecent, isSameList, isSearch, pageUrl, parseState, recentState } from "./page_state.js";
-import { PagedList } from "./paged_list.js";
+import { PagedList, isLoaded } from "./paged_list.js";
 import { headingContent, queryText } from "./results_heading.js";
 import { SearchField } from "./search_field.js";
 import { Selection } from "./selection.js";
@@ -21,8 +22,10 @@ import { text } from "./texts.js";
 import { TileSize } from "./tile_size.js";
 import { VisitedPages } from "./visited_pages.js";
 
-/** Maximum number of images that are loaded to restore a scroll position. */
-const MAX_RESTORED = 5000;
+/** Maximum number of recent images that are loaded to restore a scroll position; further down, those around it. */
+const MAX_RESTORED = 600;
+/** Distance from the first loaded image at which those before it are loaded, in images. */
+const PREVIOUS_DISTANCE = 60;
 /** Delay after the last scroll event before the position is saved, in milliseconds. */
 const SAVE_DELAY = 300;
 /** How often a server without collections is asked for one, in milliseconds. */
@@ -49,6 +52,7 @@ class Gallery {
     this.bucket = main.dataset.bucket;
     this.state = parseState(location.href, this.bucket);
     this.selected = null;
+    this.#stats = JSON.parse($("progress")?.dataset.stats ?? "null");
     this.#createParts();
     this.#adoptServerPage(main);
     this.#listen();
@@ -83,26 +87,48 @@ class Gallery {
     return isRecent(this.state) ? (this.#stats?.total ?? 0) : 0;
   }
 
+  /** Load the images before the first loaded one, and return them. */
+  async loadPrevious() {
+    const { list } = this;
+    if (!list.hasPrevious) return [];
+    const added = await list.loadPrevious().catch(() => []);
+    if (list === this.list && added.length) this.grid.onPrevious(added.length);
+    return added;
+  }
+
   similarUrl(image) {
     return pageUrl(this.#similarState(image));
   }
 
   showSimilar(image) {
-    this.selected = image;
+    // The score is that of the list it was chosen from.
+    const { score, weak, ...selected } = image;
+    this.selected = selected;
     this.#visit(this.#similarState(image));
   }
 
   /** Search for more (`weight` 1) or less (-1) like an image, in addition to the current query. */
   addTerm(image, weight) {
-    const { similar, terms } = this.state;
+    if (weight < 0 && !this.canExclude(image)) return;
     this.#labels.cache([image, ...(this.selected ? [this.selected] : [])]);
-    const current = similar ? [{ kind: "image", value: similar, weight: 1 }] : terms;
-    this.#searchField.addTerm({ kind: "image", value: String(image.id), weight }, current);
+    this.#searchField.addTerm({ kind: "image", value: String(image.id), weight }, this.#currentTerms);
+  }
+
+  /** Return whether the query asks for something else than the image: an exclusion alone finds nothing useful. */
+  canExclude(image) {
+    const isOther = ({ kind, value, weight }) => weight > 0 && !(kind === "image" && value === String(image.id));
+    return Boolean(this.state.q) || this.#currentTerms.some(isOther);
+  }
+
+  get #currentTerms() {
+    const { similar, terms } = this.state;
+    return similar ? [{ kind: "image", value: similar, weight: 1 }] : terms;
   }
 
   savePosition() {
     clearTimeout(this.#saveTimer);
-    this.#visited.savePosition({ ...this.grid.position, count: this.list.images.length });
+    const { images, hasPrevious } = this.list;
+    this.#visited.savePosition({ ...this.grid.position, count: hasPrevious ? Infinity : images.length });
   }
 
   // Setup
@@ -113,7 +139,8 @@ class Gallery {
       grid: $("grid"),
       end: $("end-of-list"),
       topBar: $("top-bar"),
-      tileUrl: (image) => this.similarUrl(image),
+      onRender: (first, last) => this.#onRender(first, last),
+      tileUrl: (image) => pageUrl({ ...this.state, view: String(image.id) }),
     });
     this.end = new EndOfList($("end-of-list"), {
       onLoaded: (list) => this.grid.onAppend(list),
@@ -170,6 +197,7 @@ class Gallery {
     $("open-keyboard-help").addEventListener("click", () => help.showModal());
     help.addEventListener("click", (event) => event.target === help && help.close());
     closeMenusOnLeave();
+    listenForLongPresses($("grid"));
     listenForKeys({
       "/": () => $("q").select(),
       "?": () => help.showModal(),
@@ -178,6 +206,7 @@ class Gallery {
       "-": () => this.#tileSize.changeBy(-1),
       m: (event) => this.#withFocusedImage(event, (image) => this.addTerm(image, 1)),
       l: (event) => this.#withFocusedImage(event, (image) => this.addTerm(image, -1)),
+      s: (event) => this.#withFocusedImage(event, (image) => this.showSimilar(image)),
       " ": (event) => this.#withFocusedImage(event, (image) => this.viewer.open(image)),
       Escape: (event) => this.#onEscape(event),
       ArrowDown: (event) => this.#focusGrid(event),
@@ -198,14 +227,21 @@ class Gallery {
     if (!isPlainClick(event) || event.defaultPrevented) return;
     const { target } = event;
     const image = this.list.images[this.grid.indexOf(target)] ?? this.selected;
-    if (target.closest(".tile-view, .detail-view, .detail-stage")) this.viewer.open(image);
-    else if (target.closest(".tile-more, .detail-more")) this.addTerm(image, 1);
-    else if (target.closest(".tile-less, .detail-less")) this.addTerm(image, -1);
-    else if (target.closest(".tile-link")) this.showSimilar(image);
+    if (target.closest(".tile-link, .detail-view, .detail-stage")) this.viewer.open(image);
+    else if (target.closest(".tile-more")) this.addTerm(image, 1);
+    else if (target.closest(".tile-less")) this.addTerm(image, -1);
+    else if (target.closest(".tile-similar")) this.showSimilar(image);
+    else if (target.closest(".detail-refine")) this.#refine(image);
     else if (target.closest(".detail-close")) this.#leaveSimilar();
     else if (target.closest("[data-nav]")) this.#visit(parseState(target.closest("a").href, this.bucket));
     else return;
     event.preventDefault();
+  }
+
+  /** Search with the selected image as a term, so that words can be added. */
+  #refine(image) {
+    this.addTerm(image, 1);
+    $("q").focus();
   }
 
   #withFocusedImage(event, action) {
@@ -313,15 +349,29 @@ class Gallery {
     if (document.activeElement === document.body) $("grid").focus({ preventScroll: true });
   }
 
+  /** Keep the images around those in view, and no others: a long list would fill the memory. */
+  async #onRender(first, last) {
+    const { list } = this;
+    if (!this.canShift) return;
+    list.forget(first, last);
+    if (first < PREVIOUS_DISTANCE) await this.loadPrevious();
+    if (list.images.slice(first, last + 1).every(isLoaded)) return;
+    await list.reload(first, last);
+    if (list === this.list) this.grid.refresh();
+  }
+
+
   #savePositionLater() {
     clearTimeout(this.#saveTimer);
     this.#saveTimer = setTimeout(() => this.savePosition(), SAVE_DELAY);
   }
 
-  /** Scroll to a saved position, after loading as many images as were loaded then. */
+  /** Scroll to a saved position, after loading the images up to it, or those around it if it is far down. */
   async #restorePosition(position) {
+    const isRanked = isSearch(this.state) || this.state.similar;
+    if (position.count > MAX_RESTORED && !isRanked) await this.#loadAround(position.id);
     const { list } = this;
-    const wanted = Math.min(position.count ?? 0, MAX_RESTORED);
+    const wanted = isRanked ? position.count : Math.min(position.count ?? 0, MAX_RESTORED);
     while (position.id && !list.byId.has(position.id) && list.images.length < wanted && !list.done) {
       const added = await list.loadMore({ limit: MAX_PAGE_SIZE }).catch(() => []);
       if (!added.length || list !== this.list) break;
@@ -332,6 +382,15 @@ class Gallery {
 
   // Drawing
 
+  async #loadAround(id) {
+    const { list, state } = this;
+    const around = await PagedList.around(state, id).catch(() => null);
+    if (!around || list !== this.list) return;
+    this.list = around;
+    this.#visited.store(around, this.selected);
+    this.#drawList();
+  }
+
   #drawAll() {
     this.#drawDetail();
     this.#drawQuery();
@@ -341,7 +400,8 @@ class Gallery {
   #drawQuery() {
     this.#searchField.draw(this.state);
     this.#filters.draw(this.state);
-    $("gallery").classList.toggle("is-search", isSearch(this.state) || this.state.similar !== "");
+    const hasQuery = this.state.q !== "" || this.#currentTerms.some(({ weight }) => weight > 0);
+    $("gallery").classList.toggle("has-query", hasQuery);
   }
 
   #drawList() {
@@ -368,7 +428,10 @@ class Gallery {
   }
 
   #drawCount() {
-    $("count").textContent = this.total ? text("count.images", { count: this.total }) : "";
+    // A new element: beside a title of another length the old one would shift.
+    const count = $("count").cloneNode();
+    count.textContent = this.total ? text("count.images", { count: this.total }) : "";
+    $("count").replaceWith(count);
   }
 
   #drawEmptyMessage() {
@@ -395,6 +458,7 @@ class Gallery {
   #updateStats(stats) {
     this.#stats = stats;
     this.#drawCount();
+    if ($("empty")) this.#drawEmptyMessage();
     this.#newImages.update(stats);
   }
 

@@ -3,12 +3,10 @@
  * costs the same with ten images as with fifty thousand. Elements move by `transform`, which causes no layout shifts.
  */
 
-import { Masonry, columnCount } from "./masonry.js";
+import { DIVIDER_HEIGHT, emptyLayout, fitContainer, moveTo } from "./grid_layout.js";
+import { isLoaded } from "./paged_list.js";
 import { adoptTile, createTile, updateTile } from "./tile.js";
 
-const DIVIDER_HEIGHT = 72;
-/** Space below the last tile for the end of the list. */
-const END_HEIGHT = 140;
 const ARROWS = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down" };
 
 const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
@@ -19,6 +17,7 @@ export class Grid {
   #end;
   #topBar;
   #tileUrl;
+  #onRender;
   #images = [];
   #done = true;
   #layout = null;
@@ -31,8 +30,9 @@ export class Grid {
   #frame = 0;
   #tileSize = 1;
 
-  /** `tileUrl(image)` is the target of a tile's link. */
-  constructor({ container, grid, end, topBar, tileUrl }) {
+  /** `tileUrl(image)` is the target of a tile's link; `onRender(first, last)` is called with the indices near the view. */
+  constructor({ container, grid, end, topBar, tileUrl, onRender }) {
+    this.#onRender = onRender;
     this.#container = container;
     this.#grid = grid;
     this.#end = end;
@@ -53,7 +53,7 @@ export class Grid {
     const images = [];
     for (const tile of this.#grid.querySelectorAll(".tile[data-image]")) {
       const image = JSON.parse(tile.dataset.image);
-      adoptTile(tile, image);
+      adoptTile(tile, image, this.#tileUrl(image));
       this.#tiles.set(image.id, tile);
       images.push(image);
     }
@@ -96,6 +96,14 @@ export class Grid {
     this.#relayout();
   }
 
+  /** Show `count` images that were inserted at the start of the list, and keep those in view where they are. */
+  onPrevious(count) {
+    this.#current += count;
+    const position = this.#firstPosition(count);
+    this.#relayout();
+    this.scrollToPosition(position);
+  }
+
   /** Show the changed status of an image. */
   update(image) {
     const tile = this.#tiles.get(image.id);
@@ -111,11 +119,8 @@ export class Grid {
   /** The scroll position: the first image that is entirely in view, and its distance from the top of the window. */
   get position() {
     const visibleTop = this.#topBar.getBoundingClientRect().bottom;
-    const gridTop = this.#gridTop;
-    if (!this.#layout || scrollY === 0 || gridTop > visibleTop) return { y: scrollY };
-    const index = this.firstInView;
-    if (index < 0) return { y: scrollY };
-    return { y: scrollY, id: this.#images[index].id, offset: this.#layout.boxes[index].top + gridTop };
+    if (!this.#layout || scrollY === 0 || this.#gridTop > visibleTop) return { y: scrollY };
+    return this.#firstPosition(0);
   }
 
   scrollToPosition({ y, id, offset }) {
@@ -128,7 +133,7 @@ export class Grid {
   /** The index of the image whose tile contains an element, or -1. */
   indexOf(node) {
     const tile = node.closest?.(".tile");
-    return tile ? this.#images.findIndex((image) => this.#tiles.get(image.id) === tile) : -1;
+    return tile ? Number(tile.getAttribute("aria-posinset")) - 1 : -1;
   }
 
   /** Scroll an image into view and focus it. */
@@ -168,6 +173,13 @@ export class Grid {
     return this.#container.getBoundingClientRect().top;
   }
 
+  /** The position of the first image in view, before whose layout `shift` images have been inserted. */
+  #firstPosition(shift) {
+    const index = this.firstInView;
+    if (index < 0) return { y: scrollY };
+    return { y: scrollY, id: this.#images[index + shift].id, offset: this.#layout.boxes[index].top + this.#gridTop };
+  }
+
   #relayoutInPlace() {
     const { position } = this;
     this.#relayout();
@@ -175,12 +187,7 @@ export class Grid {
   }
 
   #relayout() {
-    const style = getComputedStyle(this.#container);
-    const gap = parseFloat(style.getPropertyValue("--tile-gap"));
-    const minWidth = parseFloat(style.getPropertyValue("--tile-min")) * this.#tileSize;
-    const width = this.#container.clientWidth;
-    const minColumns = this.#tileSize > 1.4 ? 1 : 2;
-    this.#layout = new Masonry({ width, gap, columns: columnCount(width, minWidth, gap, minColumns) });
+    this.#layout = emptyLayout(this.#container, this.#tileSize);
     this.#firstWeak = -1;
     this.#divider?.remove();
     this.#divider = null;
@@ -193,8 +200,7 @@ export class Grid {
       if (this.#images[index].weak && this.#firstWeak < 0) this.#placeDivider(index);
       this.#layout.add(this.#images[index]);
     }
-    this.#container.style.height = `${this.#layout.height + END_HEIGHT}px`;
-    this.#end.style.transform = `translateY(${this.#layout.height}px)`;
+    fitContainer(this.#container, this.#end, this.#layout);
   }
 
   #placeDivider(index) {
@@ -202,7 +208,7 @@ export class Grid {
     this.#divider = document.createElement("li");
     this.#divider.className = "divider";
     this.#divider.append(...this.#dividerContent);
-    this.#moveTo(this.#divider, this.#layout.addDivider(DIVIDER_HEIGHT));
+    moveTo(this.#divider, this.#layout.addDivider(DIVIDER_HEIGHT));
   }
 
   #scheduleRender() {
@@ -215,6 +221,7 @@ export class Grid {
     if (!this.#layout) return;
     const top = -this.#gridTop;
     const indices = this.#layout.between(top - innerHeight, top + 2 * innerHeight);
+    const [first, last] = [indices[0], indices.at(-1)];
     // Removing the focused tile would lose the reader's place, however far away it is.
     if (this.hasFocus && !indices.includes(this.#current)) indices.push(this.#current);
     indices.sort((a, b) => a - b);
@@ -222,7 +229,13 @@ export class Grid {
     if (indices.length && !indices.includes(this.#current)) {
       this.#current = indices.find((index) => this.#layout.boxes[index].top >= top) ?? indices[0];
     }
-    this.#insertTiles(indices);
+    this.#insertTiles(indices.filter((index) => isLoaded(this.#images[index]) || this.#tiles.has(this.#images[index].id)));
+    if (first !== undefined) this.#onRender(first, last);
+  }
+
+  /** Show images that were loaded again. */
+  refresh() {
+    this.#scheduleRender();
   }
 
   #removeTilesExcept(indices) {
@@ -260,7 +273,7 @@ export class Grid {
     const box = this.#layout.boxes[index];
     if (this.#boxes.get(tile) === box) return tile;
     this.#boxes.set(tile, box);
-    this.#moveTo(tile, box);
+    moveTo(tile, box);
     tile.setAttribute("aria-posinset", index + 1);
     tile.setAttribute("aria-setsize", this.#done ? this.#images.length : -1);
     return tile;
@@ -272,12 +285,6 @@ export class Grid {
     if (!picture.complete) picture.removeAttribute("src");
     tile.remove();
     this.#tiles.delete(id);
-  }
-
-  #moveTo(element, box) {
-    element.style.width = `${box.width}px`;
-    element.style.height = `${box.height}px`;
-    element.style.transform = `translate(${box.left}px, ${box.top}px)`;
   }
 
   /** Make an image the one that the Tab key reaches. */

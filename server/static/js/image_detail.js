@@ -2,6 +2,7 @@
 
 import { fileName } from "./format.js";
 import { showFacts } from "./image_facts.js";
+import { reserveSpace } from "./reserved_space.js";
 
 const template = document.getElementById("detail-template");
 
@@ -25,13 +26,4 @@ export function imageDetail(image, { bucket, closeUrl, element = template.conten
   element.querySelector(".detail-original").href = image.url;
   showFacts(element.querySelector(".detail-facts"), image, bucket);
   return element;
-}
-
-/** Give an element the final size of the image before it is loaded; css/base.css computes it. */
-export function reserveSpace(element, image) {
-  const hasSize = image.width && image.height;
-  if (element.tagName === "IMG") element.classList.toggle("fitted", Boolean(hasSize));
-  if (!hasSize) return;
-  element.style.setProperty("--width", image.width);
-  element.style.setProperty("--height", image.height);
 }

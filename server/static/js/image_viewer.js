@@ -3,13 +3,16 @@
 import { MAX_PAGE_SIZE, getJson, imageUrl } from "./api.js";
 import { Lightbox } from "./lightbox.js";
 import { isSearch, pageUrl } from "./page_state.js";
-import { PagedList } from "./paged_list.js";
+import { PagedList, isLoaded } from "./paged_list.js";
+
+/** Number of images before and after the enlarged one that are loaded again if a long list has dropped them. */
+const PREPARED = 20;
 
 export class ImageViewer {
   #gallery;
   #lightbox;
 
-  /** `gallery` has `state`, `list`, `selected`, `grid`, `end`, `savePosition()`, `showSimilar()`, `similarUrl()`, `addTerm()`. */
+  /** `gallery` has `state`, `list`, `selected`, `grid`, `end`, `savePosition()`, `showSimilar()`, `similarUrl()`, `addTerm()`, `canExclude()`. */
   constructor(gallery, dialog) {
     this.#gallery = gallery;
     this.#lightbox = new Lightbox(dialog, {
@@ -19,6 +22,7 @@ export class ImageViewer {
         close: () => this.#leave(),
         similar: (image) => gallery.showSimilar(image),
         addTerm: (image, weight) => gallery.addTerm(image, weight),
+        canExclude: (image) => gallery.canExclude(image),
         similarUrl: (image) => gallery.similarUrl(image),
       },
     });
@@ -51,7 +55,7 @@ export class ImageViewer {
   async openFromState() {
     const { state, list } = this.#gallery;
     const isCurrent = () => this.#gallery.state.view === state.view && this.#gallery.list === list;
-    const find = () => this.#list.images.find((image) => String(image.id) === state.view);
+    const find = () => this.#list.images.find((image) => String(image.id) === state.view && isLoaded(image));
     if (find()) return this.#lightbox.show(find(), this.#list);
     if (!isSearch(state) && !state.similar) return this.#openAround(state, isCurrent);
     const image = await getJson(imageUrl(state.bucket, state.view)).catch(() => null);
@@ -96,8 +100,12 @@ export class ImageViewer {
       get total() {
         return gallery.total;
       },
-      first: 1,
+      get first() {
+        return gallery.list.hasPrevious ? null : 1;
+      },
       loadMore: () => gallery.end.load(),
+      loadPrevious: () => gallery.loadPrevious(),
+      prepare: (index) => gallery.list.reload(index - PREPARED, index + PREPARED),
     };
   }
 

@@ -18,7 +18,7 @@ export class Lightbox {
   #index = -1;
   #image = null;
 
-  /** `on` has `step(image)`, `close()`, `similar(image)`, `addTerm(image, weight)`, and `similarUrl(image)`. */
+  /** `on` has `step(image)`, `close()`, `similar(image)`, `addTerm(image, weight)`, `canExclude(image)`, `similarUrl(image)`. */
   constructor(dialog, { bucket, on }) {
     this.#dialog = dialog;
     this.#bucket = bucket;
@@ -42,7 +42,8 @@ export class Lightbox {
 
   /**
    * Show an image of `list`, opening the dialog if it is closed. The list is `{images, first, total, done, loadMore(),
-   * loadPrevious()}`: `first` is the position of its first image and `total` the number of all images, if known.
+   * loadPrevious(), prepare(index)}`: `first` is the position of its first image and `total` the number of all images,
+   * if known.
    */
   show(image, list) {
     this.#list = list;
@@ -98,6 +99,7 @@ export class Lightbox {
       this.#draw();
       this.#on.step(this.#image);
     }
+    await this.#list.prepare?.(index);
     if (index === 0) await this.#loadPrevious();
     if (index >= this.#list.images.length - PREFETCH_COUNT) await this.#loadMore();
   }
@@ -129,6 +131,7 @@ export class Lightbox {
     this.#part("original").href = image.url;
     this.#part("similar").href = this.#on.similarUrl(image);
     this.#dialog.classList.toggle("is-not-indexed", image.status !== "embedded");
+    this.#part("less").hidden = !this.#on.canExclude(image);
     this.#part("previous").disabled = this.#index === 0;
     this.#part("next").disabled = this.#index === images.length - 1 && done;
     this.#drawDetails();
@@ -174,7 +177,7 @@ export class Lightbox {
     else if (event.key === "m") this.#on.addTerm(this.#image, 1);
     else if (event.key === "l") this.#on.addTerm(this.#image, -1);
     else if (event.key === " " && !onControl) this.#on.close();
-    else if (event.key === "Enter" && !onControl) this.#on.similar(this.#image);
+    else if (event.key === "s" || (event.key === "Enter" && !onControl)) this.#on.similar(this.#image);
     else return;
     event.preventDefault();
   }

@@ -27,7 +27,7 @@ export class Masonry {
     return Math.max(0, ...this.heights) - (this.boxes.length ? this.gap : 0);
   }
 
-  /** Place the next tile; an image of unknown size is square. */
+  /** Place the next tile and return its box; an image of unknown size is square. */
   add({ width, height }) {
     const ratio = width && height ? Math.min(MAX_RATIO, Math.max(MIN_RATIO, height / width)) : 1;
     // Differences below a pixel must not change the reading order.
@@ -43,6 +43,7 @@ export class Masonry {
     this.columns[column].push(this.boxes.length);
     this.heights[column] += box.height + this.gap;
     this.boxes.push(box);
+    return box;
   }
 
   /** End all columns with a divider of the full width, and return its box. */

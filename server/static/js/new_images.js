@@ -61,7 +61,8 @@ export class NewImages {
     this.#checkAgain = false;
     const { state } = this.#gallery;
     try {
-      if (isRecent(state)) await this.#checkRecent(state);
+      // A list that starts further down is not that of the newest images.
+      if (isRecent(state) && !this.#gallery.list.hasPrevious) await this.#checkRecent(state);
     } catch {
       this.#checkAgain = true;
     }

@@ -131,7 +131,7 @@ function slideData(image) {
   const { url, preview_url: preview, thumbnail_url: thumbnail, key } = image;
   const [width, height] = image.width && image.height ? [image.width, image.height] : [PREVIEW_SIZE, PREVIEW_SIZE];
   const shrinking = PREVIEW_SIZE / Math.max(width, height);
-  const data = { src: preview || url, msrc: thumbnail, width, height, alt: fileName(key) };
+  const data = { src: preview || url, msrc: thumbnail, width, height, alt: fileName(key ?? "") };
   if (shrinking >= 1 || !preview || preview === url || !DISPLAYABLE.has(image.content_type)) return data;
   return { ...data, srcset: `${preview} ${Math.round(width * shrinking)}w, ${url} ${width}w` };
 }

@@ -11,7 +11,6 @@ export function createTile(image, url) {
   const picture = tile.querySelector(".tile-image");
   const name = fileName(image.key);
   tile.dataset.id = image.id;
-  tile.querySelector(".tile-link").href = url;
   tile.querySelector(".tile-name").textContent = name;
   const check = tile.querySelector(".tile-check");
   check.value = image.id;
@@ -22,15 +21,15 @@ export function createTile(image, url) {
     picture.height = image.height;
   }
   // Before setting the source: an image from the cache may load synchronously.
-  prepareTile(tile, image);
+  prepareTile(tile, image, url);
   picture.src = image.thumbnail_url;
   return tile;
 }
 
 /** Take over a tile that the server rendered. */
-export function adoptTile(tile, image) {
+export function adoptTile(tile, image, url) {
   tile.removeAttribute("data-image");
-  prepareTile(tile, image);
+  prepareTile(tile, image, url);
   const picture = tile.querySelector(".tile-image");
   if (picture.complete && picture.naturalWidth) picture.dispatchEvent(new Event("load"));
 }
@@ -44,8 +43,9 @@ export function updateTile(tile, image) {
 }
 
 /** Show the placeholder until the image is loaded, and then remove it: it would show through transparent images. */
-function prepareTile(tile, image) {
+function prepareTile(tile, image, url) {
   const link = tile.querySelector(".tile-link");
+  link.href = url;
   const picture = tile.querySelector(".tile-image");
   // The grid is one tab stop; its keys select too.
   tile.querySelector(".tile-check").tabIndex = -1;

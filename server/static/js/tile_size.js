@@ -31,6 +31,9 @@ export class TileSize {
   }
 }
 
+/** The stored size, as a factor of the size in the style sheet. */
+export const storedFactor = () => FACTORS[storedStep()] ?? 1;
+
 // Storage may be disabled.
 
 function storedStep() {

@@ -13,7 +13,8 @@ def test_thumbnail_and_preview_keep_the_shape_and_are_never_enlarged() -> None:
         (2400, 1600): ((512, 341), (1600, 1067)),
         (1000, 4000): ((256, 1024), (400, 1600)),
         (300, 200): ((300, 200), (300, 200)),
-        (20_000, 3): ((512, 1), (1600, 1)),
+        (20_000, 3): ((1600, 1), (1600, 1)),
+        (6000, 1000): ((1227, 205), (1600, 267)),
     }
     for size, (thumbnail, preview) in sizes.items():
         image = examine(encode(Image.new("RGB", size, RED), "JPEG"))
