@@ -76,6 +76,13 @@ class AppContext:
             Cursors(secret_key),
         )
 
+    def texts_are_free(self, collection: Collection) -> bool:
+        """Return whether a search for a new text costs no money."""
+        if self._local_encoder and self._local_encoder.applies_to(collection.model):
+            return True
+        embedder = self.embedders.find(collection)
+        return embedder is not None and not embedder.price_per_image
+
     def for_access(self, access: Access) -> "AppContext":
         """Return the context of a request with this *access*."""
         copied = copy.copy(self)

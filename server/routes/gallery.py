@@ -57,6 +57,7 @@ def _empty_page(request: Request) -> TemplateVariables:
         "stats": None,
         "stream_url": None,
         "notice": None,
+        "live_search": False,
         "error": None,
         "status": 200,
         "page_url": lambda **changes: page_url(query, **changes),
@@ -75,6 +76,7 @@ async def _fill(collection: Collection, page: TemplateVariables, context: AppCon
     page["stats"] = await context.stats_feed.current(collection)
     page["stream_url"] = "/api/stats/stream?" + urlencode({"bucket": collection.bucket})
     embedder = context.embedders.find(collection)
+    page["live_search"] = context.texts_are_free(collection)
     page["notice"] = embedder.notice if embedder else None
     query = requests.parse(GalleryQuery, request)
     if "options" in request.query_params:

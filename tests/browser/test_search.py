@@ -156,3 +156,29 @@ def test_a_search_while_images_are_pending_says_so(open_tab: OpenTab) -> None:
     tab = open_tab("/?bucket=many&q=zebra")
     expect(tab.page.locator("main.is-ready")).to_be_visible()
     expect(tab.page.locator("#empty")).to_contain_text(f"{MANY_COUNT} images are still being indexed")
+
+
+def test_the_page_searches_as_one_types(open_gallery: OpenTab) -> None:
+    tab = open_gallery("/?bucket=photos")
+    entries = tab.page.evaluate("history.length")
+    tab.page.keyboard.press("/")
+    for words in ("a rocket", "a rocket at night"):
+        tab.page.keyboard.type(words.removeprefix(tab.page.input_value("#q")))
+        expect(tab.page.locator("#title")).to_have_text(f"Results for {words}")
+        expect(tab.page.locator("#q")).to_be_focused()
+    tab.page.keyboard.press("Enter")
+    expect(tab.page.locator("#q")).not_to_be_focused()
+    assert tab.page.evaluate("history.length") == entries + 1
+    tab.page.go_back()
+    expect(tab.page.locator("#title")).to_have_text("Recent")
+
+
+def test_a_search_that_costs_money_waits_for_enter(open_gallery: OpenTab) -> None:
+    tab = open_gallery("/?bucket=photos")
+    tab.page.evaluate("delete document.querySelector('#q').dataset.live")
+    tab.page.keyboard.press("/")
+    tab.page.keyboard.type("a rocket")
+    tab.page.wait_for_timeout(1000)
+    expect(tab.page.locator("#title")).to_have_text("Recent")
+    tab.page.keyboard.press("Enter")
+    expect(tab.page.locator("#title")).to_contain_text("a rocket")

@@ -45,6 +45,7 @@ class Gallery {
   #tileSize;
   #request = null;
   #saveTimer = 0;
+  #isTyping = false;
   #stats = null;
 
   constructor() {
@@ -156,7 +157,7 @@ class Gallery {
     this.#searchField = new SearchField({
       state: this.state,
       labels: this.#labels,
-      onSearch: ({ q, terms }) => this.#visit({ ...this.#recentWithFilters(), q, terms }),
+      onSearch: ({ q, terms }, options) => this.#search({ ...this.#recentWithFilters(), q, terms }, options),
     });
     this.#filters = new Filters({
       state: this.state,
@@ -282,15 +283,25 @@ class Gallery {
     else this.#visit(recentState(this.state));
   }
 
-  #visit(state) {
+  /** Searches while the reader types share one entry of the history, and so does the Enter that ends them. */
+  #search(state, { isTyping = false } = {}) {
+    const wasTyping = this.#isTyping;
+    if (!wasTyping || !isSameList(state, this.state)) this.#visit(state, { replace: wasTyping });
+    this.#isTyping = isTyping;
+  }
+
+  #visit(state, { replace = false } = {}) {
+    this.#isTyping = false;
     this.#searchField.cancelUploads();
     this.viewer.close();
-    this.savePosition();
-    this.#visited.push(pageUrl(state));
+    if (!replace) this.savePosition();
+    if (replace) this.#visited.replace(pageUrl(state));
+    else this.#visited.push(pageUrl(state));
     return this.#load(state);
   }
 
   #onPopState() {
+    this.#isTyping = false;
     const page = this.#visited.pop(this.grid.position);
     const state = parseState(location.href, this.bucket);
     if (isSameList(state, this.state)) return this.viewer.follow(state);

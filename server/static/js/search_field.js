@@ -9,6 +9,9 @@ import { text } from "./texts.js";
 
 const IMAGE_URL = /^https?:\/\/\S+$/i;
 
+/** Pause after which words count as typed, in milliseconds. */
+const TYPING_PAUSE = 300;
+
 const $ = (id) => document.getElementById(id);
 
 export class SearchField {
@@ -17,8 +20,9 @@ export class SearchField {
   #onSearch;
   #uploads;
   #input = $("q");
+  #typingTimer = 0;
 
-  /** `onSearch({q, terms})` is called with the new query. */
+  /** `onSearch({q, terms}, {isTyping})` is called with the new query. */
   constructor({ state, labels, onSearch }) {
     this.#state = state;
     this.#labels = labels;
@@ -71,7 +75,14 @@ export class SearchField {
       event.preventDefault();
       this.#submit();
     });
-    this.#input.addEventListener("input", () => this.#drawButtons());
+    this.#input.addEventListener("input", (event) => {
+      this.#drawButtons();
+      clearTimeout(this.#typingTimer);
+      // The server knows whether searches cost nothing.
+      if ("live" in this.#input.dataset && !event.isComposing) {
+        this.#typingTimer = setTimeout(() => this.#searchTyped(), TYPING_PAUSE);
+      }
+    });
     this.#input.addEventListener("keydown", (event) => this.#onInputKey(event));
     $("exclude").addEventListener("click", () => this.#startExclusion());
     $("clear").addEventListener("click", () => this.clear());
@@ -93,6 +104,13 @@ export class SearchField {
     });
   }
 
+  /** Search for the words typed so far. Signs become chips at the end, with Enter. */
+  #searchTyped() {
+    const q = this.#input.value.trim();
+    if (q === this.#state.q || IMAGE_URL.test(q) || parseWords(q).terms.length || this.#uploads.running) return;
+    this.#onSearch({ q, terms: this.#state.terms }, { isTyping: true });
+  }
+
   #submit() {
     // Moves the keyboard focus to the images, and closes the keyboard of a phone.
     this.#input.blur();
@@ -102,6 +120,7 @@ export class SearchField {
 
   /** Search for `terms` and the words in the field; the URL of an image stands for the image. */
   #search(terms) {
+    clearTimeout(this.#typingTimer);
     this.#showError("");
     const words = this.#input.value.trim();
     if (IMAGE_URL.test(words)) {

@@ -38,6 +38,11 @@ export class VisitedPages {
     history.replaceState({ ...history.state, position }, "");
   }
 
+  /** Give the current page another URL; `store` its list. */
+  replace(url) {
+    history.replaceState({ ...history.state, position: undefined }, "", url);
+  }
+
   push(url) {
     const from = this.#key;
     this.#key = newKey();
