@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -60,6 +60,7 @@ def _empty_page(request: Request) -> TemplateVariables:
         "live_search": False,
         "error": None,
         "status": 200,
+        "absolute_url": lambda url: urljoin(str(request.base_url), url),
         "page_url": lambda **changes: page_url(query, **changes),
         "signed_in": COOKIE in request.cookies,
         "may_write": False,

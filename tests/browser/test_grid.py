@@ -86,13 +86,30 @@ def test_resizing_the_window_keeps_the_same_images_in_view(open_gallery: OpenTab
 
 def test_loading_a_failed_page_can_be_retried(open_tab: OpenTab) -> None:
     tab = open_tab("/?bucket=photos", allow_errors=True)
-    tab.page.route("**/api/images?*cursor=*", lambda route: route.abort())
+    # An outage would be retried without a click.
+    tab.page.route("**/api/images?*cursor=*", lambda route: route.fulfill(status=404, json={"detail": "gone"}))
     tab.page.goto(tab.page.url.replace("bucket=photos", "bucket=many"))
     ready(tab.page)
     tab.page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
     expect(tab.page.locator("#end-of-list")).to_contain_text("Could not load more images")
     tab.page.unroute("**/api/images?*cursor=*")
     tab.page.get_by_role("button", name="Try again").click()
+    scroll_to_the_end(tab.page)
+    expect(tab.page.locator("#end-of-list")).to_have_text(f"{MANY_COUNT} images")
+
+
+def test_the_page_heals_after_an_outage(open_tab: OpenTab) -> None:
+    tab = open_tab("/?bucket=photos", allow_errors=True)
+    for pattern in ("**/api/images?*cursor=*", "**/files/**"):
+        tab.page.route(pattern, lambda route: route.abort())
+    tab.page.goto(tab.page.url.replace("bucket=photos", "bucket=many"))
+    broken = tab.page.locator(".tile.is-broken")
+    expect(broken.first).to_be_visible()
+    tab.page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    expect(tab.page.locator("#end-of-list")).to_contain_text("Could not load more images")
+    for pattern in ("**/api/images?*cursor=*", "**/files/**"):
+        tab.page.unroute(pattern)
+    expect(broken).to_have_count(0)
     scroll_to_the_end(tab.page)
     expect(tab.page.locator("#end-of-list")).to_have_text(f"{MANY_COUNT} images")
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from urllib.parse import urljoin
 
 import pytest
 from playwright.sync_api import Route, expect
@@ -182,3 +183,15 @@ def test_a_search_that_costs_money_waits_for_enter(open_gallery: OpenTab) -> Non
     expect(tab.page.locator("#title")).to_have_text("Recent")
     tab.page.keyboard.press("Enter")
     expect(tab.page.locator("#title")).to_contain_text("a rocket")
+
+
+def test_shared_links_have_a_preview_and_the_page_can_be_installed(site: Site) -> None:
+    page = site.server.http.get(site("/?bucket=photos")).text
+    image = re.search(r'<meta property="og:image" content="([^"]+)">', page)
+    assert image
+    assert image[1].startswith(site.server.url)
+    manifest = re.search(r'<link rel="manifest" href="([^"]+)">', page)
+    assert manifest
+    address = manifest[1]
+    for icon in site.server.http.get(site(address)).json()["icons"]:
+        assert site.server.http.get(urljoin(site(address), icon["src"])).status_code == 200

@@ -12,6 +12,11 @@ export class ApiError extends Error {
     super(message);
     this.status = status;
   }
+
+  /** Return whether the same request may succeed later: the server was unreachable, restarting or busy. */
+  get isOutage() {
+    return this.status === 0 || this.status === 429 || this.status >= 500;
+  }
 }
 
 /** The URL of the list that a page state shows, from its start or from a cursor. */

@@ -5,6 +5,9 @@ import { text } from "./texts.js";
 
 /** Distance below the viewport at which the next page is loaded, in pixels. */
 const PREFETCH_DISTANCE = 2500;
+/** Delays before a page is loaded again after an outage, in milliseconds; each is twice the one before. */
+const MIN_RETRY_DELAY = 2000;
+const MAX_RETRY_DELAY = 30000;
 
 export class EndOfList {
   #element;
@@ -12,6 +15,8 @@ export class EndOfList {
   #announce;
   #list;
   #failed = false;
+  #retryDelay = MIN_RETRY_DELAY;
+  #retryTimer = 0;
   #observer = new IntersectionObserver((entries) => entries.at(-1).isIntersecting && this.load(), {
     rootMargin: `0px 0px ${PREFETCH_DISTANCE}px 0px`,
   });
@@ -26,14 +31,19 @@ export class EndOfList {
   /** Follow another list. */
   show(list) {
     this.#list = list;
+    this.#retryDelay = MIN_RETRY_DELAY;
     this.#failed = false;
     this.#wait();
   }
 
-  /** Load the next page, if there is one, and return whether that succeeded. After a failure only with `retry`. */
+  /**
+   * Load the next page, if there is one, and return whether that succeeded. After a failure only with `retry`: the reader
+   * asks for it, and after an outage it happens by itself.
+   */
   async load({ retry = false } = {}) {
     const list = this.#list;
     if (list.done || (this.#failed && !retry)) return false;
+    clearTimeout(this.#retryTimer);
     this.#failed = false;
     this.#draw("loading");
     try {
@@ -43,12 +53,21 @@ export class EndOfList {
       this.#failed = true;
       this.#draw("failed");
       this.#announce(`${text("list.failed")} ${error.message}`);
+      if (error.isOutage) this.#retryLater();
       return false;
     }
     if (list !== this.#list) return false;
+    this.#retryDelay = MIN_RETRY_DELAY;
     this.#onLoaded(list);
     this.#wait();
     return true;
+  }
+
+  #retryLater() {
+    const list = this.#list;
+    const retry = () => list === this.#list && this.load({ retry: true });
+    this.#retryTimer = setTimeout(retry, this.#retryDelay);
+    this.#retryDelay = Math.min(MAX_RETRY_DELAY, this.#retryDelay * 2);
   }
 
   #wait() {

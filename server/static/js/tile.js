@@ -3,6 +3,10 @@
 import { fileName, score } from "./format.js";
 import { text } from "./texts.js";
 
+/** Delay before a thumbnail is loaded again, in milliseconds; each is twice the one before. */
+const RETRY_DELAY = 2000;
+const MAX_RETRIES = 5;
+
 const template = document.getElementById("tile-template");
 
 /** Create the tile of an image; `url` is the target of its link. */
@@ -42,6 +46,19 @@ export function updateTile(tile, image) {
   tile.querySelector(".tile-score").textContent = typeof image.score === "number" ? score(image.score) : "";
 }
 
+/** Load a thumbnail again after an outage. Meanwhile, and if it is missing, the tile shows placeholder and name. */
+function loadAgainAfterErrors(tile, picture) {
+  let failures = 0;
+  picture.addEventListener("load", () => tile.classList.remove("is-broken"));
+  picture.addEventListener("error", () => {
+    tile.classList.add("is-broken");
+    if (failures === MAX_RETRIES) return;
+    const url = picture.src;
+    setTimeout(() => tile.isConnected && (picture.src = url), RETRY_DELAY * 2 ** failures);
+    failures += 1;
+  });
+}
+
 /** Show the placeholder until the image is loaded, and then remove it: it would show through transparent images. */
 function prepareTile(tile, image, url) {
   const link = tile.querySelector(".tile-link");
@@ -55,6 +72,6 @@ function prepareTile(tile, image, url) {
     await picture.decode().catch(() => {});
     link.style.backgroundImage = "";
   });
-  picture.addEventListener("error", () => tile.classList.add("is-broken"));
+  loadAgainAfterErrors(tile, picture);
   updateTile(tile, image);
 }
