@@ -42,6 +42,9 @@ export const imagesAroundUrl = (state, id) => `${listUrl(state, { limit: MAX_PAG
 /** The URL of the filter options; of folders, the direct children of `folder`. */
 export const facetsUrl = (bucket, folder) => `/api/facets?${new URLSearchParams({ bucket, folder })}`;
 
+/** The URL that adds an image under a `key`, or under one made from its `filename`. */
+export const addImageUrl = (bucket, name) => `/api/images?${new URLSearchParams({ bucket, ...name })}`;
+
 export const queryImagesUrl = (bucket) => `/api/query-images?${new URLSearchParams({ bucket })}`;
 
 /** Fetch the rows of an export, for a query with the parameters of a page's URL. */

@@ -159,10 +159,17 @@ class Gallery {
       labels: this.#labels,
       onSearch: ({ q, terms }, options) => this.#search({ ...this.#recentWithFilters(), q, terms }, options),
     });
+    if ($("upload")) this.#loadUploads();
     this.#filters = new Filters({
       state: this.state,
       onChange: (filters) => this.#visit({ ...this.state, view: "", filters }),
     });
+  }
+
+  /** Few may write, so the others need not load the modules. */
+  async #loadUploads() {
+    const { UploadDialog } = await import("./upload_dialog.js");
+    new UploadDialog({ bucket: this.bucket, onSearch: (files) => this.#searchField.addFiles(files) });
   }
 
   #adoptServerPage(main) {

@@ -58,6 +58,12 @@ export class SearchField {
     this.#search(withTerm(terms, term));
   }
 
+  /** Search with files, in addition to the current query. */
+  addFiles(files) {
+    this.#showError("");
+    this.#uploads.addFiles(files);
+  }
+
   clear() {
     this.cancelUploads();
     this.#input.value = "";
@@ -94,10 +100,7 @@ export class SearchField {
       fileInput: $("image-file"),
       dropTarget: $("drop-target"),
       on: {
-        files: (files) => {
-          this.#showError("");
-          this.#uploads.addFiles(files);
-        },
+        files: (files) => this.addFiles(files),
         tile: (id) => this.addTerm({ kind: "image", value: id, weight: 1 }),
         url: (url) => this.#uploads.addUrl(url),
       },
