@@ -58,6 +58,7 @@ def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> 
         lifespan=lifespan,
         routes=[
             Route("/", gallery.show_gallery),
+            Route("/collections", collections.show_collections),
             Route("/api/collections", collections.list_collections),
             Route("/api/images", images.list_images),
             Route("/api/images", image_writes.add_image, methods=["POST"]),

@@ -22,7 +22,7 @@ from shared.errors import ServiceError
 OPEN_PATHS = {"/healthz", "/readyz", "/sign-in", "/sign-out"}
 OPEN_PREFIX = "/static/"
 # Pages redirect to the sign-in form; other routes return a 401.
-PAGES = {"/", "/failures", "/docs"}
+PAGES = {"/", "/collections", "/failures", "/docs"}
 # POSTs that only read. Every other method than SAFE_METHODS writes.
 READ_ONLY_POSTS = {"/api/search", "/api/query-images", "/api/zip", "/api/export"}
 # Routes that cover all buckets at once.

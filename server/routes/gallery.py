@@ -32,7 +32,7 @@ async def show_gallery(request: Request) -> Response:
     page["can_sign_in"] = context.tokens.can_write
     try:
         counts = await context.counts()
-        page |= responses.collection_list(counts)
+        page["collections"] = responses.sorted_by_name(responses.collection_list(counts))
         if counts:
             await context.with_collection(request.query_params.get("bucket"), _fill, page, context, request)
     except errors.HANDLED as exc:

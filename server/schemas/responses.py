@@ -273,6 +273,11 @@ def collection_list(counts: Mapping[Collection, Counts]) -> CollectionList:
     return {"collections": [_collection_summary(collection, each) for collection, each in counts.items()]}
 
 
+def sorted_by_name(found: CollectionList) -> list[CollectionSummary]:
+    """Return the collections in the order of the names that pages show."""
+    return sorted(found["collections"], key=lambda each: (each["title"] or each["bucket"]).casefold())
+
+
 def _collection_summary(collection: Collection, counts: Counts) -> CollectionSummary:
     return {
         "bucket": collection.bucket,

@@ -93,10 +93,13 @@ def test_keys_a_box_and_a_button_select(open_gallery: OpenTab) -> None:
 
 
 def test_all_that_match_a_search_are_selected(open_gallery: OpenTab, site: Site) -> None:
-    tab = open_gallery("/?bucket=photos&q=a+cat", width=390, height=844)
+    tab = open_gallery("/?bucket=photos&q=a+cat", width=390, height=844, has_touch=True, is_mobile=True)
     strong = site.server.get("/api/search", bucket="photos", q="a cat", strict=1, limit=200)["images"]
-    checkbox(tab.page, len(strong))
-    tab.page.get_by_role("button", name="Select all").click()
+    expect(tab.page.locator(".tile-check").first).to_be_hidden()
+    tab.page.get_by_role("button", name="Select images").tap()
+    expect(tab.page.get_by_role("button", name="Download ZIP")).to_be_disabled()
+    tab.page.locator(".tile-check").nth(len(strong)).tap()
+    tab.page.get_by_role("button", name="Select all").tap()
     expect(tab.page.locator("#selection-count")).to_have_text(f"{len(strong) + 1} selected")
     box = tab.page.locator("#selection").bounding_box()
     assert box

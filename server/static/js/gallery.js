@@ -1,6 +1,7 @@
 /** The gallery page: loads the list that its URL names, and navigates from one list to the next. */
 
 import { MAX_PAGE_SIZE, getJson, imageUrl } from "./api.js";
+import { filterCollections } from "./collection_filter.js";
 import { EndOfList } from "./end_of_list.js";
 import { Filters } from "./filters.js";
 import { Grid } from "./grid.js";
@@ -206,6 +207,7 @@ class Gallery {
     help.addEventListener("click", (event) => event.target === help && help.close());
     closeMenusOnLeave();
     listenForLongPresses($("grid"));
+    filterCollections();
     listenForKeys({
       "/": () => $("q").select(),
       "?": () => help.showModal(),

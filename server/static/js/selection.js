@@ -20,6 +20,8 @@ export class Selection {
   /** Images by id: of a list, or rows of an export. */
   #images = new Map();
   #anchor = -1;
+  /** Whether the checkboxes are shown although nothing is selected yet. */
+  #started = false;
 
   constructor(gallery, { form, grid }) {
     this.#gallery = gallery;
@@ -37,6 +39,10 @@ export class Selection {
   #listen() {
     this.#grid.addEventListener("click", (event) => this.#onClick(event), { capture: true });
     this.#form.addEventListener("formdata", (event) => this.#fill(event.formData));
+    $("start-selection").addEventListener("click", () => {
+      this.#started = true;
+      this.#show();
+    });
     $("select-all").addEventListener("click", () => this.#selectAll());
     $("copy-links").addEventListener("click", () => this.#copyLinks());
     $("delete-selected")?.addEventListener("click", () => this.#delete());
@@ -55,7 +61,7 @@ export class Selection {
     listenForKeys({
       x: (event) => this.#onKey(event, false),
       X: (event) => this.#onKey(event, true),
-      Escape: () => (this.#images.size ? this.#clear() : false),
+      Escape: () => (this.#images.size || this.#started ? this.#clear() : false),
     });
   }
 
@@ -95,6 +101,7 @@ export class Selection {
     this.#deletion.cancel();
     this.#images.clear();
     this.#anchor = -1;
+    this.#started = false;
     this.#show();
   }
 
@@ -157,9 +164,11 @@ export class Selection {
   /** Draw the bar and the tiles; `message` replaces the count. */
   #show(message = "") {
     const { size } = this.#images;
-    this.#form.classList.toggle("is-open", size > 0 || message !== "");
-    this.#grid.classList.toggle("is-selecting", size > 0);
-    $("selection-count").textContent = message || (size ? text("selection.count", { count: size }) : "");
+    const isSelecting = size > 0 || this.#started;
+    this.#form.classList.toggle("is-open", isSelecting || message !== "");
+    this.#grid.classList.toggle("is-selecting", isSelecting);
+    $("selection-count").textContent = message || (isSelecting ? text("selection.count", { count: size }) : "");
+    for (const button of $("selection-actions").children) button.disabled = !size && button.id !== "select-all";
     this.#drawTiles();
   }
 

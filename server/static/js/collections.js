@@ -1,0 +1,5 @@
+/** The page of all collections. */
+
+import { filterCollections } from "./collection_filter.js";
+
+filterCollections();
