@@ -195,3 +195,20 @@ def test_shared_links_have_a_preview_and_the_page_can_be_installed(site: Site) -
     address = manifest[1]
     for icon in site.server.http.get(site(address)).json()["icons"]:
         assert site.server.http.get(urljoin(site(address), icon["src"])).status_code == 200
+
+
+def test_recent_searches_are_offered_and_can_be_removed(open_gallery: OpenTab) -> None:
+    tab = open_gallery("/?bucket=photos")
+    for words in ("a cat", "a rocket"):
+        search(tab.page, words)
+    tab.page.get_by_role("button", name="Clear search").click()
+    recent = tab.page.get_by_role("list", name="Recent searches")
+    expect(recent.locator(".recent-search")).to_have_text(["a rocket", "a cat"])
+    recent.get_by_role("button", name="Remove a rocket").click()
+    expect(recent.locator(".recent-search")).to_have_text(["a cat"])
+    expect(tab.page.locator("#q")).to_be_focused()
+    tab.page.keyboard.press("ArrowDown")
+    tab.page.keyboard.press("Enter")
+    expect(tab.page.locator("#title")).to_have_text("Results for a cat")
+    expect(recent).to_be_hidden()
+    assert parameters(tab.page) == {"bucket": "photos", "q": "a cat"}

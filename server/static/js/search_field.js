@@ -5,6 +5,7 @@ import { isSearch, pageUrl, recentState } from "./page_state.js";
 import { queryChip } from "./query_chips.js";
 import { QueryImageUploads } from "./query_image_upload.js";
 import { flipped, parseWords, withTerm, withoutTerm } from "./query_terms.js";
+import { RecentSearches } from "./recent_searches.js";
 import { text } from "./texts.js";
 
 const IMAGE_URL = /^https?:\/\/\S+$/i;
@@ -34,6 +35,15 @@ export class SearchField {
         change: () => this.draw(this.#state),
         error: (message) => this.#showError(message),
         done: (terms) => this.#search(terms.reduce(withTerm, this.#state.terms)),
+      },
+    });
+    new RecentSearches({
+      bucket: state.bucket,
+      input: this.#input,
+      panel: $("recent-searches"),
+      onSearch: (words) => {
+        this.#input.value = words;
+        this.#submit();
       },
     });
     this.#listen();
