@@ -20,7 +20,7 @@ from server.search.terms import Term
 from shared.models import Collection
 
 FILTERS = (*FilterFields.model_fields, "strict")
-STATE = ("bucket", "q", "term", "similar", "view", *FILTERS)  # parameters of the page's URL
+STATE = ("bucket", "q", "term", "similar", "sort", "month", "view", *FILTERS)  # parameters of the page's URL
 
 TemplateVariables = dict[str, Any]
 
@@ -50,10 +50,12 @@ def _empty_page(request: Request) -> TemplateVariables:
         "q": query.get("q", "").strip()[: requests.MAX_QUERY_LENGTH],
         "terms": [],
         "similar": None,
+        "sort": query.get("sort"),
         "filters": {name: query[name] for name in FILTERS if query.get(name)},
         "facets": None,
         "images": [],
         "next_page": None,
+        "previous_cursor": None,
         "stats": None,
         "stream_url": None,
         "notice": None,
@@ -88,6 +90,7 @@ async def _fill(collection: Collection, page: TemplateVariables, context: AppCon
         page["similar"] = responses.image_item(image, context.stores.get(collection.bucket))
     results = await _results(context, collection, query)
     page["images"] = results["images"]
+    page["previous_cursor"] = results.get("previous_cursor")
     if results["next_cursor"]:
         page["next_page"] = page_url(request.query_params, cursor=results["next_cursor"])
 

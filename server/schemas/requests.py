@@ -115,6 +115,14 @@ Limit = Annotated[
     int, Field(ge=1, le=MAX_LIMIT, description="images per page"), Allowed(f"a whole number from 1 to {MAX_LIMIT}")
 ]
 ImageId = Annotated[int, Field(ge=1, le=MAX_ID), Allowed("an image id, a whole number")]
+Month = Annotated[
+    str | None,
+    Field(
+        pattern=r"^([0-9]{4}-[0-9]{2}|undated)$",
+        description="where to start a list by date taken: `2024-05`, `undated`",
+    ),
+    Allowed("a month such as 2024-05, or undated"),
+]
 ImageIds = Annotated[
     tuple[Annotated[int, Field(ge=0, le=MAX_ID)], ...],
     Field(min_length=1, max_length=MAX_LIMIT),
@@ -261,11 +269,12 @@ class ListQuery(PageQuery):
     """A request for images by date, or for the images with given ids."""
 
     sort: Sort = Field("-created", description=_SORTS)
+    month: Month = None
     ids: ImageIds | None = Field(None, description="return these images, in this order; missing ones are left out")
     around: ImageId | None = Field(None, description="return the page with this image in its middle")
 
     def page(self) -> PageRequest:
-        return replace(super().page(), sort=self.sort)
+        return replace(super().page(), sort=self.sort, month=self.month)
 
 
 class RankedQuery(PageQuery):
@@ -310,6 +319,10 @@ class GalleryQuery(SearchQuery):
     """The state of the gallery page, all of it in its URL."""
 
     similar: ImageId | None = None
+    month: Month = None
+
+    def page(self) -> PageRequest:
+        return replace(super().page(), month=self.month)
 
 
 class ComposedSearchBody(BodyModel):

@@ -22,7 +22,8 @@ from shared.sql.filters import EVERYTHING
 class PageRequest:
     """Size, start and filters of a page. ``strict`` leaves weak matches out of search results.
 
-    Without ``sort``, searches are ordered by relevance and other lists are newest first.
+    Without ``sort``, searches are ordered by relevance and other lists are newest first. A list by date taken can start
+    at a ``month``, such as ``2024-05`` or ``undated``.
     """
 
     limit: int
@@ -30,6 +31,7 @@ class PageRequest:
     filters: Filters = EVERYTHING
     strict: bool = False
     sort: Sort | None = None
+    month: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class SearchService:
     async def list_images(self, collection: Collection, page: PageRequest) -> ImageList:
         """Return images by date, embedded or not."""
         scope = _list_scope(collection, page)
-        position = await self.cursors.verify(scope, page.cursor)
+        position = await self.cursors.verify(scope, page.cursor or await self._month_cursor(collection, page))
         place = _place(position) if position else None
         if place and position[2:] == ["previous"]:
             return await self._previous(collection, page, place)
@@ -139,6 +141,15 @@ class SearchService:
             months = [*(each for each in months[::-1] if each.month), *(each for each in months if not each.month)]
         scope = _list_scope(collection, page)
         return [TimelineMonth(each.month, each.count, await self._start(scope, each, page)) for each in months]
+
+    async def _month_cursor(self, collection: Collection, page: PageRequest) -> str | None:
+        """Return the cursor to the first month of the timeline that does not precede the month of the page."""
+        if page.month is None or page.sort not in ("-taken", "taken"):
+            return None
+        for each in await self.timeline(collection, page):
+            if each.month is None or (page.month != "undated" and _follows(each.month, page.month, page.sort)):
+                return each.cursor
+        return None
 
     async def _start(self, scope: str, month: MonthCount, page: PageRequest) -> str:
         """Return the cursor of the list *scope* whose first image is the first of *month*."""
@@ -201,6 +212,10 @@ class SearchService:
 
 def _list_scope(collection: Collection, page: PageRequest) -> str:
     return f"images {collection.bucket} {page.filters} {page.sort or '-created'}"
+
+
+def _follows(month: str, start: str, sort: Sort) -> bool:
+    return month <= start if sort == "-taken" else month >= start
 
 
 def _position(image: Image, page: PageRequest) -> list[Any]:

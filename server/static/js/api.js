@@ -20,10 +20,12 @@ export class ApiError extends Error {
 }
 
 /** The URL of the list that a page state shows, from its start or from a cursor. */
-export function listUrl({ bucket, q, terms, similar, filters }, { limit = PAGE_SIZE, cursor } = {}) {
+export function listUrl({ bucket, q, terms, similar, sort, month, filters }, { limit = PAGE_SIZE, cursor } = {}) {
   const params = new URLSearchParams({ bucket, limit });
   for (const [name, value] of filters) params.append(name, value);
+  if (sort) params.set("sort", sort);
   if (cursor) params.set("cursor", cursor);
+  else if (month) params.set("month", month);
   if (similar) return `/api/images/${encodeURIComponent(similar)}/similar?${params}`;
   if (!q && !terms.length) return `/api/images?${params}`;
   for (const [name, value] of termParams(q, terms)) params.append(name, value);
@@ -38,6 +40,11 @@ export const imagesUrl = (bucket, ids) =>
 
 /** The URL of the page of the recent images that has an image in its middle. */
 export const imagesAroundUrl = (state, id) => `${listUrl(state, { limit: MAX_PAGE_SIZE })}&around=${encodeURIComponent(id)}`;
+
+/** The URL of the numbers of images by month, for a list by date taken. */
+export function timelineUrl({ bucket, sort, filters }) {
+  return `/api/timeline?${new URLSearchParams([["bucket", bucket], ["sort", sort], ...filters])}`;
+}
 
 /** The URL of the filter options; of folders, the direct children of `folder`. */
 export const facetsUrl = (bucket, folder) => `/api/facets?${new URLSearchParams({ bucket, folder })}`;

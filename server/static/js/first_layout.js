@@ -12,9 +12,11 @@ const grid = document.getElementById("grid");
 const container = document.getElementById("results");
 const layout = emptyLayout(container, storedFactor());
 for (const element of grid.children) {
-  const isDivider = element.classList.contains("divider");
-  moveTo(element, isDivider ? layout.addDivider(DIVIDER_HEIGHT) : layout.add(sizeOf(element.querySelector("img"))));
+  if (element.classList.contains("divider")) moveTo(element, layout.addDivider(DIVIDER_HEIGHT));
+  else layout.add(sizeOf(element.querySelector("img")));
 }
+// A row has its boxes when it is full.
+for (const [index, tile] of grid.querySelectorAll(".tile").entries()) moveTo(tile, layout.boxes[index]);
 grid.classList.add("is-ready");
 fitContainer(container, document.getElementById("end-of-list"), layout);
 

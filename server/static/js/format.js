@@ -10,6 +10,7 @@ const money = new Intl.NumberFormat(LOCALE, { style: "currency", currency: "USD"
 const dateOnly = new Intl.DateTimeFormat(LOCALE, { dateStyle: "medium" });
 // A camera's clock has no time zone: show its time unconverted.
 const cameraTime = new Intl.DateTimeFormat(LOCALE, { dateStyle: "medium", timeStyle: "short", timeZone: "UTC" });
+const monthAndYear = new Intl.DateTimeFormat(LOCALE, { month: "long", year: "numeric", timeZone: "UTC" });
 
 export const decimal = (value) => oneDigit.format(value);
 
@@ -26,6 +27,13 @@ export function date(text) {
 export function takenDate(text) {
   const value = new Date(`${text.replace(" ", "T").slice(0, 19)}Z`);
   return Number.isNaN(value.valueOf()) ? text : cameraTime.format(value);
+}
+
+/** The name of a month such as "2024-05"; "" stands for images without a date. */
+export function monthName(month) {
+  if (!month) return text("timeline.undated");
+  const value = new Date(`${month}-01T00:00:00Z`);
+  return Number.isNaN(value.valueOf()) ? month : monthAndYear.format(value);
 }
 
 export function bytes(count) {

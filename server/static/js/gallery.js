@@ -1,6 +1,7 @@
 /** The gallery page: loads the list that its URL names, and navigates from one list to the next. */
 
 import { MAX_PAGE_SIZE, getJson, imageUrl } from "./api.js";
+import { createBands, monthOf } from "./bands.js";
 import { filterCollections } from "./collection_filter.js";
 import { EndOfList } from "./end_of_list.js";
 import { Filters } from "./filters.js";
@@ -11,16 +12,27 @@ import { IndexingProgress } from "./indexing_progress.js";
 import { listenForKeys } from "./keyboard.js";
 import { listenForLongPresses } from "./long_press.js";
 import { closeMenusOnLeave } from "./menus.js";
-import { dividerContent, emptyListMessage, errorContent } from "./messages.js";
+import { emptyListMessage, errorContent } from "./messages.js";
 import { NewImages } from "./new_images.js";
-import { isRecent, isSameList, isSearch, pageUrl, parseState, recentState } from "./page_state.js";
+import {
+  hasTimeline,
+  isByDateTaken,
+  isRecent,
+  isSameList,
+  isSearch,
+  pageUrl,
+  parseState,
+  recentState,
+} from "./page_state.js";
 import { PagedList, isLoaded } from "./paged_list.js";
 import { headingContent, queryText } from "./results_heading.js";
 import { SearchField } from "./search_field.js";
 import { Selection } from "./selection.js";
+import { drawSortMenu } from "./sort_menu.js";
 import { TermLabels } from "./term_labels.js";
 import { text } from "./texts.js";
 import { TileSize } from "./tile_size.js";
+import { Timeline } from "./timeline.js";
 import { VisitedPages } from "./visited_pages.js";
 
 /** Maximum number of recent images that are loaded to restore a scroll position; further down, those around it. */
@@ -44,7 +56,9 @@ class Gallery {
   #filters;
   #newImages;
   #tileSize;
+  #timeline;
   #request = null;
+  #previous = null;
   #saveTimer = 0;
   #isTyping = false;
   #stats = null;
@@ -85,12 +99,18 @@ class Gallery {
 
   /** The number of images of the current list; 0 if it is unknown. */
   get total() {
+    if (hasTimeline(this.state)) return this.#timeline.total;
     if (this.list.done) return this.list.images.length;
     return isRecent(this.state) ? (this.#stats?.total ?? 0) : 0;
   }
 
   /** Load the images before the first loaded one, and return them. */
-  async loadPrevious() {
+  loadPrevious() {
+    this.#previous ??= this.#loadPrevious().finally(() => (this.#previous = null));
+    return this.#previous;
+  }
+
+  async #loadPrevious() {
     const { list } = this;
     if (!list.hasPrevious) return [];
     const added = await list.loadPrevious().catch(() => []);
@@ -129,6 +149,7 @@ class Gallery {
 
   savePosition() {
     clearTimeout(this.#saveTimer);
+    if (hasTimeline(this.state) && this.canShift) this.#followMonth();
     const { images, hasPrevious } = this.list;
     this.#visited.savePosition({ ...this.grid.position, count: hasPrevious ? Infinity : images.length });
   }
@@ -163,8 +184,9 @@ class Gallery {
     if ($("upload")) this.#loadUploads();
     this.#filters = new Filters({
       state: this.state,
-      onChange: (filters) => this.#visit({ ...this.state, view: "", filters }),
+      onChange: (filters) => this.#visit({ ...this.state, month: "", view: "", filters }),
     });
+    this.#timeline = new Timeline($("timeline"), { onJump: (month) => this.#jump(month) });
   }
 
   /** Few may write, so the others need not load the modules. */
@@ -178,7 +200,8 @@ class Gallery {
     const images = this.grid.adopt();
     const more = $("end-of-list").querySelector("a");
     const cursor = more && new URL(more.href).searchParams.get("cursor");
-    this.list = new PagedList(this.state, { images, next_cursor: cursor });
+    const previousCursor = $("grid").dataset.previousCursor ?? null;
+    this.list = new PagedList(this.state, { images, next_cursor: cursor, previous_cursor: previousCursor });
     for (const chip of document.querySelectorAll("#chips [data-image]")) {
       this.#labels.cache([JSON.parse(chip.dataset.image)]);
     }
@@ -309,6 +332,23 @@ class Gallery {
     return this.#load(state);
   }
 
+  /** Show the list by date taken from a month on. */
+  #jump(month) {
+    const state = { ...this.state, month, view: "" };
+    this.#visited.replace(pageUrl(state));
+    return this.#load(state);
+  }
+
+  /** Keep the month in view in the address, so that a reload need not load the months before it. */
+  #followMonth() {
+    if (this.#timeline.isInUse) return;
+    const month = monthOf(this.list.images[this.grid.firstInView]) || "undated";
+    this.#timeline.follow(month);
+    if (this.grid.firstInView < 0 || (scrollY === 0 && !this.state.month)) return;
+    this.state = { ...this.state, month };
+    this.#visited.replace(pageUrl(this.state));
+  }
+
   #onPopState() {
     this.#isTyping = false;
     const page = this.#visited.pop(this.grid.position);
@@ -420,6 +460,7 @@ class Gallery {
   #drawQuery() {
     this.#searchField.draw(this.state);
     this.#filters.draw(this.state);
+    drawSortMenu($("sort-menu"), this.state);
     const hasQuery = this.state.q !== "" || this.#currentTerms.some(({ weight }) => weight > 0);
     $("gallery").classList.toggle("has-query", hasQuery);
   }
@@ -429,10 +470,13 @@ class Gallery {
     const query = queryText(state, this.#labels, this.selected);
     $("title").replaceChildren(...headingContent(state, this.#labels));
     document.title = query ? `${query} · ${this.#title}` : this.#title;
+    $("gallery").classList.toggle("has-timeline", hasTimeline(state));
     this.grid.show(list.images, {
       done: list.done,
-      dividerContent: dividerContent(state, { onlyWeak: Boolean(list.images[0]?.weak) }),
+      createBands: () => createBands(state, list.images),
+      isInRows: isByDateTaken(state),
     });
+    this.#drawTimeline();
     this.end.show(list);
     this.#drawCount();
     this.#drawEmptyMessage();
@@ -445,6 +489,14 @@ class Gallery {
     if (!state.similar || String(selected?.id) !== state.similar) return $("detail").replaceChildren();
     const detail = imageDetail(selected, { bucket: this.bucket, closeUrl: pageUrl(recentState(state)), element });
     if (!element) $("detail").replaceChildren(detail);
+  }
+
+  async #drawTimeline() {
+    const { state, list } = this;
+    await this.#timeline.show(hasTimeline(state) ? state : null);
+    if (list !== this.list || !hasTimeline(state)) return;
+    if (!this.#timeline.isInUse) this.#timeline.follow(monthOf(list.images[this.grid.firstInView]) || "undated");
+    this.#drawCount();
   }
 
   #drawCount() {

@@ -23,9 +23,10 @@ export class Grid {
   #layout = null;
   #tiles = new Map();
   #boxes = new WeakMap();
-  #divider = null;
-  #dividerContent = [];
-  #firstWeak = -1;
+  #createBands = () => () => null;
+  #bandAbove;
+  // The elements of the bands, by the indices of the images below them.
+  #bands = new Map();
   #current = 0;
   #frame = 0;
   #tileSize = 1;
@@ -62,13 +63,14 @@ export class Grid {
   }
 
   /**
-   * Show another list from its start, with `dividerContent` above the less relevant images. The grid keeps reading
-   * `images`: report its changes with `onAppend`, `onPrepend` and `update`.
+   * Show another list from its start, in columns or in rows, with the bands of bands.js. The grid keeps reading
+   * `images`: report its changes with `onAppend`, `onPrepend`, `onPrevious` and `update`.
    */
-  show(images, { done, dividerContent = [] }) {
+  show(images, { done, createBands, isInRows = false }) {
     this.#images = images;
     this.#done = done;
-    this.#dividerContent = dividerContent;
+    this.#createBands = createBands;
+    this.#container.classList.toggle("is-in-rows", isInRows);
     this.#current = 0;
     const shown = new Set(images.map((image) => image.id));
     for (const [id, tile] of this.#tiles) {
@@ -188,27 +190,28 @@ export class Grid {
 
   #relayout() {
     this.#layout = emptyLayout(this.#container, this.#tileSize);
-    this.#firstWeak = -1;
-    this.#divider?.remove();
-    this.#divider = null;
+    for (const band of this.#bands.values()) band.remove();
+    this.#bands.clear();
+    this.#bandAbove = this.#createBands();
     this.#placeFrom(0);
     this.#render();
   }
 
   #placeFrom(start) {
     for (let index = start; index < this.#images.length; index += 1) {
-      if (this.#images[index].weak && this.#firstWeak < 0) this.#placeDivider(index);
+      const content = this.#bandAbove(this.#images[index]);
+      if (content) this.#placeBand(index, content);
       this.#layout.add(this.#images[index]);
     }
     fitContainer(this.#container, this.#end, this.#layout);
   }
 
-  #placeDivider(index) {
-    this.#firstWeak = index;
-    this.#divider = document.createElement("li");
-    this.#divider.className = "divider";
-    this.#divider.append(...this.#dividerContent);
-    moveTo(this.#divider, this.#layout.addDivider(DIVIDER_HEIGHT));
+  #placeBand(index, content) {
+    const band = document.createElement("li");
+    band.className = "divider";
+    band.append(...content);
+    this.#bands.set(index, band);
+    moveTo(band, this.#layout.addDivider(DIVIDER_HEIGHT));
   }
 
   #scheduleRender() {
@@ -248,9 +251,10 @@ export class Grid {
   /** Put the elements in reading order, for screen readers and the Tab key, and leave those in place untouched. */
   #insertTiles(indices) {
     const elements = indices.flatMap((index) =>
-      index === this.#firstWeak ? [this.#divider, this.#tile(index)] : [this.#tile(index)],
+      this.#bands.has(index) ? [this.#bands.get(index), this.#tile(index)] : [this.#tile(index)],
     );
-    if (!elements.includes(this.#divider)) this.#divider?.remove();
+    const shown = new Set(elements);
+    for (const band of this.#bands.values()) if (!shown.has(band)) band.remove();
     let next = this.#grid.firstElementChild;
     for (const element of elements) {
       if (element === next) next = next.nextElementSibling;

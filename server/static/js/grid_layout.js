@@ -1,8 +1,11 @@
 /** The geometry of the grid in its container, which css/tokens.css and the reader's tile size determine. */
 
+import { JustifiedRows } from "./justified_rows.js";
 import { Masonry, columnCount } from "./masonry.js";
 
 export const DIVIDER_HEIGHT = 72;
+/** The height of rows, as a share of the minimum width of a column. */
+const ROW_HEIGHT = 0.9;
 /** Space below the last tile for the end of the list. */
 const END_HEIGHT = 140;
 
@@ -12,6 +15,9 @@ export function emptyLayout(container, tileSize) {
   const gap = parseFloat(style.getPropertyValue("--tile-gap"));
   const minWidth = parseFloat(style.getPropertyValue("--tile-min")) * tileSize;
   const width = container.clientWidth;
+  if (container.classList.contains("is-in-rows")) {
+    return new JustifiedRows({ width, gap, rowHeight: Math.round(minWidth * ROW_HEIGHT) });
+  }
   return new Masonry({ width, gap, columns: columnCount(width, minWidth, gap, tileSize > 1.4 ? 1 : 2) });
 }
 

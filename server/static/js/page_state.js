@@ -1,6 +1,6 @@
 /**
- * The state of the page and its URL, in both directions: `{bucket, q, terms, similar, view, filters}`. Absent texts are
- * "". `terms` are those of query_terms.js, `filters` pairs of name and value, and `view` the id of the enlarged image.
+ * The state of the page and its URL, in both directions: `{bucket, q, terms, similar, sort, month, view, filters}`. Absent
+ * texts are "". `terms` are those of query_terms.js, `filters` pairs of name and value, and `view` the id of the enlarged image.
  */
 
 import { formatTerm, parseTerm } from "./query_terms.js";
@@ -34,6 +34,8 @@ export function parseState(href, defaultBucket) {
     q: text("q"),
     terms: terms.map(parseTerm).filter(Boolean),
     similar: text("similar"),
+    sort: text("sort"),
+    month: text("month"),
     view: text("view"),
     filters: [...params].filter(([name, value]) => FILTERS.includes(name) && value),
   };
@@ -45,6 +47,8 @@ export const recentState = ({ bucket, filters }) => ({
   q: "",
   terms: [],
   similar: "",
+  sort: "",
+  month: "",
   view: "",
   // Only matches have a relevance.
   filters: filters.filter(([name]) => name !== "strict"),
@@ -53,6 +57,7 @@ export const recentState = ({ bucket, filters }) => ({
 /** `state` without the filter `name`. */
 export const withoutFilter = (state, name) => ({
   ...state,
+  month: "",
   view: "",
   filters: state.filters.filter(([other]) => other !== name),
 });
@@ -61,16 +66,24 @@ export const withoutFilter = (state, name) => ({
 export const isSearch = (state) => Boolean(state.q || state.terms.length);
 
 /** Return whether the state shows the recent images without filters. */
-export const isRecent = (state) => !state.similar && !isSearch(state) && !state.filters.length;
+export const isRecent = (state) => !state.similar && !isSearch(state) && !state.filters.length && !state.sort;
+
+/** Return whether the list is ordered by date taken. */
+export const isByDateTaken = ({ sort }) => sort === "-taken" || sort === "taken";
+
+/** Return whether the list has a timeline: searches have none. */
+export const hasTimeline = (state) => isByDateTaken(state) && !isSearch(state) && !state.similar;
 
 /** The URL parameters of a query. */
 export const termParams = (q, terms) => [...(q ? [["q", q]] : []), ...terms.map((term) => ["term", formatTerm(term)])];
 
 /** The URL of a state, for links and the address bar. */
-export function pageUrl({ bucket, q, terms, similar, view, filters }) {
+export function pageUrl({ bucket, q, terms, similar, sort, month, view, filters }) {
   const params = new URLSearchParams([["bucket", bucket], ...termParams(q, terms)]);
   if (similar) params.set("similar", similar);
   for (const [name, value] of filters) params.append(name, value);
+  if (sort) params.set("sort", sort);
+  if (month) params.set("month", month);
   if (view) params.set("view", view);
   return `/?${params}`;
 }

@@ -1,6 +1,6 @@
 /**
  * One list of images, as far as its pages are loaded: search results, similar images, or recent images. A long list
- * keeps the images around those in view. Of the others it keeps `{id, width, height, weak}`, which their places need,
+ * keeps the images around those in view. Of the others it keeps `{id, width, height, weak, taken_at}`, which their places need,
  * and loads their pages again when they come near.
  */
 
@@ -34,9 +34,7 @@ export class PagedList {
   /** Load the part of the recent images that has an image in its middle. */
   static async around(state, id) {
     const page = await getJson(imagesAroundUrl(state, id));
-    const list = new PagedList(state, page);
-    list.#previousCursor = page.previous_cursor;
-    return list;
+    return new PagedList(state, page);
   }
 
   /** Return whether further images precede those that are loaded. */
@@ -68,8 +66,8 @@ export class PagedList {
       if (isNear || !page.isLoaded) continue;
       page.isLoaded = false;
       for (let index = page.start; index < page.start + page.count; index += 1) {
-        const { id, width, height, weak } = this.images[index];
-        this.#put(index, { id, width, height, weak });
+        const { id, width, height, weak, taken_at } = this.images[index];
+        this.#put(index, { id, width, height, weak, taken_at });
       }
     }
   }
@@ -131,7 +129,8 @@ export class PagedList {
     this.byId.set(image.id, image);
   }
 
-  #append({ images, next_cursor: cursor }) {
+  #append({ images, next_cursor: cursor, previous_cursor: previousCursor = null }) {
+    if (!this.images.length) this.#previousCursor = previousCursor;
     // An image that is inserted meanwhile may appear on two pages of the recent images.
     const added = this.#index(images);
     this.images.push(...added);

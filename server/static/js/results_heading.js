@@ -9,7 +9,7 @@ import { parts, text } from "./texts.js";
 /** The nodes of the heading of a state. */
 export function headingContent(state, labels) {
   if (state.similar) return [text("heading.similar")];
-  if (!isSearch(state)) return [text("heading.recent")];
+  if (!isSearch(state)) return [text(state.sort ? "heading.all" : "heading.recent")];
   const words = state.q ? [{ kind: "text", value: state.q, weight: 1 }] : [];
   const query = [...words, ...state.terms].flatMap((term, index) => summand(term, index, labels.of(term)));
   return parts("heading.results", { query });

@@ -110,7 +110,7 @@ export class Selection {
   /** Select all images of the list; of a search, those that match. */
   async #selectAll() {
     const { state } = this.#gallery;
-    const query = new URL(pageUrl({ ...state, view: "" }), location.href).searchParams;
+    const query = new URL(pageUrl({ ...state, month: "", view: "" }), location.href).searchParams;
     if (isSearch(state) || state.similar) query.set("strict", "1");
     query.set("limit", MAX_SELECTED + 1);
     this.#show(text("selection.selecting"));
