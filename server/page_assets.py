@@ -5,12 +5,14 @@ from pathlib import Path
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export ((?:async )?function|class|const) (\w+)", re.MULTILINE)
+# Comments that have lines of their own; they are a fifth of what browsers would fetch.
+_COMMENT = re.compile(r"^[ \t]*(?:/\*.*?\*/|//[^\n]*)[ \t]*\n", re.MULTILINE | re.DOTALL)
 _SHEET = re.compile(r'^@import "(\w+\.css)";\n', re.MULTILINE)
 
 
 def join_sheets(path: Path) -> str:
     """Return the style sheet *path* with the contents of the sheets that it imports, which lie beside it."""
-    return _SHEET.sub(lambda match: (path.parent / match[1]).read_text(), path.read_text())
+    return _COMMENT.sub("", _SHEET.sub(lambda match: (path.parent / match[1]).read_text(), path.read_text()))
 
 
 def join_modules(path: Path) -> str:
@@ -25,7 +27,7 @@ def join_modules(path: Path) -> str:
 
 def _add_module(path: Path, modules: dict[str, str]) -> None:
     """Add a module to *modules* after those that it imports."""
-    source = path.read_text()
+    source = _COMMENT.sub("", path.read_text())
     for _, name in _IMPORT.findall(source):
         if name not in modules:
             _add_module(path.with_stem(name), modules)
