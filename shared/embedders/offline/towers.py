@@ -28,7 +28,7 @@ class OfflineTextTower:
     """Sentence network (paraphrase-MiniLM-L3-v2) with mean pooling of the last hidden states."""
 
     def __init__(self, folder: Path) -> None:
-        self._session = _open(folder / TEXT_TOWER)
+        self._session = open_network(folder / TEXT_TOWER)
         self._tokenizer = BertWordPieceTokenizer(str(_VOCABULARY), lowercase=True)
         self._tokenizer.enable_truncation(_MAX_TOKENS)
 
@@ -42,7 +42,7 @@ class OfflineTextTower:
             same = np.flatnonzero(lengths == length)
             for batch in np.split(same, range(_BATCH, len(same), _BATCH)):
                 ids = np.array([tokens[index] for index in batch])
-                vectors[batch] = _run(self._session, input_ids=ids, attention_mask=np.ones_like(ids))
+                vectors[batch] = run_network(self._session, input_ids=ids, attention_mask=np.ones_like(ids))
         return vectors
 
 
@@ -50,11 +50,11 @@ class OfflineImageTower:
     """EfficientNet-Lite2 followed by the vectors of its 1,000 classes."""
 
     def __init__(self, folder: Path) -> None:
-        self._session = _open(folder / IMAGE_TOWER)
+        self._session = open_network(folder / IMAGE_TOWER)
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the unit vector [384] of RGB values [height, width, 3], both sides multiples of 32."""
-        vector: NDArray[np.float32] = _run(self._session, pixels=pixels[np.newaxis])[0]
+        vector: NDArray[np.float32] = run_network(self._session, pixels=pixels[np.newaxis])[0]
         return vector
 
 
@@ -64,14 +64,15 @@ def read_class_vectors(folder: Path) -> NDArray[np.float32]:
     return vectors
 
 
-def _open(path: Path) -> onnxruntime.InferenceSession:
+def open_network(path: Path) -> onnxruntime.InferenceSession:
+    """Return the network in a file of the built model."""
     options = onnxruntime.SessionOptions()
     # Each call computes in its caller's thread: one image per core is faster than two cores per image.
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _run(session: onnxruntime.InferenceSession, **inputs: NDArray[Any]) -> NDArray[np.float32]:
+def run_network(session: onnxruntime.InferenceSession, **inputs: NDArray[Any]) -> NDArray[np.float32]:
     """Return the only output. Raises ModelError if ONNX Runtime fails."""
     try:
         (output,) = session.run(None, inputs)
