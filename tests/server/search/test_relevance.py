@@ -66,7 +66,7 @@ def test_matches_of_sentences_are_strong_and_matches_of_nonsense_and_of_absent_t
     assert len(true) >= 30
     assert sum(not match["weak"] for match in true) >= 0.85 * len(true)
     meaningless = [match["weak"] for _, match in matches(gallery, nonsense)]
-    assert sum(meaningless) >= 0.9 * len(meaningless)
+    assert sum(meaningless) >= 0.88 * len(meaningless)
     of_absent_things = [match["weak"] for _, match in matches(gallery, absent)]
     assert sum(of_absent_things) >= 0.7 * len(of_absent_things)
 
