@@ -6,7 +6,9 @@ from server.page_assets import join_modules, join_sheets
 
 
 def test_modules_keep_their_own_names_and_run_once_in_the_order_of_their_imports(tmp_path: Path) -> None:
-    (tmp_path / "base.js").write_text("/** All. */\nconst $ = 1;\n  // One.\nexport const one = $;\nexport async function two() {}\n")
+    (tmp_path / "base.js").write_text(
+        "/** All. */\nconst $ = 1;\n  // One.\nexport const one = $;\nexport async function two() {}\n"
+    )
     (tmp_path / "part.js").write_text('import { one as first } from "./base.js";\nexport class Part {}\n')
     (tmp_path / "page.js").write_text(
         'import { Part } from "./part.js";\nimport {\n  one,\n} from "./base.js";\nuse();\n'
