@@ -61,7 +61,7 @@ export class Selection {
     listenForKeys({
       x: (event) => this.#onKey(event, false),
       X: (event) => this.#onKey(event, true),
-      Escape: () => (this.#images.size || this.#started ? this.#clear() : false),
+      Escape: () => (this.#isSelecting ? this.#clear() : false),
     });
   }
 
@@ -71,18 +71,31 @@ export class Selection {
     const { target, shiftKey } = event;
     const index = this.#gallery.grid.indexOf(target);
     const isCheckbox = target.classList.contains("tile-check");
-    if (index < 0 || !(isCheckbox || (shiftKey && target.closest(".tile-link")))) return;
-    if (!isCheckbox) event.preventDefault();
+    // Once something is selected, a click on a picture selects it too, in place of viewing it.
+    if (index < 0 || !(isCheckbox || ((shiftKey || this.#isSelecting) && target.closest(".tile-link")))) return;
     event.stopPropagation();
-    this.#select(index, { selected: !isCheckbox || target.checked, range: shiftKey });
+    if (isCheckbox) {
+      this.#select(index, { selected: target.checked, range: shiftKey });
+    } else {
+      event.preventDefault();
+      this.#toggle(index, shiftKey);
+    }
   }
 
   #onKey(event, range) {
     const index = this.#gallery.grid.indexOf(event.target);
     if (index < 0) return false;
+    this.#toggle(index, range);
+    return true;
+  }
+
+  get #isSelecting() {
+    return this.#images.size > 0 || this.#started;
+  }
+
+  #toggle(index, range) {
     const selected = range || !this.#images.has(this.#gallery.list.images[index].id);
     this.#select(index, { selected, range });
-    return true;
   }
 
   /** Select or deselect an image; with `range`, all images between it and the one before. */
@@ -164,7 +177,7 @@ export class Selection {
   /** Draw the bar and the tiles; `message` replaces the count. */
   #show(message = "") {
     const { size } = this.#images;
-    const isSelecting = size > 0 || this.#started;
+    const isSelecting = this.#isSelecting;
     this.#form.classList.toggle("is-open", isSelecting || message !== "");
     this.#grid.classList.toggle("is-selecting", isSelecting);
     $("selection-count").textContent = message || (isSelecting ? text("selection.count", { count: size }) : "");

@@ -60,7 +60,7 @@ def made_sentences() -> list[str]:
     """Return English sentences made of phrases.toml, the same at each call, and the phrases alone."""
     phrases = tomllib.loads(_PHRASES.read_text("utf-8"))
     colours, groups = phrases.pop("colours"), list(phrases.values())
-    rng = random.Random(0)  # nosec B311 - sentences to fit a matrix with
+    rng = random.Random(0)  # nosec B311
     made = [_sentence_of(groups[number % len(groups)], colours, rng) for number in range(_SENTENCES)]
     alone = {phrase for group in groups for some in group.values() for phrase in some if phrase}
     return made + sorted(alone.union(colours))
