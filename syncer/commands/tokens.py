@@ -14,7 +14,7 @@ HELP = "add, list and revoke tokens for the server's API"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True)
+    actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True, help="what to do")
     add = actions.add_parser("add", help="create a token and print it, this once")
     add.add_argument("name", help="name of the token, to revoke it by")
     add.add_argument("--bucket", metavar="NAME", help="the only bucket that the token opens (default: all buckets)")

@@ -65,10 +65,10 @@ async def test_repeating_an_outdated_token_is_not_guessing(database: Database) -
 async def test_a_session_ends_on_all_servers_and_leaves_others_alone(database: Database) -> None:
     one, other = (server_on(database, api_token=API_TOKEN) for _ in range(2))
     laptop, phone = [await one.start_session(API_TOKEN) for _ in range(2)]
-    assert await other.access_of_session(laptop) == READ_ACCESS  # a cookie never allows writing
+    assert await other.access_of_session(laptop) == WRITE_ACCESS
     await other.end_session(laptop)
     assert await one.access_of_session(laptop) is None
-    assert await one.access_of_session(phone) == READ_ACCESS
+    assert await one.access_of_session(phone) == WRITE_ACCESS
 
 
 async def test_a_session_ends_with_its_token(database: Database) -> None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("access")
 
 # Every route that is not listed here must be closed.
 OPEN_ROUTES = {"/healthz", "/readyz", "/sign-in", "/sign-out", "/static/{version}/{path:path}"}
-PAGES = {"/", "/docs"}
+PAGES = {"/", "/collections", "/failures", "/docs"}
 REQUEST_ID = r"[0-9a-f]{16}"
 COLLECTION_URLS = (
     "/?bucket={}",

@@ -21,7 +21,7 @@ async def test_the_response_to_an_unexpected_error_has_them_too() -> None:
     app = create_app(ServerSettings())
     app.router.routes.append(Route("/api/wrong", fail))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app)) as http:
-        answer = await http.get("http://here/api/wrong")
+        answer = await http.get("http://localhost/api/wrong")
     assert answer.status_code == 500
     assert "RuntimeError" not in answer.text
     assert "default-src 'self'" in answer.headers["content-security-policy"]
