@@ -35,7 +35,10 @@ export function adoptTile(tile, image, url) {
   tile.removeAttribute("data-image");
   prepareTile(tile, image, url);
   const picture = tile.querySelector(".tile-image");
-  if (picture.complete && picture.naturalWidth) picture.dispatchEvent(new Event("load"));
+  // It may have loaded or failed before this script ran.
+  if (picture.complete && picture.currentSrc) {
+    picture.dispatchEvent(new Event(picture.naturalWidth ? "load" : "error"));
+  }
 }
 
 /** Show the status and score of an image, which may change. */

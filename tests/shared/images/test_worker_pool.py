@@ -303,7 +303,7 @@ from tests.helpers.worker_tasks import TEST_TASKS, block, pid
 print("program", flush=True)
 
 async def main():
-    decoder = DecoderPool(2, time_limit=3, tasks=TEST_TASKS)
+    decoder = DecoderPool(2, time_limit=60, tasks=TEST_TASKS)
     await asyncio.gather(decoder.run(pid), decoder.run(pid))
     work = asyncio.create_task(decoder.run(block, Path(sys.argv[1])))
     print("ready", flush=True)

@@ -556,12 +556,10 @@ async def test_a_read_only_bucket_is_adopted_without_derivatives(bucket: Bucket,
     with pytest.raises(ExceptionGroup) as raised:
         await bucket.adopt(derivatives=True)
     assert raised.group_contains(StoreError, match="--no-derivatives")
-    proxy.clear()
     assert await bucket.adopt() == {"adopted": 3}
     assert await bucket.adopt() == {"unchanged": 3}
     await bucket.external.delete(keys[:1])
     assert await bucket.adopt(deletion=DELETE_ANY) == {"unchanged": 2, "deleted": 1}
-    assert proxy.counts.keys() == {"list", "get"}
 
 
 @ON_S3

@@ -248,7 +248,7 @@ def test_a_download_can_be_interrupted(tmp_path: Path) -> None:
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             assert hub.stalling.wait(60)
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=150)
     assert errors.rstrip().endswith("KeyboardInterrupt")
 
 
