@@ -1,4 +1,4 @@
-"""Where the model runs on the same machine, a sync embeds photos without fetching them from the bucket."""
+"""A sync with a local model embeds photos without fetching them from the bucket."""
 
 from pathlib import Path
 

@@ -38,7 +38,7 @@ export class EndOfList {
 
   /**
    * Load the next page, if there is one, and return whether that succeeded. After a failure only with `retry`: the reader
-   * asks for it, and after an outage it happens by itself.
+   * asks for it, or automatically after an outage.
    */
   async load({ retry = false } = {}) {
     const list = this.#list;

@@ -19,7 +19,7 @@ export class RecentSearches {
     this.#panel = panel;
     this.#onSearch = onSearch;
     for (const type of ["focus", "input"]) input.addEventListener(type, () => this.#draw());
-    // At Enter, or when the reader goes on to the results.
+    // On Enter, or when the focus moves to the results.
     input.addEventListener("change", () => this.#add(input.value.trim()));
     input.addEventListener("keydown", (event) => event.key === "ArrowDown" && this.#focus(0, event));
     panel.addEventListener("click", (event) => this.#onClick(event));
