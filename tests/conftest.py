@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from uuid import uuid4
@@ -20,8 +21,12 @@ from tests.fakes.replicate import FakeReplicate
 from tests.fakes.s3 import FaultyProxy, S3Server
 from tests.helpers.processes import Server, Syncer, make_environment, make_home, new_database, serving
 
-settings.register_profile("suite", deadline=None)  # no test asserts a duration
+# No test asserts a duration. CI draws the same examples each time.
+settings.register_profile("suite", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("suite")
+
+# A background job of a shell starts with SIGINT ignored, and its children too; tests of Ctrl-C need the default.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # For detailed messages of assertions in helpers.
 pytest.register_assert_rewrite("tests.helpers.synced_folder")
