@@ -1,7 +1,7 @@
 """Plain values that both processes share. No I/O."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any, Literal
 from uuid import UUID
 
@@ -130,12 +130,14 @@ class Filters:
     """Conditions on images; None means any. Width and height are in pixels after rotation to upright, size in bytes.
 
     ``taken_after`` is inclusive, ``taken_before`` exclusive. A naive one is compared with what the camera's clock
-    showed, an aware one with the moment, where images of unknown offset count as UTC. ``camera`` is the full name,
-    case-insensitive. ``folder`` includes its subfolders. ``type`` is a media type.
+    showed, an aware one with the moment, where images of unknown offset count as UTC. ``taken_until`` is the last day
+    by the camera's clock. ``camera`` is the full name, case-insensitive. ``folder`` includes its subfolders. ``type``
+    is a media type.
     """
 
     taken_after: datetime | None = None
     taken_before: datetime | None = None
+    taken_until: date | None = None
     camera: str | None = None
     folder: str | None = None
     orientation: Literal["landscape", "portrait", "square"] | None = None

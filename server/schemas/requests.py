@@ -5,7 +5,7 @@ Invalid input becomes a 400 that names the parameter, its value and the allowed 
 
 import re
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
@@ -69,6 +69,10 @@ def _split_all_numbers(value: object) -> object:
 def _parse_moment(value: object) -> object:
     # pydantic would also accept seconds since the epoch.
     return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def _parse_day(value: object) -> object:
+    return date.fromisoformat(value) if isinstance(value, str) else value
 
 
 def _require_nonzero(value: float) -> float:
@@ -146,6 +150,7 @@ Moment = Annotated[
     Allowed("a date such as 2024-05-31, or a time such as 2024-05-31T18:00:00"),
     WithJsonSchema({"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}),
 ]
+Day = Annotated[date, BeforeValidator(_parse_day), Allowed("a date such as 2024-05-31")]
 
 
 SearchSort = Literal["relevance"] | Sort
@@ -185,6 +190,7 @@ class FilterFields(BaseModel):
 
     taken_after: Moment | None = Field(None, description="taken at this time or later, by the camera's clock")
     taken_before: Moment | None = Field(None, description="taken before this time, by the camera's clock")
+    taken_until: Day | None = Field(None, description="taken on this day or earlier, by the camera's clock")
     camera: Text | None = Field(None, max_length=200, description="name of the camera")
     folder: Folder | None = Field(None, description="folder, subfolders included")
     orientation: Literal["landscape", "portrait", "square"] | None = None

@@ -11,6 +11,7 @@ EVERYTHING = Filters()
 _CONDITIONS: dict[str, LiteralString] = {
     "taken_after": "i.taken_local >= %(taken_after)s",
     "taken_before": "i.taken_local < %(taken_before)s",
+    "taken_until": "i.taken_local < %(taken_until)s::date + 1",
     "camera": "lower(i.camera) = lower(%(camera)s)",
     # Keys that begin with the folder and a slash are a range of the unique index: in byte order, "0" follows "/".
     "folder": "i.r2_key > %(folder)s || '/' AND i.r2_key < %(folder)s || '0'",

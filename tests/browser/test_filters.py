@@ -64,6 +64,16 @@ def test_a_date_is_applied_once_it_is_typed(open_gallery: OpenTab) -> None:
     assert tab.page.evaluate("history.length") == entries + 1
 
 
+def test_the_last_day_is_part_of_the_address_and_filters_without_a_field_are_kept(open_gallery: OpenTab) -> None:
+    tab = open_gallery("/?bucket=many&max_width=500")
+    tab.page.locator("#filters summary").click()
+    tab.page.get_by_label("Until").fill("2024-05-31")
+    chips = tab.page.locator("#active-filters")
+    expect(chips).to_contain_text("Taken until 2024-05-31")
+    expect(chips).to_contain_text("At most 500 px wide")
+    assert parameters(tab.page) == {"bucket": "many", "max_width": "500", "taken_until": "2024-05-31"}
+
+
 def test_filters_without_matches_can_be_cleared(open_tab: OpenTab) -> None:
     tab = open_tab("/?bucket=photos&q=a+cat&min_width=100000")
     expect(tab.page.locator("#empty")).to_contain_text("No images match these filters")

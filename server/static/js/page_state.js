@@ -9,6 +9,7 @@ import { formatTerm, parseTerm } from "./query_terms.js";
 export const FILTERS = [
   "taken_after",
   "taken_before",
+  "taken_until",
   "camera",
   "folder",
   "orientation",

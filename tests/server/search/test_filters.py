@@ -71,6 +71,7 @@ def is_early(number: int) -> bool:
         ({"min_size": 1}, lambda n: True),
         ({"taken_after": "2024-06-03"}, lambda n: has_date(n) and n >= 4),
         ({"taken_before": "2024-06-03"}, lambda n: has_date(n) and n < 4),
+        ({"taken_until": "2024-06-03"}, lambda n: has_date(n) and n <= 4),
         ({"taken_after": "2024-05-31T12:00:00Z", "taken_before": "2024-06-10T12:00"}, is_early),
         ({"taken_after": "2024-05-31T12:00", "taken_before": "2024-05-31T12:00:01"}, lambda n: has_date(n) and n == 1),
         # Picture 4 was taken at 12:00+07:00 on 3 June.
@@ -126,6 +127,7 @@ def test_a_cursor_is_refused_for_other_filters(filled: Server) -> None:
     [
         {"taken_after": "yesterday"},
         {"taken_before": "2024-13-01"},
+        {"taken_until": "2024-05-31T18:00:00"},
         {"orientation": "diagonal"},
         {"min_width": "-1"},
         {"max_width": "99999999999999999999999"},
@@ -146,7 +148,13 @@ def test_invalid_filters_are_refused_by_name(filled: Server, wrong: dict[str, st
 
 @pytest.mark.parametrize(
     "bound",
-    [{"min_width": 2**62}, {"max_size": 2**63 - 1}, {"taken_after": "9999-12-31"}, {"taken_after": "0001-01-01"}],
+    [
+        {"min_width": 2**62},
+        {"max_size": 2**63 - 1},
+        {"taken_after": "9999-12-31"},
+        {"taken_until": "9999-12-31"},
+        {"taken_after": "0001-01-01"},
+    ],
 )
 def test_extreme_bounds_are_accepted(filled: Server, bound: dict[str, Any]) -> None:
     assert filled.http.get("/api/images", params={"bucket": "b"} | bound).status_code == 200
