@@ -67,9 +67,9 @@ requirements: $(BIN)/uv
 	$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header --all-extras --group dev \
 		-o requirements/dev.txt
 	$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header -c requirements/dev.txt \
-		--extra syncer --extra server --extra embedded --extra offline --extra demo -o requirements/demo.txt
+		--extra syncer --extra server --extra embedded --extra offline --extra ocr --extra demo -o requirements/demo.txt
 	$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header -c requirements/dev.txt \
-		--extra syncer --extra clip -o requirements/syncer.txt
+		--extra syncer --extra clip --extra ocr -o requirements/syncer.txt
 	$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header -c requirements/dev.txt \
 		--extra server --extra clip -o requirements/server.txt
 
@@ -82,12 +82,12 @@ $(BIN)/uv:
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 
 $(BIN)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/uv
-	$(BIN)/uv pip install --quiet --require-hashes -r requirements/demo.txt
+	$(BIN)/uv pip install --quiet --no-deps --require-hashes -r requirements/demo.txt
 	$(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@
 
 $(BIN)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/uv
 	@# Compile bytecode once: the tests start hundreds of processes, and PYTHONDONTWRITEBYTECODE may be set.
-	$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --no-deps --require-hashes -r requirements/dev.txt
 	$(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@

@@ -212,8 +212,20 @@ class Ranking:
 
 
 @dataclass(frozen=True)
+class TextLine:
+    """A line of text in a picture.
+
+    ``box`` has its corners, x and y of each, clockwise, beginning where the text begins at the top, as fractions of the
+    upright picture's width and height.
+    """
+
+    text: str
+    box: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Job:
-    """An image to embed, claimed by this process with ``lease``."""
+    """An image to embed or to read, claimed by this process with ``lease``."""
 
     id: int
     key: str

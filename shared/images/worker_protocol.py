@@ -24,6 +24,7 @@ TASKS = frozenset(
         "shared.embedders.examination:examine_for_offline",
         "shared.embedders.offline.pixels:read_pixels",
         "shared.embedders.replicate.image_input:data_url",
+        "shared.ocr.reader:read_picture",
     }
 )
 LENGTH_BYTES = 8

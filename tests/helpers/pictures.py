@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import pillow_heif
-from PIL import Image
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+_JAPANESE_FONT = Path("/usr/share/fonts/truetype/vlgothic/VL-Gothic-Regular.ttf")
 
 
 def encode(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
@@ -58,3 +61,17 @@ def make_pictures(folder: Path, count: int, *, first: int = 0, size: tuple[int, 
         path.write_bytes(picture(number, size, quality=90))
         paths.append(path)
     return paths
+
+
+def lettering(text: str, *, size: int = 40, tilt: float = 0, japanese: bool = False) -> Image.Image:
+    """Return a picture of 800 x 400 pixels with black *text* of *size* pixels, turned to the left by *tilt* degrees.
+
+    *japanese* takes VL Gothic, which has accented letters too, and skips the test where it is not installed. Pillow's
+    own font has unaccented Latin letters.
+    """
+    if japanese and not _JAPANESE_FONT.exists():
+        pytest.skip("needs the Debian package fonts-vlgothic")
+    font = ImageFont.truetype(_JAPANESE_FONT, size) if japanese else ImageFont.load_default(size)
+    image = Image.new("RGB", (800, 400), "white")
+    ImageDraw.Draw(image).multiline_text((60, 60), text, font=font, fill="black", spacing=size // 2)
+    return image.rotate(tilt, Image.Resampling.BICUBIC, fillcolor="white")

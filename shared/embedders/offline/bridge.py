@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.embedders.offline.towers import OfflineTextTower, open_network, read_class_vectors, run_network
+from shared.embedders.offline.towers import OfflineTextTower, read_class_vectors
+from shared.onnx_network import open_network, run_network
 
 # Files of the built model.
 ENCODER = "multilingual_encoder.onnx"

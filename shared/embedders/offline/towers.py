@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
 from tokenizers import BertWordPieceTokenizer
 
-from shared.errors import ModelError
+from shared.onnx_network import open_network, run_network
 
 DIMENSIONS = 384
 
@@ -62,20 +59,3 @@ def read_class_vectors(folder: Path) -> NDArray[np.float32]:
     """Return the unit vectors [1000, 384] of the classes."""
     vectors: NDArray[np.float32] = np.load(folder / CLASS_VECTORS)
     return vectors
-
-
-def open_network(path: Path) -> onnxruntime.InferenceSession:
-    """Return the network in a file of the built model."""
-    options = onnxruntime.SessionOptions()
-    # Each call computes in its caller's thread: one image per core is faster than two cores per image.
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def run_network(session: onnxruntime.InferenceSession, **inputs: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the only output. Raises ModelError if ONNX Runtime fails."""
-    try:
-        (output,) = session.run(None, inputs)
-    except (Fail, RuntimeException) as exc:
-        raise ModelError(f"the offline model failed: {exc}", transient=False) from exc
-    return np.asarray(output)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("module", ["shared.embedders.offline.towers", "shared.embedders.clip.towers"])
+@pytest.mark.parametrize("module", ["shared.embedders.clip.towers", "shared.onnx_network"])
 def test_loading_a_local_model_writes_nothing_to_the_home_folder(module: str, tmp_path: Path) -> None:
     """ONNX Runtime keeps the events that it reports in the home folder."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
