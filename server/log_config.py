@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from shared.printable import PrintableFormatter
+
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 LogFormat = Literal["text", "json"]
@@ -40,10 +42,10 @@ class _JsonFormatter(logging.Formatter):
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json.dumps(line, default=str)
 
 
-class _TextFormatter(logging.Formatter):
+class _TextFormatter(PrintableFormatter):
     def format(self, record: logging.LogRecord) -> str:
         identifier = request_id.get()
         return super().format(record) + (f" [{identifier}]" if identifier else "")

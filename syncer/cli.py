@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from typing import Any, NoReturn, Protocol
 
 from shared.errors import ImageBrowserError
+from shared.printable import PrintableFormatter
 from syncer.commands import (
     adopt,
     buckets,
@@ -79,7 +80,9 @@ _SECONDS_TO_STOP = 10.0  # after an interruption
 def main() -> NoReturn:
     """Run the command named by the arguments and exit with its status."""
     arguments = _parser().parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         exit_status = asyncio.run(_interruptible(arguments.run(arguments)))
     except ImageBrowserError as exc:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from shared.collection_status import Status, format_status
 from shared.models import Failure
+from shared.printable import printable
 from syncer.dry_run import Kind, Plan
 
 
@@ -71,11 +72,6 @@ async def print_dry_run(bucket: str, plan: Plan, *, verbose: bool = False, as_js
         *filter(None, [plan.withheld]),
         as_json=as_json,
     )
-
-
-def printable(text: str) -> str:
-    """Return *text* with control characters and lone surrogates escaped."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def format_skipped(skipped: Counter[str]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from rich.progress import Progress as RichProgress
 
 from shared.collection_status import Status, format_speed, format_status
 from shared.errors import ImageRefused
-from syncer.output import printable
+from shared.printable import printable
 
 ProgressKind = Literal["uploaded", "adopted", "moved", "described", "deleted", "unchanged", "embedded", "failed"]
 
@@ -61,7 +61,7 @@ class Progress:
         self.say(f"{name}: {refusal.reason}: {refusal.detail}")
 
     def report_skipped(self, path: str, kind: str) -> None:
-        """Count a skipped entry of the folder."""
+        """Count a skipped file or object."""
         self.skipped[kind] += 1
         if self._verbose:
             self.say(f"{path}: skipped: {kind}")

@@ -21,12 +21,12 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.handlers import add_expect_header
 
-from shared.errors import ObjectExists, ObjectMissing, SettingsError, StoreError
+from shared.errors import ImageRefused, ObjectExists, ObjectMissing, Reason, SettingsError, StoreError
 from shared.retry import OBJECT_STORE
 from shared.stores.base import StoredObject, check_key, is_valid_key
 from shared.stores.body import gunzip, read_pieces
 from shared.stores.presign import Presigner
-from shared.stores.s3_errors import BOTO_ERRORS, TRANSIENT_CODES, S3ErrorTranslator, error_code, http_status
+from shared.stores.s3_errors import BOTO_ERRORS, KEY_CODES, TRANSIENT_CODES, S3ErrorTranslator, error_code, http_status
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -48,6 +48,7 @@ ADDRESS_WINDOW = 3600
 _DELETE_BATCH = 1000  # the maximum of S3
 _SHORT_RETRY_TIMEOUT = 5.0  # seconds, at startup and when cleaning up after a failure
 _BUCKET = re.compile(r"[a-zA-Z0-9._-]{1,255}")
+_NOT_IN_XML = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 def r2_endpoint(account_id: str) -> str:
@@ -134,6 +135,10 @@ class S3Store:
             parts = read_pieces(body, sha256=sha256, size=PART_SIZE)
             first, second = next(parts, b""), next(parts, b"")
             if second:
+                # S3 repeats the key in its response, which botocore then cannot parse (botocore issue 3496).
+                if _NOT_IN_XML.search(key):
+                    limit = f"larger than {PART_SIZE >> 20} MiB, which S3 refuses under a name with control characters"
+                    raise ImageRefused(Reason.KEY_INVALID, f"{key!r} is {limit}: rename the file")
                 return chain([first, second], parts)
             self._client.put_object(Bucket=self.bucket, Key=key, Body=first, **attributes, **condition)
             return None
@@ -174,15 +179,19 @@ class S3Store:
 
     async def delete(self, keys: Sequence[str]) -> None:
         possible = [key for key in keys if is_valid_key(key)]
-        for start in range(0, len(possible), _DELETE_BATCH):
-            await self._call("", self._delete_batch, possible[start : start + _DELETE_BATCH])
+        in_xml = [key for key in possible if not _NOT_IN_XML.search(key)]
+        for start in range(0, len(in_xml), _DELETE_BATCH):
+            await self._call("", self._delete_batch, in_xml[start : start + _DELETE_BATCH])
+        for key in set(possible).difference(in_xml):
+            with suppress(ObjectMissing):
+                await self._call(key, self._client.delete_object, Bucket=self.bucket, Key=key)
 
     def _delete_batch(self, keys: Sequence[str]) -> None:
         response = self._client.delete_objects(
             Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
         )
         # The response has status 200 even if single keys were refused.
-        errors = [error for error in response.get("Errors", []) if error.get("Code") != "NoSuchKey"]
+        errors = [error for error in response.get("Errors", []) if error.get("Code") not in {"NoSuchKey", *KEY_CODES}]
         if errors:
             first = errors[0]
             message = f"failed to delete {len(errors)} of {len(keys)} objects in bucket {self.bucket!r}"

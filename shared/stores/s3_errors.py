@@ -12,7 +12,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from shared.errors import ObjectExists, ObjectLocked, ObjectMissing, StoreError
+from shared.errors import ImageRefused, ObjectExists, ObjectLocked, ObjectMissing, Reason, StoreError
 
 BOTO_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
 
@@ -20,6 +20,11 @@ TRANSIENT_CODES = {
     *("RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable", "TooManyRequests"),
     # Two conditional writes raced; a retry tells the loser the outcome.
     *("ConditionalRequestConflict", "OperationAborted"),
+}
+# Refusals of one key; stores differ in the names that they allow.
+KEY_CODES = {
+    *("InvalidObjectName", "InvalidURI", "KeyTooLongError"),
+    *("XMinioInvalidObjectName", "XMinioParentIsObject", "XMinioObjectExistsAsDirectory"),
 }
 _TRANSIENT_STATUS = {408, 429, 500, 502, 503, 504}
 _ACCESS_CODES = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "Unauthorized", "AccessDenied", "InvalidToken"}
@@ -33,8 +38,8 @@ class S3ErrorTranslator:
     access_key_id: str
     bucket: str
 
-    def translate(self, exc: Exception, key: str = "") -> StoreError:
-        """Return the StoreError for one of BOTO_ERRORS, about *key* or about the bucket."""
+    def translate(self, exc: Exception, key: str = "") -> StoreError | ImageRefused:
+        """Return the error to raise for one of BOTO_ERRORS, about *key* or about the bucket."""
         if isinstance(exc, ClientError):
             return self._translate_response(exc, key)
         if isinstance(exc, ResponseParserError):
@@ -61,7 +66,7 @@ class S3ErrorTranslator:
     def _store(self) -> str:
         return f"the object store at {self.endpoint_url}"
 
-    def _translate_response(self, exc: ClientError, key: str) -> StoreError:
+    def _translate_response(self, exc: ClientError, key: str) -> StoreError | ImageRefused:
         code, status = error_code(exc), http_status(exc)
         if code == "NoSuchKey" or (status == 404 and key and code in {"404", "NotFound"}):
             return self.missing(key)
@@ -78,6 +83,9 @@ class S3ErrorTranslator:
         if code in _ACCESS_CODES or status in {401, 403}:
             return self._access_denied(code, key)
         message = exc.response.get("Error", {}).get("Message", "")
+        if key and code in KEY_CODES:
+            detail = f"{self._store} refuses the key {key!r}: {code} {message}: rename the file"
+            return ImageRefused(Reason.KEY_INVALID, detail)
         about = f" about {key!r}" if key else ""
         return StoreError(
             f"{self._store} answered {status} {code}{about} in bucket {self.bucket!r}: {message}",

@@ -5,6 +5,7 @@ import secrets
 from datetime import datetime
 
 from shared.errors import SettingsError
+from shared.printable import printable
 from shared.sql import api_tokens, collections
 from shared.sql.api_tokens import ApiToken
 from syncer import output
@@ -65,7 +66,7 @@ def _format(token: ApiToken) -> str:
     rights = "read and write" if token.writes else "read"
     bucket = token.bucket or "all buckets"
     used = f"last used {_minute(token.last_used_at)}" if token.last_used_at else "never used"
-    return output.printable(f"{token.name}  {rights}  {bucket}  created {_minute(token.created_at)}  {used}")
+    return printable(f"{token.name}  {rights}  {bucket}  created {_minute(token.created_at)}  {used}")
 
 
 def _minute(moment: datetime) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from shared.models import Collection
+from shared.printable import printable
 from syncer import output
 from syncer.bucket.verification import Verification, verify
 from syncer.commands.arguments import add_bucket
@@ -52,7 +53,7 @@ async def run(arguments: argparse.Namespace) -> int:
 
 def _lines(collection: Collection, remaining: Verification, repaired: int) -> Iterator[str]:
     for image in remaining.damaged:
-        yield output.printable(f"{image.problem:<13}{image.key}")
+        yield printable(f"{image.problem:<13}{image.key}")
     problems = ", ".join(f"{count:,} {problem}" for problem, count in remaining.problems.items())
     yield f"{collection.bucket}: {problems or 'every image has its objects'}; {repaired:,} repaired"
     if remaining.unknown:

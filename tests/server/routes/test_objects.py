@@ -24,7 +24,7 @@ def test_objects_have_etags_and_ranges(filled_server: Server) -> None:
 def test_names_with_control_characters_are_served(syncer: Syncer, server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "odd"
     folder.mkdir()
-    names = ["line\nbreak.jpg", "tab\there.jpg", 'quote".jpg']
+    names = ["line\nbreak.jpg", "tab\there.jpg", 'quote".jpg', "bell\x07\x1b[31m\x9b\ufffe.jpg"]
     for number, name in enumerate(names):
         (folder / name).write_bytes(picture(number))
     assert syncer("upload", folder, "--bucket", "odd").status == 0
@@ -32,6 +32,7 @@ def test_names_with_control_characters_are_served(syncer: Syncer, server: Server
     assert sorted(image["key"] for image in images) == sorted(names)
     for image in images:
         assert server.http.get(image["url"]).content == (folder / image["key"]).read_bytes()
+        assert server.http.get(image["thumbnail_url"]).headers["content-type"] == "image/webp"
     assert "line\nbreak.jpg" in server.http.get("/?bucket=odd").text
 
 

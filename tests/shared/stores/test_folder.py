@@ -233,7 +233,7 @@ async def test_corrupt_metadata_are_ignored(store: FolderStore, folder: Path) ->
         ("/a.jpg", "has an empty part"),
         ("a/", "has an empty part"),
         ("a/../../b.jpg", "contains the part '.' or '..'"),
-        ("a\0.jpg", "contains a control character"),
+        ("a\0.jpg", "contains NUL"),
         ("ä" * 128 + ".jpg", "has a part of 260 bytes in UTF-8 (at most 255)"),
         (".image-browser/folder-store/metadata/x", "which is reserved"),
     ],

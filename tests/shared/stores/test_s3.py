@@ -270,6 +270,16 @@ async def test_keys_that_could_not_be_deleted_are_reported(store: S3Store, proxy
     assert not error.value.transient
 
 
+async def test_a_key_that_the_store_refuses_is_refused_alone(store: S3Store, proxy: FaultyProxy) -> None:
+    proxy.fail_next(Fault("status", 400, "XMinioInvalidObjectName"))
+    with pytest.raises(ImageRefused, match=r"'a//b\.jpg': XMinioInvalidObjectName .*: rename the file") as refused:
+        await put(store, "a//b.jpg")
+    assert (refused.value.reason, refused.value.final) == (Reason.KEY_INVALID, True)
+    body = "<DeleteResult><Error><Key>a//b.jpg</Key><Code>XMinioInvalidObjectName</Code></Error></DeleteResult>"
+    proxy.fail_next(Fault("status", 200, body=body))
+    await store.delete(["a//b.jpg"])
+
+
 async def test_deletions_with_transient_errors_are_retried(store: S3Store, proxy: FaultyProxy) -> None:
     await put(store, "a.jpg")
     body = "<DeleteResult><Error><Key>a.jpg</Key><Code>InternalError</Code></Error></DeleteResult>"
@@ -308,6 +318,11 @@ async def test_a_large_file_is_uploaded_in_equal_parts(
     completions = [request for request in proxy.requests if request.kind == "end_parts"]
     assert [request.headers.get("if-none-match") for request in completions] == [None if overwrite else "*"]
     await store.close()
+
+
+async def test_a_large_file_under_a_name_that_xml_cannot_represent_is_refused(store: S3Store, large: Path) -> None:
+    with pytest.raises(ImageRefused, match=r"'a\\x01\.tif' is larger than 8 MiB.*: rename the file"):
+        await put(store, "a\x01.tif", large)
 
 
 async def test_a_failed_large_upload_leaves_no_parts(store: S3Store, proxy: FaultyProxy, large: Path) -> None:
@@ -349,7 +364,7 @@ def fetch(address: str) -> tuple[int, bytes]:
 
 
 async def test_an_object_can_be_fetched_from_its_address(store: S3Store) -> None:
-    for key in ["a.jpg", "Grüße aus/Köln +&=?#%20.jpg"]:
+    for key in ["a.jpg", "Grüße aus/Köln +&=?#%20.jpg", "\x01\x1b[31m\r.jpg"]:
         await put(store, key)
         assert fetch(store.address(key, version="abc")) == (200, BODY)
 

@@ -49,6 +49,7 @@ STRANGE = [
     "a=b;c,d@e!f$g*h(i).bmp",
     "UPPER.BMP",
     "last\U0010fffd.bmp",
+    "bell\x07\x1b[31m.bmp",
 ]
 
 
@@ -342,10 +343,10 @@ async def test_unusual_keys_are_adopted_and_recognised_again(bucket: Bucket) -> 
 async def test_keys_that_only_s3_allows_are_adopted_or_rejected(bucket: Bucket) -> None:
     for key in ("/at the root.bmp", "double//slash.bmp", "ends with dot..bmp", "folder.bmp/"):
         bucket.put(key, bitmap(len(key)))
-    rejected = ["bell\x07.bmp", "./a.bmp", "album/../b.bmp", "../c.bmp"]
+    rejected = ["./a.bmp", "album/../b.bmp", "../c.bmp"]
     for number, key in enumerate(rejected):
         bucket.put(key, bitmap(50 + number))
-    assert await bucket.adopt() == {"adopted": 3, "failed": 4}
+    assert await bucket.adopt() == {"adopted": 3, "failed": 3}
     assert await bucket.failures() == dict.fromkeys(rejected, "key_invalid")
 
 

@@ -104,6 +104,7 @@ async def test_any_name_works_or_is_rejected_with_a_reason(world: World) -> None
     deep = "/".join(["d" * 200] * 4)
     names = [
         *("with space.bmp", 'it\'s "quoted".bmp', "100% #?&+;=@$.bmp", "back\\slash.bmp", "new\nline.bmp", "-r.bmp"),
+        "bell\x07\x1b[31m\r\x9b\ufffe.bmp",
         *("\u4e2d\u6587/\u65e5\u672c.bmp", "\u0639\u0631\u0628\u064a.bmp", "\U0001f984\U0001f3fd.bmp", "UPPER.BMP"),
         *("caf\u00e9.bmp", "cafe\u0301.bmp", "case.bmp", "Case.bmp", f"{deep}/fits.bmp"),
     ]
