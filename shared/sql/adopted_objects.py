@@ -29,6 +29,15 @@ class ObjectState:
 
 
 @dataclass(frozen=True)
+class AdoptedImage:
+    """An adopted image; ``sidecar`` is the state of its sidecar when its metadata were read, "" without one."""
+
+    key: str
+    id: int
+    sidecar: str
+
+
+@dataclass(frozen=True)
 class MissingObject:
     """A recorded object that the bucket no longer lists.
 
@@ -93,6 +102,32 @@ async def missing(
     """  # noqa: S608 - constants
     parameters = {"source": source, "prefix": prefix, "keys": list(keys), "after": after, "to": to}
     return await fetch_all(conn, collection, MissingObject, statement, parameters)
+
+
+async def list_images(
+    conn: Connection,
+    collection: Collection,
+    source: int,
+    *,
+    prefix: str,
+    after: str,
+    only_described: bool,
+    limit: int,
+) -> list[AdoptedImage]:
+    """Return up to *limit* adopted images under *prefix* with keys greater than *after*, by key.
+
+    With *only_described*, return only those whose metadata come from a sidecar too.
+    """
+    statement = f"""
+        SELECT f.path AS key, f.image_id AS id, f.sidecar
+          FROM {{files}} AS f JOIN {{images}} AS i ON i.id = f.image_id
+         WHERE f.source_id = %(source)s AND f.path > %(after)s AND f.path >= %(prefix)s
+           AND starts_with(f.path, %(prefix)s) AND f.reason IS NULL AND {_ADOPTED}
+           AND (f.sidecar <> '' OR NOT %(only_described)s)
+         ORDER BY f.path LIMIT %(limit)s
+    """  # noqa: S608 - a constant
+    parameters = {"source": source, "prefix": prefix, "after": after, "only_described": only_described, "limit": limit}
+    return await fetch_all(conn, collection, AdoptedImage, statement, parameters)
 
 
 async def count(conn: Connection, collection: Collection, source: int, *, prefix: str) -> int:

@@ -147,6 +147,13 @@ async def touch(
     await execute(conn, collection, statement, [*stat, sidecar, source, path])
 
 
+async def record_sidecar(conn: Connection, collection: Collection, source: int, path: str, *, state: str) -> None:
+    """Record the state of the sidecar whose metadata the file's image has."""
+    await execute(
+        conn, collection, "UPDATE {files} SET sidecar = %s WHERE source_id = %s AND path = %s", [state, source, path]
+    )
+
+
 async def keep_removed(
     conn: Connection, collection: Collection, source: int, path: str, *, stat: FileTimes, sha256: bytes
 ) -> None:

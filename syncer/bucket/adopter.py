@@ -4,6 +4,7 @@ The outcome for each object is recorded under a source of its own, as for the fi
 any point, and the next one reads only new and changed objects.
 """
 
+import asyncio
 import contextlib
 import logging
 import shutil
@@ -18,15 +19,17 @@ from uuid import UUID
 
 from shared.db.pool import Connection
 from shared.errors import ImageRefused, ObjectLocked, ObjectMissing, Reason, ServiceError, SettingsError, StoreError
-from shared.images import Examined
+from shared.images import Examined, examine
+from shared.images.metadata.xmp import MAX_BYTES as MAX_SIDECAR
 from shared.models import NewImage
 from shared.object_keys import preview_key
-from shared.sql import adopted_objects, files, pending_objects
+from shared.sql import adopted_objects, files, images, pending_objects
+from shared.sql.adopted_objects import AdoptedImage
 from shared.stores.base import RESERVED_PREFIX, StoredObject
 from syncer.batches import batches
 from syncer.bounded_tasks import BoundedTaskGroup
 from syncer.bucket.planner import BucketPlanner
-from syncer.bucket.scan import SOURCE, BucketScan, object_stat
+from syncer.bucket.scan import SOURCE, BucketScan, object_stat, sidecar_state
 from syncer.deletion_policy import DeletionPolicy
 from syncer.process_locks import forget, has_ended, process_lock
 from syncer.source import Source
@@ -85,7 +88,6 @@ class BucketAdopter:
         scan = BucketScan(self.target.store, self.options.prefix, source=self._source, retry=self.target.retry)
         planner = BucketPlanner(scan, self.options.deletion)
         await self._adopt_listed(planner)
-        self.target.progress.skipped.update(scan.skipped)
         await self._delete_missing(planner)
         await self._delete_pending_objects()
 
@@ -96,17 +98,23 @@ class BucketAdopter:
                     if listed.was_adopted and self.options.reclaim:
                         await self._reclaim(listed.stored)
                     if listed.step.kind in {"new", "edited"}:
-                        await tasks.start(self._adopt_or_reject, listed.stored, scratch)
+                        sidecar = planner.sidecar(listed.stored.key)
+                        await tasks.start(self._adopt_or_reject, listed.stored, sidecar, scratch)
+                    elif listed.step.kind == "skipped":
+                        self.target.progress.report_skipped(listed.stored.key, listed.step.detail)
                     elif listed.refusal:
                         await self._reject(listed.stored, listed.refusal)
                     else:
                         self.target.progress.count("failed" if listed.step.kind == "unreadable" else "unchanged")
+            async with BoundedTaskGroup(self.options.concurrency) as tasks:
+                async for image in planner.described():
+                    await tasks.start(self._update_or_skip, image, planner.sidecar(image.key), scratch)
 
-    async def _adopt_or_reject(self, stored: StoredObject, scratch: Path) -> None:
+    async def _adopt_or_reject(self, stored: StoredObject, sidecar: StoredObject | None, scratch: Path) -> None:
         """Index the object, or record why that is impossible; only errors of services escape."""
         try:
-            with NamedTemporaryFile(dir=scratch) as file:
-                await self.target.retry.run(self._adopt, stored, Path(file.name))
+            with _scratch_file(scratch) as file:
+                await self.target.retry.run(self._adopt, stored, sidecar, file)
         except ObjectMissing as exc:
             if isinstance(exc.__cause__, ImageRefused):  # a key that the store cannot request
                 await self._reject(stored, exc.__cause__)
@@ -118,15 +126,16 @@ class BucketAdopter:
             raise
         except ImageRefused as refusal:
             await self._reject(stored, refusal)
-        except OSError as exc:
-            raise SettingsError(f"cannot write to {scratch}: {exc.strerror}; free space or set TMPDIR") from exc
+        except SettingsError:
+            raise
         except Exception as exc:
             log.exception("%s could not be adopted", stored.key)
             await self._reject(stored, ImageRefused(Reason.UNREADABLE, f"adopting failed: {exc}", final=False))
 
-    async def _adopt(self, listed: StoredObject, file: Path) -> None:
+    async def _adopt(self, listed: StoredObject, sidecar: StoredObject | None, file: Path) -> None:
+        description = await self._read_sidecar(sidecar, file)
         stored = await self.target.store.download(listed.key, file)
-        image, examined = await self._examine(stored, file)
+        image, examined = await self._examine(stored, file, description)
         # A listing has milliseconds, an S3 object only seconds.
         modified = listed.modified if listed.etag == stored.etag else stored.modified
         try:
@@ -138,7 +147,7 @@ class BucketAdopter:
                 source=self._source.id,
                 # Lists show recent images first, and an adopted image is as old as its object.
                 created_at=min(modified, datetime.now(UTC)),
-                before_commit=partial(self._record, stored, image.sha256),
+                before_commit=partial(self._record, stored, sidecar, image.sha256),
             )
         except StoreError as exc:
             if exc.transient:
@@ -149,15 +158,15 @@ class BucketAdopter:
                 transient=False,
             ) from exc
 
-    async def _examine(self, stored: StoredObject, file: Path) -> tuple[NewImage, Examined]:
+    async def _examine(self, stored: StoredObject, file: Path, sidecar: bytes) -> tuple[NewImage, Examined]:
         """Return the image in *file*, without thumbnail and preview if the bucket has them already."""
         claimed = _claimed_sha256(stored)
         wanted = self.options.derivatives
         existing = wanted and claimed is not None and await self._has_derivatives(claimed)
-        examined = await self.target.examine(file, derivatives=wanted and not existing)
+        examined = await self.target.examine(file, derivatives=wanted and not existing, sidecar=sidecar)
         if existing and examined.sha256 != claimed:
             existing = False
-            examined = await self.target.examine(file)
+            examined = await self.target.examine(file, sidecar=sidecar)
         columns = examined.columns() | ({"derivatives": True} if existing else {})
         return NewImage(key=stored.key, origin="adopted", **columns), examined
 
@@ -169,10 +178,41 @@ class BucketAdopter:
             return False
         return True
 
-    async def _record(self, stored: StoredObject, sha256: bytes, conn: Connection, image_id: int) -> None:
+    async def _read_sidecar(self, sidecar: StoredObject | None, file: Path) -> bytes:
+        """Return the content of the sidecar; b"" if there is none, or if it cannot be read or is too large."""
+        if sidecar is None or sidecar.size > MAX_SIDECAR:
+            return b""
+        try:
+            await self.target.store.download(sidecar.key, file)
+        except (ObjectMissing, ObjectLocked, ImageRefused):
+            return b""
+        return await asyncio.to_thread(file.read_bytes) if file.stat().st_size <= MAX_SIDECAR else b""
+
+    async def _update_or_skip(self, image: AdoptedImage, sidecar: StoredObject | None, scratch: Path) -> None:
+        """Read the metadata of the image and its sidecar again, unless its object has changed since it was listed."""
+        try:
+            with _scratch_file(scratch) as file:
+                await self.target.retry.run(self._update_metadata, image, sidecar, file)
+        except (ObjectMissing, ObjectLocked, ImageRefused) as exc:
+            log.info("the metadata of %s could not be updated: %s", image.key, exc)
+
+    async def _update_metadata(self, image: AdoptedImage, sidecar: StoredObject | None, file: Path) -> None:
+        description = await self._read_sidecar(sidecar, file)
+        await self.target.store.download(image.key, file)
+        examined = await self.target.decoder.run(examine, file, derivatives=False, sidecar=description)
+        new = NewImage(key=image.key, origin="adopted", **examined.columns())
+        await self.target.database.run(images.update_metadata, self.target.collection, image.id, new)
+        await self._source.run(files.record_sidecar, image.key, state=sidecar_state(sidecar))
+        self.target.progress.count("described")
+
+    async def _record(
+        self, stored: StoredObject, sidecar: StoredObject | None, sha256: bytes, conn: Connection, image_id: int
+    ) -> None:
         collection, source, key = self.target.collection, self._source.id, stored.key
         stat = object_stat(stored)
         await files.record(conn, collection, source, key, stat=stat, sha256=sha256, image_id=image_id)
+        if sidecar:
+            await files.record_sidecar(conn, collection, source, key, state=sidecar_state(sidecar))
         if self.options.reclaim and _claimed_sha256(stored) == sha256:
             await adopted_objects.reclaim(conn, collection, source, key, sha256)
 
@@ -223,6 +263,15 @@ def _scratch_folder() -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _scratch_file(folder: Path) -> Iterator[Path]:
+    try:
+        with NamedTemporaryFile(dir=folder) as file:
+            yield Path(file.name)
+    except OSError as exc:
+        raise SettingsError(f"cannot write to {folder}: {exc.strerror}; free space or set TMPDIR") from exc
 
 
 def _claimed_sha256(stored: StoredObject) -> bytes | None:

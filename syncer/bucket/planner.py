@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from shared.errors import RETRIED_REASONS, ImageRefused, Reason
-from shared.sql.adopted_objects import ObjectState
+from shared.sql.adopted_objects import AdoptedImage, ObjectState
 from shared.stores.base import StoredObject, check_key
-from syncer.bucket.scan import BucketScan, object_stat
+from syncer.bucket.scan import BucketScan, object_stat, sidecar_state
 from syncer.deletion_policy import DeletionPolicy, refuse_mass_deletion
 from syncer.dry_run import Step
 
@@ -38,14 +38,32 @@ class BucketPlanner:
     async def listed(self) -> AsyncIterator[ListedObject]:
         """Yield the listed objects, except those that are being uploaded or deleted at the moment."""
         async for page in self._scan.pages():
-            for stored, state in page:
+            for stored, kind in page.skipped:
+                yield ListedObject(Step("skipped", stored.key, kind), stored, was_adopted=False)
+            for stored, state in page.candidates:
                 if not state.busy:
                     yield _plan_object(stored, state)
 
+    def sidecar(self, key: str) -> StoredObject | None:
+        """Return the sidecar of the image *key* among those listed so far."""
+        return self._scan.sidecar(key)
+
+    async def described(self) -> AsyncIterator[AdoptedImage]:
+        """Yield the adopted images whose sidecar is new, changed or gone, after the listed objects."""
+        async for image in self._scan.adopted():
+            if image.sidecar != sidecar_state(self.sidecar(image.key)):
+                yield image
+
     async def steps(self) -> AsyncIterator[Step]:
         """Yield the whole plan for a dry run. Objects are not read, so corrupt ones count as new."""
+        edited = set()
         async for listed in self.listed():
+            if listed.step.kind == "edited":
+                edited.add(listed.step.path)
             yield listed.step
+        async for image in self.described():
+            if image.key not in edited:
+                yield Step("described", image.key)
         for step in await self.missing():
             yield step
 

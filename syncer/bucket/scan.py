@@ -2,23 +2,33 @@
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from shared.errors import ServiceError
 from shared.images import EXTENSIONS
 from shared.retry import RetryPolicy
 from shared.sql import adopted_objects
-from shared.sql.adopted_objects import MissingObject, ObjectState
+from shared.sql.adopted_objects import AdoptedImage, MissingObject, ObjectState
 from shared.stores.base import RESERVED_PREFIX, ObjectStore, StoredObject
 from syncer.dry_run import file_type
+from syncer.sidecar_names import is_sidecar, sidecar_names
 from syncer.source import Source
 
 # The source of adopted objects. No folder's source has this name: theirs are HOST:DIR or chosen by the user.
 SOURCE = ".bucket"
 PAGE_SIZE = 1000  # the most that S3 returns per request
 _AFTER_RESERVED = RESERVED_PREFIX + "\U0010ffff"
+
+
+@dataclass(frozen=True)
+class BucketPage:
+    """One page of a listing: objects that may be images with their states, and skipped ones with their types."""
+
+    candidates: Sequence[tuple[StoredObject, ObjectState]]
+    skipped: Sequence[tuple[StoredObject, str]]
 
 
 class BucketScan:
@@ -32,33 +42,50 @@ class BucketScan:
         self.bucket = store.bucket
         # Both are complete after the last page.
         self.missing: list[MissingObject] = []
-        self.skipped: Counter[str] = Counter()  # objects that are no images, by type
+        self.sidecars: dict[str, StoredObject] = {}
         self._store = store
         self._source = source
         self._retry = retry
         self._found_image = False
         self._in_order = True
 
-    async def pages(self) -> AsyncIterator[list[tuple[StoredObject, ObjectState]]]:
-        """Yield the objects that may be images, page by page, with their states."""
+    async def pages(self) -> AsyncIterator[BucketPage]:
+        """Yield the listed objects page by page, without hidden ones and sidecars."""
         after = ""
         async for page in list_pages(self._store, self.prefix, retry=self._retry):
             keys = [stored.key for stored in page]
             self._in_order &= all(one < next for one, next in pairwise([after, *keys]))
             await self._find_missing(keys, after=after, to=keys[-1])
             after = keys[-1]
-            candidates = []
+            candidates, skipped = [], []
             for stored in page:
                 if self._is_hidden(stored):
                     continue
-                if kind := self._type_to_skip(stored):
-                    self.skipped[kind] += 1
+                if is_sidecar(stored.key):
+                    self.sidecars[stored.key] = stored
+                elif kind := self._type_to_skip(stored):
+                    skipped.append((stored, kind))
                 else:
                     candidates.append(stored)
             self._found_image |= bool(candidates)
             states = await self._states([stored.key for stored in candidates])
-            yield list(zip(candidates, states, strict=True))
+            yield BucketPage(list(zip(candidates, states, strict=True)), skipped)
         await self._find_missing([], after=after, to=None)
+
+    def sidecar(self, key: str) -> StoredObject | None:
+        """Return the sidecar of the image *key* among those listed so far."""
+        return next((self.sidecars[name] for name in sidecar_names(key) if name in self.sidecars), None)
+
+    async def adopted(self) -> AsyncIterator[AdoptedImage]:
+        """Yield the adopted images that have a sidecar, had one, or may have got one, after the last page."""
+        after = ""
+        statement = partial(
+            adopted_objects.list_images, prefix=self.prefix, only_described=not self.sidecars, limit=PAGE_SIZE
+        )
+        while self._source and (images := await self._source.run(statement, after=after)):
+            for image in images:
+                yield image
+            after = images[-1].key
 
     async def count_adopted(self) -> int:
         """Return the number of adopted images under the prefix."""
@@ -150,3 +177,8 @@ def object_stat(stored: StoredObject) -> tuple[int, int, int]:
     """
     version = int.from_bytes(hashlib.sha256(stored.etag.encode()).digest()[:8], signed=True)
     return stored.size, 0, version
+
+
+def sidecar_state(sidecar: StoredObject | None) -> str:
+    """Return a text that changes with the sidecar, "" without one."""
+    return f"{sidecar.size} {sidecar.etag}" if sidecar else ""

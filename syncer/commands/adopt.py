@@ -12,6 +12,7 @@ from syncer.commands.arguments import (
     add_deletion,
     add_embed_concurrency,
     add_upload_options,
+    add_verbose,
     deletion_policy,
 )
 from syncer.context import DONE, open_context, require_bucket
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="treat objects that this program uploaded as its own again, to rebuild a lost database",
     )
     parser.add_argument("--no-embed", action="store_true", help="only index; `syncer embed` can follow later")
+    add_verbose(parser, "name each skipped object")
     add_upload_options(parser)
     add_embed_concurrency(parser)
     add_deletion(
@@ -79,5 +81,5 @@ async def _print_dry_run(arguments: argparse.Namespace) -> int:
         source = await find_source(context.database, bucket, SOURCE)
         scan = BucketScan(store, arguments.prefix, source=source, retry=context.retry)
         plan = BucketPlanner(scan, deletion_policy(arguments))
-        await output.print_dry_run(bucket, plan, as_json=arguments.json)
+        await output.print_dry_run(bucket, plan, verbose=arguments.verbose, as_json=arguments.json)
     return DONE

@@ -14,6 +14,10 @@ def add_upload_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-derivatives", action="store_true", help="store no thumbnails and previews in the bucket")
 
 
+def add_verbose(parser: argparse.ArgumentParser, help: str) -> None:
+    parser.add_argument("--verbose", action="store_true", help=help)
+
+
 def add_embed_concurrency(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--embed-concurrency", type=int, metavar="N", help="parallel model calls (default: 3)")
 

@@ -14,6 +14,7 @@ from syncer.commands.arguments import (
     add_deletion,
     add_embed_concurrency,
     add_upload_options,
+    add_verbose,
     deletion_policy,
 )
 from syncer.context import DONE, load_settings
@@ -65,7 +66,7 @@ def add_folder_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="follow symbolic links out of the folder as well, which publishes what they lead to",
     )
-    parser.add_argument("--verbose", action="store_true", help="name each skipped file")
+    add_verbose(parser, "name each skipped file")
     add_deletion(
         parser,
         "delete images whose files are gone from this folder; more than 10 %% of them, or all of an emptied folder,"

@@ -13,7 +13,8 @@ from shared.local_files import open_regular
 from shared.stores.base import MAX_KEY_BYTES
 from syncer.dry_run import file_type
 from syncer.folder.ignore import Selection
-from syncer.folder.sidecars import Sidecar, find_sidecar, is_sidecar
+from syncer.folder.sidecars import Sidecar, find_sidecar
+from syncer.sidecar_names import is_sidecar
 
 # Nanoseconds in which a file system may give two writes the same times.
 CLOCK_STEP = 20_000_000

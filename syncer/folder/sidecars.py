@@ -11,8 +11,7 @@ from shared.errors import SettingsError
 from shared.images.metadata.xmp import MAX_BYTES
 from shared.local_files import open_regular
 from syncer.folder.ignore import Selection
-
-_SUFFIXES = (".xmp", ".XMP")
+from syncer.sidecar_names import sidecar_names
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,6 @@ class Sidecar:
         return content if len(content) <= MAX_BYTES else b""
 
 
-def is_sidecar(path: str) -> bool:
-    return path.endswith(_SUFFIXES)
-
-
 def find_sidecar(folder: Path, path: str, selection: Selection, names: Collection[str] | None = None) -> Sidecar | None:
     """Return the sidecar of the file *path* in *folder*, if it has one that is not excluded.
 
@@ -43,7 +38,7 @@ def find_sidecar(folder: Path, path: str, selection: Selection, names: Collectio
     """
     if names is not None and not names:  # as in most folders
         return None
-    for candidate in _candidates(path):
+    for candidate in sidecar_names(path):
         if names is not None and os.path.basename(candidate) not in names:
             continue
         try:
@@ -68,11 +63,5 @@ def described_files(folder: Path, sidecars: Iterable[str]) -> Iterator[str]:
             continue
         for name in names:
             path = os.path.join(parent, name)
-            if not paths.isdisjoint(_candidates(path)):
+            if not paths.isdisjoint(sidecar_names(path)):
                 yield path
-
-
-def _candidates(path: str) -> Iterator[str]:
-    for stem in (path, os.path.splitext(path)[0]):
-        for suffix in _SUFFIXES:
-            yield stem + suffix

@@ -366,9 +366,73 @@ async def test_compressed_objects_are_decompressed_within_a_limit(
     assert await bucket.adopt() == {"unchanged": 1, "failed": 2}
 
 
+def xmp(title: str) -> bytes:
+    return (
+        "<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'>"
+        f"<rdf:Description xmlns:dc='http://purl.org/dc/elements/1.1/' dc:title='{title}'/></rdf:RDF>"
+    ).encode()
+
+
+async def titles(bucket: Bucket) -> dict[str, str | None]:
+    world = bucket.world
+    return dict(await world.execute(f"SELECT r2_key, title FROM {world.collection.base}_images"))  # type: ignore[arg-type]
+
+
+async def test_a_sidecar_that_appears_changes_or_goes_updates_its_image(bucket: Bucket) -> None:
+    bucket.put("a/1.bmp", bitmap(1))
+    bucket.put("a/1.xmp", xmp("general"))
+    bucket.put("b/2.bmp", bitmap(2))
+    assert await bucket.adopt(concurrency=1) == {"adopted": 2}
+    before = await bucket.world.rows()
+    assert await titles(bucket) == {"a/1.bmp": "general", "b/2.bmp": None}
+    assert await bucket.adopt() == {"unchanged": 2}
+    bucket.put("a/1.bmp.xmp", xmp("special"))
+    bucket.put("b/2.XMP", xmp("second"))
+    assert await bucket.dry_run() == {"a/1.bmp": "described", "b/2.bmp": "described"}
+    assert await bucket.adopt(prefix="b") == {"unchanged": 1, "described": 1}
+    assert await bucket.adopt() == {"unchanged": 2, "described": 1}
+    assert await titles(bucket) == {"a/1.bmp": "special", "b/2.bmp": "second"}
+    await bucket.external.delete(["a/1.xmp", "a/1.bmp.xmp", "b/2.XMP"])
+    assert await bucket.adopt() == {"unchanged": 2, "described": 2}
+    assert await titles(bucket) == {"a/1.bmp": None, "b/2.bmp": None}
+    assert await bucket.dry_run() == {}
+    assert await bucket.world.rows() == before
+    assert bucket.world.paid.total() == 2
+
+
+async def test_a_sidecar_that_comes_pages_after_its_image_is_read(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncer.bucket.scan.PAGE_SIZE", 2)
+    bucket.fill(5)
+    bucket.put("000.xmp", xmp("first"))  # after 000.bmp, and on another page
+    bucket.put("000.jpg", b"")
+    bucket.put("004.xmp", b"not XMP")
+    assert await bucket.adopt() == {"adopted": 5, "failed": 1, "described": 1}
+    assert (await titles(bucket))["000.bmp"] == "first"
+    assert await bucket.adopt() == {"unchanged": 5, "failed": 1}
+
+
+async def test_an_edited_object_keeps_its_sidecar(bucket: Bucket) -> None:
+    bucket.put("a.bmp", bitmap(1))
+    bucket.put("a.xmp", xmp("title"))
+    await bucket.adopt()
+    bucket.put("a.bmp", bitmap(2))
+    bucket.put("a.xmp", xmp("new title"))
+    assert await bucket.dry_run() == {"a.bmp": "edited"}
+    assert await bucket.adopt() == {"adopted": 1}
+    assert await titles(bucket) == {"a.bmp": "new title"}
+
+
 async def test_objects_of_other_types_are_counted(bucket: Bucket) -> None:
     for key in ("a.bmp", "film.mp4", "b/other.MP4", "notes.txt", ".hidden.mp4"):
         bucket.put(key, bitmap(1))
+    assert await bucket.dry_run() == {
+        "a.bmp": "new",
+        "film.mp4": "skipped",
+        "b/other.MP4": "skipped",
+        "notes.txt": "skipped",
+    }
     progress = Progress(quiet=True)
     assert await bucket.adopter(progress).run()
     assert progress.skipped == {"mp4": 2, "txt": 1}
