@@ -54,13 +54,16 @@ def read_metadata(decoded: Decoded, sidecar: bytes = b"") -> Metadata:
     tags, info = ExifTags(decoded.exif), decoded.image.info
     nothing = Description()
     beside = attempt(nothing, lambda: xmp.describe(sidecar))
-    packet = attempt(nothing, lambda: xmp.describe(xmp.find_packet(info, tags.main)))
+    packet = attempt(b"", lambda: xmp.find_packet(info, tags.main))
+    inside = attempt(nothing, lambda: xmp.describe(packet))
+    segments = getattr(decoded.image, "applist", ())  # of a JPEG
+    extension = attempt(nothing, lambda: xmp.describe(xmp.find_extension(segments, packet)))
     agency = attempt(nothing, lambda: iptc.describe(iptc.find_block(info) or tags.iptc))
     camera = attempt(nothing, tags.description)
     chunks = attempt(nothing, lambda: comments.describe(info))
     # EXIF has the precise time, while XMP and IPTC may have the date alone.
-    taken = _taken((beside, camera, packet, agency, chunks))
-    return _merge((beside, packet, agency, camera, chunks), taken, attempt({}, tags.fields))
+    taken = _taken((beside, camera, inside, extension, agency, chunks))
+    return _merge((beside, inside, extension, agency, camera, chunks), taken, attempt({}, tags.fields))
 
 
 def _merge(described: Sequence[Description], taken: Taken | None, fields: Fields) -> Metadata:

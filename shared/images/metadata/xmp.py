@@ -1,8 +1,9 @@
 """XMP: the description of an image in a packet inside the file or in a sidecar."""
 
+import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 from xml.etree import ElementTree  # nosec B405
@@ -13,6 +14,9 @@ from shared.images.metadata.text import MAX_TEXT, attempt, clean_text, number
 
 MAX_BYTES = 4 << 20
 _TIFF_XMP = 700
+_MD5_DIGITS = 32
+_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
+_EXTENSION_NAME = re.compile(rb"HasExtendedXMP\s*(?:=\s*[\"']|>)\s*([0-9A-F]{32})")
 
 NAMESPACES = {
     "http://purl.org/dc/elements/1.1/": "dc",
@@ -80,6 +84,23 @@ def find_packet(info: dict[Any, Any], tags: dict[int, Any]) -> bytes:
     if isinstance(packet, str):
         packet = packet.encode(errors="ignore")
     return packet if isinstance(packet, bytes) else b""
+
+
+def find_extension(segments: Iterable[tuple[str, bytes]], packet: bytes) -> bytes:
+    """Return the part of an XMP *packet* that is in further APP1 segments of a JPEG file.
+
+    Return b"" if there is none, or unless it is complete and has the MD5 digest that the packet names. See the XMP
+    specification, part 3, section 1.1.3.1.
+    """
+    named = _EXTENSION_NAME.search(packet)
+    parts = {}
+    for _, segment in segments:
+        if named and segment.startswith(_EXTENSION + named[1]):
+            start = len(_EXTENSION) + _MD5_DIGITS
+            parts[int.from_bytes(segment[start + 4 : start + 8])] = segment[start + 8 :]
+    extension = b"".join(parts[offset] for offset in sorted(parts))
+    digest = hashlib.md5(extension, usedforsecurity=False).hexdigest().upper().encode()
+    return extension if named and digest == named[1] else b""
 
 
 def describe(packet: bytes) -> Description:

@@ -1,4 +1,6 @@
+import hashlib
 import json
+import struct
 from datetime import datetime
 from typing import Any
 
@@ -143,6 +145,32 @@ def test_keywords_of_windows_are_read_from_any_type(type_: int, value: bytes, ke
     sizes = {3: 2, 4: 4, 12: 8}
     exif = corpus.raw_exif((40094, type_, len(value) // sizes.get(type_, 1), value))
     assert examine(corpus.jpeg(64, 48, exif=exif), derivatives=False).metadata.keywords == keywords
+
+
+def with_extension(data: bytes, extension: bytes, name: bytes, *, of: bytes = b"xmpNote:HasExtendedXMP='%s'") -> bytes:
+    """Return the JPEG file *data* with a main packet and two segments of extended XMP, the last part first."""
+    named = b'<rdf:Description xmlns:xmpNote="http://ns.adobe.com/xmp/note/" %s/>' % (of % name)
+    main = xmp(DESCRIPTION).replace(b"</rdf:RDF>", named + b"</rdf:RDF>")
+    half = len(extension) // 2
+    segments = [b"http://ns.adobe.com/xap/1.0/\0" + main]
+    for offset, part in ((half, extension[half:]), (0, extension[:half])):
+        header = struct.pack(">32sII", name, len(extension), offset)
+        segments.append(b"http://ns.adobe.com/xmp/extension/\0" + header + part)
+    app1 = b"".join(b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment for segment in segments)
+    return data[:2] + app1 + data[2:]
+
+
+def test_the_extended_xmp_of_a_jpeg_is_joined_and_checked() -> None:
+    extension = xmp(SUBJECTS + "<!--" + "x" * 70_000 + "-->")
+    name = hashlib.md5(extension).hexdigest().upper().encode()
+    plain = corpus.jpeg(64, 48)
+    found = examine(with_extension(plain, extension, name), derivatives=False).metadata
+    assert (found.caption, found.keywords) == ("At home", ("cat", "日本"))
+    as_element = b"><xmpNote:HasExtendedXMP>%s</xmpNote:HasExtendedXMP></rdf:Description><rdf:Description "
+    assert examine(with_extension(plain, extension, name, of=as_element)).metadata.keywords == ("cat", "日本")
+    for altered, claimed in ((extension[:-1] + b"!", name), (extension, b"0" * 32), (b"", name)):
+        found = examine(with_extension(plain, altered, claimed), derivatives=False).metadata
+        assert (found.caption, found.keywords) == ("At home", ())
 
 
 def test_xmp_that_declares_entities_is_not_expanded() -> None:
