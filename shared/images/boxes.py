@@ -11,11 +11,12 @@ _FULL_BOXES = frozenset({b"meta"})  # four bytes of version and flags before the
 
 @dataclass(frozen=True)
 class Box:
-    """A box of a file: its content lies between *start* and *end*."""
+    """A box of a file: its content lies between *start* and *end*. *declared_end* may lie beyond the file."""
 
     kind: bytes
     start: int
     end: int
+    declared_end: int
 
     def read(self, file: File, limit: int) -> bytes:
         """Return the first *limit* bytes of the content."""
@@ -26,6 +27,11 @@ class Box:
 def find_boxes(file: File, *path: bytes) -> Iterator[Box]:
     """Yield the boxes at *path*, kinds from the outermost to the innermost."""
     yield from _find(file, 0, file.seek(0, io.SEEK_END), path)
+
+
+def declared_length(file: File) -> int:
+    """Return the length of the file by the sizes of its boxes."""
+    return max((box.declared_end for box in _boxes(file, 0, file.seek(0, io.SEEK_END))), default=0)
 
 
 def _find(file: File, start: int, end: int, path: tuple[bytes, ...]) -> Iterator[Box]:
@@ -46,5 +52,5 @@ def _boxes(file: File, start: int, end: int) -> Iterator[Box]:
         stop = end if size == 0 else start + size
         if not content <= stop:
             return
-        yield Box(header[4:8], content, min(stop, end))
+        yield Box(header[4:8], content, min(stop, end), stop)
         start = stop

@@ -24,7 +24,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from shared.errors import ImageRefused, Reason
-from shared.images import decode_memory, png
+from shared.images import decode_memory, png, truncation
 from shared.images.boxes import find_boxes
 from shared.images.colour import ADOBE_RGB, Colour, of_photo, to_srgb
 from shared.images.formats import SNIFF_BYTES, Format, sniff
@@ -213,12 +213,13 @@ def _tiff_exif(file: File) -> Image.Exif | None:
 
 
 def _decode_as(kind: Format, file: File, needed: Callable[[Size], Size] | None) -> Decoded:
-    if decoded := _decode_intact(kind, file, needed):
-        return decoded
-    if kind is Format.PNG:
-        file = png.repaired(file)
-        if decoded := _decode_intact(kind, file, needed):
-            return decoded
+    result = _decode_intact(kind, file, needed)
+    if isinstance(result, ImageRefused):
+        file = _repaired(kind, file, result)
+        if kind is Format.PNG:
+            result = _decode_intact(kind, file, needed)
+    if isinstance(result, Decoded):
+        return result
     # A photo truncated by a full disk or a broken transfer still shows something.
     ImageFile.LOAD_TRUNCATED_IMAGES = True  # for the whole process, which decodes one image at a time
     try:
@@ -230,14 +231,25 @@ def _decode_as(kind: Format, file: File, needed: Callable[[Size], Size] | None) 
     return replace(decoded, truncated=True)
 
 
-def _decode_intact(kind: Format, file: File, needed: Callable[[Size], Size] | None) -> Decoded | None:
-    """Return the picture, or None if it is corrupt and a part of it may be shown."""
+def _decode_intact(kind: Format, file: File, needed: Callable[[Size], Size] | None) -> Decoded | ImageRefused:
+    """Return the picture, or the refusal if it is corrupt and a part of it may be shown."""
     try:
         return _load(kind, file, needed)
-    except ImageRefused as refused:
-        if refused.reason is not Reason.CORRUPT or kind in _ALL_OR_NOTHING:
+    except ImageRefused as refusal:
+        if refusal.reason is not Reason.CORRUPT:
             raise
-        return None
+        return refusal
+
+
+def _repaired(kind: Format, file: File, refusal: ImageRefused) -> File:
+    """Return the file in a form of which a part can be decoded; raise *refusal* if there is none."""
+    if kind is Format.PNG:
+        return png.repaired(file)
+    if padded := truncation.padded(kind, file):
+        return padded
+    if kind in _ALL_OR_NOTHING:
+        raise refusal
+    return file
 
 
 def read_header(kind: Format, file: File, max_pixels: int = 0) -> ImageFile.ImageFile:

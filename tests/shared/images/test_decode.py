@@ -99,6 +99,31 @@ def test_a_truncated_picture_shows_its_beginning() -> None:
     assert corners(image)[:2] == [RED, GREEN]
 
 
+CUT = {
+    "lossy.webp": ("WEBP", {}),
+    "lossless.webp": ("WEBP", {"lossless": True}),
+    "metadata.webp": ("WEBP", {"exif": corpus.exif_bytes({271: "Canon"})}),
+    "photo.heic": ("HEIF", {}),
+    "photo.avif": ("AVIF", {}),
+    "photo.jp2": ("JPEG2000", {}),
+    "photo.j2k": ("JPEG2000", {"no_jp2": True}),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_what_is_left_of_a_file_is_shown_though_its_decoder_needs_all_of_it(name: str) -> None:
+    kind, options = CUT[name]
+    picture = corpus.photo(seed=4)
+    whole = encode(picture, kind, **options)
+    cut = whole[: len(whole) * 6 // 10]
+    assert examine(cut).truncated
+    difference = np.asarray(open_rgb(cut)).astype(int) - np.asarray(picture)
+    assert np.abs(difference[: picture.height // 3]).mean() < 12
+    with pytest.raises(ImageRefused) as refused:
+        examine(whole[: len(whole) // 200])
+    assert refused.value.reason is Reason.CORRUPT
+
+
 def test_a_scan_considers_the_extension_of_every_case() -> None:
     assert {Path(case.name).suffix for case in corpus.cases()} <= EXTENSIONS
 

@@ -1,0 +1,50 @@
+"""Repair of files that end early, in formats whose decoders return whole pictures or nothing.
+
+These decoders finish if zeros stand in place of the missing bytes. The rest of the picture then has flat or garbled
+areas; in JPEG 2000, where zeros are empty packets, it has less detail.
+"""
+
+import io
+
+from shared.images.boxes import File, declared_length
+from shared.images.formats import Format
+
+_LEAST_PART = 10  # with less than a tenth of the file, there is nothing to see
+_START_OF_TILE = b"\xff\x90\x00\x0a"  # in JPEG 2000; cannot occur in its packets
+
+
+def padded(kind: Format, file: File) -> File | None:
+    """Return the file with zeros up to its declared length; None if it does not end early or is a small part."""
+    length = file.seek(0, io.SEEK_END)
+    declared = _declared_length(kind, file)
+    if not length < declared <= _LEAST_PART * length:
+        return None
+    file.seek(0)
+    whole = io.BytesIO(file.read())
+    whole.seek(0, io.SEEK_END)
+    whole.write(bytes(declared - length))
+    if kind is Format.WEBP:  # chunks behind the last one are gone
+        whole.seek(4)
+        whole.write((declared - 8).to_bytes(4, "little"))
+    return whole
+
+
+def _declared_length(kind: Format, file: File) -> int:
+    if kind is Format.WEBP:
+        return _end_of_chunks(file)
+    file.seek(0)
+    if kind is Format.JP2 and file.read(2) == b"\xff\x4f":  # a codestream without boxes
+        file.seek(0)
+        data = file.read()
+        tile = data.rfind(_START_OF_TILE)
+        return tile + int.from_bytes(data[tile + 6 : tile + 10]) + 2 if tile > 0 else 0
+    return declared_length(file) if kind in {Format.HEIC, Format.AVIF, Format.JP2} else 0
+
+
+def _end_of_chunks(file: File) -> int:
+    """Return where the last chunk of a RIFF file ends by its size."""
+    end = 12
+    while file.seek(end) and len(header := file.read(8)) == 8:
+        size = int.from_bytes(header[4:], "little")
+        end += 8 + size + size % 2
+    return end
