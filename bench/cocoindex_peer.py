@@ -1,6 +1,6 @@
 """Index a folder of photos with CocoIndex, for ``bench.local_sync``.
 
-python -m bench.cocoindex_peer FOLDER STATE MODEL TABLE
+python -m bench.cocoindex_peer FOLDER STATE MODEL TABLE [--watch]
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from shared.embedders.examination import examine_for_offline
 from shared.embedders.offline.towers import OfflineImageTower
 
 FOLDER, STATE, MODEL, TABLE = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+WATCH = sys.argv[5:] == ["--watch"]
 DATABASE = coco.ContextKey[asyncpg.Pool]("database")
 TOWER = OfflineImageTower(MODEL)
 
@@ -59,7 +60,7 @@ async def index_photo(file: Any, table: Any) -> None:
 async def index_folder() -> None:
     schema = await postgres.TableSchema.from_class(Row, primary_key=["path"])
     table = await postgres.mount_table_target(DATABASE, table_name=TABLE, table_schema=schema)
-    await coco.mount_each(index_photo, localfs.walk_dir(FOLDER).items(), table)
+    await coco.mount_each(index_photo, localfs.walk_dir(FOLDER, live=WATCH).items(), table)
 
 
-coco.App(coco.AppConfig(name=TABLE), index_folder).update_blocking()
+coco.App(coco.AppConfig(name=TABLE), index_folder).update_blocking(live=WATCH)
