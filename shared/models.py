@@ -20,7 +20,8 @@ class Collection:
 
     ``vectors`` names the table that holds the vectors of ``model``: the collection's own, or the one filled by a
     re-embedding. ``index_kind`` is the kind of the vectors' index. ``marked`` tells that the bucket has our marker
-    object. ``placement`` is where the vectors are stored, see shared/sql/placement.py.
+    object. ``placement`` is where the vectors are stored, see shared/sql/placement.py. ``ocr`` tells whether the words
+    in its pictures are read, None before that is decided.
     """
 
     bucket: str
@@ -32,6 +33,7 @@ class Collection:
     index_kind: IndexKind = "hnsw"
     marked: bool = False
     placement: Placement = "local"
+    ocr: bool | None = None
     vectors: Literal["embeddings", "next_embeddings"] = "embeddings"
 
 
@@ -178,8 +180,8 @@ class MonthCount:
 class Hit:
     """A search result. ``score`` is the cosine of its vector and the query's, −1 to 1.
 
-    ``text_match`` says that its name, folders, keywords and caption contain the query's words. Such an image can be
-    found before it is embedded: ``score`` is then None.
+    ``text_match`` says that its name, folders, keywords, caption or the text in the picture contain the query's words.
+    Such an image can be found before it is embedded: ``score`` is then None.
     """
 
     image: Image
@@ -189,10 +191,10 @@ class Hit:
 
 @dataclass(frozen=True)
 class TextMatch:
-    """An image whose name, folders, keywords and caption contain all words of a query.
+    """An image that matches all words of a query: by its name, folders, keywords and caption, or by its own text.
 
-    ``exact_name`` says that the query is its name, ``without_folders`` that all words match without its folders.
-    ``frequency`` is the number of images that contain the words, this one included. ``score`` is that of a Hit.
+    ``exact_name`` says that the query is its name, ``without_folders`` that all words match exactly without folders.
+    ``frequency`` is the number of images that contain exactly the words, this one included. ``score`` is that of a Hit.
     """
 
     id: int

@@ -30,11 +30,18 @@ def print_sync_summary(
     why requested deletions were not made.
     """
     counts = {kind: done[kind] for kind in ("uploaded", "adopted", "moved", "described", "deleted", "unchanged")}
-    rest = {"embedded_now": done["embedded"], "gone": gone, "withheld": withheld or None, "skipped": skipped}
+    rest = {
+        "embedded_now": done["embedded"],
+        "read_now": done["read"],
+        "gone": gone,
+        "withheld": withheld or None,
+        "skipped": skipped,
+    }
     rare = [kind for kind in ("adopted", "moved", "described", "deleted") if done[kind]]
+    last = ["read"] if done["read"] else []
     print_result(
         status.as_json() | counts | rest,
-        ", ".join(f"{done[kind]:,} {kind}" for kind in ("uploaded", *rare, "unchanged", "embedded")),
+        ", ".join(f"{done[kind]:,} {kind}" for kind in ("uploaded", *rare, "unchanged", "embedded", *last)),
         *format_skipped(skipped),
         *format_collection(status),
         as_json=as_json,

@@ -16,7 +16,9 @@ from shared.collection_status import Status, format_speed, format_status
 from shared.errors import ImageRefused
 from shared.printable import printable
 
-ProgressKind = Literal["uploaded", "adopted", "moved", "described", "deleted", "unchanged", "embedded", "failed"]
+ProgressKind = Literal[
+    "uploaded", "adopted", "moved", "described", "deleted", "unchanged", "embedded", "read", "failed"
+]
 
 LINE_INTERVAL = 10.0  # seconds between two plain lines
 

@@ -13,6 +13,8 @@ class SyncerSettings(Settings):
 
     upload_concurrency: int = Field(8, ge=1, le=64)
     embed_concurrency: int = Field(3, ge=1, le=64)
+    # Whether to read the words in pictures; unset, a collection keeps what it has (syncer/reading.py).
+    ocr: bool | None = None
     # Seconds after which another worker may take over an image; live workers renew their leases in time.
     lease_seconds: float = Field(120, gt=0)
     # Seconds for which a run retries while the database, the store or the model's service is unavailable.

@@ -1,4 +1,4 @@
-"""Phases of a sync: upload or adopt, and embed at the same time. Shows progress and prints the summary."""
+"""Phases of a sync: upload or adopt, and embed and read at the same time. Shows progress, prints the summary."""
 
 import argparse
 import asyncio
@@ -25,6 +25,7 @@ from syncer.context import (
     show_progress,
 )
 from syncer.embedding import EmbeddingRun
+from syncer.reading import open_reading
 from syncer.target import SyncTarget
 
 
@@ -53,7 +54,7 @@ async def run_phases(
     bucket: str | None = None,
     embed: bool = True,
 ) -> int:
-    """Run the first phase, the second (*embed*), or both at the same time; return the exit status.
+    """Run the first phase, the second (*embed*, with OCR), or both at the same time; return the exit status.
 
     With a first phase, create the collection if there is none; *bucket* is its name if the settings have none.
     """
@@ -68,6 +69,7 @@ async def run_phases(
             store = await context.open_store(collection.bucket)
 
         embedding = EmbeddingRun(context, collection, embedder, store)
+        reading = await open_reading(context, collection, store) if embed else None
         target = SyncTarget(
             collection, store, context.database, context.decoder, context.retry, context.progress, embedding
         )
@@ -77,6 +79,8 @@ async def run_phases(
             if first_phase:
                 await first_phase(run)
             embedding.finish()
+            if reading:
+                reading.finish()
 
         # Everything loaded by now stays until the end, so the garbage collector need not visit it.
         gc.freeze()
@@ -84,6 +88,8 @@ async def run_phases(
             phases.create_task(run_first_phase())
             if embed:
                 phases.create_task(embedding.run())
+            if reading:
+                phases.create_task(reading.run())
         return await _summary(run)
 
 

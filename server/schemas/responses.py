@@ -54,8 +54,17 @@ class HitItem(ImageItem):
     weak: bool
 
 
+class TextLineItem(TypedDict):
+    """A line of text in a picture. ``box`` has its corners, x and y of each, clockwise, beginning where the text begins
+    at the top, as fractions of the upright picture's width and height.
+    """
+
+    text: str
+    box: list[float]
+
+
 class ImageDetails(ImageItem):
-    """An image with all its metadata."""
+    """An image with all its metadata. ``texts`` are the lines of text read in it; there are none without OCR."""
 
     lens: str | None
     keywords: list[str]
@@ -67,6 +76,7 @@ class ImageDetails(ImageItem):
     origin: str
     failure_reason: str | None
     failure_detail: str | None
+    texts: list[TextLineItem]
 
 
 class ImagePage(TypedDict):

@@ -14,7 +14,7 @@ from server.search.relevance import Relevance
 from server.search.terms import Term
 from shared.db.pool import Database
 from shared.models import MAX_ID, Collection, Filters, Hit, Image, MonthCount, Sort
-from shared.sql import images, vector_search
+from shared.sql import images, texts, vector_search
 from shared.sql.filters import EVERYTHING
 
 
@@ -201,8 +201,9 @@ class SearchService:
     async def record(self, collection: Collection, image_id: int) -> ImageRecord:
         """Return an image with its metadata; raise a 404 that names it."""
         image = await self.image(collection, image_id)
-        metadata = await self.database.read(images.details, collection, image_id)
-        return ImageRecord(collection.bucket, image, metadata or {})
+        metadata = await self.database.read(images.details, collection, image_id) or {}
+        metadata["texts"] = await self.database.read(texts.read, collection, image_id) if collection.ocr else []
+        return ImageRecord(collection.bucket, image, metadata)
 
     async def by_ids(self, collection: Collection, ids: Sequence[int]) -> ImageList:
         """Return the images with these ids, in this order; those that do not exist are left out."""

@@ -12,9 +12,9 @@ from psycopg.sql import Identifier
 
 from shared.errors import SettingsError
 
-_TABLES = ("images", "embeddings", "queue", "files", "counts")
+_TABLES = ("images", "embeddings", "queue", "files", "counts", "texts")
 _INDEXES = ("recent", "content", "due", "reason", "rejected", "fileimage")
-_SEARCH_INDEXES = ("taken", "takenlocal", "camera", "shape", "stem", "words")
+_SEARCH_INDEXES = ("taken", "takenlocal", "camera", "shape", "stem", "words", "textwords")
 VECTOR_INDEXES = ("hnsw", "compact", "vchordrq")
 # Suffixes by placeholder in SQL statements.
 SUFFIXES = {name: name for name in (*_TABLES, *_INDEXES, *_SEARCH_INDEXES, *VECTOR_INDEXES, "swap")} | {

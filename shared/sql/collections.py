@@ -10,7 +10,7 @@ from shared.sql import execute, fetch_all, fetch_one, fetch_value, vector_index
 
 _COLUMNS = """
     bucket, regexp_replace(table_name, '_embeddings$', '') AS base, model, dimensions, title, created_at, index_kind,
-    marked, placement
+    marked, placement, ocr
 """
 
 
@@ -53,7 +53,8 @@ async def drop(conn: Connection, collection: Collection) -> None:
     """Drop the collection's tables and delete its rows in shared tables."""
     await migrate.lock(conn)
     statement = """
-        DROP TABLE IF EXISTS {images}, {embeddings}, {next_embeddings}, {queue}, {files}, {counts}, {pending_objects}
+        DROP TABLE IF EXISTS {images}, {embeddings}, {next_embeddings}, {queue}, {files}, {counts}, {pending_objects},
+            {texts}
     """
     await execute(conn, collection, statement)
     await conn.execute("DELETE FROM collections WHERE bucket = %s", [collection.bucket])

@@ -1,8 +1,8 @@
-"""The embedding queue: pending images, their leases, and quarantined images.
+"""The work queue: pending images, their leases, and quarantined images, by model.
 
-A row is *pending* or *failed* (quarantined); an image without a row has its vector. A claim leases pending rows by
-moving their due time to the end of the lease, so an expired lease is due work again. Every write names its lease, and a
-worker that lost it changes nothing.
+A row is *pending* or *failed* (quarantined); an image without a row has its vector, or was read (shared/sql/texts.py).
+A claim leases pending rows by moving their due time to the end of the lease, so an expired lease is due work again.
+Every write names its lease, and a worker that lost it changes nothing.
 """
 
 from collections.abc import Sequence
@@ -104,18 +104,8 @@ async def complete(conn: Connection, collection: Collection, job: Job, vector: l
     """
     finish: LiteralString = f"""
         WITH given AS MATERIALIZED (SELECT %(vector)s::halfvec AS embedding),
-        leased AS (
-            SELECT id FROM {{queue}}
-             WHERE id = %(id)s AND model = %(model)s AND lease = %(lease)s AND state = 'pending'
-               AND {placement.holds_model(collection)}
-               FOR UPDATE),
-        done AS (
-            DELETE FROM {{queue}} AS q
-             USING {{images}} AS i
-             WHERE EXISTS (SELECT FROM leased)
-               AND q.id = i.id AND i.sha256 = %(sha256)s AND q.model = %(model)s AND q.state = 'pending'
-            RETURNING q.id)
-    """  # noqa: S608 - constants
+        {finished(placement.holds_model(collection))}
+    """
     parameters = vars(collection) | vars(job) | {"vector": vector_text(vector)}
     if collection.placement == "local":
         store: LiteralString = (
@@ -127,6 +117,25 @@ async def complete(conn: Connection, collection: Collection, job: Job, vector: l
     parameters["ids"] = [image_id for (image_id,) in await done.fetchall()]
     store = "UPDATE {embeddings} SET embedding = %(vector)s::halfvec WHERE id = ANY(%(ids)s)"
     return (await execute(conn, collection, store, parameters)).rowcount
+
+
+def finished(condition: LiteralString = "true") -> LiteralString:
+    """Return the table expression ``done``: the pending images of the job's content, removed from the queue.
+
+    It is empty if the lease was lost or *condition* does not hold.
+    """
+    return f"""
+        leased AS (
+            SELECT id FROM {{queue}}
+             WHERE id = %(id)s AND model = %(model)s AND lease = %(lease)s AND state = 'pending' AND {condition}
+               FOR UPDATE),
+        done AS (
+            DELETE FROM {{queue}} AS q
+             USING {{images}} AS i
+             WHERE EXISTS (SELECT FROM leased)
+               AND q.id = i.id AND i.sha256 = %(sha256)s AND q.model = %(model)s AND q.state = 'pending'
+            RETURNING q.id)
+    """  # noqa: S608 - constants
 
 
 async def refuse(

@@ -1,4 +1,4 @@
-"""Images whose name, folders, keywords, title, caption, comment or place match the words of a query."""
+"""Images that match the words of a query: by name, folders and metadata, or by the text in the picture."""
 
 from collections.abc import Iterable, Sequence
 from typing import LiteralString
@@ -18,43 +18,63 @@ _IS_NAME = """
     folded(%(words)s) IN (image_stem(i.r2_key), folded(regexp_replace(i.r2_key, '^.*/', '')), folded(i.r2_key))"""
 
 
-def exist(words: str, filters: Filters) -> Statement:
+# Their pictures show all the words, or similar ones: words that begin with them or differ by one letter.
+_SHOWS: LiteralString = "i.id IN (SELECT t.id FROM {texts} AS t WHERE t.words @@ words_query(%(words)s))"
+_SHOWS_SIMILAR: LiteralString = (
+    "i.id IN (SELECT t.id FROM {texts} AS t WHERE t.words @@ similar_words_query(%(words)s))"
+)
+
+
+def exist(words: str, filters: Filters, *, ocr: bool) -> Statement:
     """Return the statement that selects whether ``find`` may find any match, which takes a third of its time."""
     where, values = condition(filters)
+    shows: LiteralString = (
+        f"EXISTS (SELECT FROM {{images}} AS i WHERE {_SHOWS_SIMILAR} AND {where})" if ocr else "false"
+    )
     text: LiteralString = f"""
         SELECT EXISTS (SELECT FROM {{images}} AS i WHERE {_CONTAINS} AND {where})
             OR EXISTS (SELECT FROM {{images}} AS i WHERE {_MAY_BE_NAMED} AND {where})
+            OR {shows}
     """  # noqa: S608 - constants
     return Statement(text, values | {"words": words})
 
 
 def find(
-    words: str, vector: Sequence[float], filters: Filters = EVERYTHING, *, exclude: Iterable[int] = ()
+    words: str, vector: Sequence[float], filters: Filters = EVERYTHING, *, ocr: bool, exclude: Iterable[int] = ()
 ) -> Statement:
     """Return the statement that selects the TextMatches of *words*: images of that name, and images with all the words.
 
-    Of the former at most MAX_MATCHES; the latter are left out if they are more. They are scored by *vector*.
+    With *ocr*, also those whose pictures show all the words, or similar ones. Of each kind but the first there are at
+    most MAX_MATCHES: more are left out. They are scored by *vector*.
     """
     where, values = condition(filters)
+    shows, shows_similar = (_SHOWS, _SHOWS_SIMILAR) if ocr else ("false", "false")
     text: LiteralString = f"""
         WITH containing AS MATERIALIZED (
             SELECT i.id FROM {{images}} AS i
              WHERE {_CONTAINS} AND {where}
              LIMIT %(max_matches)s + 1),
+        showing AS MATERIALIZED (
+            SELECT i.id FROM {{images}} AS i WHERE {shows} AND {where} LIMIT %(max_matches)s + 1),
+        showing_similar AS MATERIALIZED (
+            SELECT i.id FROM {{images}} AS i WHERE {shows_similar} AND {where} LIMIT %(max_matches)s + 1),
         named AS (
             SELECT i.id FROM {{images}} AS i
              WHERE {_MAY_BE_NAMED} AND {_IS_NAME} AND {where}
              LIMIT %(max_matches)s),
         found AS (
             SELECT id FROM named
-             UNION SELECT id FROM containing WHERE (SELECT count(*) FROM containing) <= %(max_matches)s),
+             UNION SELECT id FROM containing WHERE (SELECT count(*) FROM containing) <= %(max_matches)s
+             UNION SELECT id FROM showing WHERE (SELECT count(*) FROM showing) <= %(max_matches)s
+             UNION SELECT id FROM showing_similar WHERE (SELECT count(*) FROM showing_similar) <= %(max_matches)s),
         scores AS MATERIALIZED (  -- without it, Citus would send all images to the workers
             SELECT e.id, -(e.embedding <#> %(vector)s::halfvec) AS score
               FROM {{embeddings}} AS e WHERE e.id IN (SELECT id FROM found))
         SELECT i.id, {_IS_NAME} AS exact_name,
                image_words(regexp_replace(i.r2_key, '^.*/', ''), i.keywords, i.title, i.caption, i.exif)
-                   @@ words_query(%(words)s) AS without_folders,
-               (SELECT count(*) FROM containing) AS frequency, scores.score
+                   @@ words_query(%(words)s) OR i.id IN (SELECT id FROM showing) AS without_folders,
+               (SELECT count(*) FROM (SELECT id FROM containing UNION SELECT id FROM showing) AS exact) AS frequency,
+               scores.score
           FROM scores JOIN {{images}} AS i USING (id)
          WHERE i.id <> ALL (%(exclude)s::bigint[])
          ORDER BY i.id

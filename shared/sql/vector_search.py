@@ -96,7 +96,7 @@ async def search(
     select: LiteralString = (
         f"{EMBEDDED_IMAGE_COLUMNS}, -nearest.distance AS score FROM nearest JOIN {{images}} AS i USING (id)"
     )
-    matching = text_matches.exist(query.words, query.filters) if query.words else None
+    matching = text_matches.exist(query.words, query.filters, ocr=bool(collection.ocr)) if query.words else None
     found, matches = await _find(conn, collection, query, select, matching, limit=limit, ef_search=ef_search)
     hits = [Hit(Image(*image), _clamp(score)) for *image, score in found]
     return hits, any(exist for (exist,) in matches)
@@ -107,7 +107,9 @@ async def rank(
 ) -> tuple[Ranking, list[TextMatch]]:
     """Return what ``search`` finds, as ids and scores, and the images that match the query's words."""
     matching = (
-        text_matches.find(query.words, query.vector, query.filters, exclude=query.exclude) if query.words else None
+        text_matches.find(query.words, query.vector, query.filters, ocr=bool(collection.ocr), exclude=query.exclude)
+        if query.words
+        else None
     )
     found, matches = await _find(
         conn, collection, query, "id, distance FROM nearest", matching, limit=limit, ef_search=ef_search

@@ -25,6 +25,7 @@ from shared.sql import calibrations, collections
 from shared.stores.base import CACHE_IMAGE, RESERVED_PREFIX, ObjectStore
 from syncer import output
 from syncer.context import COULD_NOT_RUN, DONE, load_settings
+from syncer.reading import find_weights
 from syncer.settings import SyncerSettings
 
 HELP = "check settings, connections and rights by using them, and name the remedy for each problem"
@@ -50,6 +51,7 @@ async def run(arguments: argparse.Namespace) -> int:
     await report.check("store", _store, settings, buckets)
     await report.check("decoders", _decoders)
     await report.check("model", _model, settings)
+    await report.check("OCR", _ocr, settings)
     await report.check("host names", _host_names)
     output.print_result(
         {"checks": report.results},
@@ -201,6 +203,11 @@ async def _decoders() -> str:
         return "; ".join(await decoder.sandbox_gaps()) or "sandboxed"
     finally:
         await decoder.close()
+
+
+async def _ocr(settings: SyncerSettings) -> str:
+    installed = find_weights(settings) is not None
+    return "installed" if installed else "not installed: the words in pictures are not read"
 
 
 async def _host_names() -> str:

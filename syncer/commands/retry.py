@@ -4,7 +4,7 @@ import argparse
 
 from shared.db.pool import Connection
 from shared.models import Collection
-from shared.sql import queue
+from shared.sql import queue, texts
 from syncer import output, reembedding
 from syncer.commands.arguments import add_bucket
 from syncer.context import DONE, open_context, require_collection
@@ -30,8 +30,9 @@ async def run(arguments: argparse.Namespace) -> int:
 
 
 async def _retry(conn: Connection, collection: Collection, *, key: str | None) -> int:
-    """Retry with the collection's model and with that of a re-embedding."""
+    """Retry with the collection's model, with that of a re-embedding, and with OCR."""
     count = await queue.retry(conn, collection, key=key)
+    count += await queue.retry(conn, texts.stage(collection), key=key)
     if following := await reembedding.find_next(conn, collection):
         count += await queue.retry(conn, following[1], key=key)
     return count

@@ -7,7 +7,7 @@ from typing import Any
 from shared.collection_status import format_status
 from shared.db.pool import Connection
 from shared.models import Collection
-from shared.sql import collections, vector_index
+from shared.sql import collections, stats, texts, vector_index
 from syncer import output, reembedding
 from syncer.commands.arguments import add_bucket
 from syncer.context import DONE, open_context, read_status, require_collection
@@ -36,11 +36,15 @@ async def run(arguments: argparse.Namespace) -> int:
 
 
 async def _report(conn: Connection, collection: Collection) -> tuple[dict[str, Any], list[str]]:
-    """Return the status of a collection and its second set of vectors, as JSON and as lines for people."""
+    """Return the status of a collection, its OCR and its second set of vectors, as JSON and as lines for people."""
     status = await read_status(conn, collection)
     index = await vector_index.find(conn, collection)
-    result = status.as_json() | {"index": asdict(index), "beside": None}
+    result = status.as_json() | {"index": asdict(index), "beside": None, "ocr": None}
     lines = list(output.format_collection(status))
+    if collection.ocr:
+        read = await stats.counts(conn, texts.stage(collection))
+        result["ocr"] = {"read": read.embedded, "pending": read.pending, "failed": read.failed}
+        lines.append("  text: " + ", ".join(f"{number:,} {name}" for name, number in result["ocr"].items()))
     if index.state != "ready":
         progress = "" if index.progress is None else f", {index.progress:.0%} of the vectors"
         lines.append(f"  {index.kind} index: {index.state}{progress}; searches compare with all vectors meanwhile")

@@ -20,7 +20,19 @@ from psycopg import sql
 from tests.helpers.ports import free_port
 
 # Variables that would change the outcome of tests.
-_SETTINGS = ("AWS_", "R2_", "S3_", "REPLICATE_", "DATABASE_", "IMAGE_BROWSER_", "EMBEDDER", "BUCKET", "API_", "READ_")
+_SETTINGS = (
+    "AWS_",
+    "R2_",
+    "S3_",
+    "REPLICATE_",
+    "DATABASE_",
+    "IMAGE_BROWSER_",
+    "EMBEDDER",
+    "BUCKET",
+    "API_",
+    "READ_",
+    "OCR",
+)
 
 CLEAN_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)} | {
     "AWS_EC2_METADATA_DISABLED": "true",
@@ -92,7 +104,7 @@ def make_home(folder: Path, shared_folder: Path) -> Path:
 
 def make_environment(home: Path, database_url: str) -> dict[str, str]:
     """Return a clean environment for commands with this home, this database and the offline model."""
-    settings = {"DATABASE_URL": database_url, "IMAGE_BROWSER_HOME": str(home), "EMBEDDER": "offline"}
+    settings = {"DATABASE_URL": database_url, "IMAGE_BROWSER_HOME": str(home), "EMBEDDER": "offline", "OCR": "off"}
     return CLEAN_ENVIRONMENT | settings
 
 

@@ -1,0 +1,69 @@
+"""Read the text in pending images until none is left: the second stage of the queue, independent of the first."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from shared.db.pool import Connection
+from shared.errors import ImageRefused, SettingsError
+from shared.models import Collection, Job, TextLine
+from shared.object_keys import preview_key
+from shared.ocr.reader import TextReader, weights
+from shared.sql import texts
+from shared.stores.base import ObjectStore
+from syncer.context import CommandContext
+from syncer.settings import SyncerSettings
+from syncer.stage import StageRun
+
+
+class ReadingRun(StageRun[list[TextLine]]):
+    """Reads the text in pending images of one collection."""
+
+    done = "read"
+
+    def __init__(self, context: CommandContext, collection: Collection, store: ObjectStore, reader: TextReader) -> None:
+        # The reader limits its concurrency itself; the other half of the workers fetches images meanwhile.
+        super().__init__(context, texts.stage(collection), store, workers=2 * (os.cpu_count() or 1))
+        self._reader = reader
+
+    async def _compute(self, batch: Sequence[Job]) -> list[list[TextLine] | ImageRefused]:
+        return await asyncio.gather(*(self._read(job) for job in batch))
+
+    async def _read(self, job: Job) -> list[TextLine] | ImageRefused:
+        """Read the preview, which shows small print as well as the original does to the detector."""
+        try:
+            return await self._reader.read(await self._object(preview_key(job.sha256) if job.derivatives else job.key))
+        except ImageRefused as refusal:
+            return refusal
+
+    async def _complete(self, conn: Connection, job: Job, result: list[TextLine]) -> int:
+        return await texts.complete(conn, self._collection, job, result)
+
+
+def find_weights(settings: SyncerSettings) -> Path | None:
+    """Return the folder of the networks' weights, None if not installed; raise SettingsError if OCR=on needs them."""
+    folder = weights()
+    if settings.ocr and folder is None:
+        raise SettingsError(
+            "OCR=on needs the packages of the extra `ocr`: run `pip install 'image-browser[ocr]'`, or set OCR=off"
+        )
+    return folder
+
+
+async def open_reading(context: CommandContext, collection: Collection, store: ObjectStore) -> ReadingRun | None:
+    """Return the run that reads the collection's images, or None without OCR.
+
+    OCR decides whether a collection has it. Unset, a collection keeps what it has, and gets it if the packages are
+    installed and nothing was decided before. Raises SettingsError for OCR=on without the packages.
+    """
+    wanted, folder = context.settings.ocr, find_weights(context.settings)
+    if wanted is None:
+        wanted = collection.ocr if collection.ocr is not None else (folder is not None or None)
+    if wanted is not None and wanted != collection.ocr:
+        await context.database.run(texts.enable if wanted else texts.disable, collection)
+    if not wanted or folder is None:
+        return None
+    reader = TextReader(folder, context.decoder)
+    context.resources.push_async_callback(reader.close)
+    return ReadingRun(context, collection, store, reader)
