@@ -45,9 +45,9 @@ SETTINGS = {
 }
 # One image in 2, in 100 and in 10,000.
 FILTERS = {
-    "1 in 2": Filters(camera="Common 1"),
-    "1 in 100": Filters(camera="Uncommon"),
-    "1 in 10,000": Filters(camera="Rare"),
+    "1 in 2": Filters(camera=("Common 1",)),
+    "1 in 100": Filters(camera=("Uncommon",)),
+    "1 in 10,000": Filters(camera=("Rare",)),
 }
 # PostgreSQL's binary COPY format of a row of {embeddings}.
 ROW = np.dtype(

@@ -7,6 +7,7 @@ from uuid import UUID
 
 IndexKind = Literal["hnsw", "compact", "vchordrq"]
 Placement = Literal["local", "worker", "sharded"]
+Orientation = Literal["landscape", "portrait", "square"]
 # Orders of a list by date: of upload, or of capture; with a minus the latest first.
 TakenSort = Literal["-taken", "taken"]
 Sort = Literal["-created", "created"] | TakenSort
@@ -129,21 +130,28 @@ class Image:
 
 @dataclass(frozen=True)
 class Filters:
-    """Conditions on images; None means any. Width and height are in pixels after rotation to upright, size in bytes.
+    """Conditions on images; None and () mean any. Width and height are in pixels after rotation to upright, size in
+    bytes.
 
     ``taken_after`` is inclusive, ``taken_before`` exclusive. A naive one is compared with what the camera's clock
     showed, an aware one with the moment, where images of unknown offset count as UTC. ``taken_until`` is the last day
-    by the camera's clock. ``camera`` is the full name, case-insensitive. ``folder`` includes its subfolders. ``type``
-    is a media type.
+    by the camera's clock.
+
+    An image must have one of the values of a tuple, and none of one that begins with ``not_``. ``camera`` is the full
+    name, case-insensitive. ``folder`` includes its subfolders. ``type`` is a media type.
     """
 
     taken_after: datetime | None = None
     taken_before: datetime | None = None
     taken_until: date | None = None
-    camera: str | None = None
-    folder: str | None = None
-    orientation: Literal["landscape", "portrait", "square"] | None = None
-    type: str | None = None
+    camera: tuple[str, ...] = ()
+    not_camera: tuple[str, ...] = ()
+    folder: tuple[str, ...] = ()
+    not_folder: tuple[str, ...] = ()
+    orientation: tuple[Orientation, ...] = ()
+    not_orientation: tuple[Orientation, ...] = ()
+    type: tuple[str, ...] = ()
+    not_type: tuple[str, ...] = ()
     min_width: int | None = None
     max_width: int | None = None
     min_height: int | None = None

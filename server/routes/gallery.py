@@ -44,6 +44,7 @@ async def show_gallery(request: Request) -> Response:
 def _empty_page(request: Request) -> TemplateVariables:
     """Return the variables of a page without a collection."""
     query = request.query_params
+    filters = _filter_values(query)
     return {
         "collections": [],
         "collection": None,
@@ -51,7 +52,8 @@ def _empty_page(request: Request) -> TemplateVariables:
         "terms": [],
         "similar": None,
         "sort": query.get("sort"),
-        "filters": {name: query[name] for name in FILTERS if query.get(name)},
+        "filters": {each["name"]: each["value"] for each in filters},
+        "filter_values": filters,
         "facets": None,
         "images": [],
         "next_page": None,
@@ -83,7 +85,7 @@ async def _fill(collection: Collection, page: TemplateVariables, context: AppCon
     page["notice"] = embedder.notice if embedder else None
     query = requests.parse(GalleryQuery, request)
     if "options" in request.query_params:
-        page["facets"] = await context.collection_cache.facets(collection, query.filters().folder)
+        page["facets"] = await context.collection_cache.facets(collection, (query.folder or [None])[-1])
     page["terms"] = await _term_variables(context, collection, query.further_terms())
     if query.similar:
         image = await context.search.image(collection, query.similar)
@@ -102,6 +104,16 @@ async def _results(context: AppContext, collection: Collection, query: GalleryQu
     if terms := query.terms():
         return responses.hit_page(await context.search.search(collection, terms, query.page()), context.stores)
     return responses.image_page(await context.search.list_images(collection, query.page()), context.stores)
+
+
+def _filter_values(query: QueryParams) -> list[TemplateVariables]:
+    """Return the name and value of each filter, and the other values of the same name."""
+    given = {name: [value for value in query.getlist(name) if value] for name in FILTERS}
+    return [
+        {"name": name, "value": value, "others": [other for other in values if other != value]}
+        for name, values in given.items()
+        for value in (values if name in FilterFields.repeated else values[-1:])
+    ]
 
 
 async def _term_variables(

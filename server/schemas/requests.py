@@ -15,10 +15,11 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     ValidationError,
     model_validator,
 )
-from pydantic.json_schema import WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue, WithJsonSchema
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -28,11 +29,12 @@ from server.problem import Problem
 from server.request_body import BodyLimit
 from server.search.service import PageRequest
 from server.search.terms import MAX_TERMS, MAX_WEIGHT, Kind, Term
-from shared.models import MAX_ID, Filters, Sort, TakenSort
+from shared.models import MAX_ID, Filters, Orientation, Sort, TakenSort
 
 DEFAULT_LIMIT, MAX_LIMIT = 30, 200
 MAX_QUERY_LENGTH = 1000
 MAX_SELECTED = 10_000
+MAX_FILTER_VALUES = 20
 MAX_URL_LENGTH = 2000
 JSON_BODY = BodyLimit("the body", max_bytes=1 << 20)
 
@@ -53,6 +55,35 @@ class Allowed:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.custom_error_schema(handler(source), "not_allowed", custom_error_message=self.values)
+
+
+@dataclass(frozen=True)
+class OneOrMore:
+    """Annotation of a tuple that may also be given as a single value or null."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(_listed, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        listed = handler(schema)
+        return {"anyOf": [listed["items"], listed, {"type": "null"}]}
+
+
+def _listed(value: object) -> object:
+    return (
+        ()
+        if value is None
+        else (value,)
+        if isinstance(value, str)
+        else tuple(value)
+        if isinstance(value, list)
+        else value
+    )
+
+
+def _any_if_none(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return no values if one of them stands for any: the folder "/"."""
+    return () if None in values else values
 
 
 def _split_numbers(value: object) -> object:
@@ -103,8 +134,11 @@ def _require_words(text: str) -> str:
 # PostgreSQL cannot store NUL in text.
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Words = Annotated[Text, Field(min_length=1, max_length=MAX_QUERY_LENGTH), AfterValidator(_require_words)]
+Camera = Annotated[Text, Field(max_length=200)]
 Folder = Annotated[Text, Field(max_length=1000), AfterValidator(_strip_slashes)]
 MediaType = Annotated[Text, Field(max_length=100), AfterValidator(_media_type)]
+_Value = TypeVar("_Value")
+Values = Annotated[tuple[_Value, ...], Field(max_length=MAX_FILTER_VALUES), AfterValidator(_any_if_none), OneOrMore()]
 ImageUrl = Annotated[Text, Field(min_length=1, max_length=MAX_URL_LENGTH, examples=["https://example.org/cat.jpg"])]
 Handle = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_-]{22}$"), Allowed("the `query_image` that POST /api/query-images returned")
@@ -154,6 +188,7 @@ Day = Annotated[date, BeforeValidator(_parse_day), Allowed("a date such as 2024-
 
 
 SearchSort = Literal["relevance"] | Sort
+_REPEATED = "; repeat it for images with any of several"
 _SORTS = "`created` is the time of upload, `taken` that of the photo, undated ones last; a minus puts the latest first"
 
 
@@ -186,15 +221,23 @@ class FacetsQuery(CollectionQuery):
 
 
 class FilterFields(BaseModel):
-    """Conditions that every listed image meets."""
+    """Conditions that every listed image meets. Of several values of one filter, it meets one."""
+
+    repeated: ClassVar[frozenset[str]] = frozenset(
+        f"{prefix}{name}" for name in ("camera", "folder", "orientation", "type") for prefix in ("", "not_")
+    )
 
     taken_after: Moment | None = Field(None, description="taken at this time or later, by the camera's clock")
     taken_before: Moment | None = Field(None, description="taken before this time, by the camera's clock")
     taken_until: Day | None = Field(None, description="taken on this day or earlier, by the camera's clock")
-    camera: Text | None = Field(None, max_length=200, description="name of the camera")
-    folder: Folder | None = Field(None, description="folder, subfolders included")
-    orientation: Literal["landscape", "portrait", "square"] | None = None
-    type: MediaType | None = Field(None, description="`jpeg`, `png`, …, or a media type")
+    camera: Values[Camera] = Field((), description=f"name of the camera{_REPEATED}")
+    not_camera: Values[Camera] = Field((), description="none of these cameras")
+    folder: Values[Folder] = Field((), description=f"folder, subfolders included{_REPEATED}")
+    not_folder: Values[Folder] = Field((), description="none of these folders")
+    orientation: Values[Orientation] = Field((), description=f"shape of the upright image{_REPEATED}")
+    not_orientation: Values[Orientation] = Field((), description="none of these shapes")
+    type: Values[MediaType] = Field((), description=f"`jpeg`, `png`, …, or a media type{_REPEATED}")
+    not_type: Values[MediaType] = Field((), description="none of these types")
     min_width: Size | None = Field(None, description="pixels")
     max_width: Size | None = Field(None, description="pixels")
     min_height: Size | None = Field(None, description="pixels")
@@ -318,7 +361,7 @@ class SearchFields(BaseModel):
 class SearchQuery(SearchFields, RankedQuery):
     """A search for a text, a picture or a weighted sum of them."""
 
-    repeated = frozenset({"term"})
+    repeated = FilterFields.repeated | {"term"}
 
 
 class GalleryQuery(SearchQuery):
@@ -359,7 +402,7 @@ class SelectionBody(SearchFields, FilterFields, BodyModel):
     Without ``ids``, ``similar`` and terms that is the list of recent images. With ``ids``, terms only give the scores.
     """
 
-    repeated: ClassVar[frozenset[str]] = frozenset({"ids", "term"})
+    repeated: ClassVar[frozenset[str]] = FilterFields.repeated | {"ids", "term"}
 
     bucket: Bucket = None
     ids: SelectedIds | None = Field(None, description="these images, in this order; missing ones are left out")

@@ -1,5 +1,6 @@
 """SQL conditions of filters, the same for every list."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, LiteralString
 
@@ -7,38 +8,51 @@ from shared.models import Filters, Placement
 
 EVERYTHING = Filters()
 
-# Conditions on {images} i; values are parameters of the same names.
+# Conditions on {images} i for one value.
 _CONDITIONS: dict[str, LiteralString] = {
-    "taken_after": "i.taken_local >= %(taken_after)s",
-    "taken_before": "i.taken_local < %(taken_before)s",
-    "taken_until": "i.taken_local < %(taken_until)s::date + 1",
-    "camera": "lower(i.camera) = lower(%(camera)s)",
+    "taken_after": "i.taken_local >= %(value)s",
+    "taken_before": "i.taken_local < %(value)s",
+    "taken_until": "i.taken_local < %(value)s::date + 1",
+    "camera": "lower(i.camera) = lower(%(value)s)",
     # Keys that begin with the folder and a slash are a range of the unique index: in byte order, "0" follows "/".
-    "folder": "i.r2_key > %(folder)s || '/' AND i.r2_key < %(folder)s || '0'",
-    "orientation": "sign(i.width - i.height) = %(orientation)s",
-    "type": "i.content_type = %(type)s",
-    "min_width": "i.width >= %(min_width)s",
-    "max_width": "i.width <= %(max_width)s",
-    "min_height": "i.height >= %(min_height)s",
-    "max_height": "i.height <= %(max_height)s",
-    "min_size": "i.size >= %(min_size)s",
-    "max_size": "i.size <= %(max_size)s",
+    "folder": "i.r2_key > %(value)s || '/' AND i.r2_key < %(value)s || '0'",
+    "orientation": "sign(i.width - i.height) = %(value)s",
+    "type": "i.content_type = %(value)s",
+    "min_width": "i.width >= %(value)s",
+    "max_width": "i.width <= %(value)s",
+    "min_height": "i.height >= %(value)s",
+    "max_height": "i.height <= %(value)s",
+    "min_size": "i.size >= %(value)s",
+    "max_size": "i.size <= %(value)s",
 }
 # The conditions for times with an offset.
 _MOMENTS: dict[str, LiteralString] = {
-    "taken_after": "i.taken_at >= %(taken_after)s",
-    "taken_before": "i.taken_at < %(taken_before)s",
+    "taken_after": "i.taken_at >= %(value)s",
+    "taken_before": "i.taken_at < %(value)s",
 }
 _ORIENTATIONS = {"landscape": 1, "square": 0, "portrait": -1}
 
 
 def condition(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
     """Return the condition on a row of {images} ``i``, "true" without filters, and its parameters."""
-    values = {name: value for name, value in vars(filters).items() if value is not None}
-    text: LiteralString = " AND ".join(_condition(name, value) for name, value in values.items()) or "true"
-    if filters.orientation:
-        values["orientation"] = _ORIENTATIONS[filters.orientation]
-    return text, values
+    conditions: list[LiteralString] = []
+    parameters: dict[str, Any] = {}
+    for name, given in vars(filters).items():
+        values = given if isinstance(given, tuple) else () if given is None else (given,)
+        if values:
+            conditions.append(_any_of(name, values))
+            parameters |= {f"{name}_{n}": _ORIENTATIONS.get(value, value) for n, value in enumerate(values)}
+    return " AND ".join(conditions) or "true", parameters
+
+
+def _any_of(name: str, values: Sequence[Any]) -> LiteralString:
+    """Return the condition that one of *values* applies, or none of them where *name* begins with ``not_``.
+
+    A condition for each value lets the planner combine scans of an index.
+    """
+    kind = name.removeprefix("not_")
+    found = " OR ".join(_condition(kind, v).replace("%(value)s", f"%({name}_{n})s") for n, v in enumerate(values))
+    return f"({found})" if kind == name else f"({found}) IS NOT TRUE"
 
 
 def _condition(name: str, value: object) -> LiteralString:

@@ -1,6 +1,7 @@
 """The filters in Chromium."""
 
 import re
+from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -50,6 +51,22 @@ def test_filters_apply_at_once_and_are_part_of_the_url(open_gallery: OpenTab, si
     tab.page.locator("#active-filters").get_by_role("link", name="Clear all").click()
     expect(active).to_have_count(0)
     expect(tab.page.locator("#count")).to_have_text(f"{MANY_COUNT} images")
+
+
+def test_each_value_of_a_filter_has_a_chip_and_outlasts_a_change_of_another(open_gallery: OpenTab) -> None:
+    address = {"not_folder": ["none"], "type": ["image/png", "image/jpeg"], "max_width": ["9999"]}
+    tab = open_gallery("/?bucket=many&" + urlencode(address, doseq=True))
+    chips = tab.page.locator("#active-filters .filter-chip")
+    expect(chips).to_have_text(["Not in none", "PNG", "JPEG", "At most 9999 px wide"])
+    tab.page.locator("#filters summary").click()
+    tab.page.get_by_role("form", name="Filters").get_by_text("Portrait").click()
+    expect(chips).to_have_count(5)
+    tab.page.keyboard.press("Escape")
+    chips.get_by_text("PNG").click()
+    expect(chips).to_have_text(["Not in none", "Portrait", "JPEG", "At most 9999 px wide"])
+    tab.page.reload()
+    ready(tab.page)
+    expect(chips).to_have_text(["Not in none", "Portrait", "JPEG", "At most 9999 px wide"])
 
 
 def test_a_date_is_applied_once_it_is_typed(open_gallery: OpenTab) -> None:

@@ -18,11 +18,15 @@ export class Filters {
   #chips = $("active-filters");
   #optionsUrl = null;
   #applyTimer = 0;
+  #fields;
 
   /** `onChange(filters)` is called with pairs of name and value. */
   constructor({ state, onChange }) {
     this.#state = state;
     this.#onChange = onChange;
+    // They are for pages without JavaScript.
+    for (const field of this.#form.querySelectorAll("[type=hidden]")) field.remove();
+    this.#fields = new Set([...this.#form.elements].map(({ name }) => name));
     $("filters").addEventListener("toggle", () => this.#loadOptions());
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -49,7 +53,7 @@ export class Filters {
   #fillForm() {
     const values = Object.fromEntries(this.#state.filters);
     for (const field of this.#form.elements) {
-      if (!FILTERS.includes(field.name) || field === document.activeElement) continue;
+      if (!this.#fields.has(field.name) || field === document.activeElement) continue;
       const value = values[field.name] ?? "";
       if (field.type === "radio" || field.type === "checkbox") field.checked = field.value === value;
       else if (field.tagName === "SELECT") select(field, value);
@@ -67,7 +71,7 @@ export class Filters {
 
   #chip([name, value]) {
     const chip = $("filter-chip-template").content.firstElementChild.cloneNode(true);
-    chip.querySelector("a").href = pageUrl(withoutFilter(this.#state, name));
+    chip.querySelector("a").href = pageUrl(withoutFilter(this.#state, name, value));
     const label = filterLabel(name, value);
     chip.querySelector("a").ariaLabel = text("filters.remove", { filter: label });
     chip.querySelector("bdi").textContent = label;
@@ -89,15 +93,22 @@ export class Filters {
 
   #apply() {
     clearTimeout(this.#applyTimer);
-    const values = new FormData(this.#form);
-    const filters = FILTERS.map((name) => [name, String(values.get(name) ?? "").trim()]).filter(([, value]) => value);
-    if (this.#form.reportValidity()) this.#onChange(filters);
+    if (this.#form.reportValidity()) this.#onChange(FILTERS.flatMap((name) => this.#chosen(name)));
+  }
+
+  /** The values of a filter, as pairs: those in effect unless its field has changed. */
+  #chosen(name) {
+    const given = this.#state.filters.filter(([other]) => other === name);
+    if (!this.#fields.has(name)) return given;
+    const value = String(new FormData(this.#form).get(name) ?? "").trim();
+    if (value === given.at(-1)?.[1]) return given;
+    return value ? [[name, value]] : [];
   }
 
   /** Load the options that the collection has: of folders, the direct children of the selected one. */
   async #loadOptions() {
     const { bucket, filters } = this.#state;
-    const folder = filters.find(([name]) => name === "folder")?.[1] ?? "";
+    const folder = filters.findLast(([name]) => name === "folder")?.[1] ?? "";
     const url = facetsUrl(bucket, folder);
     if (!$("filters").open || this.#optionsUrl === url) return;
     this.#optionsUrl = url;
@@ -139,7 +150,7 @@ const filterLabel = (name, value) => text(`filter.${name}`, { value: displayValu
 
 /** The value of a filter for display, as in templates/_active_filters.html. */
 function displayValue(name, value) {
-  switch (name) {
+  switch (name.replace("not_", "")) {
     case "orientation":
       return ORIENTATIONS.includes(value) ? text(`orientation.${value}`) : value;
     case "type":

@@ -11,9 +11,13 @@ export const FILTERS = [
   "taken_before",
   "taken_until",
   "camera",
+  "not_camera",
   "folder",
+  "not_folder",
   "orientation",
+  "not_orientation",
   "type",
+  "not_type",
   "min_width",
   "max_width",
   "min_height",
@@ -55,12 +59,12 @@ export const recentState = ({ bucket, filters }) => ({
   filters: filters.filter(([name]) => name !== "strict"),
 });
 
-/** `state` without the filter `name`. */
-export const withoutFilter = (state, name) => ({
+/** `state` without the filter `name`, or without one of its values. */
+export const withoutFilter = (state, name, value) => ({
   ...state,
   month: "",
   view: "",
-  filters: state.filters.filter(([other]) => other !== name),
+  filters: state.filters.filter(([other, given]) => other !== name || (value !== undefined && given !== value)),
 });
 
 /** Return whether the state is a search by words, images, or both. */

@@ -78,6 +78,14 @@ def is_early(number: int) -> bool:
         ({"taken_after": "2024-06-02T12:00Z", "taken_before": "2024-06-03T12:00Z"}, lambda n: n in (3, 4)),
         ({"taken_after": "2024-06-03", "taken_before": "2024-06-04"}, lambda n: n == 4),
         ({"camera": "NIKON D7500", "folder": "trips"}, lambda n: n // 3 % 3 == 1 and n % 4 in (1, 2)),
+        ({"camera": ["nikon d7500", "Canon EOS 80D"]}, lambda n: n // 3 % 3 != 2),
+        ({"not_camera": "nikon d7500"}, lambda n: n // 3 % 3 != 1),
+        ({"folder": ["trips_old", "trips/rome"]}, lambda n: n % 4 in (1, 3)),
+        ({"folder": ["trips", "/"]}, lambda n: True),
+        ({"folder": "trips", "not_folder": ["trips/rome", "none"]}, lambda n: n % 4 == 2),
+        ({"orientation": ["square", "portrait"], "not_orientation": "portrait"}, lambda n: n % 3 == 2),
+        ({"type": ["png", "jpg"]}, lambda n: True),
+        ({"not_type": ["png", "jpg"]}, lambda n: False),
     ],
 )  # fmt: skip
 def test_filters_apply_to_every_list(filled: Server, filters: dict[str, Any], expected: Any) -> None:
@@ -134,10 +142,12 @@ def test_a_cursor_is_refused_for_other_filters(filled: Server) -> None:
         {"min_size": "1e3"},
         {"camera": "\0"},
         {"folder": "a" * 2000},
+        {"not_orientation": ["square", "diagonal"]},
+        {"type": ["png"] * 21},
         {"strict": "perhaps"},
     ],
 )
-def test_invalid_filters_are_refused_by_name(filled: Server, wrong: dict[str, str]) -> None:
+def test_invalid_filters_are_refused_by_name(filled: Server, wrong: dict[str, Any]) -> None:
     for path in ("/api/images", "/api/search"):
         if path == "/api/images" and "strict" in wrong:
             continue

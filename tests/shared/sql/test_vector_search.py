@@ -20,7 +20,7 @@ async def test_index_searches_scan_the_hnsw_index_without_sorting_or_joining(dat
         await conn.execute("LOAD 'auto_explain'")
         await conn.execute("SET LOCAL auto_explain.log_min_duration = 0; SET LOCAL client_min_messages = log")
         conn.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
-        for filters in (Filters(), Filters(camera="pinhole 1"), Filters(folder="2024", min_width=2)):
+        for filters in (Filters(), Filters(camera=("pinhole 1",)), Filters(folder=("2024",), min_width=2)):
             query = VectorQuery(vector, filters=filters, exclude=[7])
             await vector_search.rank(conn, collection, query, limit=10, ef_search=100)
 
