@@ -1,11 +1,8 @@
 """Steps of a dry run, for folders and buckets alike."""
 
-import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
-
-_LONGEST_SUFFIX = 10  # characters: a longer one is part of the name
 
 Kind = Literal["new", "edited", "moved", "described", "unchanged", "gone", "deleted", "unreadable", "skipped"]
 
@@ -20,12 +17,6 @@ class Step:
     kind: Kind
     path: str
     detail: str = ""
-
-
-def file_type(path: str) -> str:
-    """Return the suffix of a file that is skipped, without the dot, or "without a suffix"."""
-    suffix = os.path.splitext(path)[1][1:].lower()
-    return suffix if 0 < len(suffix) <= _LONGEST_SUFFIX else "without a suffix"
 
 
 class Plan(Protocol):

@@ -122,12 +122,10 @@ class BucketAdopter:
                 log.info("%s was deleted since it was listed", stored.key)
         except ObjectLocked as exc:
             await self._reject(stored, ImageRefused(Reason.UNREADABLE, str(exc), final=False))
-        except ServiceError:
+        except (ServiceError, SettingsError):
             raise
         except ImageRefused as refusal:
             await self._reject(stored, refusal)
-        except SettingsError:
-            raise
         except Exception as exc:
             log.exception("%s could not be adopted", stored.key)
             await self._reject(stored, ImageRefused(Reason.UNREADABLE, f"adopting failed: {exc}", final=False))
@@ -195,6 +193,10 @@ class BucketAdopter:
                 await self.target.retry.run(self._update_metadata, image, sidecar, file)
         except (ObjectMissing, ObjectLocked, ImageRefused) as exc:
             log.info("the metadata of %s could not be updated: %s", image.key, exc)
+        except (ServiceError, SettingsError):
+            raise
+        except Exception:
+            log.exception("the metadata of %s could not be updated", image.key)
 
     async def _update_metadata(self, image: AdoptedImage, sidecar: StoredObject | None, file: Path) -> None:
         description = await self._read_sidecar(sidecar, file)

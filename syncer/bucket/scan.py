@@ -1,7 +1,6 @@
 """List a bucket together with the recorded state of its objects. Changes nothing."""
 
 import hashlib
-import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +12,7 @@ from shared.retry import RetryPolicy
 from shared.sql import adopted_objects
 from shared.sql.adopted_objects import AdoptedImage, MissingObject, ObjectState
 from shared.stores.base import RESERVED_PREFIX, ObjectStore, StoredObject
-from syncer.dry_run import file_type
-from syncer.sidecar_names import is_sidecar, sidecar_names
+from syncer.file_names import file_type, is_in_system_folder, is_sidecar, sidecar_names, suffix
 from syncer.source import Source
 
 # The source of adopted objects. No folder's source has this name: theirs are HOST:DIR or chosen by the user.
@@ -101,21 +99,25 @@ class BucketScan:
         return ""
 
     def _is_hidden(self, stored: StoredObject) -> bool:
-        """Return whether a part of the key after the prefix is hidden; "." and ".." are not, and are refused later."""
+        """Return whether a part of the key after the prefix is hidden or a system's folder.
+
+        "." and ".." are not hidden, and are refused later.
+        """
         parts = stored.key[len(self.prefix) :].split("/")
         if self.prefix and not self.prefix.endswith("/"):
             parts = parts[1:]
-        return any(part.startswith(".") and part not in {".", ".."} for part in parts)
+        hidden = any(part.startswith(".") and part not in {".", ".."} for part in parts)
+        return hidden or is_in_system_folder("/".join(parts))
 
     def _type_to_skip(self, stored: StoredObject) -> str:
         """Return the type of an object that is no image by its suffix; "" if it may be one.
 
         Without a suffix anything may be an image, except the empty objects that some programs create for folders.
         """
-        suffix = os.path.splitext(stored.key)[1].lower()
-        if stored.key.endswith("/") or not (suffix or stored.size):
+        ending = suffix(stored.key)
+        if not stored.size and (stored.key.endswith("/") or not ending):
             return "empty"
-        return file_type(stored.key) if suffix and suffix not in EXTENSIONS else ""
+        return file_type(stored.key) if ending and ending not in EXTENSIONS else ""
 
     async def _states(self, keys: Sequence[str]) -> list[ObjectState]:
         if self._source is None:

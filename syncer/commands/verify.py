@@ -57,4 +57,4 @@ def _lines(collection: Collection, remaining: Verification, repaired: int) -> It
     problems = ", ".join(f"{count:,} {problem}" for problem, count in remaining.problems.items())
     yield f"{collection.bucket}: {problems or 'every image has its objects'}; {repaired:,} repaired"
     if remaining.unknown:
-        yield f"  {remaining.unknown:,} objects belong to no image; `syncer adopt` indexes them"
+        yield f"  {remaining.unknown:,} objects belong to no image; `syncer adopt` indexes the images among them"

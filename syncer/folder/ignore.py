@@ -14,15 +14,9 @@ from pathspec import GitIgnoreSpec
 
 from shared.errors import SettingsError
 from shared.stores.base import RESERVED_PREFIX
+from syncer.file_names import is_system_folder, suffix
 
 IGNORE_FILE = ".imagebrowserignore"
-
-# Folders of operating systems, network storage and photo programs: deleted files, snapshots, thumbnails.
-_SYSTEM_FOLDERS = frozenset(
-    {"@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin", "lost+found"}
-    | {"system volume information"}
-)
-_SYSTEM_SUFFIX = ".lrdata"  # Lightroom's previews
 
 
 @dataclass(frozen=True)
@@ -76,7 +70,7 @@ class Selection:
 
     def is_image(self, path: str) -> bool:
         """Return whether the file's name is one of an image."""
-        return os.path.splitext(path)[1].lower() in self._suffixes
+        return suffix(path) in self._suffixes
 
     def matches(self, path: str) -> bool:
         """Return whether the patterns select a file in an included folder, of any type."""
@@ -101,7 +95,7 @@ class Selection:
             ignored = rules.spec.check_file(path.removeprefix(rules.prefix)).include
             if ignored is not None:
                 return ignored
-        return name.startswith(".") or (path.endswith("/") and _is_system_folder(name.lower()))
+        return name.startswith(".") or is_system_folder(path)
 
     def _read_rules(self, prefix: str) -> tuple[IgnoreRules, ...]:
         """Return the rules that apply to the folder *prefix*, the outermost first."""
@@ -113,10 +107,6 @@ class Selection:
         except (FileNotFoundError, NotADirectoryError):
             return above
         return (*above, IgnoreRules(prefix, _parse(lines, str(file))))
-
-
-def _is_system_folder(name: str) -> bool:
-    return name in _SYSTEM_FOLDERS or name.endswith(_SYSTEM_SUFFIX)
 
 
 def _parse(patterns: Sequence[str], origin: str) -> GitIgnoreSpec:

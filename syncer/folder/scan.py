@@ -11,10 +11,9 @@ from pathlib import Path
 from shared.errors import ImageRefused, Reason, SettingsError
 from shared.local_files import open_regular
 from shared.stores.base import MAX_KEY_BYTES
-from syncer.dry_run import file_type
+from syncer.file_names import file_type, is_sidecar
 from syncer.folder.ignore import Selection
 from syncer.folder.sidecars import Sidecar, find_sidecar
-from syncer.sidecar_names import is_sidecar
 
 # Nanoseconds in which a file system may give two writes the same times.
 CLOCK_STEP = 20_000_000

@@ -10,8 +10,8 @@ from pathlib import Path
 from shared.errors import SettingsError
 from shared.images.metadata.xmp import MAX_BYTES
 from shared.local_files import open_regular
+from syncer.file_names import sidecar_names
 from syncer.folder.ignore import Selection
-from syncer.sidecar_names import sidecar_names
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from watchfiles import awatch
 
+from syncer.file_names import is_sidecar
 from syncer.folder.ignore import IGNORE_FILE
 from syncer.folder.scan import LocalFile
 from syncer.folder.sidecars import described_files
 from syncer.folder.sync import FolderSync
-from syncer.sidecar_names import is_sidecar
 
 _POLL = 1.0  # seconds between checks whether the folder exists
 _DEBOUNCE = 200  # milliseconds in which notifications are collected

@@ -47,7 +47,7 @@ def test_lost_objects_are_named_and_repaired_with_their_vectors(
     assert lines[2:] == [
         "no thumbnail set 2/picture-0002.jpg",
         "b: 1 missing, 1 wrong size, 1 no thumbnail; 0 repaired",
-        "  1 objects belong to no image; `syncer adopt` indexes them",
+        "  1 objects belong to no image; `syncer adopt` indexes the images among them",
     ]
     done = syncer("verify", "--bucket", "b", "--repair", "--json")
     assert (done.status, done.json["repaired"], done.json["damaged"]) == (0, 3, []), done.stderr

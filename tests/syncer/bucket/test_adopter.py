@@ -341,12 +341,12 @@ async def test_unusual_keys_are_adopted_and_recognised_again(bucket: Bucket) -> 
 
 @ON_S3
 async def test_keys_that_only_s3_allows_are_adopted_or_rejected(bucket: Bucket) -> None:
-    for key in ("/at the root.bmp", "double//slash.bmp", "ends with dot..bmp", "folder.bmp/"):
+    for key in ("/at the root.bmp", "double//slash.bmp", "ends with dot..bmp", "folder.bmp/", "space.bmp "):
         bucket.put(key, bitmap(len(key)))
     rejected = ["./a.bmp", "album/../b.bmp", "../c.bmp"]
     for number, key in enumerate(rejected):
         bucket.put(key, bitmap(50 + number))
-    assert await bucket.adopt() == {"adopted": 3, "failed": 3}
+    assert await bucket.adopt() == {"adopted": 5, "failed": 3}
     assert await bucket.failures() == dict.fromkeys(rejected, "key_invalid")
 
 
@@ -436,6 +436,14 @@ async def test_objects_of_other_types_are_counted(bucket: Bucket) -> None:
     progress = Progress(quiet=True)
     assert await bucket.adopter(progress).run()
     assert progress.skipped == {"mp4": 2, "txt": 1}
+
+
+async def test_folders_of_systems_are_left_out_unless_the_prefix_names_them(bucket: Bucket) -> None:
+    for number, key in enumerate(["a/@eaDir/1.bmp", "#recycle/2.bmp", "a/My.photoslibrary/resources/3.bmp", "a/4.bmp"]):
+        bucket.put(key, bitmap(number))
+    assert await bucket.adopt() == {"adopted": 1}
+    assert await bucket.adopt(prefix="a/@eaDir/") == {"adopted": 1}
+    assert await bucket.keys() == ["a/4.bmp", "a/@eaDir/1.bmp"]
 
 
 async def test_a_prefix_matches_the_beginning_of_keys(bucket: Bucket) -> None:

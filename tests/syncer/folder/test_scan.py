@@ -106,12 +106,28 @@ def test_files_of_other_types_are_skipped_by_type_unless_excluded(tmp_path: Path
 SYSTEM_FOLDERS = ["@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", ".Trash-1000", "lost+found", ".thumbnails"]
 
 
-@pytest.mark.parametrize("name", [*SYSTEM_FOLDERS, "System Volume Information", "Catalog Previews.lrdata"])
+SYSTEM_FOLDERS += [
+    "System Volume Information",
+    "Catalog Previews.lrdata",
+    "FOUND.000",
+    "RECYCLER",
+    "__MACOSX",
+    "@EADIR",
+]
+SYSTEM_FOLDERS += ["My.photoslibrary/resources", "Old.aplibrary/Thumbnails", "x.cocatalog/Cache"]
+
+
+@pytest.mark.parametrize("name", SYSTEM_FOLDERS)
 def test_folders_of_the_system_are_left_out_unless_a_pattern_takes_them(tmp_path: Path, name: str) -> None:
-    make(tmp_path, f"{name}/a.jpg", "b.jpg", "c/lost+found.jpg")
+    make(tmp_path, f"{name}/a.jpg", f"{name}/sub/a.jpg", f"{name}/{name}/a.jpg", "b.jpg", "c/lost+found.jpg")
     assert paths(tmp_path) == ["b.jpg", "c/lost+found.jpg"]
     assert skipped(tmp_path) == []
-    assert f"{name}/a.jpg" in paths(tmp_path, exclude=["!" + name + "/"])
+    assert {f"{name}/a.jpg", f"{name}/sub/a.jpg"} < set(paths(tmp_path, exclude=["!" + name + "/"]))
+
+
+def test_the_originals_in_a_photo_library_are_listed(tmp_path: Path) -> None:
+    make(tmp_path, "My.photoslibrary/originals/0/a.jpg", "resources/b.jpg", "CaptureOne/c.jpg", "trailing space.jpg ")
+    assert len(paths(tmp_path)) == 4
 
 
 def test_an_undecodable_name_and_a_broken_link_are_reported(tmp_path: Path) -> None:
