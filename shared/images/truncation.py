@@ -17,23 +17,25 @@ def padded(kind: Format, file: File) -> File | None:
     """Return the file with zeros up to its declared length; None if it does not end early or is a small part."""
     length = file.seek(0, io.SEEK_END)
     declared = _declared_length(kind, file)
-    if not length < declared <= _LEAST_PART * length:
+    end = _end_of_chunks(file) if kind is Format.WEBP else declared
+    if declared <= length or end > _LEAST_PART * length:
         return None
     file.seek(0)
     whole = io.BytesIO(file.read())
     whole.seek(0, io.SEEK_END)
-    whole.write(bytes(declared - length))
-    if kind is Format.WEBP:  # chunks behind the last one are gone
+    whole.write(bytes(max(0, end - length)))
+    if kind is Format.WEBP:  # further chunks are gone
         whole.seek(4)
-        whole.write((declared - 8).to_bytes(4, "little"))
+        whole.write((end - 8).to_bytes(4, "little"))
     return whole
 
 
 def _declared_length(kind: Format, file: File) -> int:
-    if kind is Format.WEBP:
-        return _end_of_chunks(file)
     file.seek(0)
-    if kind is Format.JP2 and file.read(2) == b"\xff\x4f":  # a codestream without boxes
+    head = file.read(8)
+    if kind is Format.WEBP:
+        return int.from_bytes(head[4:], "little") + 8
+    if kind is Format.JP2 and head.startswith(b"\xff\x4f"):  # a codestream without boxes
         file.seek(0)
         data = file.read()
         tile = data.rfind(_START_OF_TILE)

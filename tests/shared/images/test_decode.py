@@ -124,6 +124,11 @@ def test_what_is_left_of_a_file_is_shown_though_its_decoder_needs_all_of_it(name
     assert refused.value.reason is Reason.CORRUPT
 
 
+def test_a_webp_file_that_lacks_its_last_chunk_is_shown() -> None:
+    data = encode(corpus.photo(seed=4), "WEBP", exif=corpus.exif_bytes({271: "Canon"}))
+    assert np.array_equal(np.asarray(open_rgb(data[: data.index(b"EXIF")])), np.asarray(open_rgb(data)))
+
+
 def test_a_scan_considers_the_extension_of_every_case() -> None:
     assert {Path(case.name).suffix for case in corpus.cases()} <= EXTENSIONS
 
