@@ -2,8 +2,8 @@
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Concatenate, ParamSpec, TypeVar
 
 from psycopg.errors import UndefinedTable
@@ -27,7 +27,7 @@ from server.settings import ServerSettings
 from server.stats_feed import StatsFeed
 from server.url_fetcher import UrlFetcher
 from shared import factory
-from shared.db.pool import Connection, Database
+from shared.db.pool import Database
 from shared.errors import ModelChanged, ServiceError
 from shared.images.worker_pool import DecoderPool
 from shared.models import Collection, Counts
@@ -100,7 +100,7 @@ class AppContext:
 
     async def counts(self) -> dict[Collection, Counts]:
         """Return the counts of the collections that the request may see, without those dropped meanwhile."""
-        return await self.database.read(_read_counts, await self.collections())
+        return await self.database.read(stats.counts_of_each, await self.collections())
 
     async def collection(self, bucket: str | None, *, fresh: bool = False) -> Collection:
         """Return the collection of *bucket*, or the default one; raise a 404 that names it.
@@ -150,14 +150,6 @@ class AppContext:
             await self._local_encoder.close()
         await self.stores.close()
         await self.decoder.close()
-
-
-async def _read_counts(conn: Connection, collections: Sequence[Collection]) -> dict[Collection, Counts]:
-    counts = {}
-    for collection in collections:
-        with suppress(UndefinedTable):
-            counts[collection] = await stats.counts(conn, collection)
-    return counts
 
 
 @asynccontextmanager

@@ -6,11 +6,11 @@ from server.cache.single_flight import SingleFlightCache
 from shared.db.pool import Connection, Database
 from shared.errors import ServiceError
 from shared.models import Collection, Facets, Filters, MonthCount
-from shared.sql import collections, facets, stats, timeline
+from shared.sql import Statement, collections, facets, stats, timeline
 
 TTL = 1.0  # seconds
 MAX_COUNTS = 10_000  # collections
-# Counting a million images by facet or month takes some tenths of a second: a small share of one connection's time.
+# Counting a million images by facet or month takes up to a second: a small share of one connection's time.
 FACETS_TTL = 15.0  # seconds
 MAX_FACETS = 500
 MAX_TIMELINES = 500
@@ -23,7 +23,7 @@ class CollectionCache:
         self._database = database
         self._all: SingleFlightCache[None, list[Collection]] = SingleFlightCache(max_entries=1, ttl=TTL)
         self._embedded: SingleFlightCache[tuple[str, str], int] = SingleFlightCache(max_entries=MAX_COUNTS, ttl=TTL)
-        self._facets: SingleFlightCache[tuple[str, str | None], Facets] = SingleFlightCache(
+        self._facets: SingleFlightCache[tuple[str, Filters, str], Facets] = SingleFlightCache(
             max_entries=MAX_FACETS, ttl=FACETS_TTL
         )
         self._timelines: SingleFlightCache[tuple[str, Filters], list[MonthCount]] = SingleFlightCache(
@@ -39,9 +39,12 @@ class CollectionCache:
         key = collection.bucket, collection.model
         return await self._embedded.get(key, self._database.read, _count_embedded, collection)
 
-    async def facets(self, collection: Collection, folder: str | None = None) -> Facets:
-        """Return the collection's facets with the folders directly below *folder*, at most FACETS_TTL old."""
-        return await self._facets.get((collection.bucket, folder), self._database.read, facets.read, collection, folder)
+    async def facets(
+        self, collection: Collection, filters: Filters, matching: Statement | None = None, scope: str = ""
+    ) -> Facets:
+        """Return facets of all images, or of those that a statement, named *scope*, selects; at most FACETS_TTL old."""
+        key = collection.bucket, filters, scope
+        return await self._facets.get(key, self._database.read, facets.read, collection, filters, matching)
 
     async def timeline(self, collection: Collection, filters: Filters) -> list[MonthCount]:
         """Return the months of the images that pass the filters, latest first, at most FACETS_TTL old."""

@@ -1,8 +1,5 @@
 """Collections and their progress."""
 
-from contextlib import suppress
-
-from psycopg.errors import UndefinedTable
 from sse_starlette import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,20 +10,15 @@ from server.schemas import requests, responses
 from server.schemas.openapi import Operation
 from server.schemas.requests import CollectionQuery
 from server.schemas.responses import CollectionList, FastJSONResponse
-from server.search.service import PageRequest
 from shared.collection_status import Status
-from shared.errors import ModelChanged
 
 
 async def show_collections(request: Request) -> Response:
     """GET /collections: the page of all collections, each with its latest image and its progress."""
     context = app_context(request)
     counts = await context.counts()
-    covers = {}
-    for collection in counts:
-        with suppress(ModelChanged, UndefinedTable):  # dropped or switched meanwhile: shown without a cover
-            found = await context.search.list_images(collection, PageRequest(1))
-            covers[collection.bucket] = responses.image_page(found, context.stores)["images"]
+    latest = await context.search.latest_of_each(list(counts))
+    covers = {found.bucket: responses.image_page(found, context.stores)["images"] for found in latest}
     page = {"collections": responses.sorted_by_name(responses.collection_list(counts)), "covers": covers}
     return pages.render(request, "collections.html", page)
 

@@ -85,7 +85,7 @@ async def _fill(collection: Collection, page: TemplateVariables, context: AppCon
     page["notice"] = embedder.notice if embedder else None
     query = requests.parse(GalleryQuery, request)
     if "options" in request.query_params:
-        page["facets"] = await context.collection_cache.facets(collection, (query.folder or [None])[-1])
+        page["facets"] = await context.search.facets(collection, query.terms(), query.filters(), similar=query.similar)
     page["terms"] = await _term_variables(context, collection, query.further_terms())
     if query.similar:
         image = await context.search.image(collection, query.similar)

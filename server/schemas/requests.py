@@ -214,12 +214,6 @@ class CollectionQuery(QueryModel):
     bucket: Bucket = None
 
 
-class FacetsQuery(CollectionQuery):
-    """A request for the values that filters can take."""
-
-    folder: Folder | None = Field(None, description="list the direct subfolders of this folder")
-
-
 class FilterFields(BaseModel):
     """Conditions that every listed image meets. Of several values of one filter, it meets one."""
 
@@ -372,6 +366,13 @@ class GalleryQuery(SearchQuery):
 
     def page(self) -> PageRequest:
         return replace(super().page(), month=self.month)
+
+
+class FacetsQuery(SearchFields, FilterFields, CollectionQuery):
+    """A request for the values that filters can take in a list or a search."""
+
+    repeated = FilterFields.repeated | {"term"}
+    similar: ImageId | None = Field(None, description="the images similar to this one")
 
 
 class ComposedSearchBody(BodyModel):

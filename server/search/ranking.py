@@ -73,7 +73,7 @@ class RankedSearch:
     async def _first_page(self, conn: Connection, limit: int) -> HitsAndPosition:
         ef_search = await self._ef_search(conn, limit + 1)
         hits, may_match = await vector_search.search(
-            conn, self.collection, self._vector_query, limit=limit + 1, ef_search=ef_search
+            conn, self.collection, vector_query(self.query, self.filters), limit=limit + 1, ef_search=ef_search
         )
         if may_match:
             ranking = await self._rank(conn, max(VISUAL_DEPTH, limit + 1))
@@ -126,7 +126,7 @@ class RankedSearch:
         """Return the *limit* images nearest to the query, fused with its text matches."""
         ef_search = await self._ef_search(conn, limit)
         visual, matches = await vector_search.rank(
-            conn, self.collection, self._vector_query, limit=limit, ef_search=ef_search
+            conn, self.collection, vector_query(self.query, self.filters), limit=limit, ef_search=ef_search
         )
         return fuse(visual, matches, images=self.embedded, threshold=self.threshold, strict=self.strict)
 
@@ -145,8 +145,9 @@ class RankedSearch:
             return False
         return await vector_search.are_few(conn, self.collection, self.filters, at_most=at_most)
 
-    @property
-    def _vector_query(self) -> VectorQuery:
-        # Half the digits to send and parse, and more than PostgreSQL keeps of a halfvec.
-        vector = np.round(self.query.vector.astype(np.float64), 6).tolist()
-        return VectorQuery(vector, self.query.words, self.filters, self.query.exclude)
+
+def vector_query(query: Query, filters: Filters = EVERYTHING) -> VectorQuery:
+    """Return the query for the database, over the images that pass *filters*."""
+    # Half the digits to send and parse, and more than PostgreSQL keeps of a halfvec.
+    vector = np.round(query.vector.astype(np.float64), 6).tolist()
+    return VectorQuery(vector, query.words, filters, query.exclude)

@@ -9,11 +9,11 @@ from server.cache.collection_cache import CollectionCache
 from server.problem import Problem
 from server.search.cursor import Cursors
 from server.search.query import QueryBuilder
-from server.search.ranking import RankedSearch
+from server.search.ranking import RankedSearch, vector_query
 from server.search.relevance import Relevance
 from server.search.terms import Term
 from shared.db.pool import Database
-from shared.models import MAX_ID, Collection, Filters, Hit, Image, MonthCount, Sort
+from shared.models import MAX_ID, Collection, Facets, Filters, Hit, Image, MonthCount, Sort
 from shared.sql import images, texts, vector_search
 from shared.sql.filters import EVERYTHING
 
@@ -171,6 +171,25 @@ class SearchService:
         hits, next_position = await ranked.page(self.database, position, page.cursor, limit=page.limit)
         return SearchResults(collection.bucket, hits, threshold, await self.cursors.sign(scope, next_position))
 
+    async def facets(
+        self, collection: Collection, terms: Sequence[Term], filters: Filters, *, similar: int | None = None
+    ) -> Facets:
+        """Return the values that filters can take, counted among all images, or among the strong matches of a search.
+
+        All images also count if no match is strong.
+        """
+        if similar:
+            terms = await self._similar_terms(collection, similar)
+        if terms:
+            query = await self.query_builder.build(collection, terms, name="term")
+            threshold = await self.relevance.threshold(collection, query)
+            if threshold is not None:
+                strong = vector_search.strong(collection, vector_query(query), threshold)
+                found = await self.collections.facets(collection, filters, strong, f"{collection.model} {query.scope}")
+                if found.cameras or found.folders or found.types:
+                    return found
+        return await self.collections.facets(collection, filters)
+
     async def score(self, collection: Collection, terms: Sequence[Term], ids: Sequence[int]) -> SearchResults:
         """Return the images with these ids, in this order, with their scores for the sum of *terms*."""
         query = await self.query_builder.build(collection, terms, name="term")
@@ -186,10 +205,14 @@ class SearchService:
 
         Raises a 404 for an unknown image.
         """
+        if terms := await self._similar_terms(collection, image_id):
+            return await self.search(collection, terms, page)
+        return SearchResults(collection.bucket, [], None, None)
+
+    async def _similar_terms(self, collection: Collection, image_id: int) -> list[Term]:
+        """Return the terms of the search for images that look like one; none before it is embedded."""
         image = await self.image(collection, image_id)
-        if image.status != "embedded":
-            return SearchResults(collection.bucket, [], None, None)
-        return await self.search(collection, [Term("image", str(image_id))], page)
+        return [Term("image", str(image_id))] if image.status == "embedded" else []
 
     async def image(self, collection: Collection, image_id: int) -> Image:
         """Return an image; raise a 404 that names it."""
@@ -204,6 +227,11 @@ class SearchService:
         metadata = await self.database.read(images.details, collection, image_id) or {}
         metadata["texts"] = await self.database.read(texts.read, collection, image_id) if collection.ocr else []
         return ImageRecord(collection.bucket, image, metadata)
+
+    async def latest_of_each(self, collections: Sequence[Collection]) -> list[ImageList]:
+        """Return for each of the collections, unless dropped meanwhile, a list of the image added last."""
+        found = await self.database.read(images.latest_of_each, collections)
+        return [ImageList(collection.bucket, latest, None) for collection, latest in found.items()]
 
     async def by_ids(self, collection: Collection, ids: Sequence[int]) -> ImageList:
         """Return the images with these ids, in this order; those that do not exist are left out."""

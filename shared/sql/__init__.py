@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, LiteralString, TypeVar
 
 from psycopg import AsyncClientCursor, AsyncCursor
+from psycopg.errors import UndefinedTable
 from psycopg.rows import kwargs_row
 from psycopg.sql import SQL, Literal
 from pydantic_core import to_json
@@ -112,3 +113,28 @@ async def fetch_sets(
                 sets.append(await cur.fetchall())
             if not cur.nextset():
                 return sets
+
+
+async def fetch_each(
+    conn: Connection, collections: Sequence[Collection], row: Callable[..., Row], statement: LiteralString
+) -> dict[Collection, list[Row]]:
+    """Return the rows of *statement* for each collection, whose fields are its parameters, in one round trip.
+
+    Collections dropped meanwhile are left out.
+    """
+    async with AsyncClientCursor(conn, row_factory=kwargs_row(row)) as cur:
+        parts = [cur.mogrify(for_collection(statement, each), vars(each)) for each in collections]
+        try:
+            await cur.execute(";".join(parts).encode())
+        except UndefinedTable:
+            if len(collections) == 1:
+                return {}
+            single = [await fetch_each(conn, [each], row, statement) for each in collections]
+            return {collection: rows for each in single for collection, rows in each.items()}
+        return {each: await _next_rows(cur) for each in collections}
+
+
+async def _next_rows(cur: AsyncCursor[Row]) -> list[Row]:
+    rows = await cur.fetchall()
+    cur.nextset()
+    return rows

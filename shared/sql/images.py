@@ -9,7 +9,7 @@ from pydantic_core import to_json
 
 from shared.db.pool import Connection
 from shared.models import Collection, Filters, Image, NewImage, Sort
-from shared.sql import execute, fetch_all, fetch_one, fetch_value, placement
+from shared.sql import execute, fetch_all, fetch_each, fetch_one, fetch_value, placement
 from shared.sql.filters import EVERYTHING, condition
 from shared.sql.placement import VectorRow
 
@@ -227,6 +227,12 @@ async def list_sorted(
             """  # noqa: S608 - constants
             found += await fetch_all(conn, collection, Image, statement, values | {"limit": limit - len(found)})
     return found[::-1] if before else found
+
+
+async def latest_of_each(conn: Connection, collections: Sequence[Collection]) -> dict[Collection, list[Image]]:
+    """Return the image added last to each of the collections, as a list; those dropped meanwhile are left out."""
+    statement = f"SELECT {IMAGE_COLUMNS} FROM {IMAGE_TABLES} ORDER BY i.created_at DESC, i.id DESC LIMIT 1"  # noqa: S608 - constants
+    return await fetch_each(conn, collections, Image, statement)
 
 
 def _parts(

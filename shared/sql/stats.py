@@ -1,27 +1,36 @@
 """Statistics of a collection: counts, failures by reason, speed and model calls."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from shared.db.pool import Connection
 from shared.models import Collection, Counts
-from shared.sql import execute, fetch_one, fetch_value
+from shared.sql import execute, fetch_each, fetch_one, fetch_value
 
 SLOTS = 16  # rows per minute, so that concurrent writers do not wait for each other
 
 
+_COUNTS = """
+    SELECT images + rejected AS total, images - pending - failed AS embedded, pending, failed + rejected AS failed
+      FROM (SELECT coalesce(sum(images), 0)::bigint AS images,
+                   coalesce(sum(pending) FILTER (WHERE model = %(model)s), 0)::bigint AS pending,
+                   coalesce(sum(failed) FILTER (WHERE model = %(model)s), 0)::bigint AS failed,
+                   (SELECT count(*) FROM {files} WHERE reason IS NOT NULL) AS rejected
+              FROM {counts}) AS summed
+"""
+
+
 async def counts(conn: Connection, collection: Collection) -> Counts:
     """Return the collection's counts. Triggers maintain them; only rejected files are counted here."""
-    statement = """
-        SELECT images + rejected AS total, images - pending - failed AS embedded, pending, failed + rejected AS failed
-          FROM (SELECT coalesce(sum(images), 0)::bigint AS images,
-                       coalesce(sum(pending) FILTER (WHERE model = %(model)s), 0)::bigint AS pending,
-                       coalesce(sum(failed) FILTER (WHERE model = %(model)s), 0)::bigint AS failed,
-                       (SELECT count(*) FROM {files} WHERE reason IS NOT NULL) AS rejected
-                  FROM {counts}) AS summed
-    """
-    found = await fetch_one(conn, collection, Counts, statement, {"model": collection.model})
+    found = await fetch_one(conn, collection, Counts, _COUNTS, {"model": collection.model})
     assert found is not None
     return found
+
+
+async def counts_of_each(conn: Connection, collections: Sequence[Collection]) -> dict[Collection, Counts]:
+    """Return the counts of the collections, without those dropped meanwhile."""
+    found = await fetch_each(conn, collections, Counts, _COUNTS)
+    return {collection: each for collection, [each] in found.items()}
 
 
 async def reasons(conn: Connection, collection: Collection) -> dict[str, int]:

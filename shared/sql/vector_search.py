@@ -173,6 +173,25 @@ def _scan(collection: Collection, query: VectorQuery, *, by_index: bool) -> tupl
     return statement, values | vars(collection) | {"vector": vector_text(query.vector), "exclude": list(query.exclude)}
 
 
+def strong(collection: Collection, query: VectorQuery, threshold: float) -> Statement:
+    """Return the statement that selects the ids of all images that score *threshold* or match the query's words."""
+    rows, values = embedded_rows(query.filters)
+    values |= vars(collection) | {"vector": vector_text(query.vector), "exclude": list(query.exclude)}
+    text: LiteralString = f"""
+        WITH near AS MATERIALIZED (
+            SELECT e.id FROM {rows}
+               AND {placement.holds_model(collection)}
+               AND e.id <> ALL (%(exclude)s::bigint[])
+               AND e.embedding <#> %(vector)s::halfvec <= -%(threshold)s::float)
+        SELECT id FROM near
+    """  # noqa: S608 - constants
+    if query.words:
+        matching = text_matches.find(query.words, query.vector, query.filters, exclude=query.exclude)
+        text = f"{text} UNION SELECT id FROM ({matching.text}) AS matches"  # noqa: S608 - constants
+        values |= matching.parameters
+    return Statement(text, values | {"threshold": threshold})
+
+
 async def hits(conn: Connection, collection: Collection, ranking: Ranking, *, limit: int) -> list[Hit]:
     """Return the first *limit* images of the ranking, without those deleted since."""
     statement = f"""

@@ -81,6 +81,7 @@ def test_weak_matches_on_any_page_are_below_a_divider_and_can_be_hidden(open_gal
     box = divider.bounding_box()
     assert box is not None
     tiles = tab.tiles()
+    expect(tab.page.locator("#count")).to_have_text("9 strong matches")
     assert all(tile.bottom <= box["y"] for tile in tiles[:9])
     assert all(tile.top >= box["y"] + box["height"] for tile in tiles[9:])
     assert tab.shifts == []

@@ -16,8 +16,10 @@ from server import zip_archive
 from server.zip_archive import MemberNames
 from shared.errors import StoreError
 from shared.models import Hit, Image
-from shared.stores.base import StoredObject
+from shared.stores.base import ObjectStore, StoredObject
 from shared.stores.folder import FolderStore
+from tests.fakes.s3 import S3Server, s3_store
+from tests.helpers.stored_objects import put
 from tests.helpers.waiting import wait_until
 
 
@@ -42,6 +44,18 @@ async def store(tmp_path: Path) -> AsyncIterator[CountingStore]:
     await opened.close()
 
 
+@pytest.fixture(params=["folder", "s3"])
+async def each_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ObjectStore]:
+    opened: ObjectStore = FolderStore(tmp_path / "buckets", "zip")
+    if request.param == "s3":
+        s3: S3Server = request.getfixturevalue("s3")
+        s3.make_bucket("zip")
+        opened = s3_store(s3.url, "zip")
+    await opened.prepare()
+    yield opened
+    await opened.close()
+
+
 def image(key: str) -> Image:
     at = datetime(2024, 5, 31, 23, 30, 2)
     return Image(
@@ -54,11 +68,8 @@ async def selected(keys: Sequence[str]) -> AsyncIterator[Sequence[Hit]]:
         yield [Hit(image(key), None) for key in keys[start : start + 3]]
 
 
-async def put(store: FolderStore, key: str, body: bytes) -> None:
-    await store.put(key, body, content_type="image/jpeg", cache_control="", sha256="")
-
-
-async def test_an_archive_holds_the_originals_and_a_note_for_each_missing_one(store: CountingStore) -> None:
+async def test_an_archive_holds_the_originals_and_a_note_for_each_missing_one(each_store: ObjectStore) -> None:
+    store = each_store
     keys = [f"2024/{number}.jpg" for number in range(7)]
     for key in keys:
         await put(store, key, key.encode() * 100_000)
@@ -71,16 +82,17 @@ async def test_an_archive_holds_the_originals_and_a_note_for_each_missing_one(st
 
 
 async def test_thousands_of_images_with_equal_names_stream_in_constant_memory(
-    store: CountingStore, tmp_path: Path
+    each_store: ObjectStore, tmp_path: Path
 ) -> None:
-    await put(store, "a.jpg", os.urandom(30_000))
+    count = 3_000 if isinstance(each_store, FolderStore) else 300
+    await put(each_store, "a.jpg", os.urandom(30_000 * 3_000 // count))
     process, growth = psutil.Process(), []
     with (tmp_path / "all.zip").open("wb") as file:
-        async for piece in zip_archive.stream(store, selected(["a.jpg"] * 3_000)):
+        async for piece in zip_archive.stream(each_store, selected(["a.jpg"] * count)):
             file.write(piece)
             growth.append(process.memory_info().rss)
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
-        assert len(set(archive.namelist())) == 3_000
+        assert len(set(archive.namelist())) == count
         assert archive.testzip() is None
     assert max(growth) - growth[0] < 30_000_000
 

@@ -46,8 +46,11 @@ export function timelineUrl({ bucket, sort, filters }) {
   return `/api/timeline?${new URLSearchParams([["bucket", bucket], ["sort", sort], ...filters])}`;
 }
 
-/** The URL of the filter options; of folders, the direct children of `folder`. */
-export const facetsUrl = (bucket, folder) => `/api/facets?${new URLSearchParams({ bucket, folder })}`;
+/** The URL of the filter options for a list; of folders, the direct children of the selected one. */
+export function facetsUrl({ bucket, q, terms, similar, filters }) {
+  const chosen = similar ? [["similar", similar]] : termParams(q, terms);
+  return `/api/facets?${new URLSearchParams([["bucket", bucket], ...chosen, ...filters])}`;
+}
 
 /** The URL that adds an image under a `key`, or under one made from its `filename`. */
 export const addImageUrl = (bucket, name) => `/api/images?${new URLSearchParams({ bucket, ...name })}`;

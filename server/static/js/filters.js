@@ -45,7 +45,7 @@ export class Filters {
     this.#state = state;
     this.#fillForm();
     $("filters").classList.toggle("has-active", state.filters.length > 0);
-    $("filters-strict").hidden = !isSearch(state) && !state.similar;
+    $("filters-strict").hidden = $("filters-counted").hidden = !isSearch(state) && !state.similar;
     this.#drawChips();
     this.#loadOptions();
   }
@@ -105,11 +105,10 @@ export class Filters {
     return value ? [[name, value]] : [];
   }
 
-  /** Load the options that the collection has: of folders, the direct children of the selected one. */
+  /** Load the options that the list has: of folders, the direct children of the selected one. */
   async #loadOptions() {
-    const { bucket, filters } = this.#state;
-    const folder = filters.findLast(([name]) => name === "folder")?.[1] ?? "";
-    const url = facetsUrl(bucket, folder);
+    const folder = this.#state.filters.findLast(([name]) => name === "folder")?.[1] ?? "";
+    const url = facetsUrl(this.#state);
     if (!$("filters").open || this.#optionsUrl === url) return;
     this.#optionsUrl = url;
     const facets = await getJson(url).catch(() => null);

@@ -20,6 +20,7 @@ import {
   isRecent,
   isSameList,
   isSearch,
+  isWhole,
   pageUrl,
   parseState,
   recentState,
@@ -100,8 +101,8 @@ class Gallery {
   /** The number of images of the current list; 0 if it is unknown. */
   get total() {
     if (hasTimeline(this.state)) return this.#timeline.total;
-    if (this.list.done) return this.list.images.length;
-    return isRecent(this.state) ? (this.#stats?.total ?? 0) : 0;
+    if (isWhole(this.state)) return this.#stats?.total ?? 0;
+    return this.list.done && !this.list.hasPrevious ? this.list.images.length : 0;
   }
 
   /** Load the images before the first loaded one, and return them. */
@@ -166,7 +167,7 @@ class Gallery {
       tileUrl: (image) => pageUrl({ ...this.state, view: String(image.id) }),
     });
     this.end = new EndOfList($("end-of-list"), {
-      onLoaded: (list) => this.grid.onAppend(list),
+      onLoaded: (list) => this.#onLoaded(list),
       announce: (message) => this.#announce(message),
     });
     // Before the keys of the page: Escape ends a selection first.
@@ -442,6 +443,11 @@ class Gallery {
 
   // Drawing
 
+  #onLoaded(list) {
+    this.grid.onAppend(list);
+    this.#drawCount();
+  }
+
   async #loadAround(id) {
     const { list, state } = this;
     const around = await PagedList.around(state, id).catch(() => null);
@@ -502,8 +508,18 @@ class Gallery {
   #drawCount() {
     // A new element: beside a title of another length the old one would shift.
     const count = $("count").cloneNode();
-    count.textContent = this.total ? text("count.images", { count: this.total }) : "";
+    count.textContent = this.#countText();
     $("count").replaceWith(count);
+  }
+
+  /** The number of images, or of strong matches: weak ones come last, so that the first of them says how many there are. */
+  #countText() {
+    const { images } = this.list;
+    const strong = images.findIndex(({ weak }) => weak);
+    if (strong >= 0) return strong ? text("count.strong", { count: strong }) : "";
+    const count = this.total || images.length;
+    const shown = count ? text("count.images", { count }) : "";
+    return shown && !this.total ? text("count.more_than", { images: shown }) : shown;
   }
 
   #drawEmptyMessage() {
@@ -537,8 +553,8 @@ class Gallery {
   /** The loaded list as text, for screen readers. */
   #summary() {
     const { state, list } = this;
-    const loaded = text("count.images", { count: list.images.length });
-    const images = list.done ? loaded : text("count.and_more", { images: loaded });
+    if (!list.images.length) return text("count.images", { count: 0 });
+    const images = this.#countText() || text("list.no_strong_matches");
     if (state.similar) return text("count.similar", { images });
     return isSearch(state) ? text("count.results", { images, query: queryText(state, this.#labels) }) : images;
   }

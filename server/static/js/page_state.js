@@ -70,8 +70,11 @@ export const withoutFilter = (state, name, value) => ({
 /** Return whether the state is a search by words, images, or both. */
 export const isSearch = (state) => Boolean(state.q || state.terms.length);
 
+/** Return whether the state shows all images, in any order. */
+export const isWhole = (state) => !state.similar && !isSearch(state) && !state.filters.length;
+
 /** Return whether the state shows the recent images without filters. */
-export const isRecent = (state) => !state.similar && !isSearch(state) && !state.filters.length && !state.sort;
+export const isRecent = (state) => isWhole(state) && !state.sort;
 
 /** Return whether the list is ordered by date taken. */
 export const isByDateTaken = ({ sort }) => sort === "-taken" || sort === "taken";

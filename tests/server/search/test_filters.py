@@ -1,6 +1,7 @@
 """Filters over HTTP: the same for every list of the API and the gallery."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -180,3 +181,37 @@ def test_facets_list_values_with_their_counts(filled: Server) -> None:
     assert below == [{"folder": "trips/paris", "count": 6}, {"folder": "trips/rome", "count": 6}]
     assert filled.get("/api/facets", bucket="b", folder="nothing")["folders"] == []
     assert filled.http.get("/api/facets", params={"bucket": "unknown"}).status_code == 404
+
+
+def test_each_facet_counts_what_passes_the_other_filters(filled: Server) -> None:
+    facets = filled.get("/api/facets", bucket="b", camera="nikon d7500", type="png", taken_until="2024-06-09")
+    assert facets["cameras"] == [{"camera": "Canon EOS 80D", "count": 2}, {"camera": "NIKON D7500", "count": 1}]
+    assert facets["types"] == [{"type": "image/jpeg", "count": 2}, {"type": "image/png", "count": 1}]
+    assert facets["folders"] == [{"folder": "trips", "count": 1}]
+    assert facets["first_taken"] == facets["last_taken"] == "2024-06-04T12:00:00"
+
+
+@pytest.mark.parametrize("filters", [{}, {"type": "png"}, {"orientation": "portrait"}])
+def test_facets_of_a_search_count_its_strong_matches(filled: Server, filters: dict[str, str]) -> None:
+    found = filled.all_images("/api/search", limit=50, bucket="b", q="rome", **filters)
+    strong = [image for image in found if not image["weak"]]
+    assert 0 < len(strong) < len(found)
+    cameras = filled.get("/api/facets", bucket="b", q="rome", **filters)["cameras"]
+    expected = Counter(image["camera"] for image in strong if image["camera"])
+    assert {each["camera"]: each["count"] for each in cameras} == expected
+
+
+def test_facets_of_a_search_without_strong_matches_count_all_images(filled: Server) -> None:
+    found = filled.all_images("/api/search", limit=50, bucket="b", q="a red boat")
+    assert all(image["weak"] for image in found)
+    every = filled.get("/api/facets", bucket="b", folder="trips")
+    assert filled.get("/api/facets", bucket="b", folder="trips", q="a red boat") == every
+
+
+def test_facets_of_similar_images_count_their_strong_matches(filled: Server) -> None:
+    one = filled.get("/api/images", bucket="b")["images"][0]["id"]
+    similar = filled.all_images(f"/api/images/{one}/similar", limit=50, bucket="b")
+    strong = Counter(image["content_type"] for image in similar if not image["weak"])
+    types = filled.get("/api/facets", bucket="b", similar=one)["types"]
+    assert strong
+    assert {each["type"]: each["count"] for each in types} == strong

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest_asyncio
 
 from shared.db.pool import Connection, Database
-from shared.models import Collection, NewImage
+from shared.models import Collection, Counts, NewImage
 from shared.sql import collections, images, queue, stats
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,3 +43,17 @@ async def test_a_collection_is_active_while_an_image_is_leased(database: Databas
     assert await database.run(stats.is_active, collection)
     await database.run(queue.release, collection, [lease])
     assert not await database.run(stats.is_active, collection)
+
+
+async def test_collections_dropped_meanwhile_are_left_out(database: Database, collection: Collection) -> None:
+    image = NewImage("a.jpg", b"a", 1, "image/jpeg", 1, 1, "folder")
+    await database.run(images.add, collection=collection, image=image, now=NOW)
+    other = await database.run(collections.ensure, bucket="other", model="50%", dimensions=3, now=NOW)
+    empty = Counts(total=0, embedded=0, pending=0, failed=0)
+    pending = Counts(total=1, embedded=0, pending=1, failed=0)
+    assert await database.read(stats.counts_of_each, [collection, other]) == {collection: pending, other: empty}
+    found = await database.read(images.latest_of_each, [other, collection])
+    assert [[each.key for each in latest] for latest in found.values()] == [[], ["a.jpg"]]
+    await database.run(collections.drop, other)
+    assert await database.read(stats.counts_of_each, [other, collection]) == {collection: pending}
+    assert await database.read(stats.counts_of_each, []) == {}
