@@ -34,9 +34,10 @@ class Catalogue:
         shown = {name: self.number(value) if isinstance(value, int) else value for name, value in values.items()}
         return Markup(found).format(**shown)  # nosec B704: the catalogue is ours, and format() escapes the values
 
-    def number(self, value: int) -> str:
-        """Return a whole number as the language writes it."""
-        return f"{value:,}".replace(",", str(self.texts["number.thousands"]))
+    def number(self, value: float, digits: int = 0) -> str:
+        """Return a number with so many digits after the point as the language writes it."""
+        separators = str(self.texts["number.thousands"]) + str(self.texts["number.decimal"])
+        return f"{value:,.{digits}f}".translate(str.maketrans(",.", separators))
 
 
 CATALOGUES = {path.stem: Catalogue(path) for path in sorted(FOLDER.glob("*.toml"))}

@@ -106,11 +106,7 @@ async def rank(
     conn: Connection, collection: Collection, query: VectorQuery, *, limit: int, ef_search: int | None
 ) -> tuple[Ranking, list[TextMatch]]:
     """Return what ``search`` finds, as ids and scores, and the images that match the query's words."""
-    matching = (
-        text_matches.find(query.words, query.vector, query.filters, ocr=bool(collection.ocr), exclude=query.exclude)
-        if query.words
-        else None
-    )
+    matching = _text_matches(collection, query) if query.words else None
     found, matches = await _find(
         conn, collection, query, "id, distance FROM nearest", matching, limit=limit, ef_search=ef_search
     )
@@ -173,6 +169,11 @@ def _scan(collection: Collection, query: VectorQuery, *, by_index: bool) -> tupl
     return statement, values | vars(collection) | {"vector": vector_text(query.vector), "exclude": list(query.exclude)}
 
 
+def _text_matches(collection: Collection, query: VectorQuery) -> Statement:
+    words = query.words or ""
+    return text_matches.find(words, query.vector, query.filters, ocr=bool(collection.ocr), exclude=query.exclude)
+
+
 def strong(collection: Collection, query: VectorQuery, threshold: float) -> Statement:
     """Return the statement that selects the ids of all images that score *threshold* or match the query's words."""
     rows, values = embedded_rows(query.filters)
@@ -186,7 +187,7 @@ def strong(collection: Collection, query: VectorQuery, threshold: float) -> Stat
         SELECT id FROM near
     """  # noqa: S608 - constants
     if query.words:
-        matching = text_matches.find(query.words, query.vector, query.filters, exclude=query.exclude)
+        matching = _text_matches(collection, query)
         text = f"{text} UNION SELECT id FROM ({matching.text}) AS matches"  # noqa: S608 - constants
         values |= matching.parameters
     return Statement(text, values | {"threshold": threshold})

@@ -178,3 +178,4 @@ def test_a_count_chooses_the_plural_form_and_is_grouped_as_the_language_does() -
         "1,234,567 images",
     ]
     assert [preferred("de").text("count.images", count=count) for count in (1, 1234)] == ["1 Bild", "1.234 Bilder"]
+    assert preferred("de").number(1234.567, 2) == "1.234,57"

@@ -2,4 +2,13 @@
 
 import { filterCollections } from "./collection_filter.js";
 
+const isBroken = (cover) => cover.complete && !cover.naturalWidth;
+
+/** Leave the place of a cover that cannot be loaded empty. */
+function hideBrokenCovers(list) {
+  list.addEventListener("error", (event) => event.target.remove(), { capture: true });
+  for (const cover of list.querySelectorAll("img")) if (isBroken(cover)) cover.remove();
+}
+
 filterCollections();
+hideBrokenCovers(document.getElementById("collection-cards"));

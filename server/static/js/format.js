@@ -6,6 +6,7 @@ import { LANGUAGE, text } from "./texts.js";
 const LOCALE = navigator.languages.find((tag) => tag.split("-")[0] === LANGUAGE) ?? LANGUAGE;
 
 const oneDigit = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 1 });
+const twoDigits = new Intl.NumberFormat(LANGUAGE, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const money = new Intl.NumberFormat(LOCALE, { style: "currency", currency: "USD" });
 const dateOnly = new Intl.DateTimeFormat(LOCALE, { dateStyle: "medium" });
 // A camera's clock has no time zone: show its time unconverted.
@@ -56,4 +57,4 @@ export const rate = (perMinute) => text("progress.rate", { rate: decimal(perMinu
 
 export const dollars = (amount = 0) => money.format(amount);
 
-export const score = (value) => value.toFixed(2);
+export const score = (value) => twoDigits.format(value);

@@ -17,7 +17,6 @@ import { NewImages } from "./new_images.js";
 import {
   hasTimeline,
   isByDateTaken,
-  isRecent,
   isSameList,
   isSearch,
   isWhole,
@@ -101,8 +100,8 @@ class Gallery {
   /** The number of images of the current list; 0 if it is unknown. */
   get total() {
     if (hasTimeline(this.state)) return this.#timeline.total;
-    if (isWhole(this.state)) return this.#stats?.total ?? 0;
-    return this.list.done && !this.list.hasPrevious ? this.list.images.length : 0;
+    if (this.list.done && !this.list.hasPrevious) return this.list.images.length;
+    return isWhole(this.state) ? (this.#stats?.total ?? 0) : 0;
   }
 
   /** Load the images before the first loaded one, and return them. */
