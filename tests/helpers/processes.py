@@ -37,6 +37,7 @@ _SETTINGS = (
 CLEAN_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)} | {
     "AWS_EC2_METADATA_DISABLED": "true",
     "PYTHONWARNINGS": "default",
+    "OCR": "off",  # takes time; its own tests turn it on
 }
 
 
@@ -104,7 +105,7 @@ def make_home(folder: Path, shared_folder: Path) -> Path:
 
 def make_environment(home: Path, database_url: str) -> dict[str, str]:
     """Return a clean environment for commands with this home, this database and the offline model."""
-    settings = {"DATABASE_URL": database_url, "IMAGE_BROWSER_HOME": str(home), "EMBEDDER": "offline", "OCR": "off"}
+    settings = {"DATABASE_URL": database_url, "IMAGE_BROWSER_HOME": str(home), "EMBEDDER": "offline"}
     return CLEAN_ENVIRONMENT | settings
 
 

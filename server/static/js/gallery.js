@@ -66,6 +66,7 @@ class Gallery {
   constructor() {
     const main = $("gallery");
     this.bucket = main.dataset.bucket;
+    this.hasText = "ocr" in main.dataset;
     this.state = parseState(location.href, this.bucket);
     this.selected = null;
     this.#stats = JSON.parse($("progress")?.dataset.stats ?? "null");

@@ -23,8 +23,8 @@ export async function showFacts(list, image, bucket) {
   if (list.dataset.id === shown) list.replaceChildren(...factElements(image));
 }
 
-/** Fetch what lists leave out (EXIF, lens, keywords) and store it in `image`. Failures are ignored. */
-async function loadDetails(image, bucket) {
+/** Fetch what lists leave out (EXIF, lens, keywords, text in the picture) and store it in `image`. Failures are ignored. */
+export async function loadDetails(image, bucket) {
   if ("exif" in image) return;
   const details = await getJson(imageUrl(bucket, image.id)).catch(() => ({}));
   Object.assign(image, { ...details, ...image, status: details.status ?? image.status });
@@ -54,6 +54,7 @@ function facts(image) {
     [text("fact.title"), image.title],
     [text("fact.caption"), image.caption],
     [text("fact.keywords"), image.keywords?.join(", ")],
+    [text("fact.text"), image.texts?.map((line) => line.text).join("\n")],
     [text("fact.location"), coordinates(image)],
     [text("fact.added"), image.created_at && date(image.created_at)],
     [text("fact.similarity"), typeof image.score === "number" && score(image.score)],

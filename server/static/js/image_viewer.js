@@ -2,7 +2,7 @@
 
 import { MAX_PAGE_SIZE, getJson, imageUrl } from "./api.js";
 import { Lightbox } from "./lightbox.js";
-import { isSearch, pageUrl } from "./page_state.js";
+import { isSearch, pageUrl, wordsOf } from "./page_state.js";
 import { PagedList, isLoaded } from "./paged_list.js";
 
 /** Number of images before and after the enlarged one that are loaded again if a long list has dropped them. */
@@ -12,12 +12,14 @@ export class ImageViewer {
   #gallery;
   #lightbox;
 
-  /** `gallery` has `state`, `list`, `selected`, `grid`, `end`, `savePosition()`, `showSimilar()`, `similarUrl()`, `addTerm()`, `canExclude()`. */
+  /** `gallery` has `hasText`, `state`, `list`, `selected`, `grid`, `end`, `savePosition()`, `showSimilar()`, `similarUrl()`, `addTerm()`, `canExclude()`. */
   constructor(gallery, dialog) {
     this.#gallery = gallery;
     this.#lightbox = new Lightbox(dialog, {
       bucket: gallery.bucket,
+      hasText: gallery.hasText,
       on: {
+        words: () => wordsOf(gallery.state),
         step: (image) => this.#replaceView(image),
         close: () => this.#leave(),
         similar: (image) => gallery.showSimilar(image),

@@ -1,8 +1,9 @@
 /** The image viewer that fills the window, and steps through the list of its image. */
 
 import { fileName } from "./format.js";
-import { showFacts } from "./image_facts.js";
+import { loadDetails, showFacts } from "./image_facts.js";
 import { PhotoStage } from "./photo_stage.js";
+import { markWords, textLayer } from "./text_layer.js";
 import { number, text } from "./texts.js";
 
 /** Distance from the end of the loaded images at which more are loaded. */
@@ -13,15 +14,17 @@ export class Lightbox {
   #dialog;
   #on;
   #bucket;
+  #hasText;
   #stage;
   #list = null;
   #index = -1;
   #image = null;
 
-  /** `on` has `step(image)`, `close()`, `similar(image)`, `addTerm(image, weight)`, `canExclude(image)`, `similarUrl(image)`. */
-  constructor(dialog, { bucket, on }) {
+  /** `hasText` says that the collection has OCR. `on` has `words()` (of the query), `step(image)`, `close()`, `similar(image)`, `addTerm(image, weight)`, `canExclude(image)`, `similarUrl(image)`. */
+  constructor(dialog, { bucket, hasText, on }) {
     this.#dialog = dialog;
     this.#bucket = bucket;
+    this.#hasText = hasText;
     this.#on = on;
     this.#stage = new PhotoStage(this.#part("stage"), {
       change: (index) => this.#onStep(index),
@@ -99,9 +102,20 @@ export class Lightbox {
       this.#draw();
       this.#on.step(this.#image);
     }
+    this.#showText(index);
     await this.#list.prepare?.(index);
     if (index === 0) await this.#loadPrevious();
     if (index >= this.#list.images.length - PREFETCH_COUNT) await this.#loadMore();
+  }
+
+  /** Lay the text that was read in the picture over it. */
+  async #showText(index) {
+    const image = this.#list.images[index];
+    if (!this.#hasText || !image.width) return;
+    await loadDetails(image, this.#bucket);
+    if (!image.texts?.length || image !== this.#image) return;
+    const layer = textLayer(image);
+    if (this.#stage.cover(index, layer)) markWords(layer, this.#on.words());
   }
 
   async #loadMore() {

@@ -54,6 +54,17 @@ export class PhotoStage {
     viewer?.destroy();
   }
 
+  /** Lay `layer` over the picture at `index` if that is shown, in place of an earlier one; return whether it is. */
+  cover(index, layer) {
+    const slide = this.#viewer?.currSlide;
+    if (slide?.index !== index) return false;
+    slide.container.querySelector(".text-layer")?.remove();
+    slide.container.append(layer);
+    const { displayedImageWidth, displayedImageHeight } = slide.content;
+    fitLayer(slide, displayedImageWidth, displayedImageHeight);
+    return true;
+  }
+
   goTo(index) {
     this.#viewer?.goTo(index);
   }
@@ -114,6 +125,12 @@ export class PhotoStage {
     // By default only the first slide has its thumbnail as a placeholder.
     viewer.addFilter("placeholderSrc", (_, { data }) => data.msrc);
     viewer.on("change", () => this.#on.change(viewer.currIndex));
+    viewer.on("imageSizeChange", ({ slide, width, height }) => fitLayer(slide, width, height));
+    // With a mouse, text is selected instead of dragging the picture.
+    viewer.on("pointerDown", (event) => {
+      const { pointerType, target } = event.originalEvent;
+      if (pointerType === "mouse" && target.closest(".text-layer text")) event.preventDefault();
+    });
     viewer.on("close", () => this.#viewer === viewer && this.#on.close());
   }
 
@@ -124,6 +141,11 @@ export class PhotoStage {
     this.#lastClick = isDouble ? -Infinity : now;
     if (isDouble) this.#viewer.currSlide.toggleZoom(point);
   }
+}
+
+function fitLayer(slide, width, height) {
+  const layer = slide.container.querySelector(".text-layer");
+  if (layer && width) Object.assign(layer.style, { width: `${width}px`, height: `${height}px` });
 }
 
 /** The picture of a slide: the browser chooses the preview or the original by the size at which it is displayed. */
