@@ -7,6 +7,8 @@ const VERTICAL = 1.5;
 const ASCENT = 0.78;
 /** Margin of a box to the left and right of its text, as a share of its height. */
 const MARGIN = 0.14;
+/** Margin of a mark to the left and right of its word. */
+const MARK_MARGIN = 0.08;
 const WORD = /\p{N}+|[\p{L}\p{M}]+/gu;
 /** Scripts without spaces between words. */
 const UNSPACED = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]/u;
@@ -62,7 +64,9 @@ function range({ 0: word, index }, hit) {
 function mark(line, first, last) {
   const { x } = line.getStartPositionOfChar(first);
   const height = line.getAttribute("font-size");
-  return element("rect", { x, width: line.getEndPositionOfChar(last).x - x, height });
+  // The widths of the letters are those of another font.
+  const margin = MARK_MARGIN * height;
+  return element("rect", { x: x - margin, width: line.getEndPositionOfChar(last).x - x + 2 * margin, height });
 }
 
 function isHit(word, wanted) {

@@ -139,7 +139,9 @@ def fill(database_url: str, collection: Collection, count: int, *, seed: int, pe
     ]
     filled = Filled(collection, vectors, rng.random(count) < pending, rows)
     with psycopg.connect(database_url) as conn:
-        conn.execute("TRUNCATE b_images, b_embeddings, b_queue, b_files, b_counts, saved_rankings RESTART IDENTITY")
+        conn.execute(
+            "TRUNCATE b_images, b_embeddings, b_queue, b_files, b_counts, b_texts, saved_rankings RESTART IDENTITY"
+        )
         _insert(conn, filled, range(count))
     return filled
 

@@ -85,6 +85,7 @@ async def test_a_complete_setup_passes_and_nothing_is_left_behind(setup: Setup, 
         "store",
         "decoders",
         "model",
+        "OCR",
         "host names",
     ]
     store = s3_store(s3.url, setup.bucket)
