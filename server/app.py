@@ -40,6 +40,9 @@ from server.settings import ServerSettings
 from server.url_fetcher import UrlFetcher
 from shared import settings
 from shared.db import migrate
+from shared.shutdown import end_within
+
+_SECONDS_TO_STOP = 28.0  # Fly.io and systemd kill after 30
 
 
 def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> Starlette:
@@ -110,4 +113,5 @@ def from_environment() -> Starlette:
     """Return the application for the settings of the environment. uvicorn's workers call this."""
     loaded = settings.load(ServerSettings)
     log_config.configure(loaded.log_format)
+    end_within(_SECONDS_TO_STOP, status=1)
     return create_app(loaded)

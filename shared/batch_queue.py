@@ -16,7 +16,7 @@ _COLLECT = 0.02  # seconds
 
 
 @dataclass(eq=False)
-class _Entry(Generic[Item, Result]):
+class _QueuedItem(Generic[Item, Result]):
     item: Item
     result: Result | None = None
     done: bool = False
@@ -34,13 +34,13 @@ class BatchQueue(Generic[Item, Result]):
     def __init__(self, process: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]) -> None:
         """*process* returns one result per item, in order. It must be idempotent and take no effect if it raises."""
         self._process = process
-        self._waiting: list[_Entry[Item, Result]] = []
+        self._waiting: list[_QueuedItem[Item, Result]] = []
         self._turn = asyncio.Lock()
         self._collect_until = 0.0
 
     async def run(self, item: Item) -> Result:
         """Return the result of *item*. Cancelling the call leaves the other items in the queue."""
-        entry = _Entry[Item, Result](item)
+        entry = _QueuedItem[Item, Result](item)
         self._waiting.append(entry)
         try:
             async with self._turn:
@@ -51,7 +51,7 @@ class BatchQueue(Generic[Item, Result]):
                 self._waiting.remove(entry)
         return cast(Result, entry.result)
 
-    async def _lead(self, entry: _Entry[Item, Result]) -> None:
+    async def _lead(self, entry: _QueuedItem[Item, Result]) -> None:
         if not entry.alone:
             await asyncio.sleep(self._collect_until - asyncio.get_running_loop().time())
             batch = [each for each in self._waiting if not each.alone][:_MAX_BATCH]
@@ -69,7 +69,7 @@ class BatchQueue(Generic[Item, Result]):
                     each.alone = True
         await self._process_batch([entry])
 
-    async def _process_batch(self, batch: Sequence[_Entry[Item, Result]]) -> None:
+    async def _process_batch(self, batch: Sequence[_QueuedItem[Item, Result]]) -> None:
         results = await self._process([entry.item for entry in batch])
         for entry, result in zip(batch, results, strict=True):
             entry.result, entry.done = result, True

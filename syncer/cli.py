@@ -2,9 +2,7 @@
 
 import argparse
 import asyncio
-import contextlib
 import logging
-import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -12,6 +10,7 @@ from typing import Any, NoReturn, Protocol
 
 from shared.errors import ImageBrowserError
 from shared.printable import PrintableFormatter
+from shared.shutdown import end_within
 from syncer.commands import (
     adopt,
     buckets,
@@ -91,22 +90,19 @@ def main() -> NoReturn:
     except (asyncio.CancelledError, KeyboardInterrupt):
         print("syncer: interrupted; the same command resumes", file=sys.stderr)
         exit_status = INTERRUPTED
+    except MemoryError:
+        print("syncer: memory ran out; docs/deploy.md says how much each command needs", file=sys.stderr)
+        exit_status = COULD_NOT_RUN
     sys.exit(exit_status)
 
 
 async def _interruptible(command: Coroutine[Any, Any, int]) -> int:
     """Run *command* as a task that SIGINT and SIGTERM cancel, so that it releases its leases."""
     task = asyncio.ensure_future(command)
-    loop = asyncio.get_running_loop()
-
-    def interrupt() -> None:
-        task.cancel()
-        # A thread that reads from a hanging network drive cannot be stopped. Leases and locks expire without us.
-        loop.call_later(_SECONDS_TO_STOP, os._exit, INTERRUPTED)
-
     for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, interrupt)
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    # Leases and locks expire without us.
+    end_within(_SECONDS_TO_STOP, status=INTERRUPTED)
     try:
         return await task
     except BaseExceptionGroup as group:

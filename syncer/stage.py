@@ -149,11 +149,11 @@ class StageRun(ABC, Generic[Result]):
         """Take note that the outcome of a job is stored."""
 
     async def _process(self, batch: Sequence[Job]) -> None:
-        """Compute and ; only errors of services escape."""
+        """Compute the outcomes and store them; only failures of services and of memory escape."""
         started = datetime.now(UTC)
         try:
             outcomes = await self._context.retry.run(self._compute, batch)
-        except ServiceError:
+        except (ServiceError, MemoryError):
             raise
         except Exception as exc:
             if len(batch) > 1:

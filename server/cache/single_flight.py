@@ -14,7 +14,7 @@ P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
-class _Entry(Generic[V]):
+class _CacheEntry(Generic[V]):
     value: V
     expires_at: float
 
@@ -30,7 +30,7 @@ class SingleFlightCache(Generic[K, V]):
     def __init__(self, *, max_entries: int, ttl: float = math.inf) -> None:
         self._max_entries = max_entries
         self._ttl = ttl
-        self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
+        self._entries: OrderedDict[K, _CacheEntry[V]] = OrderedDict()
         self._loading: dict[K, asyncio.Task[V]] = {}
 
     def __contains__(self, key: K) -> bool:
@@ -50,7 +50,7 @@ class SingleFlightCache(Generic[K, V]):
         self._entries.clear()
         self._loading.clear()
 
-    def _find(self, key: K) -> _Entry[V] | None:
+    def _find(self, key: K) -> _CacheEntry[V] | None:
         entry = self._entries.get(key)
         if entry is None or entry.expires_at <= time.monotonic():
             return None
@@ -72,7 +72,7 @@ class SingleFlightCache(Generic[K, V]):
         return self._loading.get(key) is asyncio.current_task()
 
     def _store(self, key: K, value: V) -> None:
-        self._entries[key] = _Entry(value, time.monotonic() + self._ttl)
+        self._entries[key] = _CacheEntry(value, time.monotonic() + self._ttl)
         self._entries.move_to_end(key)
         if len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)

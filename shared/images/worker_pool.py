@@ -257,7 +257,8 @@ class _Worker:
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=sys.maxsize)
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "shared.images.worker", *arguments),
+                # -P: without it, modules in the current folder, such as one of photos, would be found first.
+                *(sys.executable, "-P", "-m", "shared.images.worker", *arguments),
                 stdin=theirs.fileno(),
                 stdout=DEVNULL,
                 env=environment,

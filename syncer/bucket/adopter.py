@@ -122,7 +122,7 @@ class BucketAdopter:
                 log.info("%s was deleted since it was listed", stored.key)
         except ObjectLocked as exc:
             await self._reject(stored, ImageRefused(Reason.UNREADABLE, str(exc), final=False))
-        except (ServiceError, SettingsError):
+        except (ServiceError, SettingsError, MemoryError):
             raise
         except ImageRefused as refusal:
             await self._reject(stored, refusal)

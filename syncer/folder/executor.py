@@ -75,11 +75,14 @@ class Executor:
         await self._delete(deleted, forgotten)
 
     async def _apply(self, action: FileAction) -> None:
-        """Execute the action, or record why the file is rejected; only a service's failure ends the run."""
+        """Execute the action, or record why the file is rejected.
+
+        Only a failure of a service or a lack of memory ends the run.
+        """
         file = action.file
         try:
             await self._target.retry.run(self._apply_once, action)
-        except ServiceError:
+        except (ServiceError, MemoryError):
             raise
         except ImageRefused as refusal:
             await self._reject(file.path, refusal, file.stat)

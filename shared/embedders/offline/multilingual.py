@@ -39,12 +39,12 @@ def build_vocabulary(package: Path, path: Path) -> None:
 
 def build_encoder(package: Path, path: Path) -> None:
     """Write the encoder in *package* to *path*: from ``ids``, the pieces of one text, to a unit vector [1, 512]."""
-    with np.load(package / "resources" / "weights.npz") as file:
-        weights = dict(file)
-    graph = Graph()
+    graph = Graph(path)
     ids = graph.input("ids", onnx.TensorProto.INT64, ["pieces"])
-    vectors = _sentence(graph, weights, _piece_vectors(graph, weights, ids))
-    graph.save(path, output=vectors, shape=[1, 512])
+    # Arrays are read when they are used: all at once would take 80 MB more.
+    with np.load(package / "resources" / "weights.npz") as weights:
+        vectors = _sentence(graph, weights, _piece_vectors(graph, weights, ids))
+    graph.save(output=vectors, shape=[1, 512])
 
 
 def write_bridge(path: Path, encode: Embed, embed: Embed, sentences: Sequence[str]) -> None:

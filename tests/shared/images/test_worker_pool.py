@@ -64,6 +64,15 @@ async def test_workers_can_start_ahead_of_the_first_image(decoder: DecoderPool) 
     assert len(set(used)) == 2
 
 
+async def test_modules_in_the_current_folder_are_not_imported(
+    decoder: DecoderPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("shared", "numpy", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('planted')")
+    monkeypatch.chdir(tmp_path)
+    assert await decoder.run(tasks.pid) in {worker.pid for worker in workers()}
+
+
 async def test_closing_stops_workers_that_are_still_starting() -> None:
     decoder = DecoderPool(2, tasks=TEST_TASKS)
     decoder.start()

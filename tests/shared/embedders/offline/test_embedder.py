@@ -1,6 +1,7 @@
 """The offline model: vectors, search results, build and cache."""
 
 import asyncio
+import fcntl
 import os
 import pickle
 import shutil
@@ -41,9 +42,20 @@ TEXTS = [
 ]
 
 BUILD = """
-import pathlib, sys
+import asyncio, pathlib, sys
 from shared.embedders.offline.cache import ensure_built
-ensure_built(pathlib.Path(sys.argv[1]))
+asyncio.run(ensure_built(pathlib.Path(sys.argv[1])))
+"""
+
+# Prints the bytes of memory, besides mapped files, that the networks for texts take.
+LOAD_TEXT_NETWORKS = """
+import pathlib, psutil, sys
+from shared.embedders.offline.bridge import MultilingualTextTower
+before = psutil.Process().memory_info()
+tower = MultilingualTextTower(pathlib.Path(sys.argv[1]))
+tower.embed(["a cat", "eine Katze"])
+after = psutil.Process().memory_info()
+print((after.rss - after.shared) - (before.rss - before.shared))
 """
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -198,11 +210,45 @@ async def test_a_killed_build_is_repeated_and_concurrent_builds_make_one_model(
     killed.wait()
     assert not folder.exists()
 
-    assert [process.wait() for process in [subprocess.Popen(command) for _ in range(2)]] == [0, 0]
+    # The limit counts reserved memory too.
+    limited = ["prlimit", f"--data={400 << 20}", *command]
+    assert [process.wait() for process in [subprocess.Popen(limited) for _ in range(2)]] == [0, 0]
     assert [path.name for path in models.iterdir() if path.is_dir()] == [folder.name]
     rebuilt = OfflineEmbedder(models, decoder)
     await assert_same_vectors(rebuilt, offline, (photos / "cat.png").read_bytes())
     await rebuilt.close()
+
+
+async def test_a_build_that_runs_out_of_memory_says_how_much_it_needs(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *("prlimit", f"--data={150 << 20}", sys.executable, "-c", BUILD, str(tmp_path / "model")),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, stderr = await process.communicate()
+    last = stderr.decode().splitlines()[-1]
+    assert (process.returncode, "ModelError: cannot build the offline model" in last) == (1, True)
+    assert "it needs 220 MB of memory" in last
+
+
+async def test_a_call_that_waits_for_the_build_of_another_process_can_be_cancelled(
+    tmp_path: Path, decoder: DecoderPool
+) -> None:
+    waiting = OfflineEmbedder(tmp_path, decoder)
+    with (tmp_path / f"{waiting.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await waiting.embed_texts(["a cat"])
+        await waiting.close()
+
+
+async def test_the_text_networks_are_not_copied_into_memory(offline: OfflineEmbedder, shared_folder: Path) -> None:
+    await offline.reference_vectors()  # builds the model
+    folder = shared_folder / "models" / offline.name
+    command = [sys.executable, "-c", LOAD_TEXT_NETWORKS, str(folder)]
+    taken = int(subprocess.run(command, capture_output=True, check=True).stdout)
+    weights = sum((folder / f"{name}_encoder.weights").stat().st_size for name in ("text", "multilingual"))
+    assert taken < 0.75 * weights
 
 
 async def test_a_damaged_model_is_rebuilt(
@@ -210,9 +256,9 @@ async def test_a_damaged_model_is_rebuilt(
 ) -> None:
     await offline.reference_vectors()  # builds the model
     folder = Path(shutil.copytree(shared_folder / "models" / offline.name, tmp_path / offline.name))
-    damaged = bytearray((folder / "text_encoder.onnx").read_bytes())
+    damaged = bytearray((folder / "text_encoder.weights").read_bytes())
     damaged[len(damaged) // 2] ^= 255
-    (folder / "text_encoder.onnx").write_bytes(damaged)
+    (folder / "text_encoder.weights").write_bytes(damaged)
     (folder / "image_encoder.onnx").unlink()
     repaired = OfflineEmbedder(tmp_path, decoder)
     await assert_same_vectors(repaired, offline, (photos / "cat.png").read_bytes())
