@@ -145,8 +145,20 @@ def _is_cross_site(request: Request) -> bool:
     # Over plain HTTP browsers send Sec-Fetch-Site only to loopback; otherwise the origin has to be ours.
     if fetch_site := request.headers.get("Sec-Fetch-Site"):
         return fetch_site not in {"same-origin", "none"}
-    origin = request.headers.get("Origin")
-    return origin is not None and origin.partition("://")[2] != request.headers.get("Host")
+    scheme, _, host = request.headers.get("Origin", "").partition("://")
+    if not scheme:
+        return False
+    # Anyone on the network can answer for our host over plain HTTP.
+    return host != request.headers.get("Host") or (scheme == "http" and is_https(request))
+
+
+def is_https(request: Request) -> bool:
+    """Return whether the browser uses TLS, according to the server or any proxy."""
+    # A client that forges the header loses only rights: its browser will not send the cookie, or its requests fail.
+    return "https" in (
+        request.scope["scheme"],
+        request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip(),
+    )
 
 
 def _is_same_origin(request: Request) -> bool:

@@ -13,6 +13,8 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
+    # Pages of other sites cannot embed images, of which they could read the sizes.
+    "Cross-Origin-Resource-Policy": "same-origin",
 }
 
 

@@ -9,6 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from server import pages, request_body
 from server.access import COOKIE, COOKIE_LIFETIME
 from server.context import app_context
+from server.middleware.auth import is_https
 from server.problem import Problem
 from server.rate_limits import client_of
 from server.request_body import BodyLimit
@@ -45,7 +46,7 @@ async def sign_in(request: Request) -> Response:
         COOKIE,
         await tokens.start_session(token),
         max_age=COOKIE_LIFETIME,
-        secure=_is_https(request),
+        secure=is_https(request),
         httponly=True,
         samesite="lax",
     )
@@ -56,7 +57,7 @@ async def sign_out(request: Request) -> Response:
     """POST /sign-out: end the session on all servers and delete the cookie."""
     await app_context(request).tokens.end_session(request.cookies.get(COOKIE, ""))
     response = RedirectResponse("/sign-in", status_code=303)
-    response.delete_cookie(COOKIE, secure=_is_https(request), httponly=True, samesite="lax")
+    response.delete_cookie(COOKIE, secure=is_https(request), httponly=True, samesite="lax")
     return _uncached(response)
 
 
@@ -76,11 +77,3 @@ def _uncached(response: Response) -> Response:
 def _local_path(target: str | None) -> str:
     """Return *target* if it is a path of this server, else the gallery's: no link redirects to another site."""
     return target if target and _LOCAL_PATH.fullmatch(target) else "/"
-
-
-def _is_https(request: Request) -> bool:
-    # A client that forges the header only gets a cookie that its own browser will not send.
-    return "https" in (
-        request.scope["scheme"],
-        request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip(),
-    )

@@ -25,6 +25,7 @@ async def test_the_response_to_an_unexpected_error_has_them_too() -> None:
     assert answer.status_code == 500
     assert "RuntimeError" not in answer.text
     assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
 
 @pytest.mark.xdist_group("filled")

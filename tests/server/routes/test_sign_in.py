@@ -136,6 +136,7 @@ def test_a_browser_signed_in_with_a_token_that_writes_can_write_from_our_pages_o
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Origin": "https://e.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": str(browser.base_url).rstrip("/"), "X-Forwarded-Proto": "https"}, 403),
     ):
         assert browser.delete(path, headers=headers).status_code == status, headers
     browser.sign_in(READ_TOKEN)
