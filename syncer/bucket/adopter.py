@@ -193,7 +193,7 @@ class BucketAdopter:
                 await self.target.retry.run(self._update_metadata, image, sidecar, file)
         except (ObjectMissing, ObjectLocked, ImageRefused) as exc:
             log.info("the metadata of %s could not be updated: %s", image.key, exc)
-        except (ServiceError, SettingsError):
+        except (ServiceError, SettingsError, MemoryError):
             raise
         except Exception:
             log.exception("the metadata of %s could not be updated", image.key)
