@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 from itsdangerous import BadData, URLSafeTimedSerializer
+from starlette.requests import Request
 
 from server.problem import Problem
 from server.secret_key import SecretKey
@@ -118,3 +119,12 @@ class AccessTokens:
 
     async def _signer(self) -> URLSafeTimedSerializer:
         return URLSafeTimedSerializer(await self._secret_key.get(), salt="session")
+
+
+def is_https(request: Request) -> bool:
+    """Return whether the browser uses TLS, according to the server or any proxy."""
+    # A client that forges the header loses only rights: its browser will not send the cookie, or its requests fail.
+    return "https" in (
+        request.scope["scheme"],
+        request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip(),
+    )

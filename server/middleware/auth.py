@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.access import COOKIE, NO_ACCESS, READ_ACCESS, Access, AccessTokens
+from server.access import COOKIE, NO_ACCESS, READ_ACCESS, Access, AccessTokens, is_https
 from server.problem import Problem
 from server.rate_limits import client_of
 from server.schemas import errors
@@ -150,15 +150,6 @@ def _is_cross_site(request: Request) -> bool:
         return False
     # Anyone on the network can answer for our host over plain HTTP.
     return host != request.headers.get("Host") or (scheme == "http" and is_https(request))
-
-
-def is_https(request: Request) -> bool:
-    """Return whether the browser uses TLS, according to the server or any proxy."""
-    # A client that forges the header loses only rights: its browser will not send the cookie, or its requests fail.
-    return "https" in (
-        request.scope["scheme"],
-        request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip(),
-    )
 
 
 def _is_same_origin(request: Request) -> bool:

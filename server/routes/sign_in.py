@@ -7,9 +7,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from server import pages, request_body
-from server.access import COOKIE, COOKIE_LIFETIME
+from server.access import COOKIE, COOKIE_LIFETIME, is_https
 from server.context import app_context
-from server.middleware.auth import is_https
 from server.problem import Problem
 from server.rate_limits import client_of
 from server.request_body import BodyLimit
