@@ -32,6 +32,7 @@ from server.routes import (
     query_images,
     search,
     sign_in,
+    suggestions,
     timeline,
 )
 from server.routes.static_files import StaticAssets
@@ -70,6 +71,7 @@ def create_app(loaded: ServerSettings, *, fetcher: UrlFetcher | None = None) -> 
             Route("/api/images/{id}/similar", images.list_similar_images),
             Route("/api/search", search.search),
             Route("/api/search", search.search_composed, methods=["POST"]),
+            Route("/api/suggest", suggestions.suggest),
             Route("/api/query-images", query_images.create_query_image, methods=["POST"]),
             Route("/api/zip", downloads.download_zip, methods=["POST"]),
             Route("/api/export", downloads.export_images, methods=["POST"]),

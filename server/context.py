@@ -14,6 +14,8 @@ from server.access import NO_ACCESS, Access, AccessTokens
 from server.adapters import Embedders, Stores
 from server.cache.collection_cache import CollectionCache
 from server.problem import Problem
+from server.query_language.reader import QueryReader
+from server.query_language.suggestions import Suggestions
 from server.rate_limits import PaidQueries
 from server.search.cursor import Cursors
 from server.search.local_text_encoder import LocalTextEncoder
@@ -68,6 +70,8 @@ class AppContext:
         )
         text_vectors = TextVectors(database, self.embedders, paid_queries, self._local_encoder)
         self.query_images = QueryImages(database, self.embedders, self.decoder, paid_queries, fetcher)
+        self.query_reader = QueryReader(self.collection_cache)
+        self.suggestions = Suggestions(database, self.collection_cache)
         self.search = SearchService(
             database,
             self.collection_cache,

@@ -35,8 +35,9 @@ async def pages(context: AppContext, bucket: str, selected: SelectionBody) -> As
 async def _by_ids(
     collection: Collection, context: AppContext, selected: SelectionBody, ids: Sequence[int]
 ) -> ImageList | SearchResults:
-    if terms := selected.terms():
-        return await context.search.score(collection, terms, ids)
+    read = await context.query_reader.read(collection, selected.typed(), PageRequest(len(ids)))
+    if read.terms:
+        return await context.search.score(collection, read.terms, ids)
     return await context.search.by_ids(collection, ids)
 
 
@@ -45,9 +46,8 @@ async def _listed(
 ) -> ImageList | SearchResults:
     if selected.similar:
         return await context.search.similar(collection, selected.similar, page)
-    if terms := selected.terms():
-        return await context.search.search(collection, terms, page)
-    return await context.search.list_images(collection, page)
+    read = await context.query_reader.read(collection, selected.typed(), page)
+    return await context.search.search(collection, read.terms, read.page)
 
 
 def _hits(found: ImageList | SearchResults) -> Sequence[Hit]:

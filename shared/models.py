@@ -138,7 +138,8 @@ class Filters:
     by the camera's clock.
 
     An image must have one of the values of a tuple, and none of one that begins with ``not_``. ``camera`` is the full
-    name, case-insensitive. ``folder`` includes its subfolders. ``type`` is a media type.
+    name, case-insensitive. ``folder`` includes its subfolders. ``type`` is a media type. ``exact`` are phrases, all of
+    which the image's words or the text in the picture contain.
     """
 
     taken_after: datetime | None = None
@@ -158,6 +159,9 @@ class Filters:
     max_height: int | None = None
     min_size: int | None = None
     max_size: int | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    exact: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

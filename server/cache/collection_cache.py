@@ -6,13 +6,14 @@ from server.cache.single_flight import SingleFlightCache
 from shared.db.pool import Connection, Database
 from shared.errors import ServiceError
 from shared.models import Collection, Facets, Filters, MonthCount
-from shared.sql import Statement, collections, facets, stats, timeline
+from shared.sql import Statement, collections, facets, stats, suggestions, timeline
 
 TTL = 1.0  # seconds
 MAX_COUNTS = 10_000  # collections
 # Counting a million images by facet or month takes up to a second: a small share of one connection's time.
 FACETS_TTL = 15.0  # seconds
 MAX_FACETS = 500
+KEYWORDS_TTL = 60.0  # seconds
 MAX_TIMELINES = 500
 
 
@@ -30,6 +31,10 @@ class CollectionCache:
             max_entries=MAX_TIMELINES, ttl=FACETS_TTL
         )
 
+        self._keywords: SingleFlightCache[str, dict[str, tuple[str, int]]] = SingleFlightCache(
+            max_entries=MAX_FACETS, ttl=KEYWORDS_TTL
+        )
+
     async def all(self) -> list[Collection]:
         """Return the collections, at most a second old."""
         return await self._all.get(None, self._read)
@@ -45,6 +50,10 @@ class CollectionCache:
         """Return facets of all images, or of those that a statement, named *scope*, selects; at most FACETS_TTL old."""
         key = collection.bucket, filters, scope
         return await self._facets.get(key, self._database.read, facets.read, collection, filters, matching)
+
+    async def keywords(self, collection: Collection) -> dict[str, tuple[str, int]]:
+        """Return the collection's keywords as shared.sql.suggestions does, at most KEYWORDS_TTL old."""
+        return await self._keywords.get(collection.bucket, self._database.read, suggestions.keywords, collection)
 
     async def timeline(self, collection: Collection, filters: Filters) -> list[MonthCount]:
         """Return the months of the images that pass the filters, latest first, at most FACETS_TTL old."""

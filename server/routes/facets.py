@@ -3,11 +3,13 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.context import app_context
+from server.context import AppContext, app_context
 from server.schemas import requests, responses
 from server.schemas.openapi import Operation
 from server.schemas.requests import FacetsQuery
 from server.schemas.responses import FacetValues, FastJSONResponse
+from server.search.service import PageRequest
+from shared.models import Collection, Facets
 
 
 @Operation(query=FacetsQuery, response=FacetValues, errors=(400, 404, 409, 429, 503))
@@ -19,7 +21,10 @@ async def get_facets(request: Request) -> Response:
     """
     query = requests.parse(FacetsQuery, request)
     context = app_context(request)
-    facets = await context.with_collection(
-        query.bucket, context.search.facets, query.terms(), query.filters(), similar=query.similar
-    )
+    facets = await context.with_collection(query.bucket, _facets, context, query)
     return FastJSONResponse(responses.facet_values(facets))
+
+
+async def _facets(collection: Collection, context: AppContext, query: FacetsQuery) -> Facets:
+    read = await context.query_reader.read(collection, query.typed(), PageRequest(0, filters=query.filters()))
+    return await context.search.facets(collection, read.terms, read.page.filters, similar=query.similar)

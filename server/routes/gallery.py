@@ -1,6 +1,6 @@
 """The gallery: one page, whose state is all in its URL."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import urlencode, urljoin
@@ -12,15 +12,27 @@ from starlette.responses import Response
 from server import pages
 from server.access import COOKIE
 from server.context import AppContext, app_context
+from server.query_language.parser import without
 from server.request_body import QUERY_IMAGE
 from server.schemas import errors, requests, responses
 from server.schemas.requests import FilterFields, GalleryQuery
-from server.schemas.responses import HitPage, ImagePage
+from server.schemas.responses import HitPage, ImagePage, SearchPage, UnderstoodPart
 from server.search.terms import Term
 from shared.models import Collection
 
 FILTERS = (*FilterFields.model_fields, "strict")
-STATE = ("bucket", "q", "term", "similar", "sort", "month", "view", *FILTERS)  # parameters of the page's URL
+STATE = (
+    "bucket",
+    "q",
+    "literal",
+    "parse",
+    "term",
+    "similar",
+    "sort",
+    "month",
+    "view",
+    *FILTERS,
+)  # parameters of the page's URL
 
 TemplateVariables = dict[str, Any]
 
@@ -49,6 +61,9 @@ def _empty_page(request: Request) -> TemplateVariables:
         "collections": [],
         "collection": None,
         "q": query.get("q", "").strip()[: requests.MAX_QUERY_LENGTH],
+        "literal": _literal_variables(query),
+        "understood": None,
+        "parse_off": query.get("parse") == "0",
         "terms": [],
         "similar": None,
         "sort": query.get("sort"),
@@ -85,24 +100,31 @@ async def _fill(collection: Collection, page: TemplateVariables, context: AppCon
     page["notice"] = embedder.notice if embedder else None
     query = requests.parse(GalleryQuery, request)
     if "options" in request.query_params:
-        page["facets"] = await context.search.facets(collection, query.terms(), query.filters(), similar=query.similar)
+        read = await context.query_reader.read(collection, query.typed(), query.page())
+        page["facets"] = await context.search.facets(collection, read.terms, read.page.filters, similar=query.similar)
     page["terms"] = await _term_variables(context, collection, query.further_terms())
     if query.similar:
         image = await context.search.image(collection, query.similar)
         page["similar"] = responses.image_item(image, context.stores.get(collection.bucket))
-    results = await _results(context, collection, query)
+    results: Mapping[str, Any] = await _results(context, collection, query)
+    if "understood" in results:
+        page["understood"] = _understood_variables(request.query_params, results["understood"]["parts"])
     page["images"] = results["images"]
     page["previous_cursor"] = results.get("previous_cursor")
     if results["next_cursor"]:
         page["next_page"] = page_url(request.query_params, cursor=results["next_cursor"])
 
 
-async def _results(context: AppContext, collection: Collection, query: GalleryQuery) -> ImagePage | HitPage:
+async def _results(
+    context: AppContext, collection: Collection, query: GalleryQuery
+) -> ImagePage | HitPage | SearchPage:
     if query.similar:
         found = await context.search.similar(collection, query.similar, query.page())
         return responses.hit_page(found, context.stores)
-    if terms := query.terms():
-        return responses.hit_page(await context.search.search(collection, terms, query.page()), context.stores)
+    if query.terms():
+        read = await context.query_reader.read(collection, query.typed(), query.page())
+        results = await context.search.search(collection, read.terms, read.page)
+        return responses.search_page(results, read.parts, context.stores)
     return responses.image_page(await context.search.list_images(collection, query.page()), context.stores)
 
 
@@ -135,6 +157,28 @@ async def _term_variables(
             "terms_without": [*parameters[:index], *parameters[index + 1 :]],
         }
         for index, term in enumerate(terms)
+    ]
+
+
+def _understood_variables(query: QueryParams, parts: Sequence[UnderstoodPart]) -> list[TemplateVariables]:
+    """Return the variables of each part of the words, with the links that turn it into words and that remove it."""
+    literal = query.getlist("literal")
+    return [
+        dict(part)
+        | {
+            "words_url": page_url(query, literal=[*literal, part["text"]]),
+            "remove_url": page_url(query, q=without(query["q"], part["text"])),
+        }
+        for part in parts
+    ]
+
+
+def _literal_variables(query: QueryParams) -> list[TemplateVariables]:
+    """Return the variables of each phrase that stays words, with the link to the page where it does not."""
+    literal = [phrase for phrase in query.getlist("literal") if phrase]
+    return [
+        {"text": phrase, "filter_url": page_url(query, literal=[other for other in literal if other != phrase])}
+        for phrase in literal
     ]
 
 

@@ -26,6 +26,7 @@ from starlette.requests import Request
 
 from server import request_body
 from server.problem import Problem
+from server.query_language.reader import TypedQuery
 from server.request_body import BodyLimit
 from server.search.service import PageRequest
 from server.search.terms import MAX_TERMS, MAX_WEIGHT, Kind, Term
@@ -176,6 +177,12 @@ SelectedIds = Annotated[
 SelectionSize = Annotated[int, Field(ge=1, le=MAX_ID), Allowed("a whole number, 1 or more")]
 Bucket = Annotated[str | None, Field(description="the collection; the default one if absent")]
 Cursor = Annotated[str | None, Field(description="`next_cursor` of the previous page; the first page if absent")]
+Phrase = Annotated[Text, Field(max_length=MAX_QUERY_LENGTH)]
+Parse = Annotated[
+    bool,
+    Field(description='understand dates, cameras, file types, "exact words" and -excluded ones in `q`'),
+    Allowed("1 or 0"),
+]
 Strict = Annotated[bool, Field(description="leave out weak matches"), Allowed("1 or 0")]
 Size = Annotated[int, Field(ge=0, le=MAX_ID), Allowed("a whole number, 0 or more")]
 Moment = Annotated[
@@ -214,12 +221,18 @@ class CollectionQuery(QueryModel):
     bucket: Bucket = None
 
 
+class SuggestQuery(CollectionQuery):
+    """A request for completions of what is typed."""
+
+    q: Text = Field("", max_length=MAX_QUERY_LENGTH, description="the words typed so far")
+
+
 class FilterFields(BaseModel):
     """Conditions that every listed image meets. Of several values of one filter, it meets one."""
 
     repeated: ClassVar[frozenset[str]] = frozenset(
         f"{prefix}{name}" for name in ("camera", "folder", "orientation", "type") for prefix in ("", "not_")
-    )
+    ) | {"exact"}
 
     taken_after: Moment | None = Field(None, description="taken at this time or later, by the camera's clock")
     taken_before: Moment | None = Field(None, description="taken before this time, by the camera's clock")
@@ -238,6 +251,11 @@ class FilterFields(BaseModel):
     max_height: Size | None = Field(None, description="pixels")
     min_size: Size | None = Field(None, description="bytes")
     max_size: Size | None = Field(None, description="bytes")
+    min_pixels: Size | None = Field(None, description="width times height")
+    max_pixels: Size | None = Field(None, description="width times height")
+    exact: Values[Words] = Field(
+        (), description="words in this order in the name, the metadata or the picture; of several, each"
+    )
 
     def filters(self) -> Filters:
         """Return the conditions for the search package."""
@@ -342,9 +360,18 @@ class SearchFields(BaseModel):
         " `query_image:HANDLE`; a leading minus counts against",
     )
 
+    parse: Parse = False
+    literal: list[Phrase] = Field(
+        [], max_length=MAX_TERMS, description="phrases of `q` that stay words although they are parsed"
+    )
+
     def terms(self) -> list[Term]:
         """Return all terms: ``q``, ``query_image``, then each ``term``."""
         return [*([Term("text", self.q)] if self.q else []), *self.further_terms()]
+
+    def typed(self) -> TypedQuery:
+        """Return the terms for the query language."""
+        return TypedQuery(self.q, self.further_terms(), self.parse, self.literal)
 
     def further_terms(self) -> list[Term]:
         """Return all terms but ``q``."""
@@ -355,12 +382,13 @@ class SearchFields(BaseModel):
 class SearchQuery(SearchFields, RankedQuery):
     """A search for a text, a picture or a weighted sum of them."""
 
-    repeated = FilterFields.repeated | {"term"}
+    repeated = FilterFields.repeated | {"term", "literal"}
 
 
 class GalleryQuery(SearchQuery):
     """The state of the gallery page, all of it in its URL."""
 
+    parse: Parse = True
     similar: ImageId | None = None
     month: Month = None
 
@@ -371,7 +399,7 @@ class GalleryQuery(SearchQuery):
 class FacetsQuery(SearchFields, FilterFields, CollectionQuery):
     """A request for the values that filters can take in a list or a search."""
 
-    repeated = FilterFields.repeated | {"term"}
+    repeated = FilterFields.repeated | {"term", "literal"}
     similar: ImageId | None = Field(None, description="the images similar to this one")
 
 
@@ -403,7 +431,7 @@ class SelectionBody(SearchFields, FilterFields, BodyModel):
     Without ``ids``, ``similar`` and terms that is the list of recent images. With ``ids``, terms only give the scores.
     """
 
-    repeated: ClassVar[frozenset[str]] = FilterFields.repeated | {"ids", "term"}
+    repeated: ClassVar[frozenset[str]] = FilterFields.repeated | {"ids", "term", "literal"}
 
     bucket: Bucket = None
     ids: SelectedIds | None = Field(None, description="these images, in this order; missing ones are left out")

@@ -1,7 +1,8 @@
 """JSON bodies of successful responses: their types, and how they are made from what the search package returns."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NotRequired
 from urllib.parse import urljoin
 
 from pydantic_core import to_json
@@ -9,6 +10,7 @@ from starlette.responses import JSONResponse
 from typing_extensions import TypedDict
 
 from server.adapters import Stores
+from server.query_language.part import Part
 from server.search.service import ImageList, SearchResults, TimelineMonth
 from shared.models import Collection, Counts, Facets, Hit, Image
 from shared.object_keys import preview_key, thumbnail_key
@@ -94,6 +96,46 @@ class HitPage(TypedDict):
 
     images: list[HitItem]
     next_cursor: str | None
+
+
+class UnderstoodPart(TypedDict):
+    """A part of `q` and the parameters that it stands for, with their values. ``meaning`` explains a date or camera.
+
+    ``kind`` is `words`, `excluded` or `exact` for words, else the kind of filter: `date`, `camera`, `type`,
+    `orientation` or `size`.
+    """
+
+    text: str
+    kind: str
+    parameters: dict[str, list[str]]
+    meaning: str | None
+
+
+class UnderstoodQuery(TypedDict):
+    """The parts of `q`: first the words that describe the image, if any."""
+
+    parts: list[UnderstoodPart]
+
+
+class SearchPage(HitPage):
+    """A page of search results. ``understood`` is present if `q` was parsed."""
+
+    understood: NotRequired[UnderstoodQuery]
+
+
+class SuggestionItem(TypedDict):
+    """A `camera`, `keyword` or file `name`, with its number of images. ``text`` is the query that it completes."""
+
+    kind: str
+    value: str
+    count: int
+    text: str
+
+
+class SuggestionList(TypedDict):
+    """Completions of what is typed, at most 8."""
+
+    suggestions: list[SuggestionItem]
 
 
 class ExportRow(TypedDict):
@@ -276,6 +318,30 @@ def hit_page(found: SearchResults, stores: Stores) -> HitPage:
     """Return the public form of a page of search results."""
     store = stores.get(found.bucket)
     return {"images": [hit_item(each, store, found.threshold) for each in found.hits], "next_cursor": found.next_cursor}
+
+
+def search_page(found: SearchResults, parts: Sequence[Part] | None, stores: Stores) -> SearchPage:
+    """Return the public form of a page of search results, and of the *parts* of the words if they were parsed."""
+    hits = hit_page(found, stores)
+    page: SearchPage = {"images": hits["images"], "next_cursor": hits["next_cursor"]}
+    if parts is not None:
+        page["understood"] = {"parts": [_understood_part(part) for part in parts]}
+    return page
+
+
+def _understood_part(part: Part) -> UnderstoodPart:
+    parameters = {name: _written(value) for name, value in part.filters.items()}
+    if part.kind == "words" and len(part.terms) == 1:
+        parameters["q"] = [part.terms[0].value]
+    elif part.terms:
+        parameters["term"] = [str(term) for term in part.terms]
+    return {"text": part.text, "kind": part.kind, "parameters": parameters, "meaning": part.meaning or None}
+
+
+def _written(value: Any) -> list[str]:
+    """Return the values of a filter as URLs write them."""
+    values = value if isinstance(value, tuple) else [value]
+    return [each.date().isoformat() if isinstance(each, datetime) else str(each) for each in values]
 
 
 def collection_list(counts: Mapping[Collection, Counts]) -> CollectionList:

@@ -161,7 +161,12 @@ class SearchService:
     async def search(
         self, collection: Collection, terms: Sequence[Term], page: PageRequest, *, name: str = "term"
     ) -> SearchResults:
-        """Return the images nearest to the sum of *terms*, which error messages call *name*."""
+        """Return the images nearest to the sum of *terms*, which error messages call *name*; without terms, by date."""
+        if not terms:
+            listed = await self.list_images(collection, page)
+            return SearchResults(
+                collection.bucket, [Hit(image, None) for image in listed.images], None, listed.next_cursor
+            )
         query = await self.query_builder.build(collection, terms, name=name)
         scope = f"{collection.bucket} {collection.model} {query.scope} {page.filters} {page.strict} {page.sort}"
         position = await self.cursors.verify(scope, page.cursor)

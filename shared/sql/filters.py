@@ -24,6 +24,15 @@ _CONDITIONS: dict[str, LiteralString] = {
     "max_height": "i.height <= %(value)s",
     "min_size": "i.size >= %(value)s",
     "max_size": "i.size <= %(value)s",
+    "min_pixels": "i.width::bigint * i.height >= %(value)s",
+    "max_pixels": "i.width::bigint * i.height <= %(value)s",
+    # Both parts are scans of an index, which an OR would prevent.
+    "exact": """
+        i.id IN (SELECT m.id FROM {images} AS m
+                  WHERE image_words(m.r2_key, m.keywords, m.title, m.caption, m.exif)
+                        @@ phraseto_tsquery('simple', tokens(%(value)s))
+                  UNION
+                 SELECT t.id FROM {texts} AS t WHERE t.words @@ phraseto_tsquery('simple', tokens(%(value)s)))""",
 }
 # The conditions for times with an offset.
 _MOMENTS: dict[str, LiteralString] = {
@@ -46,12 +55,13 @@ def condition(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
 
 
 def _any_of(name: str, values: Sequence[Any]) -> LiteralString:
-    """Return the condition that one of *values* applies, or none of them where *name* begins with ``not_``.
+    """Return the condition that one of *values* applies, none where *name* begins with ``not_``, each if it is exact.
 
     A condition for each value lets the planner combine scans of an index.
     """
     kind = name.removeprefix("not_")
-    found = " OR ".join(_condition(kind, v).replace("%(value)s", f"%({name}_{n})s") for n, v in enumerate(values))
+    joint: LiteralString = " AND " if name == "exact" else " OR "
+    found = joint.join(_condition(kind, v).replace("%(value)s", f"%({name}_{n})s") for n, v in enumerate(values))
     return f"({found})" if kind == name else f"({found}) IS NOT TRUE"
 
 

@@ -20,6 +20,7 @@ STATES = [
     "/?bucket=photos&similar={id}",
     "/?bucket=photos&view={id}",
     "/?bucket=many&q=zebra",
+    "/?bucket=photos&q=a+cat+png,+2021&literal=2021",
 ]
 STATES += ["/?bucket=missing", "/?bucket=many&camera=Camera+One&orientation=portrait"]
 

@@ -20,7 +20,8 @@ export class ApiError extends Error {
 }
 
 /** The URL of the list that a page state shows, from its start or from a cursor. */
-export function listUrl({ bucket, q, terms, similar, sort, month, filters }, { limit = PAGE_SIZE, cursor } = {}) {
+export function listUrl(state, { limit = PAGE_SIZE, cursor } = {}) {
+  const { bucket, q, terms, similar, sort, month, filters } = state;
   const params = new URLSearchParams({ bucket, limit });
   for (const [name, value] of filters) params.append(name, value);
   if (sort) params.set("sort", sort);
@@ -28,9 +29,16 @@ export function listUrl({ bucket, q, terms, similar, sort, month, filters }, { l
   else if (month) params.set("month", month);
   if (similar) return `/api/images/${encodeURIComponent(similar)}/similar?${params}`;
   if (!q && !terms.length) return `/api/images?${params}`;
-  for (const [name, value] of termParams(q, terms)) params.append(name, value);
+  for (const [name, value] of queryParams(state)) params.append(name, value);
   return `/api/search?${params}`;
 }
+
+/** The parameters of a search: the API does not parse words unless it is asked to. */
+const queryParams = ({ q, literal, parse, terms }) => [
+  ...termParams(q, terms),
+  ["parse", parse || "1"],
+  ...literal.map((phrase) => ["literal", phrase]),
+];
 
 export const imageUrl = (bucket, id) => `/api/images/${encodeURIComponent(id)}?${new URLSearchParams({ bucket })}`;
 
@@ -47,13 +55,17 @@ export function timelineUrl({ bucket, sort, filters }) {
 }
 
 /** The URL of the filter options for a list; of folders, the direct children of the selected one. */
-export function facetsUrl({ bucket, q, terms, similar, filters }) {
-  const chosen = similar ? [["similar", similar]] : termParams(q, terms);
+export function facetsUrl(state) {
+  const { bucket, similar, filters } = state;
+  const chosen = similar ? [["similar", similar]] : queryParams(state);
   return `/api/facets?${new URLSearchParams([["bucket", bucket], ...chosen, ...filters])}`;
 }
 
 /** The URL that adds an image under a `key`, or under one made from its `filename`. */
 export const addImageUrl = (bucket, name) => `/api/images?${new URLSearchParams({ bucket, ...name })}`;
+
+/** The URL of completions of the words typed so far. */
+export const suggestUrl = (bucket, q) => `/api/suggest?${new URLSearchParams({ bucket, q })}`;
 
 export const queryImagesUrl = (bucket) => `/api/query-images?${new URLSearchParams({ bucket })}`;
 

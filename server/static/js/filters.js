@@ -156,6 +156,8 @@ function displayValue(name, value) {
       return value.replace(/^image\/(x-|vnd\.adobe\.)?/, "").toUpperCase();
     case "min_size":
     case "max_size":
+    case "min_pixels":
+    case "max_pixels":
       return String(Math.round(value / 1e5) / 10);
     default:
       return value;

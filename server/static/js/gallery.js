@@ -33,6 +33,7 @@ import { TermLabels } from "./term_labels.js";
 import { text } from "./texts.js";
 import { TileSize } from "./tile_size.js";
 import { Timeline } from "./timeline.js";
+import { drawUnderstood } from "./understood.js";
 import { VisitedPages } from "./visited_pages.js";
 
 /** Maximum number of recent images that are loaded to restore a scroll position; further down, those around it. */
@@ -180,7 +181,10 @@ class Gallery {
     this.#searchField = new SearchField({
       state: this.state,
       labels: this.#labels,
-      onSearch: ({ q, terms }, options) => this.#search({ ...this.#recentWithFilters(), q, terms }, options),
+      onSearch: ({ q, terms }, options) => {
+        const literal = this.state.literal.filter((phrase) => q.includes(phrase));
+        this.#search({ ...this.#recentWithFilters(), q, literal, terms }, options);
+      },
     });
     if ($("upload")) this.#loadUploads();
     this.#filters = new Filters({
@@ -202,7 +206,8 @@ class Gallery {
     const more = $("end-of-list").querySelector("a");
     const cursor = more && new URL(more.href).searchParams.get("cursor");
     const previousCursor = $("grid").dataset.previousCursor ?? null;
-    this.list = new PagedList(this.state, { images, next_cursor: cursor, previous_cursor: previousCursor });
+    const understood = { parts: JSON.parse($("understood").dataset.parts) ?? undefined };
+    this.list = new PagedList(this.state, { images, next_cursor: cursor, previous_cursor: previousCursor, understood });
     for (const chip of document.querySelectorAll("#chips [data-image]")) {
       this.#labels.cache([JSON.parse(chip.dataset.image)]);
     }
@@ -474,7 +479,8 @@ class Gallery {
   #drawList() {
     const { state, list } = this;
     const query = queryText(state, this.#labels, this.selected);
-    $("title").replaceChildren(...headingContent(state, this.#labels));
+    $("title").replaceChildren(...headingContent(state, this.#labels, list.understood));
+    drawUnderstood($("understood"), state, list.understood);
     document.title = query ? `${query} · ${this.#title}` : this.#title;
     $("gallery").classList.toggle("has-timeline", hasTimeline(state));
     this.grid.show(list.images, {
@@ -525,8 +531,9 @@ class Gallery {
   #drawEmptyMessage() {
     $("empty")?.remove();
     if (this.list.images.length || !$("message").hidden) return;
-    const { state, selected } = this;
-    $("results").before(emptyListMessage({ state, stats: this.#stats, selected }));
+    const { state, selected, list } = this;
+    const isFiltered = list.understood?.some(({ kind }) => kind !== "words");
+    $("results").before(emptyListMessage({ state, stats: this.#stats, selected, isFiltered }));
   }
 
   /** Show an error in place of the images; null hides it. */

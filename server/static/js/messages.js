@@ -3,22 +3,29 @@
 import { isSearch, pageUrl, withoutFilter } from "./page_state.js";
 import { text } from "./texts.js";
 
-/** The message of an empty list. */
-export function emptyListMessage({ state, stats, selected }) {
-  const reason = emptyReason({ state, stats, selected });
+/** The message of an empty list. `isFiltered` tells that some of the words became filters. */
+export function emptyListMessage({ state, stats, selected, isFiltered }) {
+  const reason = emptyReason({ state, stats, selected, isFiltered });
   const [message] = cloneTemplate(`empty-${reason}`);
   const link = message.querySelector("a");
   const count = message.querySelector(".empty-count");
-  if (link) link.href = pageUrl(reason === "filters" ? { ...state, filters: [] } : withoutFilter(state, "strict"));
+  if (link) link.href = pageUrl(remedy(reason, state));
   if (count) count.textContent = text("empty.indexing_hint", { count: stats.pending });
   return message;
 }
 
+/** The state that the link of a message leads to. */
+function remedy(reason, state) {
+  if (reason === "understood") return { ...state, parse: "0" };
+  return reason === "filters" ? { ...state, filters: [] } : withoutFilter(state, "strict");
+}
+
 /** Choose the message, in the same order as templates/gallery.html. */
-function emptyReason({ state, stats, selected }) {
+function emptyReason({ state, stats, selected, isFiltered }) {
   const searching = isSearch(state) || state.similar !== "";
   if (state.similar && selected?.status === "pending") return "image-not-indexed";
   if (searching && state.filters.some(([name]) => name === "strict")) return "no-strong-matches";
+  if (isFiltered) return "understood";
   if (state.filters.length) return "filters";
   if (searching && stats?.pending) return "indexing";
   if (state.similar) return "no-other-images";

@@ -1,6 +1,7 @@
 /**
- * The state of the page and its URL, in both directions: `{bucket, q, terms, similar, sort, month, view, filters}`. Absent
- * texts are "". `terms` are those of query_terms.js, `filters` pairs of name and value, and `view` the id of the enlarged image.
+ * The state of the page and its URL, in both directions: `{bucket, q, literal, parse, terms, similar, sort, month, view, filters}`.
+ * Absent texts are "". `literal` are phrases of `q` that stay words, and `parse` is "0" if all of them do. `terms` are those of
+ * query_terms.js, `filters` pairs of name and value, and `view` the id of the enlarged image.
  */
 
 import { formatTerm, parseTerm } from "./query_terms.js";
@@ -24,6 +25,9 @@ export const FILTERS = [
   "max_height",
   "min_size",
   "max_size",
+  "min_pixels",
+  "max_pixels",
+  "exact",
   "strict",
 ];
 
@@ -37,6 +41,8 @@ export function parseState(href, defaultBucket) {
   return {
     bucket: params.get("bucket") || defaultBucket,
     q: text("q"),
+    literal: params.getAll("literal").filter(Boolean),
+    parse: text("parse") === "0" ? "0" : "",
     terms: terms.map(parseTerm).filter(Boolean),
     similar: text("similar"),
     sort: text("sort"),
@@ -47,9 +53,11 @@ export function parseState(href, defaultBucket) {
 }
 
 /** The recent images of the bucket, with the filters of `state`. */
-export const recentState = ({ bucket, filters }) => ({
+export const recentState = ({ bucket, parse, filters }) => ({
   bucket,
   q: "",
+  literal: [],
+  parse,
   terms: [],
   similar: "",
   sort: "",
@@ -90,8 +98,10 @@ export const hasTimeline = (state) => isByDateTaken(state) && !isSearch(state) &
 export const termParams = (q, terms) => [...(q ? [["q", q]] : []), ...terms.map((term) => ["term", formatTerm(term)])];
 
 /** The URL of a state, for links and the address bar. */
-export function pageUrl({ bucket, q, terms, similar, sort, month, view, filters }) {
+export function pageUrl({ bucket, q, literal = [], parse, terms, similar, sort, month, view, filters }) {
   const params = new URLSearchParams([["bucket", bucket], ...termParams(q, terms)]);
+  for (const phrase of literal) params.append("literal", phrase);
+  if (parse) params.set("parse", parse);
   if (similar) params.set("similar", similar);
   for (const [name, value] of filters) params.append(name, value);
   if (sort) params.set("sort", sort);

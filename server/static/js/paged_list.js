@@ -28,6 +28,8 @@ export class PagedList {
     this.images = [];
     this.byId = new Map();
     this.done = false;
+    /** The parts of the words, as the API describes them. */
+    this.understood = undefined;
     if (firstPage) this.#append(firstPage);
   }
 
@@ -129,7 +131,8 @@ export class PagedList {
     this.byId.set(image.id, image);
   }
 
-  #append({ images, next_cursor: cursor, previous_cursor: previousCursor = null }) {
+  #append({ images, next_cursor: cursor, previous_cursor: previousCursor = null, understood }) {
+    this.understood ??= understood?.parts;
     if (!this.images.length) this.#previousCursor = previousCursor;
     // An image that is inserted meanwhile may appear on two pages of the recent images.
     const added = this.#index(images);

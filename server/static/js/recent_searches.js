@@ -20,7 +20,7 @@ export class RecentSearches {
     this.#onSearch = onSearch;
     for (const type of ["focus", "input"]) input.addEventListener(type, () => this.#draw());
     // On Enter, or when the focus moves to the results.
-    input.addEventListener("change", () => this.#add(input.value.trim()));
+    input.addEventListener("change", () => this.add(input.value.trim()));
     input.addEventListener("keydown", (event) => event.key === "ArrowDown" && this.#focus(0, event));
     panel.addEventListener("click", (event) => this.#onClick(event));
     panel.addEventListener("keydown", (event) => this.#onKey(event));
@@ -32,7 +32,14 @@ export class RecentSearches {
     });
   }
 
-  #add(words) {
+  /** The recent searches that begin with what is typed. */
+  beginningWith(typed) {
+    const wanted = typed.toLowerCase();
+    return this.#stored.filter((words) => words.toLowerCase().startsWith(wanted) && words.length > typed.length);
+  }
+
+  /** Store a search as the latest one. */
+  add(words) {
     if (words) this.#store([words, ...this.#stored.filter((other) => other !== words)].slice(0, MAX_STORED));
   }
 
@@ -59,7 +66,7 @@ export class RecentSearches {
       this.#draw();
     } else {
       this.#panel.hidden = true;
-      this.#add(words);
+      this.add(words);
       this.#onSearch(words);
     }
   }

@@ -5,12 +5,15 @@ import { quoted } from "./messages.js";
 import { isSearch } from "./page_state.js";
 import { fillThumbnail } from "./query_chips.js";
 import { parts, text } from "./texts.js";
+import { describingWords } from "./understood.js";
 
-/** The nodes of the heading of a state. */
-export function headingContent(state, labels) {
+/** The nodes of the heading of a state, whose words have the parts `understood` if they were parsed. */
+export function headingContent(state, labels, understood) {
   if (state.similar) return [text("heading.similar")];
   if (!isSearch(state)) return [text(state.sort ? "heading.all" : "heading.recent")];
-  const words = state.q ? [{ kind: "text", value: state.q, weight: 1 }] : [];
+  const described = describingWords(state.q, understood);
+  if (!described && !state.terms.length) return [text("heading.all")];
+  const words = described ? [{ kind: "text", value: described, weight: 1 }] : [];
   const query = [...words, ...state.terms].flatMap((term, index) => summand(term, index, labels.of(term)));
   return parts("heading.results", { query });
 }

@@ -6,6 +6,7 @@ import { queryChip } from "./query_chips.js";
 import { QueryImageUploads } from "./query_image_upload.js";
 import { flipped, parseWords, withTerm, withoutTerm } from "./query_terms.js";
 import { RecentSearches } from "./recent_searches.js";
+import { Suggestions } from "./suggestions.js";
 import { text } from "./texts.js";
 
 const IMAGE_URL = /^https?:\/\/\S+$/i;
@@ -37,15 +38,7 @@ export class SearchField {
         done: (terms) => this.#search(terms.reduce(withTerm, this.#state.terms)),
       },
     });
-    new RecentSearches({
-      bucket: state.bucket,
-      input: this.#input,
-      panel: $("recent-searches"),
-      onSearch: (words) => {
-        this.#input.value = words;
-        this.#submit();
-      },
-    });
+    this.#suggest(state.bucket);
     this.#listen();
   }
 
@@ -84,6 +77,15 @@ export class SearchField {
 
   cancelUploads() {
     this.#uploads.cancelAll();
+  }
+
+  #suggest(bucket) {
+    const onSearch = (words) => {
+      this.#input.value = words;
+      this.#submit();
+    };
+    const recent = new RecentSearches({ bucket, input: this.#input, panel: $("recent-searches"), onSearch });
+    new Suggestions({ bucket, input: this.#input, list: $("suggestions"), recent, onSearch });
   }
 
   #listen() {
@@ -182,8 +184,8 @@ export class SearchField {
   // Chips
 
   #chip(term) {
-    const { q, terms, filters } = this.#state;
-    const urlWith = (changed) => pageUrl({ ...recentState(this.#state), filters, q, terms: changed });
+    const { q, literal, terms, filters } = this.#state;
+    const urlWith = (changed) => pageUrl({ ...recentState(this.#state), filters, q, literal, terms: changed });
     return queryChip(term, this.#labels.of(term), {
       flipUrl: urlWith(withTerm(terms, flipped(term))),
       removeUrl: urlWith(withoutTerm(terms, term)),

@@ -125,6 +125,7 @@ export class Selection {
     const { state } = this.#gallery;
     const query = new URL(pageUrl({ ...state, month: "", view: "" }), location.href).searchParams;
     if (isSearch(state) || state.similar) query.set("strict", "1");
+    query.set("parse", state.parse || "1");
     query.set("limit", MAX_SELECTED + 1);
     this.#show(text("selection.selecting"));
     try {
