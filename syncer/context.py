@@ -45,7 +45,9 @@ class CommandContext:
         """
         store = factory.open_store(self.settings, bucket, concurrency=self.settings.upload_concurrency)
         self.resources.push_async_callback(store.close)
-        collection = await self.database.run(collections.find, bucket)
+        # A dry run may find a database without tables.
+        migrated = await self.database.run(migrate.is_migrated)
+        collection = await self.database.run(collections.find, bucket) if migrated else None
         marked = collection is not None and collection.marked and not damaged
         await self.retry.run(store.prepare, create=not marked)
         if collection and marked:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -184,8 +185,15 @@ def check_pixels(file: File, limit: int) -> None:
     """Raise ImageRefused for an image of more than *limit* pixels; a raw file has a preview of its own size."""
     file.seek(0)
     kind = sniff(file.read(SNIFF_BYTES))
-    if kind is not Format.RAW:
+    if kind is Format.RAW:
+        return
+    try:
         read_header(kind, file, limit)
+    except ImageRefused as refusal:
+        padded = next(truncation.padded(kind, file), None)
+        if refusal.reason is not Reason.CORRUPT or padded is None:
+            raise
+        read_header(kind, padded, limit)
 
 
 def _decode_raw(file: File, needed: Callable[[Size], Size] | None) -> Decoded:
@@ -214,21 +222,12 @@ def _tiff_exif(file: File) -> Image.Exif | None:
 
 def _decode_as(kind: Format, file: File, needed: Callable[[Size], Size] | None) -> Decoded:
     result = _decode_intact(kind, file, needed)
-    if isinstance(result, ImageRefused):
-        file = _repaired(kind, file, result)
-        if kind is Format.PNG:
-            result = _decode_intact(kind, file, needed)
+    if kind is Format.PNG and isinstance(result, ImageRefused):
+        file = png.repaired(file)
+        result = _decode_intact(kind, file, needed)
     if isinstance(result, Decoded):
         return result
-    # A photo truncated by a full disk or a broken transfer still shows something.
-    ImageFile.LOAD_TRUNCATED_IMAGES = True  # for the whole process, which decodes one image at a time
-    try:
-        decoded = _load(kind, file, needed)
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
-    if not _shows_something(decoded.image):
-        raise ImageRefused(Reason.CORRUPT, f"the file ends before any of the {kind.name} picture")
-    return replace(decoded, truncated=True)
+    return _decode_part(kind, file, needed, result)
 
 
 def _decode_intact(kind: Format, file: File, needed: Callable[[Size], Size] | None) -> Decoded | ImageRefused:
@@ -241,15 +240,22 @@ def _decode_intact(kind: Format, file: File, needed: Callable[[Size], Size] | No
         return refusal
 
 
-def _repaired(kind: Format, file: File, refusal: ImageRefused) -> File:
-    """Return the file in a form of which a part can be decoded; raise *refusal* if there is none."""
-    if kind is Format.PNG:
-        return png.repaired(file)
-    if padded := truncation.padded(kind, file):
-        return padded
-    if kind in _ALL_OR_NOTHING:
-        raise refusal
-    return file
+def _decode_part(kind: Format, file: File, needed: Callable[[Size], Size] | None, refusal: ImageRefused) -> Decoded:
+    """Return what a full disk or a broken transfer left of a picture; raise ImageRefused if that is nothing."""
+    candidates = truncation.padded(kind, file)
+    ImageFile.LOAD_TRUNCATED_IMAGES = True  # for the whole process, which decodes one image at a time
+    try:
+        for candidate in candidates if kind in _ALL_OR_NOTHING else chain(candidates, [file]):
+            part = _decode_intact(kind, candidate, needed)
+            if isinstance(part, ImageRefused):
+                refusal = part
+            elif _shows_something(part.image):
+                return replace(part, truncated=True)
+            else:
+                refusal = ImageRefused(Reason.CORRUPT, f"the file ends before any of the {kind.name} picture")
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+    raise refusal
 
 
 def read_header(kind: Format, file: File, max_pixels: int = 0) -> ImageFile.ImageFile:

@@ -1,10 +1,12 @@
 """Repair of files that end early, in formats whose decoders return whole pictures or nothing.
 
 These decoders finish if zeros stand in place of the missing bytes. The rest of the picture then has flat or garbled
-areas; in JPEG 2000, where zeros are empty packets, it has less detail.
+areas; in JPEG 2000, where zeros are empty packets, it has less detail. The decoder of AVIF refuses a picture that seems
+to need more bytes than there are, which happens if few are missing; more zeros help.
 """
 
 import io
+from collections.abc import Iterator
 
 from shared.images.boxes import File, declared_length
 from shared.images.formats import Format
@@ -13,21 +15,26 @@ _LEAST_PART = 10  # with less than a tenth of the file, there is nothing to see
 _START_OF_TILE = b"\xff\x90\x00\x0a"  # in JPEG 2000; cannot occur in its packets
 
 
-def padded(kind: Format, file: File) -> File | None:
-    """Return the file with zeros up to its declared length; None if it does not end early or is a small part."""
+def padded(kind: Format, file: File) -> Iterator[File]:
+    """Yield the file with zeros up to its declared length, then with more zeros in place of its last bytes.
+
+    Yield nothing if the file does not end early, or if less than a tenth of it is left.
+    """
     length = file.seek(0, io.SEEK_END)
     declared = _declared_length(kind, file)
     end = _end_of_chunks(file) if kind is Format.WEBP else declared
     if declared <= length or end > _LEAST_PART * length:
-        return None
+        return
     file.seek(0)
-    whole = io.BytesIO(file.read())
-    whole.seek(0, io.SEEK_END)
-    whole.write(bytes(max(0, end - length)))
-    if kind is Format.WEBP:  # further chunks are gone
-        whole.seek(4)
-        whole.write((end - 8).to_bytes(4, "little"))
-    return whole
+    data = file.read()
+    for kept in (length, length * 15 // 16, length * 7 // 8):
+        whole = io.BytesIO(data[:kept])
+        if kind is Format.WEBP:  # further chunks are gone
+            whole.seek(4)
+            whole.write((end - 8).to_bytes(4, "little"))
+        whole.seek(kept)
+        whole.write(bytes(max(0, end - kept)))
+        yield whole
 
 
 def _declared_length(kind: Format, file: File) -> int:

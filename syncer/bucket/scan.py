@@ -1,6 +1,7 @@
 """List a bucket together with the recorded state of its objects. Changes nothing."""
 
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,8 @@ from shared.sql.adopted_objects import AdoptedImage, MissingObject, ObjectState
 from shared.stores.base import RESERVED_PREFIX, ObjectStore, StoredObject
 from syncer.file_names import file_type, is_in_system_folder, is_sidecar, sidecar_names, suffix
 from syncer.source import Source
+
+log = logging.getLogger(__name__)
 
 # The source of adopted objects. No folder's source has this name: theirs are HOST:DIR or chosen by the user.
 SOURCE = ".bucket"
@@ -166,6 +169,11 @@ class _Listing:
                 # Two objects per image: skip them without listing them.
                 self._objects = self._store.list(self._prefix, start_after=_AFTER_RESERVED)
                 return page or await self._read_page()
+            if "\0" in stored.key:
+                log.warning(
+                    "%s is left out: its key contains NUL, which a database cannot store: rename it", stored.key
+                )
+                continue
             page.append(stored)
             if len(page) == PAGE_SIZE:
                 break

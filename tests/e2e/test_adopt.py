@@ -174,10 +174,13 @@ async def test_an_object_over_the_size_limit_is_rejected_without_reading_it(sync
 
 @IN_FOLDERS
 async def test_a_dry_run_changes_nothing_and_predicts_the_adoption(
-    syncer: Syncer, store: ObjectStore, bucket: str, database_url: str
+    syncer: Syncer, store: ObjectStore, bucket: str, database_url: str, postgres: str
 ) -> None:
     for number in range(12):
         put_externally(store, f"{number:02}.jpg", picture(number))
+    with new_database(postgres, "template1") as without_tables:
+        predicted = syncer("adopt", "--bucket", bucket, "--dry-run", "--json", DATABASE_URL=without_tables)
+        assert (predicted.status, predicted.json["new"]) == (0, 12), predicted.stderr
     predicted = syncer("adopt", "--bucket", bucket, "--dry-run", "--json")
     assert (predicted.status, predicted.json["new"], len(predicted.json["files"])) == (0, 12, 12), predicted.stderr
     assert images(database_url, bucket) == 0

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from shared.errors import ImageRefused, Reason
-from shared.images import EXTENSIONS, Examined, Format, examine, open_rgb
+from shared.images import EXTENSIONS, Examined, Format, examine, glance, open_rgb
 from tests.helpers import corpus
 from tests.helpers.corpus import GREEN, RED, Case, assert_upright, corners, read, shown
 from tests.helpers.pictures import encode
@@ -117,11 +117,20 @@ def test_what_is_left_of_a_file_is_shown_though_its_decoder_needs_all_of_it(name
     whole = encode(picture, kind, **options)
     cut = whole[: len(whole) * 6 // 10]
     assert examine(cut).truncated
+    assert (glance(cut).width, glance(cut).height) == picture.size
     difference = np.asarray(open_rgb(cut)).astype(int) - np.asarray(picture)
     assert np.abs(difference[: picture.height // 3]).mean() < 12
     with pytest.raises(ImageRefused) as refused:
         examine(whole[: len(whole) // 200])
     assert refused.value.reason is Reason.CORRUPT
+
+
+@pytest.mark.parametrize("missing", [4, 40, 400])
+def test_an_avif_file_that_lacks_few_bytes_is_shown(missing: int) -> None:
+    whole = encode(corpus.photo(seed=4), "AVIF")
+    cut = whole[:-missing]
+    assert examine(cut).truncated
+    assert np.abs(np.asarray(open_rgb(cut)).astype(int) - np.asarray(open_rgb(whole))).mean() < 8
 
 
 def test_a_webp_file_that_lacks_its_last_chunk_is_shown() -> None:

@@ -351,6 +351,16 @@ async def test_keys_that_only_s3_allows_are_adopted_or_rejected(bucket: Bucket) 
 
 
 @ON_S3
+async def test_a_key_that_a_database_cannot_store_is_left_out_and_named(
+    bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, key in enumerate(["a.bmp", "b\0.bmp", "c.bmp"]):
+        bucket.put(key, bitmap(number))
+    assert await bucket.adopt() == {"adopted": 2}
+    assert "b\0.bmp is left out: its key contains NUL" in caplog.text
+
+
+@ON_S3
 async def test_compressed_objects_are_decompressed_within_a_limit(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
