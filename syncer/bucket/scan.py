@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 
 from shared.errors import ServiceError
@@ -79,14 +78,17 @@ class BucketScan:
 
     async def adopted(self) -> AsyncIterator[AdoptedImage]:
         """Yield the adopted images that have a sidecar, had one, or may have got one, after the last page."""
-        after = ""
-        statement = partial(
-            adopted_objects.list_images, prefix=self.prefix, only_described=not self.sidecars, limit=PAGE_SIZE
-        )
-        while self._source and (images := await self._source.run(statement, after=after)):
+        images: list[AdoptedImage] | None = None
+        while self._source and images != []:
+            images = await self._source.run(
+                adopted_objects.list_images,
+                prefix=self.prefix,
+                after=images[-1].key if images else "",
+                only_described=not self.sidecars,
+                limit=PAGE_SIZE,
+            )
             for image in images:
                 yield image
-            after = images[-1].key
 
     async def count_adopted(self) -> int:
         """Return the number of adopted images under the prefix."""
