@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from typing_extensions import TypedDict
 
+from server import pages
 from server.log_config import request_id
 from server.problem import Problem
 from shared.errors import DatabaseError, ImageRefused, Reason, ServiceError, SettingsError
@@ -79,13 +80,17 @@ def problem_of(error: Exception) -> Problem:
 
 
 async def handle(request: Request, error: Exception) -> Response:
-    """Exception handler: return the error response for *error*."""
+    """Exception handler: return the error response for *error*, as a page if a browser has asked for one."""
     path = request.url.path[:100]
     if isinstance(error, HTTPException) and error.status_code == 405:
         return _method_not_allowed(request, path)
     if isinstance(error, HTTPException) and error.status_code == 404:
         error = Problem(404, f"nothing at {path!r}: /docs describes the API")
-    return response(problem_of(error))
+    problem = problem_of(error)
+    if "text/html" in request.headers.get("accept", "") and not path.startswith("/api/"):
+        variables = {"status": problem.status, "detail": problem.detail}
+        return pages.render(request, "error.html", variables, status_code=problem.status, headers=problem.headers)
+    return response(problem)
 
 
 def _method_not_allowed(request: Request, path: str) -> Response:

@@ -217,7 +217,10 @@ class Gallery {
       this.#drawDetail(detail);
     }
     // Without a collection there is nothing to retry.
-    if (main.dataset.error && this.bucket) this.#drawError({ message: main.dataset.error }, () => this.reload());
+    if (main.dataset.error && this.bucket) {
+      const error = { message: main.dataset.error, status: Number(main.dataset.status) };
+      this.#drawError(error, () => this.reload());
+    }
     this.#drawQuery();
     this.#drawList();
     main.classList.add("is-ready");

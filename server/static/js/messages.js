@@ -1,6 +1,6 @@
 /** Messages in place of images or between them. Their texts are templates of the page: templates/_messages.html. */
 
-import { isSearch, pageUrl, withoutFilter } from "./page_state.js";
+import { isSearch, pageUrl, recentState, withoutFilter } from "./page_state.js";
 import { text } from "./texts.js";
 
 /** The message of an empty list. `isFiltered` tells that some of the words became filters. */
@@ -62,6 +62,7 @@ export function errorContent(error, { state, onRetry }) {
     content.at(-1).dataset.nav = "";
     return content;
   }
+  if (error.status === 404 && state.similar) return errorWithLink("error-image-missing", pageUrl(recentState(state)));
   const content = cloneTemplate(isSearch(state) || state.similar ? "error-search" : "error-list");
   content.find((element) => element.matches("div")).querySelector(".message-text").textContent = sentence(error.message);
   return [...content.slice(0, -1), retryButton(onRetry)];

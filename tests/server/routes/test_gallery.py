@@ -1,0 +1,21 @@
+"""What the server's HTML of the gallery says."""
+
+import pytest
+
+from tests.helpers.processes import Server
+
+pytestmark = pytest.mark.xdist_group("filled")
+
+
+def test_commands_for_an_empty_list_name_the_collection(filled_server: Server) -> None:
+    page = filled_server.http.get("/?bucket=b").text
+    assert "<code>syncer embed --bucket b</code>" in page
+    assert "<code>syncer sync ~/Pictures --bucket b</code>" in page
+
+
+def test_a_missing_image_is_named_in_place_of_its_similar_ones(filled_server: Server) -> None:
+    answer = filled_server.http.get("/?bucket=b&similar=999999")
+    assert answer.status_code == 404
+    alert = answer.text.partition('role="alert">')[2].partition("<ol")[0]
+    assert "Image not found" in alert
+    assert 'href="/?bucket=b"' in alert
