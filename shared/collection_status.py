@@ -20,9 +20,10 @@ class Price:
 class Status:
     """Progress of a collection.
 
-    ``rate_per_minute`` covers the last minutes and is 0 if nothing is pending; ``eta_seconds`` is None if the rate is
-    0. ``active`` says that images are pending and a syncer is at work on them. Costs are estimates in US dollars, from
-    the number of model calls and the model's usual price.
+    ``total`` and ``failed`` include the ``rejected`` files that could not become images. ``rate_per_minute`` covers the
+    last minutes and is 0 if nothing is pending; ``eta_seconds`` is None if the rate is 0. ``active`` says that images
+    are pending and a syncer is at work on them. Costs are estimates in US dollars, from the number of model calls and
+    the model's usual price.
     """
 
     bucket: str
@@ -31,6 +32,7 @@ class Status:
     embedded: int
     pending: int
     failed: int
+    rejected: int
     reasons: dict[str, int]
     rate_per_minute: float
     eta_seconds: float | None
@@ -54,6 +56,7 @@ async def read(conn: Connection, collection: Collection, price: Price) -> Status
         bucket=collection.bucket,
         model=collection.model,
         **asdict(counts),
+        rejected=await stats.rejected(conn, collection) if counts.failed else 0,
         reasons=await stats.reasons(conn, collection) if counts.failed else {},
         rate_per_minute=round(rate, 1),
         eta_seconds=round(counts.pending / rate * 60, 1) if rate else None,

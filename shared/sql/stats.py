@@ -33,6 +33,13 @@ async def counts_of_each(conn: Connection, collections: Sequence[Collection]) ->
     return {collection: each for collection, [each] in found.items()}
 
 
+async def rejected(conn: Connection, collection: Collection) -> int:
+    """Return the number of files that could not become images."""
+    statement = "SELECT count(*) FROM {files} WHERE reason IS NOT NULL"
+    count: int = await fetch_value(conn, collection, statement)
+    return count
+
+
 async def reasons(conn: Connection, collection: Collection) -> dict[str, int]:
     """Return the numbers of quarantined images and rejected files by reason."""
     statement = """

@@ -13,6 +13,7 @@ RUNNING = Status(
     embedded=3120,
     pending=880,
     failed=0,
+    rejected=0,
     reasons={},
     rate_per_minute=42.0,
     eta_seconds=1257.0,

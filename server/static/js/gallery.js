@@ -103,7 +103,9 @@ class Gallery {
   get total() {
     if (hasTimeline(this.state)) return this.#timeline.total;
     if (this.list.done && !this.list.hasPrevious) return this.list.images.length;
-    return isWhole(this.state) ? (this.#stats?.total ?? 0) : 0;
+    if (!this.#stats || !isWhole(this.state)) return 0;
+    const { total, rejected = 0 } = this.#stats;
+    return total - rejected;
   }
 
   /** Load the images before the first loaded one, and return them. */

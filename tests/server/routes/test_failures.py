@@ -39,6 +39,9 @@ def test_failures_are_listed_retried_by_key_and_all_at_once(server: Server) -> N
     assert "Kein Bild" in page
     assert "&lt;b&gt;.png" in page
     assert "<form" not in page
+    stats = server.get("/api/stats", bucket="b")
+    assert (stats["total"], stats["failed"], stats["rejected"]) == (3, 2, 2)
+    assert '<p class="count" id="count">1 image</p>' in server.http.get("/?bucket=b").text
 
     path = "/api/failures/retry"
     assert server.http.post(path, params={"bucket": "b"}).status_code == 401
