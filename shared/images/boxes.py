@@ -30,8 +30,9 @@ def find_boxes(file: File, *path: bytes) -> Iterator[Box]:
 
 
 def declared_length(file: File) -> int:
-    """Return the length of the file by the sizes of its boxes."""
-    return max((box.declared_end for box in _boxes(file, 0, file.seek(0, io.SEEK_END))), default=0)
+    """Return the length of the file by the sizes of its boxes, without garbage that follows them."""
+    boxes = _boxes(file, 0, file.seek(0, io.SEEK_END))
+    return max((box.declared_end for box in boxes if box.kind.isalnum()), default=0)
 
 
 def _find(file: File, start: int, end: int, path: tuple[bytes, ...]) -> Iterator[Box]:

@@ -226,7 +226,8 @@ def _decode_as(kind: Format, file: File, needed: Callable[[Size], Size] | None) 
         file = png.repaired(file)
         result = _decode_intact(kind, file, needed)
     if isinstance(result, Decoded):
-        return result
+        # Of a grid, libheif leaves out the tiles that are missing.
+        return replace(result, truncated=kind is Format.HEIC and truncation.ends_early(kind, file))
     return _decode_part(kind, file, needed, result)
 
 

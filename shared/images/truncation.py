@@ -15,15 +15,19 @@ _LEAST_PART = 10  # with less than a tenth of the file, there is nothing to see
 _START_OF_TILE = b"\xff\x90\x00\x0a"  # in JPEG 2000; cannot occur in its packets
 
 
+def ends_early(kind: Format, file: File) -> bool:
+    """Return whether the file is shorter than it declares."""
+    return _declared_length(kind, file) > file.seek(0, io.SEEK_END)
+
+
 def padded(kind: Format, file: File) -> Iterator[File]:
     """Yield the file with zeros up to its declared length, then with more zeros in place of its last bytes.
 
     Yield nothing if the file does not end early, or if less than a tenth of it is left.
     """
+    end = _end_of_chunks(file) if kind is Format.WEBP else _declared_length(kind, file)
     length = file.seek(0, io.SEEK_END)
-    declared = _declared_length(kind, file)
-    end = _end_of_chunks(file) if kind is Format.WEBP else declared
-    if declared <= length or end > _LEAST_PART * length:
+    if not ends_early(kind, file) or end > _LEAST_PART * length:
         return
     file.seek(0)
     data = file.read()

@@ -125,6 +125,13 @@ def test_what_is_left_of_a_file_is_shown_though_its_decoder_needs_all_of_it(name
     assert refused.value.reason is Reason.CORRUPT
 
 
+def test_a_heic_file_that_ends_early_is_marked_though_its_decoder_accepts_it() -> None:
+    whole = encode(corpus.photo(seed=4), "HEIF") + (1000).to_bytes(4) + b"free" + bytes(992)
+    assert not examine(whole, derivatives=False).truncated
+    assert examine(whole[:-500], derivatives=False).truncated
+    assert not examine(whole + corpus.garbage(), derivatives=False).truncated
+
+
 @pytest.mark.parametrize("missing", [4, 40, 400])
 def test_an_avif_file_that_lacks_few_bytes_is_shown(missing: int) -> None:
     whole = encode(corpus.photo(seed=4), "AVIF")
