@@ -1,12 +1,17 @@
 """Texts of the pages in the languages of ``texts/``: one catalogue for templates and scripts."""
 
+import re
 import tomllib
+from functools import cache
 from pathlib import Path
 
 from markupsafe import Markup
 
 FOLDER = Path(__file__).parent / "texts"
 DEFAULT_LANGUAGE = "en"
+_SCRIPTS = FOLDER.parent / "static" / "js"
+# A key in a script, or the beginning of one: "count.images", `reason.${…}`.
+_KEY = re.compile(r'["`]([a-z_]+\.[a-z_]*)')
 
 # A text, or its forms by the plural category of its {count}.
 Text = str | dict[str, str]
@@ -21,6 +26,8 @@ class Catalogue:
         self.texts: dict[str, Text] = {
             f"{section}.{key}": text for section, texts in sections.items() for key, text in texts.items()
         }
+        #: The texts that scripts use.
+        self.script_texts = {key: text for key, text in self.texts.items() if key.startswith(_script_keys())}
 
     def text(self, key: str, **values: object) -> Markup:
         """Return the text of *key* with *values* for its placeholders, escaped unless they are markup.
@@ -38,6 +45,11 @@ class Catalogue:
         """Return a number with so many digits after the point as the language writes it."""
         separators = str(self.texts["number.thousands"]) + str(self.texts["number.decimal"])
         return f"{value:,.{digits}f}".translate(str.maketrans(",.", separators))
+
+
+@cache
+def _script_keys() -> tuple[str, ...]:
+    return tuple({key for path in _SCRIPTS.glob("*.js") for key in _KEY.findall(path.read_text("utf-8"))})
 
 
 CATALOGUES = {path.stem: Catalogue(path) for path in sorted(FOLDER.glob("*.toml"))}

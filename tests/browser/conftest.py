@@ -214,7 +214,7 @@ OpenTab = Callable[..., Tab]
 
 def ready(page: Page) -> None:
     """Wait until the grid shows an image."""
-    expect(page.locator(".grid.is-ready .tile").first).to_be_visible()
+    expect(page.locator("main.is-ready .tile").first).to_be_visible()
 
 
 def search(page: Page, text: str) -> None:

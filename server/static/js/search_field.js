@@ -51,7 +51,7 @@ export class SearchField {
     const chips = state.terms.map((term) => this.#chip(term));
     $("chips").replaceChildren(...chips, ...this.#uploads.chips);
     if (focused >= 0) (this.#chipLinks[Math.min(focused, this.#chipLinks.length - 1)] ?? this.#input).focus();
-    $("chips").scrollLeft = $("chips").scrollWidth;
+    if (chips.length) $("chips").scrollLeft = $("chips").scrollWidth;
     this.#drawButtons();
     this.#labels.load(state.terms).then((loaded) => loaded && state === this.#state && this.draw(state));
   }
