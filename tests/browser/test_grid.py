@@ -1,5 +1,6 @@
 """The grid of images in Chromium."""
 
+import re
 from itertools import combinations
 from urllib.parse import unquote
 
@@ -68,6 +69,15 @@ def test_tiles_never_overlap_at_any_width(open_gallery: OpenTab) -> None:
             above = one.bottom <= other.top or other.bottom <= one.top
             assert beside or above, (width, one, other)
         assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+
+
+def test_large_tiles_on_dense_screens_show_previews(open_gallery: OpenTab) -> None:
+    tab = open_gallery("/?bucket=photos", width=390, device_scale_factor=3)
+    picture = tab.page.locator(".tile-image").first
+    expect(picture).to_have_attribute("src", re.compile("/thumbnails/"))
+    tab.page.keyboard.press("+")
+    tab.page.keyboard.press("+")
+    expect(picture).to_have_attribute("src", re.compile("/previews/"))
 
 
 def test_resizing_the_window_keeps_the_same_images_in_view(open_gallery: OpenTab) -> None:

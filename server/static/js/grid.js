@@ -5,7 +5,7 @@
 
 import { DIVIDER_HEIGHT, emptyLayout, fitContainer, moveTo } from "./grid_layout.js";
 import { isLoaded } from "./paged_list.js";
-import { adoptTile, createTile, updateTile } from "./tile.js";
+import { adoptTile, createTile, showPicture, updateTile } from "./tile.js";
 
 const ARROWS = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down" };
 
@@ -278,6 +278,7 @@ export class Grid {
     if (this.#boxes.get(tile) === box) return tile;
     this.#boxes.set(tile, box);
     moveTo(tile, box);
+    showPicture(tile, image, box.width);
     tile.setAttribute("aria-posinset", index + 1);
     tile.setAttribute("aria-setsize", this.#done ? this.#images.length : -1);
     return tile;

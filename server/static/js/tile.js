@@ -7,6 +7,12 @@ import { text } from "./texts.js";
 const RETRY_DELAY = 2000;
 const MAX_RETRIES = 5;
 
+/**
+ * The widest tile that shows a thumbnail, in pixels of the screen: a thumbnail has 512, and a quarter more is not
+ * visibly softer.
+ */
+const MAX_THUMBNAIL_WIDTH = 640;
+
 const template = document.getElementById("tile-template");
 
 /** Create the tile of an image; `url` is the target of its link. */
@@ -24,9 +30,7 @@ export function createTile(image, url) {
     picture.width = image.width;
     picture.height = image.height;
   }
-  // Before setting the source: an image from the cache may load synchronously.
   prepareTile(tile, image, url);
-  picture.src = image.thumbnail_url;
   return tile;
 }
 
@@ -39,6 +43,14 @@ export function adoptTile(tile, image, url) {
   if (picture.complete && picture.currentSrc) {
     picture.dispatchEvent(new Event(picture.naturalWidth ? "load" : "error"));
   }
+}
+
+/** Show an image in a tile of a width: its thumbnail, or its preview where that would be blurred. */
+export function showPicture(tile, image, width) {
+  const picture = tile.querySelector(".tile-image");
+  const isWide = width * devicePixelRatio > MAX_THUMBNAIL_WIDTH;
+  const url = isWide ? image.preview_url : image.thumbnail_url;
+  if (picture.getAttribute("src") !== url) picture.src = url;
 }
 
 /** Show the status and score of an image, which may change. */
