@@ -69,9 +69,9 @@ requirements: $(BIN)/uv
 	$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header --all-extras --group dev \
 		-o requirements/dev.txt
 	$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header -c requirements/dev.txt \
-		--extra syncer --extra server --extra embedded --extra offline --extra ocr --extra demo -o requirements/demo.txt
+		--extra syncer --extra server --extra embedded --extra offline --extra ocr --extra places --extra demo -o requirements/demo.txt
 	$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header -c requirements/dev.txt \
-		--extra syncer --extra clip --extra ocr -o requirements/syncer.txt
+		--extra syncer --extra clip --extra ocr --extra places -o requirements/syncer.txt
 	$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header -c requirements/dev.txt \
 		--extra server --extra clip -o requirements/server.txt
 

@@ -1,6 +1,6 @@
 """Plain values that both processes share. No I/O."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any, Literal
 from uuid import UUID
@@ -65,7 +65,8 @@ class Counts:
 class NewImage:
     """Values of a new image's row. ``placeholder`` is a tiny preview as a data: URL.
 
-    ``taken_local`` is without time zone, ``taken_offset`` in minutes east of UTC.
+    ``colours`` are codes of shared.colours. ``taken_local`` is without time zone, ``taken_offset`` in minutes east of
+    UTC.
     """
 
     key: str
@@ -78,6 +79,7 @@ class NewImage:
     placeholder: str | None = None
     derivatives: bool = False
     truncated: bool = False
+    colours: tuple[int, ...] = ()
     taken_local: datetime | None = None
     taken_offset: int | None = None
     camera: str | None = None
@@ -138,8 +140,9 @@ class Filters:
     by the camera's clock.
 
     An image must have one of the values of a tuple, and none of one that begins with ``not_``. ``camera`` is the full
-    name, case-insensitive. ``folder`` includes its subfolders. ``type`` is a media type. ``exact`` are phrases, all of
-    which the image's words or the text in the picture contain.
+    name, case-insensitive. ``folder`` includes its subfolders. ``type`` is a media type, ``colour`` a value of
+    shared.colours, ``place`` a name of a city, a region or a country in any language. ``exact`` are
+    phrases, all of which the image's words or the text in the picture contain.
     """
 
     taken_after: datetime | None = None
@@ -153,6 +156,10 @@ class Filters:
     not_orientation: tuple[Orientation, ...] = ()
     type: tuple[str, ...] = ()
     not_type: tuple[str, ...] = ()
+    colour: tuple[str, ...] = ()
+    not_colour: tuple[str, ...] = ()
+    place: tuple[str, ...] = ()
+    not_place: tuple[str, ...] = ()
     min_width: int | None = None
     max_width: int | None = None
     min_height: int | None = None
@@ -165,6 +172,25 @@ class Filters:
 
 
 @dataclass(frozen=True)
+class Position:
+    """The coordinates of the image ``id``, in degrees."""
+
+    id: int
+    latitude: float
+    longitude: float
+
+
+@dataclass(frozen=True)
+class NamedPlace:
+    """A place by its id in GeoNames, with its English name and all its names."""
+
+    id: int
+    kind: Literal["city", "region", "country"]
+    name: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Facets:
     """Available filter values with their numbers of images, most frequent first, and the range of local times."""
 
@@ -173,6 +199,8 @@ class Facets:
     types: dict[str, int]
     first_taken: datetime | None
     last_taken: datetime | None
+    colours: dict[str, int] = field(default_factory=dict)
+    places: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

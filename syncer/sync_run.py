@@ -13,6 +13,7 @@ from shared.embedders.base import Embedder
 from shared.models import Collection
 from shared.sql import collections
 from syncer import output
+from syncer.backfill import Backfill
 from syncer.context import (
     COULD_NOT_RUN,
     DONE,
@@ -70,6 +71,7 @@ async def run_phases(
 
         embedding = EmbeddingRun(context, collection, embedder, store)
         reading = await open_reading(context, collection, store) if embed else None
+        backfill = Backfill(context, collection)
         target = SyncTarget(
             collection, store, context.database, context.decoder, context.retry, context.progress, embedding
         )
@@ -79,6 +81,7 @@ async def run_phases(
             if first_phase:
                 await first_phase(run)
             embedding.finish()
+            backfill.finish()
             if reading:
                 reading.finish()
 
@@ -86,6 +89,7 @@ async def run_phases(
         gc.freeze()
         async with show_progress(context, collection), asyncio.TaskGroup() as phases:
             phases.create_task(run_first_phase())
+            phases.create_task(backfill.run())
             if embed:
                 phases.create_task(embedding.run())
             if reading:

@@ -18,6 +18,7 @@ from server.schemas import errors, requests, responses
 from server.schemas.requests import FilterFields, GalleryQuery
 from server.schemas.responses import HitPage, ImagePage, SearchPage, UnderstoodPart
 from server.search.terms import Term
+from shared.colours import COLOURS
 from shared.models import Collection
 
 FILTERS = (*FilterFields.model_fields, "strict")
@@ -70,6 +71,7 @@ def _empty_page(request: Request) -> TemplateVariables:
         "filters": {each["name"]: each["value"] for each in filters},
         "filter_values": filters,
         "facets": None,
+        "colours": COLOURS,
         "images": [],
         "next_page": None,
         "previous_cursor": None,

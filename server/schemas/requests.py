@@ -30,6 +30,7 @@ from server.query_language.reader import TypedQuery
 from server.request_body import BodyLimit
 from server.search.service import PageRequest
 from server.search.terms import MAX_TERMS, MAX_WEIGHT, Kind, Term
+from shared import colours
 from shared.models import MAX_ID, Filters, Orientation, Sort, TakenSort
 
 DEFAULT_LIMIT, MAX_LIMIT = 30, 200
@@ -138,6 +139,12 @@ Words = Annotated[Text, Field(min_length=1, max_length=MAX_QUERY_LENGTH), AfterV
 Camera = Annotated[Text, Field(max_length=200)]
 Folder = Annotated[Text, Field(max_length=1000), AfterValidator(_strip_slashes)]
 MediaType = Annotated[Text, Field(max_length=100), AfterValidator(_media_type)]
+PlaceName = Annotated[Text, Field(max_length=200)]
+Colour = Annotated[
+    Text,
+    AfterValidator(colours.parse),
+    Allowed(f"{', '.join(colours.COLOURS)}, one of these after `{colours.MOSTLY}`, or six digits such as a03020"),
+]
 _Value = TypeVar("_Value")
 Values = Annotated[tuple[_Value, ...], Field(max_length=MAX_FILTER_VALUES), AfterValidator(_any_if_none), OneOrMore()]
 ImageUrl = Annotated[Text, Field(min_length=1, max_length=MAX_URL_LENGTH, examples=["https://example.org/cat.jpg"])]
@@ -231,7 +238,9 @@ class FilterFields(BaseModel):
     """Conditions that every listed image meets. Of several values of one filter, it meets one."""
 
     repeated: ClassVar[frozenset[str]] = frozenset(
-        f"{prefix}{name}" for name in ("camera", "folder", "orientation", "type") for prefix in ("", "not_")
+        f"{prefix}{name}"
+        for name in ("camera", "folder", "orientation", "type", "colour", "place")
+        for prefix in ("", "not_")
     ) | {"exact"}
 
     taken_after: Moment | None = Field(None, description="taken at this time or later, by the camera's clock")
@@ -245,6 +254,10 @@ class FilterFields(BaseModel):
     not_orientation: Values[Orientation] = Field((), description="none of these shapes")
     type: Values[MediaType] = Field((), description=f"`jpeg`, `png`, …, or a media type{_REPEATED}")
     not_type: Values[MediaType] = Field((), description="none of these types")
+    colour: Values[Colour] = Field((), description=f"colour that covers much of the image{_REPEATED}")
+    not_colour: Values[Colour] = Field((), description="none of these colours")
+    place: Values[PlaceName] = Field((), description=f"city, region or country, by any of its names{_REPEATED}")
+    not_place: Values[PlaceName] = Field((), description="none of these places")
     min_width: Size | None = Field(None, description="pixels")
     max_width: Size | None = Field(None, description="pixels")
     min_height: Size | None = Field(None, description="pixels")

@@ -66,9 +66,13 @@ class TextLineItem(TypedDict):
 
 
 class ImageDetails(ImageItem):
-    """An image with all its metadata. ``texts`` are the lines of text read in it; there are none without OCR."""
+    """An image with all its metadata. ``texts`` are the lines of text read in it; there are none without OCR.
+    ``colours`` cover much of it; ``places`` are the city, the region and the country.
+    """
 
     lens: str | None
+    colours: list[str]
+    places: list[str]
     keywords: list[str]
     title: str | None
     caption: str | None
@@ -208,6 +212,20 @@ class TypeCount(TypedDict):
     count: int
 
 
+class ColourCount(TypedDict):
+    """A colour that covers much of an image, and the number of such images."""
+
+    colour: str
+    count: int
+
+
+class PlaceCount(TypedDict):
+    """A city, a region or a country, and the number of images taken there."""
+
+    place: str
+    count: int
+
+
 class FailureItem(TypedDict):
     """A failed image, or a file that could not become an image and has no `image`. ``reason`` is a word for programs,
     ``detail`` a sentence for people."""
@@ -239,6 +257,8 @@ class FacetValues(TypedDict):
     cameras: list[CameraCount]
     folders: list[FolderCount]
     types: list[TypeCount]
+    colours: list[ColourCount]
+    places: list[PlaceCount]
     first_taken: str | None
     last_taken: str | None
 
@@ -373,6 +393,8 @@ def facet_values(facets: Facets) -> FacetValues:
         "cameras": [{"camera": name, "count": count} for name, count in facets.cameras.items()],
         "folders": [{"folder": path, "count": count} for path, count in facets.folders.items()],
         "types": [{"type": name, "count": count} for name, count in facets.types.items()],
+        "colours": [{"colour": name, "count": count} for name, count in facets.colours.items()],
+        "places": [{"place": name, "count": count} for name, count in facets.places.items()],
         "first_taken": facets.first_taken.isoformat() if facets.first_taken else None,
         "last_taken": facets.last_taken.isoformat() if facets.last_taken else None,
     }

@@ -14,7 +14,19 @@ from shared.errors import SettingsError
 
 _TABLES = ("images", "embeddings", "queue", "files", "counts", "texts")
 _INDEXES = ("recent", "content", "due", "reason", "rejected", "fileimage")
-_SEARCH_INDEXES = ("taken", "takenlocal", "camera", "shape", "stem", "words", "textwords")
+_SEARCH_INDEXES = (
+    "taken",
+    "takenlocal",
+    "camera",
+    "shape",
+    "stem",
+    "words",
+    "textwords",
+    "colours",
+    "colourless",
+    "places",
+    "unplaced",
+)
 VECTOR_INDEXES = ("hnsw", "compact", "vchordrq")
 # Suffixes by placeholder in SQL statements.
 SUFFIXES = {name: name for name in (*_TABLES, *_INDEXES, *_SEARCH_INDEXES, *VECTOR_INDEXES, "swap")} | {

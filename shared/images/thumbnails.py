@@ -18,6 +18,7 @@ from PIL import Image
 from shared.images.decode import Decoded, Size, Source, check_pixels, decode, opened
 from shared.images.formats import Format
 from shared.images.metadata import Metadata, read_metadata
+from shared.images.palette import colour_codes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +30,7 @@ _THUMBNAIL_BOX = (512, 1024)
 _WIDEST_TILE = 2.5
 _PREVIEW_BOX = (1600, 1600)
 _PLACEHOLDER_BOX = (16, 16)
+_COLOUR_BOX = (64, 64)
 _GLANCE_BOX = (192, 192)
 # A picture to search for needs no more, and strangers may send it.
 MAX_QUERY_PIXELS = 50_000_000
@@ -60,7 +62,8 @@ class Examined:
 
     ``size`` is in bytes; ``width`` and ``height`` are upright. ``placeholder`` is the picture at 16 pixels as a data:
     URL of about 250 characters, which browsers enlarge and blur. ``truncated`` means that the file ends early.
-    ``thumbnail`` and ``preview`` are WebP, upright, in sRGB and without metadata; both are set, or neither is.
+    ``colours`` are codes of shared.colours. ``thumbnail`` and ``preview`` are WebP, upright, in sRGB and without
+    metadata; both are set, or neither is.
     ``model_input`` is set if it was asked for.
     """
 
@@ -71,6 +74,7 @@ class Examined:
     height: int
     placeholder: str
     truncated: bool
+    colours: tuple[int, ...]
     metadata: Metadata
     thumbnail: bytes | None = None
     preview: bytes | None = None
@@ -94,6 +98,7 @@ class Examined:
             "placeholder": self.placeholder,
             "derivatives": self.thumbnail is not None,
             "truncated": self.truncated,
+            "colours": self.colours,
         }
 
 
@@ -109,7 +114,7 @@ def examine(
     The metadata in *sidecar*, an XMP file, takes precedence over that in the image; a malformed one is ignored.
     *prepare* turns the whole upright image, with its stored colours, into what a model sees. Raises ImageRefused.
     """
-    box = _PREVIEW_BOX if derivatives else _PLACEHOLDER_BOX
+    box = _PREVIEW_BOX if derivatives else _COLOUR_BOX
     with opened(source) as file:
         digest = hashlib.file_digest(file, "sha256").digest()
         size = file.seek(0, io.SEEK_END)
@@ -126,6 +131,7 @@ def examine(
         height=decoded.size[1],
         placeholder=_data_url(_shrunk(thumbnail, _PLACEHOLDER_BOX)),
         truncated=decoded.truncated,
+        colours=tuple(colour_codes(thumbnail)),
         metadata=metadata,
         thumbnail=_webp(thumbnail, **_THUMBNAIL_WEBP) if derivatives else None,
         preview=_webp(preview, **_PREVIEW_WEBP) if derivatives else None,

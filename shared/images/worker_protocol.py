@@ -19,6 +19,7 @@ TASKS = frozenset(
         "shared.images.thumbnails:examine",
         "shared.images.thumbnails:glance",
         "shared.images.thumbnails:check_query_picture",
+        "shared.images.palette:colour_codes_of_files",
         "shared.embedders.clip.preprocess:read_pixels",
         "shared.embedders.examination:examine_for_clip",
         "shared.embedders.examination:examine_for_offline",

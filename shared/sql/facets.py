@@ -1,8 +1,9 @@
-"""Facets: the cameras, folders, types and dates of a list of images, with counts."""
+"""Facets: the cameras, folders, types, colours, places and dates of a list of images, with counts."""
 
 from dataclasses import replace
 from typing import Any, LiteralString
 
+from shared.colours import COLOURS
 from shared.db.pool import Connection
 from shared.models import Collection, Facets, Filters
 from shared.sql import Statement, fetch_one
@@ -34,26 +35,39 @@ async def read(conn: Connection, collection: Collection, filters: Filters, match
     cameras = f"i.camera IS NOT NULL AND {passing(replace(filters, camera=(), not_camera=()))}"
     folders = f"{_HAS_FOLDER} AND {passing(replace(filters, folder=(), not_folder=()))}"
     types = passing(replace(filters, type=(), not_type=()))
+    colour = f"code < %(named)s AND {passing(replace(filters, colour=(), not_colour=()))}"
+    coloured: LiteralString = "{images} AS i, unnest(i.colours) AS code"
+    place = passing(replace(filters, place=(), not_place=()))
+    placed: LiteralString = "{images} AS i, unnest(i.places) AS place JOIN places AS p ON p.id = place"
     dates = passing(replace(filters, taken_after=None, taken_before=None, taken_until=None))
     statement: LiteralString = f"""
         WITH matching AS MATERIALIZED ({ids})
         SELECT ({_counts("min(i.camera)", cameras, group="lower(i.camera)")}) AS cameras,
                ({_counts(_FOLDER, folders)}) AS folders,
                ({_counts("i.content_type", types)}) AS types,
+               ({_counts("(%(colours)s::text[])[code + 1]", colour, source=coloured)}) AS colours,
+               ({_counts("p.name", place, source=placed)}) AS places,
                first_taken, last_taken
           FROM (SELECT min(i.taken_local) AS first_taken, max(i.taken_local) AS last_taken
                   FROM {{images}} AS i WHERE {dates}) AS taken
     """  # noqa: S608 - constants
+    values |= {"colours": list(COLOURS), "named": len(COLOURS)}
     values |= matching.parameters if matching else {}
     found = await fetch_one(conn, collection, Facets, statement, values)
     assert found
     return found
 
 
-def _counts(value: LiteralString, where: LiteralString, *, group: LiteralString = "1") -> LiteralString:
+def _counts(
+    value: LiteralString,
+    where: LiteralString,
+    *,
+    source: LiteralString = "{images} AS i",
+    group: LiteralString = "1",
+) -> LiteralString:
     """Return the query of a JSON object with the number of images for each value, the most frequent first."""
     return f"""
         SELECT coalesce(json_object_agg(value, count ORDER BY count DESC, value), json_build_object())
-          FROM (SELECT {value} AS value, count(*) AS count FROM {{images}} AS i WHERE {where}
+          FROM (SELECT {value} AS value, count(*) AS count FROM {source} WHERE {where}
                  GROUP BY {group} ORDER BY count DESC, value LIMIT %(max)s) AS counted
     """  # noqa: S608 - constants

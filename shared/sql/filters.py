@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, LiteralString
 
+from shared import colours
 from shared.models import Filters, Placement
 
 EVERYTHING = Filters()
@@ -18,6 +19,8 @@ _CONDITIONS: dict[str, LiteralString] = {
     "folder": "i.r2_key > %(value)s || '/' AND i.r2_key < %(value)s || '0'",
     "orientation": "sign(i.width - i.height) = %(value)s",
     "type": "i.content_type = %(value)s",
+    "colour": "i.colours && %(value)s::smallint[]",
+    "place": "i.places && ARRAY(SELECT p.id FROM places AS p WHERE p.names @> ARRAY[folded(%(value)s)])",
     "min_width": "i.width >= %(value)s",
     "max_width": "i.width <= %(value)s",
     "min_height": "i.height >= %(value)s",
@@ -29,7 +32,7 @@ _CONDITIONS: dict[str, LiteralString] = {
     # Both parts are scans of an index, which an OR would prevent.
     "exact": """
         i.id IN (SELECT m.id FROM {images} AS m
-                  WHERE image_words(m.r2_key, m.keywords, m.title, m.caption, m.exif)
+                  WHERE image_words(m.r2_key, m.keywords, m.title, m.caption, m.exif, m.places)
                         @@ phraseto_tsquery('simple', tokens(%(value)s))
                   UNION
                  SELECT t.id FROM {texts} AS t WHERE t.words @@ phraseto_tsquery('simple', tokens(%(value)s)))""",
@@ -50,7 +53,7 @@ def condition(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
         values = given if isinstance(given, tuple) else () if given is None else (given,)
         if values:
             conditions.append(_any_of(name, values))
-            parameters |= {f"{name}_{n}": _ORIENTATIONS.get(value, value) for n, value in enumerate(values)}
+            parameters |= {f"{name}_{n}": _parameter(name, value) for n, value in enumerate(values)}
     return " AND ".join(conditions) or "true", parameters
 
 
@@ -68,6 +71,15 @@ def _any_of(name: str, values: Sequence[Any]) -> LiteralString:
 def _condition(name: str, value: object) -> LiteralString:
     is_moment = isinstance(value, datetime) and value.tzinfo is not None
     return _MOMENTS[name] if is_moment else _CONDITIONS[name]
+
+
+def _parameter(name: str, value: Any) -> Any:
+    match name.removeprefix("not_"):
+        case "orientation":
+            return _ORIENTATIONS[value]
+        case "colour":
+            return colours.codes(value)
+    return value
 
 
 def embedded_rows(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any, LiteralString
 
 from pydantic_core import to_json
 
+from shared import colours
 from shared.db.pool import Connection
 from shared.models import Collection, Filters, Image, NewImage, Sort
 from shared.sql import execute, fetch_all, fetch_each, fetch_one, fetch_value, placement
@@ -35,7 +36,7 @@ Place = tuple[datetime | None, int]
 _METADATA_COLUMNS = "taken_local, taken_offset, camera, lens, keywords, title, caption, latitude, longitude, exif"
 # The columns that depend on the image file alone.
 _FILE_COLUMNS = f"""sha256, size, content_type, width, height, placeholder, derivatives, truncated,
-    {_METADATA_COLUMNS}"""
+    colours, places, {_METADATA_COLUMNS}"""
 
 
 async def add(conn: Connection, collection: Collection, image: NewImage, *, now: datetime) -> int:
@@ -90,7 +91,7 @@ async def update_metadata(conn: Connection, collection: Collection, image_id: in
     """Replace the metadata of an image, if it still has the content of *image*."""
     statement = f"""
         UPDATE {{images}}
-           SET ({_METADATA_COLUMNS}) = (SELECT {_METADATA_COLUMNS}
+           SET ({_METADATA_COLUMNS}, places) = (SELECT {_METADATA_COLUMNS}, places
                                           FROM json_populate_record(NULL::{{images}}, %(row)s))
          WHERE id = %(id)s AND sha256 = %(sha256)s
     """  # noqa: S608 - constants
@@ -180,12 +181,17 @@ async def get_many(conn: Connection, collection: Collection, ids: Sequence[int])
 async def details(conn: Connection, collection: Collection, image_id: int) -> dict[str, Any] | None:
     """Return an image's metadata, origin and failure, without what lists contain; None for an unknown image."""
     statement = """
-        SELECT i.lens, i.keywords, i.title, i.caption, i.latitude, i.longitude, i.exif, i.origin,
+        SELECT i.lens, i.colours, i.keywords,
+               ARRAY(SELECT p.name FROM places AS p WHERE p.id = ANY (i.places)
+                      ORDER BY array_position(i.places, p.id)) AS places,
+               i.title, i.caption, i.latitude, i.longitude, i.exif, i.origin,
                q.reason AS failure_reason, q.detail AS failure_detail
           FROM {images} AS i LEFT JOIN {queue} AS q ON q.id = i.id AND q.model = %(model)s
          WHERE i.id = %(id)s
     """
-    return await fetch_one(conn, collection, dict[str, Any], statement, {"id": image_id, "model": collection.model})
+    values = {"id": image_id, "model": collection.model}
+    found = await fetch_one(conn, collection, dict[str, Any], statement, values)
+    return found and found | {"colours": colours.names(found["colours"] or [])}
 
 
 async def keywords(conn: Connection, collection: Collection, ids: Sequence[int]) -> dict[int, list[str]]:

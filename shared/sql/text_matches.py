@@ -11,7 +11,9 @@ from shared.sql.filters import EVERYTHING, condition
 MAX_MATCHES = 1000
 
 # Conditions on {images} i. They contain all the words; they may have the words as their name.
-_CONTAINS: LiteralString = "image_words(i.r2_key, i.keywords, i.title, i.caption, i.exif) @@ words_query(%(words)s)"
+# The query is computed once in a subquery, because it reads the names of places.
+_WORDS_QUERY: LiteralString = "(SELECT words_query(%(words)s))"
+_CONTAINS: LiteralString = f"image_words(i.r2_key, i.keywords, i.title, i.caption, i.exif, i.places) @@ {_WORDS_QUERY}"
 _MAY_BE_NAMED: LiteralString = "image_stem(i.r2_key) IN (folded(%(words)s), image_stem(%(words)s))"
 # The words are the name of {images} i, with or without folders and extension, in any case and without accents.
 _IS_NAME = """
@@ -19,7 +21,7 @@ _IS_NAME = """
 
 
 # Their pictures show all the words, or similar ones: words that begin with them or differ by one letter.
-_SHOWS: LiteralString = "i.id IN (SELECT t.id FROM {texts} AS t WHERE t.words @@ words_query(%(words)s))"
+_SHOWS: LiteralString = f"i.id IN (SELECT t.id FROM {{texts}} AS t WHERE t.words @@ {_WORDS_QUERY})"  # noqa: S608 - constants
 _SHOWS_SIMILAR: LiteralString = (
     "i.id IN (SELECT t.id FROM {texts} AS t WHERE t.words @@ similar_words_query(%(words)s))"
 )
@@ -71,8 +73,8 @@ def find(
             SELECT e.id, -(e.embedding <#> %(vector)s::halfvec) AS score
               FROM {{embeddings}} AS e WHERE e.id IN (SELECT id FROM found))
         SELECT i.id, {_IS_NAME} AS exact_name,
-               image_words(regexp_replace(i.r2_key, '^.*/', ''), i.keywords, i.title, i.caption, i.exif)
-                   @@ words_query(%(words)s) OR i.id IN (SELECT id FROM showing) AS without_folders,
+               image_words(regexp_replace(i.r2_key, '^.*/', ''), i.keywords, i.title, i.caption, i.exif, i.places)
+                   @@ {_WORDS_QUERY} OR i.id IN (SELECT id FROM showing) AS without_folders,
                (SELECT count(*) FROM (SELECT id FROM containing UNION SELECT id FROM showing) AS exact) AS frequency,
                scores.score
           FROM scores JOIN {{images}} AS i USING (id)

@@ -71,6 +71,24 @@ def test_each_value_of_a_filter_has_a_chip_and_outlasts_a_change_of_another(open
     expect(chips).to_have_text(["Not in none", "Portrait", "JPEG", "At most 9999 px wide"])
 
 
+def test_colours_are_chosen_by_swatches(open_gallery: OpenTab) -> None:
+    tab = open_gallery("/?bucket=many&colour=mostly-blue")
+    tab.page.locator("#filters summary").click()
+    panel = tab.page.get_by_role("form", name="Filters")
+    chips = tab.page.locator("#active-filters .filter-chip")
+    for colour in ("Red", "Blue"):
+        panel.get_by_role("checkbox", name=colour).check(force=True)
+    expect(chips).to_have_text(["Mostly Blue", "Red", "Blue"])
+    expect(panel.get_by_title(re.compile(r"Red \([0-9]+\)"))).to_be_visible()
+    panel.get_by_role("checkbox", name="Red").uncheck(force=True)
+    expect(chips).to_have_text(["Mostly Blue", "Blue"])
+    tab.page.keyboard.press("Escape")
+    tab.page.reload()
+    ready(tab.page)
+    chips.last.click()
+    expect(chips).to_have_text(["Mostly Blue"])
+
+
 def test_a_date_is_applied_once_it_is_typed(open_gallery: OpenTab) -> None:
     tab = open_gallery("/?bucket=many")
     entries = tab.page.evaluate("history.length")

@@ -55,7 +55,8 @@ export class Filters {
     for (const field of this.#form.elements) {
       if (!this.#fields.has(field.name) || field === document.activeElement) continue;
       const value = values[field.name] ?? "";
-      if (field.type === "radio" || field.type === "checkbox") field.checked = field.value === value;
+      if (field.type === "checkbox") field.checked = isChosen(this.#state.filters, field);
+      else if (field.type === "radio") field.checked = field.value === value;
       else if (field.tagName === "SELECT") select(field, value);
       else field.value = value;
     }
@@ -100,9 +101,11 @@ export class Filters {
   #chosen(name) {
     const given = this.#state.filters.filter(([other]) => other === name);
     if (!this.#fields.has(name)) return given;
-    const value = String(new FormData(this.#form).get(name) ?? "").trim();
-    if (value === given.at(-1)?.[1]) return given;
-    return value ? [[name, value]] : [];
+    const values = new FormData(this.#form).getAll(name).map((value) => [name, value.trim()]);
+    const boxes = [...this.#form.querySelectorAll(`[type=checkbox][name=${name}]`)];
+    if (boxes.length) return [...given.filter(([, value]) => !boxes.some((box) => box.value === value)), ...values];
+    if (values[0]?.[1] === given.at(-1)?.[1]) return given;
+    return values.filter(([, value]) => value);
   }
 
   /** Load the options that the list has: of folders, the direct children of the selected one. */
@@ -119,9 +122,18 @@ export class Filters {
     }
     const parts = folder.split("/");
     const ancestors = parts.map((_, index) => ({ folder: parts.slice(0, index + 1).join("/") }));
+    this.#countColours(facets.colours);
     this.#fillOptions("camera", facets.cameras);
     this.#fillOptions("type", facets.types);
+    this.#fillOptions("place", facets.places);
     this.#fillOptions("folder", folder ? [...ancestors, ...facets.folders] : facets.folders);
+  }
+
+  #countColours(colours) {
+    const counts = new Map(colours.map(({ colour, count }) => [colour, count]));
+    for (const { value, parentElement } of this.#form.querySelectorAll("[name=colour]")) {
+      parentElement.title = `${displayValue("colour", value)} (${number(counts.get(value) ?? 0)})`;
+    }
   }
 
   /** Replace the options of a field except "Any", and keep its value. */
@@ -136,6 +148,8 @@ export class Filters {
     select(field, value);
   }
 }
+
+const isChosen = (filters, { name, value }) => filters.some(([other, given]) => other === name && given === value);
 
 /** Select a value, adding it as an option if necessary. */
 function select(field, value) {
@@ -152,6 +166,12 @@ function displayValue(name, value) {
   switch (name.replace("not_", "")) {
     case "orientation":
       return ORIENTATIONS.includes(value) ? text(`orientation.${value}`) : value;
+    case "colour": {
+      const [, mostly, colour] = value.match(/^(mostly-)?(.*)$/);
+      if (colour.startsWith("#")) return colour;
+      const name = text(`colour.${colour}`);
+      return mostly ? text("colour.mostly", { colour: name }) : name;
+    }
     case "type":
       return value.replace(/^image\/(x-|vnd\.adobe\.)?/, "").toUpperCase();
     case "min_size":

@@ -2,6 +2,7 @@ import base64
 
 from PIL import Image
 
+from shared import colours
 from shared.images import examine
 from tests.helpers import corpus
 from tests.helpers.corpus import RED, assert_upright, read
@@ -27,7 +28,9 @@ def test_properties_do_not_depend_on_derivatives() -> None:
     data = corpus.jpeg(1200, 900, exif=corpus.exif_bytes({271: "Canon"}))
     full, bare = examine(data), examine(data, derivatives=False)
     assert (bare.thumbnail, bare.preview) == (None, None)
-    assert {**full.columns(), "derivatives": False, "placeholder": ""} == {**bare.columns(), "placeholder": ""}
+    assert colours.names(full.colours) == colours.names(bare.colours)
+    differing = {"derivatives": False, "placeholder": "", "colours": ()}  # the palette is read from another size
+    assert full.columns() | differing == bare.columns() | differing
 
 
 def test_the_placeholder_shows_the_picture_in_a_few_bytes() -> None:
