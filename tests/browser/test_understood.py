@@ -32,7 +32,7 @@ def snow(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 
 def expect_snow_2021_nikon(tab: Tab) -> None:
-    expect(tab.page.locator("#title")).to_have_text("Results for “snow”")
+    expect(tab.page.locator("#title")).to_have_text("Results for snow")
     expect(tab.page.locator("#understood bdi")).to_have_text(["2021", "nikon"])
     expect(tab.page.locator(".tile")).to_have_count(1)
     assert tab.names() == ["snow at home.jpg"]
@@ -42,7 +42,7 @@ def expect_snow_2021_nikon(tab: Tab) -> None:
 @pytest.mark.parametrize("with_scripts", [True, False])
 def test_words_a_year_and_a_camera_find_the_photo(open_tab: OpenTab, width: int, with_scripts: bool) -> None:
     tab = open_tab(GALLERY, width=width, java_script_enabled=with_scripts)
-    expect(tab.page.locator("#title")).to_have_text("Results for “snow”")
+    expect(tab.page.locator("#title")).to_have_text("Results for snow")
     expect(tab.page.locator("#understood bdi")).to_have_text(["2021", "nikon"])
     expect(tab.page.locator(".tile-image")).to_have_count(1)
     expect(tab.page.locator(".tile-image")).to_have_attribute("alt", "snow at home.jpg")
@@ -60,7 +60,7 @@ def test_typed_words_become_chips_without_a_change_of_the_field(open_gallery: Op
 def test_a_click_on_a_chip_turns_it_back_into_words_and_another_restores_it(open_gallery: OpenTab) -> None:
     tab = open_gallery(GALLERY)
     tab.page.locator("#understood .understood-words", has_text="nikon").click()
-    expect(tab.page.locator("#title")).to_have_text("Results for “snow nikon”")
+    expect(tab.page.locator("#title")).to_have_text("Results for snow nikon")
     expect(tab.page.locator("#understood bdi")).to_have_text(["2021", "“nikon” as words"])
     assert parameters(tab.page) == {"bucket": "snow", "q": "snow 2021 nikon", "literal": "nikon"}
     expect(tab.page.locator(".tile")).to_have_count(2)
@@ -107,7 +107,7 @@ def test_suggestions_are_chosen_with_the_keyboard(open_gallery: OpenTab, site: S
     tab = open_gallery("/?bucket=many")
     field = tab.page.get_by_role("combobox", name="Describe the images to find")
     field.press_sequentially("zebra came")
-    option = tab.page.get_by_role("option")
+    option = tab.page.locator("#suggestions").get_by_role("option")
     expect(option).to_have_text([f"{CAMERA}Camera · 15"])
     expect(field).to_have_attribute("aria-expanded", "true")
     field.press("ArrowDown")
@@ -127,7 +127,7 @@ def test_suggestions_are_chosen_with_the_keyboard(open_gallery: OpenTab, site: S
 def test_a_suggestion_is_tapped_on_a_phone(open_gallery: OpenTab) -> None:
     tab = open_gallery("/?bucket=many", width=360, height=740, is_mobile=True, has_touch=True)
     tab.page.locator("#q").press_sequentially("picture_00")
-    option = tab.page.get_by_role("option")
+    option = tab.page.locator("#suggestions").get_by_role("option")
     expect(option.first).to_have_text("picture_000Name · 1")
     box = option.first.bounding_box()
     assert box
@@ -145,4 +145,4 @@ def test_recent_searches_are_suggested_before_the_values_of_the_collection(open_
     tab.page.locator("#q").fill("")
     tab.page.locator("#q").press_sequentially("came")
     texts = ["camera on a tableRecent search", f"{CAMERA}Camera · 15"]
-    expect(tab.page.get_by_role("option")).to_have_text(texts)
+    expect(tab.page.locator("#suggestions").get_by_role("option")).to_have_text(texts)
