@@ -6,7 +6,7 @@ from server.cache.single_flight import SingleFlightCache
 from shared.db.pool import Connection, Database
 from shared.errors import ServiceError
 from shared.models import Collection, Facets, Filters, MonthCount
-from shared.sql import Statement, collections, facets, stats, suggestions, timeline
+from shared.sql import Statement, collections, facets, places, stats, suggestions, timeline
 
 TTL = 1.0  # seconds
 MAX_COUNTS = 10_000  # collections
@@ -35,6 +35,10 @@ class CollectionCache:
             max_entries=MAX_FACETS, ttl=KEYWORDS_TTL
         )
 
+        self._place_names: SingleFlightCache[str, dict[str, str]] = SingleFlightCache(
+            max_entries=MAX_FACETS, ttl=KEYWORDS_TTL
+        )
+
     async def all(self) -> list[Collection]:
         """Return the collections, at most a second old."""
         return await self._all.get(None, self._read)
@@ -54,6 +58,10 @@ class CollectionCache:
     async def keywords(self, collection: Collection) -> dict[str, tuple[str, int]]:
         """Return the collection's keywords as shared.sql.suggestions does, at most KEYWORDS_TTL old."""
         return await self._keywords.get(collection.bucket, self._database.read, suggestions.keywords, collection)
+
+    async def place_names(self, collection: Collection) -> dict[str, str]:
+        """Return the names of the collection's places as shared.sql.places does, at most KEYWORDS_TTL old."""
+        return await self._place_names.get(collection.bucket, self._database.read, places.names, collection)
 
     async def timeline(self, collection: Collection, filters: Filters) -> list[MonthCount]:
         """Return the months of the images that pass the filters, latest first, at most FACETS_TTL old."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from server.query_language import cameras, dates, files
+from server.query_language import cameras, colours, dates, files, places
 from server.query_language.part import Found, Part, Place, Recogniser, Surroundings
 from server.query_language.typed_text import COMMA, QUOTES, TypedText
 from server.query_language.vocabulary import meanings, pattern
@@ -18,12 +18,20 @@ from server.search.terms import Term
 _RECOGNISERS: Sequence[Recogniser] = (
     dates.recognise_date,
     cameras.recognise_camera,
+    places.recognise_place,
     files.recognise_type,
     files.recognise_orientation,
     files.recognise_size,
+    colours.recognise_colour,
 )
 _NOT = re.compile(f"(?:{pattern('not')}) ")
-_NEGATABLE = ("camera", "type", "orientation")  # kinds of filters whose fields have a counterpart with "not_"
+_NEGATABLE = (
+    "camera",
+    "place",
+    "type",
+    "orientation",
+    "colour",
+)  # kinds of filters whose fields have a counterpart with "not_"
 _OR = re.compile(r"\s+(?:OR|ODER|OU)\s+")  # in capitals it also joins words
 _CONNECTIVES = {word for name in ("in", "of", "article", "joint", "or") for word in meanings(name)}
 _JOINTS = meanings("joint").keys() | meanings("or")
@@ -96,28 +104,29 @@ def _blocked(text: TypedText, literal: Collection[str]) -> set[int]:
 def _spans(text: TypedText, surroundings: Surroundings, blocked: set[int], fixed: Collection[str]) -> Iterator[_Span]:
     index = 0
     while index < len(text.tokens):
-        found = _longest(text, index, surroundings)
+        negation = text.match(_NOT, index)
+        found = _longest(text, negation[1] if negation else index, surroundings)
+        if found and (negation or text.tokens[index].sign):
+            found = _negated(found)
         if found and blocked.isdisjoint(range(index, found.end)) and found.filters.keys().isdisjoint(fixed):
-            yield _Span(index, found)
+            if found.filters:
+                yield _Span(index, found)
             index = found.end
         else:
             index += 1
 
 
-def _longest(text: TypedText, index: int, surroundings: Surroundings) -> Found | None:
-    """Return the longest phrase that begins at *index*, with its negation if there is one."""
-    negation = text.match(_NOT, index)
-    start = negation[1] if negation else index
-    found = max(
-        (found for each in _RECOGNISERS if (found := each(text, start, surroundings))),
-        key=lambda found: found.end,
-        default=None,
-    )
-    if found is None or not (negation or text.tokens[index].sign):
-        return found
+def _negated(found: Found) -> Found:
+    """Return a phrase for the images without *found*; it has no filters if there are none for that."""
     if found.kind not in _NEGATABLE:
-        return None
+        return replace(found, filters={})
     return replace(found, filters={f"not_{name}": value for name, value in found.filters.items()})
+
+
+def _longest(text: TypedText, index: int, surroundings: Surroundings) -> Found | None:
+    """Return the longest phrase that begins at *index*."""
+    found = (found for each in _RECOGNISERS if (found := each(text, index, surroundings)))
+    return max(found, key=lambda found: found.end, default=None)
 
 
 def _accepted(text: TypedText, spans: list[_Span]) -> list[_Span]:
@@ -127,7 +136,11 @@ def _accepted(text: TypedText, spans: list[_Span]) -> list[_Span]:
         starts = {each.start for each in accepted}
         if span.found.place is Place.ANYWHERE or _ends_clause(text, span.end, starts):
             accepted.insert(0, span)
-    return [span for span in accepted if _stands_apart(text, span, {each.end for each in accepted})]
+    kept: list[_Span] = []
+    for span in accepted:
+        if _stands_apart(text, span, kept, accepted):
+            kept.append(span)
+    return kept
 
 
 def _ends_clause(text: TypedText, end: int, starts: Collection[int]) -> bool:
@@ -135,12 +148,18 @@ def _ends_clause(text: TypedText, end: int, starts: Collection[int]) -> bool:
     return text.key(end) == COMMA or joined in starts
 
 
-def _stands_apart(text: TypedText, span: _Span, ends: Collection[int]) -> bool:
-    if span.found.place not in (Place.ALONE, Place.BESIDE):
+def _stands_apart(text: TypedText, span: _Span, before: Sequence[_Span], accepted: Sequence[_Span]) -> bool:
+    if span.found.place not in (Place.ALONE, Place.CLOSING, Place.BESIDE):
         return True
+    ends = {each.end for each in before}
     is_whole = span.start == 0 and span.end == len(text.tokens)
-    before = span.start - 1 if text.key(span.start - 1) in meanings("or") else span.start
-    begins = text.key(span.start - 1) == COMMA or before in ends
+    joined = span.start - 1 if text.key(span.start - 1) in meanings("or") else span.start
+    begins = text.key(span.start - 1) == COMMA or joined in ends
+    if span.found.place is Place.CLOSING:
+        separators = {COMMA, *meanings("or")}
+        covered = {index for each in accepted for index in range(each.start, each.end)}
+        rest = {text.key(index) for index in range(span.end, len(text.tokens)) if index not in covered}
+        return begins and text.key(span.end) in separators and rest <= separators
     return begins and not (is_whole and span.found.place is Place.BESIDE)
 
 

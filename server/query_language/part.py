@@ -10,7 +10,7 @@ from server.query_language.typed_text import TypedText
 from server.search.terms import Term
 from shared.models import Facets
 
-Kind = Literal["date", "camera", "type", "orientation", "size"]
+Kind = Literal["date", "camera", "place", "type", "orientation", "size", "colour"]
 TextKind = Literal["words", "exact", "excluded"]
 
 
@@ -20,6 +20,7 @@ class Place(Enum):
     ANYWHERE = "anywhere"
     LAST = "before a comma, another filter, or the end"
     ALONE = "between commas, other filters, or the ends"
+    CLOSING = "between commas, other filters, or the ends, and not before words"
     BESIDE = "between commas, other filters, or the ends, and not alone"
 
 
@@ -51,10 +52,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The day and the collection, which decide what words mean: last March, or the name of a camera."""
+    """The day and the collection, which decide what words mean: last March, or the name of a camera.
+
+    ``places`` are the English names of the collection's places by their folded names in any language.
+    """
 
     today: date
     facets: Facets
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 class Recogniser(Protocol):

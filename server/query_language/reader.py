@@ -46,7 +46,9 @@ class QueryReader:
         if not query.words or not query.parse:
             words = [Term("text", query.words)] if query.words else []
             return ReadQuery([*words, *query.terms], page)
-        surroundings = Surroundings(datetime.now(UTC).date(), await self.collections.facets(collection, EVERYTHING))
+        facets = await self.collections.facets(collection, EVERYTHING)
+        place_names = await self.collections.place_names(collection)
+        surroundings = Surroundings(datetime.now(UTC).date(), facets, place_names)
         fixed = {name for name, value in vars(page.filters).items() if value != _DEFAULTS[name]}
         found = understand(query.words, surroundings, literal=query.literal, fixed=fixed)
         if len(found.terms) > MAX_TERMS:

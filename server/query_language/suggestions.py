@@ -18,7 +18,7 @@ MAX_NAMES = 3
 MIN_LETTERS = 2
 MAX_WORDS = 3  # of a value that is being typed
 
-SuggestionKind = Literal["camera", "keyword", "name"]
+SuggestionKind = Literal["camera", "place", "keyword", "name"]
 Values = Mapping[str, tuple[str, int]]  # as written and number of images, by the folded value, most frequent first
 
 
@@ -34,7 +34,7 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Suggestions:
-    """Suggestions from the cameras, keywords and file names of collections."""
+    """Suggestions from the cameras, places, keywords and file names of collections."""
 
     database: Database
     collections: CollectionCache
@@ -44,6 +44,7 @@ class Suggestions:
         facets = await self.collections.facets(collection, EVERYTHING)
         sources: dict[SuggestionKind, Values] = {
             "camera": {camera.casefold(): (camera, count) for camera, count in facets.cameras.items()},
+            "place": {fold(place): (place, count) for place, count in facets.places.items()},
             "keyword": await self.collections.keywords(collection),
         }
         found: dict[str, Suggestion] = {}

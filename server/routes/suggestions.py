@@ -14,7 +14,7 @@ from server.schemas.responses import FastJSONResponse, SuggestionList
 
 @Operation(query=SuggestQuery, response=SuggestionList)
 async def suggest(request: Request) -> Response:
-    """GET /api/suggest: cameras, keywords and file names that complete the last words of a query.
+    """GET /api/suggest: cameras, places, keywords and file names that complete the last words of a query.
 
     Those that complete more words come first, then the most frequent; file names are last. Keywords and cameras are
     cached for some seconds.

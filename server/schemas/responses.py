@@ -105,8 +105,8 @@ class HitPage(TypedDict):
 class UnderstoodPart(TypedDict):
     """A part of `q` and the parameters that it stands for, with their values. ``meaning`` explains a date or camera.
 
-    ``kind`` is `words`, `excluded` or `exact` for words, else the kind of filter: `date`, `camera`, `type`,
-    `orientation` or `size`.
+    ``kind`` is `words`, `excluded` or `exact` for words, else the kind of filter: `date`, `camera`, `place`,
+    `type`, `orientation`, `size` or `colour`.
     """
 
     text: str
@@ -128,7 +128,7 @@ class SearchPage(HitPage):
 
 
 class SuggestionItem(TypedDict):
-    """A `camera`, `keyword` or file `name`, with its number of images. ``text`` is the query that it completes."""
+    """A `camera`, `place`, `keyword` or file `name` with its number of images. ``text`` is the completed query."""
 
     kind: str
     value: str

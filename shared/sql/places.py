@@ -18,6 +18,16 @@ async def missing(conn: Connection, collection: Collection, *, limit: int) -> li
     return await fetch_all(conn, collection, Position, statement, {"limit": limit})
 
 
+async def names(conn: Connection, collection: Collection) -> dict[str, str]:
+    """Return the English names of the collection's places by their folded names in any language."""
+    statement = """
+        SELECT DISTINCT ON (each) each, p.name FROM places AS p, unnest(p.names) AS each
+         WHERE p.id IN (SELECT unnest(places) FROM {images})
+         ORDER BY each, p.kind = 'country' DESC, p.id
+    """
+    return dict(await (await execute(conn, collection, statement)).fetchall())
+
+
 async def fill(conn: Connection, collection: Collection, found: Mapping[Position, Sequence[NamedPlace]]) -> None:
     """Store the places of images, the nearest first, unless their positions have changed meanwhile."""
     statement = """

@@ -111,6 +111,7 @@ function option(words, label, kind) {
 
 function kindLabel(kind, count) {
   if (kind === "camera") return text("search.suggestion_camera", { count });
+  if (kind === "place") return text("search.suggestion_place", { count });
   if (kind === "keyword") return text("search.suggestion_keyword", { count });
   return text("search.suggestion_name", { count });
 }

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from PIL import Image
 
@@ -26,16 +27,25 @@ PICTURES = [
 
 
 @pytest.fixture(scope="module")
-def filled(serve_folder: Callable[[Path], Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
-    """A server whose collection ``b`` holds PICTURES."""
+def filled(
+    serve_folder: Callable[[Path], Server],
+    module_environment: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Server:
+    """A server whose collection ``b`` holds PICTURES; that of the exit is red and was taken in Spain."""
     folder = tmp_path_factory.mktemp("pictures")
     for number, (name, camera, year, size) in enumerate(PICTURES):
+        picture = noise(number, size) if camera else Image.new("RGB", size, "red")
         exif = Image.Exif()
         if camera:
             exif[0x0110] = camera
             exif.get_ifd(0x8769)[0x9003] = f"{year}:06:15 12:00:00"
-        noise(number, size).save(folder / name, exif=exif)
-    return serve_folder(folder)
+        picture.save(folder / name, exif=exif)
+    server = serve_folder(folder)
+    with psycopg.connect(module_environment["DATABASE_URL"]) as conn:
+        conn.execute("INSERT INTO places VALUES (1, 'country', 'Spain', '{spain,spanien}')")
+        conn.execute("UPDATE b_images SET places = '{1}' WHERE r2_key LIKE 'exit%'")
+    return server
 
 
 def search(server: Server, q: str, **parameters: Any) -> dict[str, Any]:
@@ -124,6 +134,16 @@ def test_exact_words_are_in_the_name_in_their_order(filled: Server) -> None:
     assert keys(search(filled, '"sign exit"')) == []
     assert keys(search(filled, '"snow" "roof"')) == ["snow on the roof.jpg"]
     assert keys(filled.get("/api/images", bucket="b", exact="On The")) == ["snow on the roof.jpg"]
+
+
+def test_places_and_colours_are_understood(filled: Server) -> None:
+    assert keys(search(filled, "sign in spanien")) == ["exit sign.jpg"]
+    assert keys(search(filled, "snow, not in Spain")) == sorted(
+        name for name, *_ in PICTURES if name != "exit sign.jpg"
+    )
+    assert keys(search(filled, "mostly red")) == ["exit sign.jpg"]
+    suggested = filled.get("/api/suggest", bucket="b", q="sign spa")["suggestions"]
+    assert suggested == [{"kind": "place", "value": "Spain", "count": 1, "text": "sign Spain"}]
 
 
 def test_sizes_are_understood(filled: Server) -> None:
