@@ -11,7 +11,7 @@ from shared.ocr.boxes import Quad, find_boxes
 from shared.onnx_network import open_network, run_network
 
 # The longer side of a picture for the detector, in pixels; both sides are multiples of 32.
-DETECTOR_SIDE = 960
+DETECTOR_SIDE = 736
 # Of PP-OCR's own configuration.
 _THRESHOLD, _MIN_MEAN, _GROWTH = 0.3, 0.6, 1.6
 _MIN_SIDE = 5.0  # pixels; smaller boxes hold no legible text
