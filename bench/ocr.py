@@ -70,7 +70,7 @@ def page(words: list[str], font: ImageFont.FreeTypeFont, seed: int) -> bytes:
     layer = Image.new("L", SIZE)
     draw = ImageDraw.Draw(layer)
     for number, word in enumerate(words):
-        draw.text((330 + 250 * (number % 4), 260 + 150 * (number // 4)), word, font=font, fill=255)
+        draw.text((200 + 420 * (number % 3), 300 + 170 * (number // 3)), word, font=font, fill=255)
     layer = layer.rotate(rng.uniform(-15, 15), Image.Resampling.BICUBIC)
     background.paste(Image.new("RGB", SIZE, "white" if dark else "black"), (0, 0), layer)
     grain = np.random.default_rng(seed).normal(0, 6, (SIZE[1], SIZE[0], 1))
@@ -82,13 +82,13 @@ def pages(name: str, fonts: Path, count: int, height: int) -> Iterator[tuple[lis
     families = japanese if name == "Japanese" else sorted(fonts.glob("dejavu/DejaVu*.ttf"))
     for seed in range(count):
         rng = random.Random(f"{name} {seed}")
-        words = rng.sample(VOCABULARIES[name].split(), 16)
+        words = rng.sample(VOCABULARIES[name].split(), 12)
         yield words, page(words, ImageFont.truetype(rng.choice(families), height), seed)
 
 
 def _recall(reader: TextReader, fonts: Path, count: int) -> None:
     """Print the share of rendered words that are read exactly, and the time per page."""
-    print("words read exactly, by height of the font in pixels, 16 words a page")
+    print("words read exactly, by height of the font in pixels, 12 words a page")
     for name in VOCABULARIES:
         cells, seconds = [], []
         for height in HEIGHTS:

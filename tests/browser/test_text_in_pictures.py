@@ -25,7 +25,8 @@ def receipt(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
 
 
 def test_words_of_the_query_are_marked_where_they_are(open_gallery: OpenTab, receipt: dict[str, Any]) -> None:
-    tab = open_gallery(f"/?bucket=words&q=total+47,11&view={receipt['id']}")
+    # "jpeg" becomes a filter.
+    tab = open_gallery(f"/?bucket=words&q=total+47,11+jpeg&view={receipt['id']}")
     layer = tab.page.locator(".text-layer")
     expect(layer.locator("text")).to_have_text(["Invoice 4711", "Total 47,11 EUR"])
     expect(layer.locator("rect")).to_have_count(3)  # total, 47 and 11

@@ -2,8 +2,9 @@
 
 import { MAX_PAGE_SIZE, getJson, imageUrl } from "./api.js";
 import { Lightbox } from "./lightbox.js";
-import { isSearch, pageUrl, wordsOf } from "./page_state.js";
+import { isSearch, pageUrl } from "./page_state.js";
 import { PagedList, isLoaded } from "./paged_list.js";
+import { matchingWords } from "./understood.js";
 
 /** Number of images before and after the enlarged one that are loaded again if a long list has dropped them. */
 const PREPARED = 20;
@@ -19,7 +20,7 @@ export class ImageViewer {
       bucket: gallery.bucket,
       hasText: gallery.hasText,
       on: {
-        words: () => wordsOf(gallery.state),
+        words: () => matchingWords(gallery.state, gallery.list.understood),
         step: (image) => this.#replaceView(image),
         close: () => this.#leave(),
         similar: (image) => gallery.showSimilar(image),

@@ -85,10 +85,6 @@ export const isSearch = (state) => Boolean(state.q || state.terms.length);
 /** Return whether the state shows all images, in any order. */
 export const isWhole = (state) => !state.similar && !isSearch(state) && !state.filters.length;
 
-/** The words that images shall match. */
-export const wordsOf = ({ q, terms }) =>
-  [q, ...terms.filter(({ kind, weight }) => kind === "text" && weight > 0).map(({ value }) => value)].join(" ").trim();
-
 /** Return whether the state shows the recent images without filters. */
 export const isRecent = (state) => isWhole(state) && !state.sort;
 

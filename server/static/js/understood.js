@@ -19,6 +19,13 @@ export function drawUnderstood(container, state, parts = []) {
 /** The words that describe the images, without those that became filters; all of them if they were not parsed. */
 export const describingWords = (q, parts) => (parts ? (parts.find(({ kind }) => kind === "words")?.text ?? "") : q);
 
+/** All words that images shall match, exactly or not: of the typed ones those that are no filters, and of the terms. */
+export function matchingWords({ q, terms }, parts) {
+  const typed = parts?.filter(({ kind }) => kind === "words" || kind === "exact").map((part) => part.text) ?? [q];
+  const further = terms.filter(({ kind, weight }) => kind === "text" && weight > 0).map(({ value }) => value);
+  return [...typed, ...further].join(" ");
+}
+
 function understoodChip(state, { text: phrase, meaning }) {
   const chip = clone("understood-chip-template");
   const [words, remove] = chip.querySelectorAll("a");
