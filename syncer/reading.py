@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shared.db.pool import Connection
 from shared.errors import ImageRefused, SettingsError
+from shared.images.decode_memory import machine_memory
 from shared.models import Collection, Job, TextLine
 from shared.object_keys import preview_key
 from shared.ocr.reader import TextReader, weights
@@ -15,6 +16,10 @@ from shared.stores.base import ObjectStore
 from syncer.context import CommandContext
 from syncer.settings import SyncerSettings
 from syncer.stage import StageRun
+
+
+# Bytes of a machine that reads pictures without being told to: the networks take 280 MB.
+_MIN_MEMORY = 1_000_000_000
 
 
 class ReadingRun(StageRun[list[TextLine]]):
@@ -42,7 +47,12 @@ class ReadingRun(StageRun[list[TextLine]]):
 
 
 def find_weights(settings: SyncerSettings) -> Path | None:
-    """Return the folder of the networks' weights, None if not installed; raise SettingsError if OCR=on needs them."""
+    """Return the folder of the networks' weights.
+
+    None if they are not installed or, unless OCR=on, the machine is too small. Raises SettingsError if OCR=on lacks them.
+    """
+    if settings.ocr is None and machine_memory() < _MIN_MEMORY:
+        return None
     folder = weights()
     if settings.ocr and folder is None:
         raise SettingsError(
@@ -54,8 +64,8 @@ def find_weights(settings: SyncerSettings) -> Path | None:
 async def open_reading(context: CommandContext, collection: Collection, store: ObjectStore) -> ReadingRun | None:
     """Return the run that reads the collection's images, or None without OCR.
 
-    OCR decides whether a collection has it. Unset, a collection keeps what it has, and gets it if the packages are
-    installed and nothing was decided before. Raises SettingsError for OCR=on without the packages.
+    OCR decides whether a collection has it. Unset, a collection keeps what it has, and gets it if this machine can read
+    and nothing was decided before. Raises SettingsError for OCR=on without the packages.
     """
     wanted, folder = context.settings.ocr, find_weights(context.settings)
     if wanted is None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -51,7 +50,7 @@ class TextReader:
         self._weights = weights
         self._decoder = decoder
         threads = threads or os.cpu_count() or 1
-        self._threads = ThreadPoolExecutor(threads, "ocr", initializer=_yield_processor)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="ocr")
         self._in_flight = asyncio.Semaphore(2 * threads)  # bounds the memory for pixels
         self._loading = threading.Lock()
         self._networks: tuple[TextDetector, TextRecogniser] | None = None
@@ -92,9 +91,3 @@ def _is_text(text: str, confidence: float) -> bool:
     if (len(text) == 1 and text.isascii()) or not any(character.isalnum() for character in text):
         return False
     return confidence >= (_MIN_CONFIDENCE_SHORT if len(text) <= _SHORT else _MIN_CONFIDENCE)
-
-
-def _yield_processor() -> None:
-    """Let decoders and embedding go first: on Linux, a thread has its own priority."""
-    if sys.platform == "linux":
-        os.nice(10)

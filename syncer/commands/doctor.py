@@ -206,8 +206,9 @@ async def _decoders() -> str:
 
 
 async def _ocr(settings: SyncerSettings) -> str:
-    installed = find_weights(settings) is not None
-    return "installed" if installed else "not installed: the words in pictures are not read"
+    if find_weights(settings) is None:
+        return "the words in pictures are not read here: the extra `ocr` is missing, or memory is below 1 GB"
+    return "the words in pictures are read, unless a collection has it off"
 
 
 async def _host_names() -> str:
