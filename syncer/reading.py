@@ -17,7 +17,6 @@ from syncer.context import CommandContext
 from syncer.settings import SyncerSettings
 from syncer.stage import StageRun
 
-
 # Bytes of a machine that reads pictures without being told to: the networks take 280 MB.
 _MIN_MEMORY = 1_000_000_000
 
@@ -49,7 +48,8 @@ class ReadingRun(StageRun[list[TextLine]]):
 def find_weights(settings: SyncerSettings) -> Path | None:
     """Return the folder of the networks' weights.
 
-    None if they are not installed or, unless OCR=on, the machine is too small. Raises SettingsError if OCR=on lacks them.
+    None if they are not installed, or if the machine is too small, unless OCR=on. Raises SettingsError if OCR=on lacks
+    them.
     """
     if settings.ocr is None and machine_memory() < _MIN_MEMORY:
         return None
