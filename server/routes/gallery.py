@@ -67,6 +67,7 @@ def _empty_page(request: Request) -> TemplateVariables:
         "parse_off": query.get("parse") == "0",
         "terms": [],
         "similar": None,
+        "viewed": None,
         "sort": query.get("sort"),
         "filters": {each["name"]: each["value"] for each in filters},
         "filter_values": filters,
@@ -108,6 +109,9 @@ async def _fill(collection: Collection, page: TemplateVariables, context: AppCon
     if query.similar:
         image = await context.search.image(collection, query.similar)
         page["similar"] = responses.image_item(image, context.stores.get(collection.bucket))
+    if query.view:
+        viewed = await context.search.by_ids(collection, [query.view])
+        page["viewed"] = next(iter(responses.image_page(viewed, context.stores)["images"]), None)
     results: Mapping[str, Any] = await _results(context, collection, query)
     if "understood" in results:
         page["understood"] = _understood_variables(request.query_params, results["understood"]["parts"])

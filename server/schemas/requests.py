@@ -404,6 +404,7 @@ class GalleryQuery(SearchQuery):
     parse: Parse = True
     similar: ImageId | None = None
     month: Month = None
+    view: ImageId | None = None
 
     def page(self) -> PageRequest:
         return replace(super().page(), month=self.month)

@@ -19,3 +19,11 @@ def test_a_missing_image_is_named_in_place_of_its_similar_ones(filled_server: Se
     alert = answer.text.partition('role="alert">')[2].partition("<ol")[0]
     assert "Image not found" in alert
     assert 'href="/?bucket=b"' in alert
+
+
+def test_the_address_of_one_image_is_previewed_with_that_image(filled_server: Server) -> None:
+    image = filled_server.get("/api/images", bucket="b", limit=9)["images"][8]
+    page = filled_server.http.get(f"/?bucket=b&view={image['id']}").text
+    assert f"<title>{image['key'].split('/')[-1]} · b</title>" in page
+    assert f'<meta property="og:image" content="{filled_server.url}{image["preview_url"]}">' in page
+    assert filled_server.http.get("/?bucket=b&view=999999").status_code == 200
