@@ -10,7 +10,9 @@ last digits would differ between processors, and all machines that share a colle
 
 import hashlib
 import json
+import os
 import sys
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -145,7 +147,14 @@ def _package_folder(module: str) -> Path:
     return Path(spec.origin).parent
 
 
+def _exit_with_stdin() -> None:
+    """End this process when stdin ends, as it does with the process that waits for the model."""
+    os.read(0, 1)  # not sys.stdin, whose lock the interpreter takes when it exits
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_exit_with_stdin, daemon=True).start()
     try:
         build(Path(sys.argv[1]))
     except SettingsError as exc:

@@ -79,7 +79,7 @@ async def _run_build(folder: Path, lock: TextIO) -> None:
     """Build in a process of its own: the system gets its memory back, and may end it when memory runs out."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "shared.embedders.offline.build", str(folder)),
-        stdin=DEVNULL,
+        stdin=PIPE,  # open until this process ends, with which the build ends
         stdout=DEVNULL,
         stderr=PIPE,
         env=os.environ
@@ -87,10 +87,12 @@ async def _run_build(folder: Path, lock: TextIO) -> None:
             "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
             "OPENBLAS_NUM_THREADS": "1",  # each thread takes memory and saves no time
         },
-        pass_fds=[lock.fileno()],  # if this process is killed, no other build starts before that one has ended
+        pass_fds=[lock.fileno()],  # no other build starts before this one has ended
     )
+    assert process.stderr is not None
     try:
-        _, stderr = await process.communicate()
+        stderr = await process.stderr.read()
+        await process.wait()
     except BaseException:
         process.kill()
         await process.wait()

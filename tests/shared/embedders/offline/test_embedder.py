@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import pytest_asyncio
 from numpy.typing import NDArray
@@ -206,8 +207,11 @@ async def test_a_killed_build_is_repeated_and_concurrent_builds_make_one_model(
     while not list(models.glob("*.unfinished/*")):
         assert killed.poll() is None
         await asyncio.sleep(0.01)
+    builds = psutil.Process(killed.pid).children()
     killed.kill()
     killed.wait()
+    assert builds
+    assert psutil.wait_procs(builds, timeout=30)[1] == []
     assert not folder.exists()
 
     # The limit counts reserved memory too.
