@@ -10,9 +10,10 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from server.access import COOKIE, NO_ACCESS, READ_ACCESS, Access, AccessTokens, is_https
+from server.middleware.base import HttpMiddleware, before_start
 from server.problem import Problem
 from server.rate_limits import client_of
 from server.schemas import errors
@@ -31,16 +32,10 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _WRITE_TOKEN = "API_TOKEN, or a token of `syncer tokens add NAME --write`"  # nosec B105
 
 
-class AuthMiddleware:
+class AuthMiddleware(HttpMiddleware):
     """Middleware that rejects requests without the access they need."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         try:
             request.state.access = await self._authorize(request)
@@ -49,7 +44,7 @@ class AuthMiddleware:
             await rejection(scope, receive, send)
             return
         is_private = _tokens(request).needed_to_read and not _is_open(request)
-        await self._app(scope, receive, _send_private(send) if is_private else send)
+        await self._app(scope, receive, before_start(send, _mark_private) if is_private else send)
 
     async def _authorize(self, request: Request) -> Access:
         """Return the access of the request; raise a Problem with the reason if it has none."""
@@ -160,16 +155,10 @@ def _is_same_origin(request: Request) -> bool:
     return origin is not None and not _is_cross_site(request)
 
 
-def _send_private(send: Send) -> Send:
-    """Return a *send* that marks responses as private, so that shared caches do not store them."""
-
-    async def send_private(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            directives = [part.strip() for part in headers.get("Cache-Control", "no-cache").split(",")]
-            if "no-store" not in directives:
-                others = [part for part in directives if part not in {"public", "private"}]
-                headers["Cache-Control"] = ", ".join(["private", *others])
-        await send(message)
-
-    return send_private
+async def _mark_private(start: Message) -> None:
+    """Mark a response as private, so that shared caches do not store it."""
+    headers = MutableHeaders(scope=start)
+    directives = [part.strip() for part in headers.get("Cache-Control", "no-cache").split(",")]
+    if "no-store" not in directives:
+        others = [part for part in directives if part not in {"public", "private"}]
+        headers["Cache-Control"] = ", ".join(["private", *others])

@@ -7,9 +7,10 @@ import time
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from server import log_config, metrics, rate_limits
+from server.middleware.base import HttpMiddleware, before_start
 from server.schemas import errors
 from shared import timing
 
@@ -22,45 +23,38 @@ _VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that disconnects before the response
 
 
-class RequestLog:
+class RequestLog(HttpMiddleware):
     """Middleware that logs, counts and times requests, and answers unexpected errors with a 500.
 
     The id of a request is its X-Request-Id, as set by a proxy, or a new one. It is part of the response, of problem
     documents and of every log line of the request.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         identifier = _identifier(scope)
         status, first_byte = 0, started
 
-        async def send_with_headers(message: Message) -> None:
+        async def add_headers(start: Message) -> None:
             nonlocal status, first_byte
-            if message["type"] == "http.response.start":
-                status, first_byte = message["status"], time.perf_counter()
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = identifier
-                headers["Server-Timing"] = _server_timing(spent | {"total": first_byte - started})
-            await send(message)
+            status, first_byte = start["status"], time.perf_counter()
+            headers = MutableHeaders(scope=start)
+            headers["X-Request-Id"] = identifier
+            headers["Server-Timing"] = _server_timing(spent | {"total": first_byte - started})
 
+        send = before_start(send, add_headers)
         log_config.request_id.set(identifier)
         rate_limits.client.set(rate_limits.client_of(scope))
         with timing.collect() as spent:
             try:
-                await self._app(scope, receive, send_with_headers)
+                await self._app(scope, receive, send)
             except ClientDisconnect:
                 log.info("the client disconnected before its request was read")
             except Exception as exc:
                 log.exception("unexpected error")
                 if status:
                     raise
-                await errors.response(errors.problem_of(exc))(scope, receive, send_with_headers)
+                await errors.response(errors.problem_of(exc))(scope, receive, send)
             finally:
                 total = time.perf_counter() - started
                 _record(scope, status or _CLIENT_CLOSED_REQUEST, latency=first_byte - started, total=total)
