@@ -36,14 +36,14 @@ def check_packages(folder: Path) -> None:
     _require(_RUNTIME if folder.exists() else _RUNTIME + _BUILD)
 
 
-async def ensure_built(folder: Path) -> Path:
-    """Return *folder* after building the model in it if it is missing or damaged.
+async def ensure_built(folder: Path) -> None:
+    """Build the model in *folder* if it is missing or damaged.
 
     Of several processes one builds and the others wait. Cancelling the call ends the build. Raises SettingsError if the
     folder cannot be written or a package is missing, and ModelError if the build fails.
     """
     if await asyncio.to_thread(_is_intact, folder):
-        return folder
+        return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with folder.with_name(f"{folder.name}.lock").open("w") as lock:
@@ -52,7 +52,6 @@ async def ensure_built(folder: Path) -> Path:
                 await _build(folder, lock)
     except OSError as exc:
         raise SettingsError(f"cannot build the offline model in {folder}: {exc.strerror or exc}") from exc
-    return folder
 
 
 async def _acquire(lock: TextIO) -> None:
