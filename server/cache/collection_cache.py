@@ -7,6 +7,7 @@ from shared.db.pool import Connection, Database
 from shared.errors import ServiceError
 from shared.models import Collection, Facets, Filters, MonthCount
 from shared.sql import Statement, collections, facets, places, stats, suggestions, timeline
+from shared.sql.filters import EVERYTHING
 
 TTL = 1.0  # seconds
 MAX_COUNTS = 10_000  # collections
@@ -31,6 +32,7 @@ class CollectionCache:
             max_entries=MAX_TIMELINES, ttl=FACETS_TTL
         )
 
+        self._values: SingleFlightCache[str, Facets] = SingleFlightCache(max_entries=MAX_FACETS, ttl=KEYWORDS_TTL)
         self._keywords: SingleFlightCache[str, dict[str, tuple[str, int]]] = SingleFlightCache(
             max_entries=MAX_FACETS, ttl=KEYWORDS_TTL
         )
@@ -54,6 +56,10 @@ class CollectionCache:
         """Return facets of all images, or of those that a statement, named *scope*, selects; at most FACETS_TTL old."""
         key = collection.bucket, filters, scope
         return await self._facets.get(key, self._database.read, facets.read, collection, filters, matching)
+
+    async def values(self, collection: Collection) -> Facets:
+        """Return facets of all images, at most KEYWORDS_TTL old."""
+        return await self._values.get(collection.bucket, self._database.read, facets.read, collection, EVERYTHING)
 
     async def keywords(self, collection: Collection) -> dict[str, tuple[str, int]]:
         """Return the collection's keywords as shared.sql.suggestions does, at most KEYWORDS_TTL old."""

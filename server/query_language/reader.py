@@ -46,7 +46,7 @@ class QueryReader:
         if not query.words or not query.parse:
             words = [Term("text", query.words)] if query.words else []
             return ReadQuery([*words, *query.terms], page)
-        facets = await self.collections.facets(collection, EVERYTHING)
+        facets = await self.collections.values(collection)
         place_names = await self.collections.place_names(collection)
         surroundings = Surroundings(datetime.now(UTC).date(), facets, place_names)
         fixed = {name for name, value in vars(page.filters).items() if value != _DEFAULTS[name]}

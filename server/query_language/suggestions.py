@@ -11,7 +11,6 @@ from server.query_language.typed_text import fold
 from shared.db.pool import Database
 from shared.models import Collection
 from shared.sql import suggestions
-from shared.sql.filters import EVERYTHING
 
 MAX_SUGGESTIONS = 8
 MAX_NAMES = 3
@@ -41,7 +40,7 @@ class Suggestions:
 
     async def suggest(self, collection: Collection, typed: str) -> list[Suggestion]:
         """Return completions of *typed*, those of more words first, then the most frequent; file names last."""
-        facets = await self.collections.facets(collection, EVERYTHING)
+        facets = await self.collections.values(collection)
         sources: dict[SuggestionKind, Values] = {
             "camera": {camera.casefold(): (camera, count) for camera, count in facets.cameras.items()},
             "place": {fold(place): (place, count) for place, count in facets.places.items()},

@@ -21,7 +21,7 @@ async def read(conn: Connection, collection: Collection, filters: Filters, match
     """Return the values that filters can take, with the folders directly below the last of *filters*.
 
     Each facet counts the images that pass all filters but its own, and are among the ids that *matching* selects.
-    That takes about 0.1 s for 100,000 images.
+    That takes about 0.25 s for 100,000 images, half of it for colours.
     """
     values: dict[str, Any] = {"prefix": f"{filters.folder[-1]}/" if filters.folder else "", "max": MAX_VALUES}
     ids: LiteralString = matching.text if matching else "SELECT NULL::bigint AS id"
