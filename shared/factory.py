@@ -92,8 +92,9 @@ def make_embedder(
         return OfflineEmbedder(settings.home / "models", decoder)
     if kind == "clip":
         from shared.embedders.clip.embedder import ClipEmbedder
+        from shared.embedders.clip.hub import DEFAULT_MODEL
 
-        return ClipEmbedder(settings.clip_model, settings.home / "models", decoder)
+        return ClipEmbedder(settings.clip_model or DEFAULT_MODEL, settings.home / "models", decoder)
     from shared.embedders.replicate.client import Timeouts
     from shared.embedders.replicate.embedder import ReplicateEmbedder
 

@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     replicate_api_token: SecretStr | None = None
     replicate_model: str = "openai/clip"
     replicate_base_url: str = "https://api.replicate.com"
-    clip_model: str = "ViT-L/14"
+    clip_model: str | None = None
     decode_memory_mb: int | None = Field(None, ge=32)
 
     @field_validator("database_url")

@@ -57,10 +57,10 @@ class CommandContext:
     def open_embedder(self, collection: Collection | None = None) -> Embedder:
         """Return the embedder of a collection, or the one that the settings select for new collections.
 
-        Raises SettingsError if EMBEDDER asks for another model than the collection's.
+        Raises SettingsError if EMBEDDER or CLIP_MODEL asks for another model than the collection's.
         """
         concurrency = self.settings.embed_concurrency
-        if collection and not self.settings.embedder:
+        if collection and self._allows(collection.model):
             model = collection.model
             embedder = factory.embedder_for_model(self.settings, model, self.decoder, concurrency=concurrency)
         else:
@@ -72,6 +72,12 @@ class CommandContext:
         if collection:
             factory.check_same_model(embedder, bucket=collection.bucket, model=collection.model)
         return embedder
+
+    def _allows(self, model: str) -> bool:
+        """Return whether the settings ask for no model other than *model*."""
+        kind = self.settings.embedder
+        any_clip = kind == "clip" and self.settings.clip_model is None
+        return kind is None or (any_clip and factory.embedder_kind(model) == "clip")
 
 
 def load_settings(arguments: argparse.Namespace) -> SyncerSettings:

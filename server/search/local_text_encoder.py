@@ -17,6 +17,7 @@ from shared.db import migrate
 from shared.db.pool import Database
 from shared.embedders.base import agreement
 from shared.embedders.clip.embedder import ClipEmbedder
+from shared.embedders.clip.hub import REPLICATE_WEIGHTS
 from shared.embedders.replicate.image_input import data_url
 from shared.embedders.replicate.models import fetches_images
 from shared.errors import ImageRefused, ModelError, ObjectMissing, ServiceError
@@ -33,7 +34,7 @@ SAMPLES, MAX_TRIED = 3, 20  # images; a single one may have been damaged since i
 
 
 class LocalTextEncoder:
-    """The model of CLIP_MODEL, and its verification against each model whose texts it encodes.
+    """The model of CLIP_MODEL or REPLICATE_WEIGHTS, and its verification against the models whose texts it encodes.
 
     Verification gives the local model images that the other model has embedded, in the form in which they were sent to
     it. A success is stored in the database, for later starts and other servers.
@@ -65,7 +66,7 @@ class LocalTextEncoder:
             raise ModelError(
                 f"TEXT_EMBEDDER=clip: vectors of {self.embedder.name} and {model} for the same images have a cosine of"
                 f" {cosine:.4f}, below {MIN_COSINE}: set CLIP_MODEL to the weights that embedded the collection"
-                " (ViT-L/14), or unset TEXT_EMBEDDER",
+                f" ({REPLICATE_WEIGHTS}), or unset TEXT_EMBEDDER",
                 transient=False,
             )
 
@@ -119,6 +120,7 @@ class LocalTextEncoder:
 
 
 def _clip(settings: ServerSettings, decoder: DecoderPool) -> ClipEmbedder:
+    settings = settings.model_copy(update={"clip_model": settings.clip_model or REPLICATE_WEIGHTS})
     embedder = factory.make_embedder(settings, "clip", decoder, concurrency=1)
     assert isinstance(embedder, ClipEmbedder)
     return embedder

@@ -226,7 +226,13 @@ async def _model(settings: SyncerSettings) -> str:
             assert isinstance(embedder, ReplicateEmbedder)
             return await embedder.check()
         await embedder.embed_texts(["a photo"])
-        return f"{embedder.name}, {embedder.dimensions} dimensions, on this machine"
+        detail = f"{embedder.name}, {embedder.dimensions} dimensions, on this machine"
+        if kind == "clip":
+            from shared.embedders.clip.embedder import ClipEmbedder
+
+            assert isinstance(embedder, ClipEmbedder)
+            detail += f"; images on {await embedder.device()}"
+        return detail
     finally:
         await embedder.close()
         await decoder.close()

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tests.helpers.pictures import make_pictures
-from tests.helpers.processes import Syncer
+from tests.helpers.processes import Command, Syncer
 
 
 def change(database_url: str, *statements: str) -> None:
@@ -69,3 +69,17 @@ def test_a_command_that_only_reads_gives_up_within_its_patience(syncer: Syncer) 
     done = syncer("status", DATABASE_URL=nothing_listens, OUTAGE_PATIENCE_SECONDS="0.5")
     assert done.status == 1
     assert "Connection refused" in done.stderr
+
+
+def test_new_collections_get_siglip2_and_existing_ones_keep_their_clip_model(syncer: Syncer, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "some", 1)
+
+    def upload(bucket: str, **settings: str) -> Command:
+        return syncer("upload", tmp_path / "some", "--bucket", bucket, EMBEDDER="clip", **settings)
+
+    assert upload("old", CLIP_MODEL="ViT-L/14").status == 0
+    assert upload("new").status == 0
+    assert upload("old").status == 0
+    models = {each["bucket"]: each["model"] for each in syncer("buckets", "--json").json["buckets"]}
+    assert models == {"old": "clip:ViT-L/14", "new": "clip:ViT-B-16-SigLIP2"}
+    assert "syncer reembed" in upload("old", CLIP_MODEL="ViT-B/32").stderr

@@ -131,6 +131,10 @@ class ClipEmbedder:
             await self._fetch(Tower.TEXT)
         return await asyncio.to_thread(text_fingerprint, self._folder)
 
+    async def device(self) -> str:
+        """Return the execution provider for images, and why a better one is not used, after loading the model."""
+        return (await self._load_image_pipeline()).tower.device
+
     async def close(self) -> None:
         images, self._image_pipeline, self._text_tower = self._image_pipeline, None, None
         if images:

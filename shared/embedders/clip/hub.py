@@ -27,11 +27,13 @@ class HubModel:
 
 
 HUB_MODELS = (
+    HubModel("ViT-B-16-SigLIP2", "immich-app/ViT-B-16-SigLIP2__webli", OPEN_CLIP, 768),
     # Xenova's exports accept texts of any length and batches of images.
     HubModel("ViT-L/14", "Xenova/clip-vit-large-patch14", TRANSFORMERS, 768),
     HubModel("ViT-B/32", "Xenova/clip-vit-base-patch32", TRANSFORMERS, 512),
-    HubModel("ViT-B-16-SigLIP2", "immich-app/ViT-B-16-SigLIP2__webli", OPEN_CLIP, 768),
 )
+DEFAULT_MODEL = "ViT-B-16-SigLIP2"
+REPLICATE_WEIGHTS = "ViT-L/14"  # the model that has the weights of Replicate's
 
 
 def known_model(name: str) -> HubModel | None:

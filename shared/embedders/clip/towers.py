@@ -13,8 +13,14 @@ from shared.embedders.clip.layouts import ImageModel, TextModel
 from shared.embedders.clip.tokenize import TextTokenizer
 from shared.errors import ModelError
 
-# Execution providers for GPUs, best first; those in the installed build of ONNX Runtime are tried.
-_ACCELERATORS = ("CUDAExecutionProvider", "CoreMLExecutionProvider", "DmlExecutionProvider")
+# Execution providers for GPUs, best first. TensorRT compiles a model for minutes at every start.
+_ACCELERATORS = (
+    "CUDAExecutionProvider",
+    "MIGraphXExecutionProvider",
+    "ROCMExecutionProvider",
+    "CoreMLExecutionProvider",
+    "DmlExecutionProvider",
+)
 _CPU = "CPUExecutionProvider"
 
 # Names of the output vector in exports; the first output if none matches.
@@ -28,6 +34,12 @@ _DTYPES = {
 }
 
 logger = logging.getLogger(__name__)
+
+
+def ordered_providers() -> list[str]:
+    """Return the execution providers of the installed build of ONNX Runtime: those for GPUs, best first, then CPU."""
+    available = onnxruntime.get_available_providers()
+    return [*(name for name in _ACCELERATORS if name in available), _CPU]
 
 
 class TextTower:
@@ -62,10 +74,8 @@ class ImageTower:
 
     def __init__(self, model: ImageModel, *, dimensions: int) -> None:
         """Load the network. Raises ModelError for unusable files."""
-        available = onnxruntime.get_available_providers()
-        accelerators = [name for name in _ACCELERATORS if name in available]
         # Each call computes in its caller's thread: one image per core is faster than two cores per image.
-        self._network = _Network(model.weights, [*accelerators, _CPU], threads=1, dimensions=dimensions)
+        self._network = _Network(model.weights, ordered_providers(), threads=1, dimensions=dimensions)
         self._preprocessing = model.preprocessing
         pixels = (
             self._network.inputs.get("pixel_values") or self._network.inputs.get("image") or self._network.first_input
@@ -89,6 +99,11 @@ class ImageTower:
         """Return whether a GPU computes."""
         return self._network.provider != _CPU
 
+    @property
+    def device(self) -> str:
+        """The execution provider in use, and why it is not the best one that is installed."""
+        return f"{self._network.provider.removesuffix('ExecutionProvider')}{self._network.fallback}"
+
     def embed(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return the unnormalised vectors [n, dimensions] of n images from ``Preprocessing.resize``."""
         values = self._preprocessing.normalise(np.stack(pixels))
@@ -108,10 +123,12 @@ class _Network:
         # Threads that spin while they wait would take the CPU from the decoders.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
+        self.fallback = ""
         self._session = self._load(options, providers)
         self.provider: str = self._session.get_providers()[0]
         if self.provider != providers[0]:
-            logger.warning("%s is unavailable for %s: using %s", providers[0], path, self.provider)
+            self.fallback = self.fallback or f" ({providers[0]} failed to start)"
+            logger.warning("%s runs on %s%s", path, self.provider, self.fallback)
         self.inputs: dict[str, Any] = {node.name: node for node in self._session.get_inputs()}
         self.first_input = next(iter(self.inputs.values()))
         if unknown := {node.type for node in self.inputs.values()} - set(_DTYPES):
@@ -129,8 +146,8 @@ class _Network:
             return onnxruntime.InferenceSession(self._path, options, providers=providers)
         except Exception as exc:  # the exceptions of ONNX Runtime have no common class
             if providers != [_CPU]:
-                logger.warning("%s is unavailable for %s (%s): trying the next provider", providers[0], self._path, exc)
-                return self._load(options, providers[1:])
+                self.fallback = f" ({providers[0]} failed to start: {_first_line(exc)})"
+                return self._load(options, [_CPU])
             raise ModelError(
                 f"cannot load {self._path} ({_first_line(exc)}): if its download was interrupted, delete it and"
                 " start again; otherwise choose another model",

@@ -16,9 +16,14 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from server.adapters import Stores
+from server.search.local_text_encoder import LocalTextEncoder
+from server.settings import ServerSettings
+from shared.db.pool import Database
 from shared.embedders.clip.layouts import read_image_model, read_text_model
 from shared.embedders.clip.preprocess import read_pixels
 from shared.embedders.clip.towers import ImageTower, TextTower
+from shared.images.worker_pool import DecoderPool
 from tests.fakes.replicate import DIMENSIONS, FakeReplicate
 from tests.helpers.pictures import make_pictures
 from tests.helpers.processes import Syncer, serving
@@ -151,3 +156,9 @@ def test_collections_of_a_local_model_keep_their_own_text_encoder(
     assert syncer("sync", folder, "--bucket", "b", EMBEDDER="offline").status == 0
     with serving({**environment, "TEXT_EMBEDDER": "clip"}, tmp_path / "server.log") as server:
         assert len(server.keys("/api/search", bucket="b", q="a dog")) == COUNT
+
+
+async def test_the_default_model_has_the_weights_of_replicate(database: Database, tmp_path: Path) -> None:
+    settings = ServerSettings(image_browser_home=tmp_path)
+    encoder = LocalTextEncoder(settings, database, DecoderPool(1), Stores(settings))
+    assert encoder.embedder.name == "clip:ViT-L/14"

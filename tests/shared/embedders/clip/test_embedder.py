@@ -27,6 +27,7 @@ from shared.embedders.clip.embedder import ClipEmbedder
 from shared.embedders.clip.hub import HUB_MODELS
 from shared.embedders.clip.layouts import read_text_model
 from shared.embedders.clip.tokenize import TextTokenizer
+from shared.embedders.clip.towers import ordered_providers
 from shared.errors import ImageRefused, ModelError, SettingsError
 from shared.images.worker_pool import DecoderPool
 from tests.fakes.hub import FakeHub
@@ -35,6 +36,7 @@ from tests.golden.clip_inputs import FILES, TEXTS
 MODELS = Path(__file__).parents[3] / "golden" / "clip"
 GOLDEN: dict[str, dict[str, Any]] = json.loads((MODELS / "golden.json").read_text())
 PICTURES = [ImageInput(data=data) for data in FILES]
+CPU = "CPUExecutionProvider"
 XENOVA = "Xenova/clip-vit-base-patch32"
 
 
@@ -147,6 +149,36 @@ async def test_a_panorama_of_one_row_of_pixels_needs_little_memory(clip: Clip) -
     assert not isinstance(vector, ImageRefused)
 
 
+# Execution providers
+
+
+async def test_images_run_on_the_best_gpu_that_onnx_runtime_supports(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = ["TensorrtExecutionProvider", "ROCMExecutionProvider", "MIGraphXExecutionProvider", CPU]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: installed)
+    assert ordered_providers() == ["MIGraphXExecutionProvider", "ROCMExecutionProvider", CPU]
+
+
+async def test_a_gpu_that_fails_to_start_leaves_the_work_to_the_cpu(
+    clip: Clip, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    installed = ["CUDAExecutionProvider", "CoreMLExecutionProvider", CPU]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: installed)
+    start = onnxruntime.InferenceSession
+
+    def fail_on_gpus(path: Path, options: Any, *, providers: list[str]) -> Any:
+        if providers != [CPU]:
+            raise RuntimeError("libcublas.so: cannot open")
+        return start(path, options, providers=providers)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fail_on_gpus)
+    embedder = clip(MODELS / "transformers_clip")
+    vectors = only_vectors(await embedder.embed_images(PICTURES))
+    assert cosines(vectors, GOLDEN["transformers_clip"]["images"]).min() >= 0.999
+    assert await embedder.device() == "CPU (CUDAExecutionProvider failed to start: libcublas.so: cannot open)"
+    assert len(caplog.messages) == 1
+    assert "CUDAExecutionProvider failed to start" in caplog.text
+
+
 # Names
 
 
@@ -173,7 +205,7 @@ async def test_name_and_dimensions_are_known_before_the_download(clip: Clip) -> 
 
 async def test_an_unknown_model_is_refused_with_the_known_names(clip: Clip) -> None:
     with pytest.raises(
-        SettingsError, match=r"CLIP_MODEL is 'ViT-X/99': give one of ViT-L/14, ViT-B/32, ViT-B-16-SigLIP2"
+        SettingsError, match=r"CLIP_MODEL is 'ViT-X/99': give one of ViT-B-16-SigLIP2, ViT-L/14, ViT-B/32"
     ):
         clip("ViT-X/99")
 
@@ -361,7 +393,7 @@ async def test_an_unavailable_gpu_is_logged_and_the_cpu_computes(
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
         vectors = only_vectors(await clip(MODELS / "open_clip_clip").embed_images(PICTURES))
     assert cosines(vectors, GOLDEN["open_clip_clip"]["images"]).min() >= 0.999
-    assert "CUDAExecutionProvider is unavailable" in caplog.text
+    assert "CUDAExecutionProvider failed to start" in caplog.text
 
 
 def test_preprocessing_loads_neither_network_nor_tokenizer() -> None:
