@@ -58,6 +58,7 @@ ifdef FULL
 	$(BIN)/python -m bench.million --plots docs/images
 	$(BIN)/python -m bench.scaling
 	$(BIN)/python -m bench.relevance
+	$(BIN)/python -m bench.ocr
 else
 	$(BIN)/python -m bench.sync --short
 	$(BIN)/python -m bench.search

@@ -210,6 +210,7 @@ class Programs:
             "DATABASE_URL": database_url,
             "IMAGE_BROWSER_HOME": str(home),
             "EMBEDDER": "offline",
+            "OCR": "off",
             "COCOINDEX_DISABLE_USAGE_TRACKING": "1",
         }
 

@@ -81,6 +81,7 @@ def measure_syncers(url: str, home: Path, replicate_url: str) -> None:
         "DATABASE_URL": url,
         "IMAGE_BROWSER_HOME": str(home),
         "EMBEDDER": "replicate",
+        "OCR": "off",
         "REPLICATE_API_TOKEN": "r8_fake",
         "REPLICATE_BASE_URL": replicate_url,
     }

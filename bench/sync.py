@@ -106,6 +106,7 @@ def new_environment(scratch: Path) -> Iterator[Environment]:
                 "S3_ENDPOINT_URL": server.url,
                 "IMAGE_BROWSER_HOME": str(scratch / "home"),
                 "EMBEDDER": "offline",
+                "OCR": "off",
             },
             server,
         )
@@ -164,7 +165,12 @@ def measure_memory(scratch: Path, count: int) -> None:
     shutil.copy(picture, folder)
     server = asyncio.run(embedded.start(scratch / "memory"))
     try:
-        variables = {"DATABASE_URL": server.url, "IMAGE_BROWSER_HOME": str(scratch), "EMBEDDER": "offline"}
+        variables = {
+            "DATABASE_URL": server.url,
+            "IMAGE_BROWSER_HOME": str(scratch),
+            "EMBEDDER": "offline",
+            "OCR": "off",
+        }
         syncer = Syncer(os.environ | variables)
         upload = ("upload", folder, "--bucket", "photos", "--json")
         run_and_measure(syncer, output, *upload)
