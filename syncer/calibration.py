@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.db.pool import Database
-from shared.embedders.base import Embedder
+from shared.embedders.base import Embedder, HasReferenceVectors
 from shared.errors import SettingsError
 from shared.models import Collection
 from shared.sql import calibrations, stats, vector_search
@@ -23,6 +23,8 @@ TEXTS = 80
 SAMPLE = 500  # images
 # Share of the best matches of nonsense texts, and of pairs of images, that lie below the threshold.
 QUANTILE = 0.95
+# Syncs calibrate from MIN_IMAGES on, and again when a collection has grown by GROWTH.
+MIN_IMAGES, GROWTH = 10, 10
 
 _FUNCTION_WORDS = """
     a about above across also although and any because besides both but by despite either else ever for from hence how
@@ -57,6 +59,19 @@ async def calibrate(database: Database, collection: Collection, embedder: Embedd
     )
     await database.run(calibrations.save, collection.bucket, embedder.name, measured)
     return measured
+
+
+async def calibrate_if_free(database: Database, collection: Collection, embedder: Embedder) -> None:
+    """Calibrate a collection that is not calibrated or much larger than then, if its model runs on this machine.
+
+    A model with background vectors needs no calibration. Raises ModelError.
+    """
+    if not embedder.local or isinstance(embedder, HasReferenceVectors):
+        return
+    embedded = (await database.run(stats.counts, collection)).embedded
+    found = await database.run(calibrations.find, collection.bucket, embedder.name)
+    if embedded >= max(MIN_IMAGES, GROWTH * found.images if found else 0):
+        await calibrate(database, collection, embedder)
 
 
 async def _best(database: Database, collection: Collection, vector: NDArray[np.float32]) -> float:

@@ -8,21 +8,22 @@ from uuid import UUID
 
 from shared.db.pool import Connection
 from shared.embedders.base import Embedder, ImageInput, Vector
-from shared.errors import ImageRefused
+from shared.errors import ImageRefused, ModelError, SettingsError
 from shared.images import Examined, ModelInput
 from shared.models import Collection, Job
 from shared.object_keys import preview_key
 from shared.sql import next_embeddings, queue
 from shared.stores.base import ObjectStore
+from syncer.calibration import calibrate_if_free
 from syncer.context import CommandContext
 from syncer.index_builder import FirstLoad, ensure_index
 from syncer.stage import StageRun
 
-INDEX_DELAY = 30.0  # seconds without work before a watch builds a missing index
+COMPLETION_DELAY = 30.0  # seconds without work before a watch builds a missing index and calibrates
 
 
 class EmbeddingRun(StageRun[Vector]):
-    """Embeds pending images of one collection with one model. Then builds the index of the vectors if necessary."""
+    """Embeds pending images of one collection with one model, then completes the collection."""
 
     done = "embedded"
 
@@ -58,7 +59,7 @@ class EmbeddingRun(StageRun[Vector]):
 
     def _background(self) -> Iterator[Coroutine[Any, Any, None]]:
         yield from super()._background()
-        yield self._build_index_when_idle()
+        yield self._complete_when_idle()
 
     async def _claim(self, lease: UUID, limit: int) -> list[Job]:
         await self._first_load.check()
@@ -69,7 +70,7 @@ class EmbeddingRun(StageRun[Vector]):
         return await queue.claim(conn, self._collection, lease=lease, limit=limit, duration=self._lease_time)
 
     async def _after_last(self) -> None:
-        await ensure_index(self._context, self._collection)
+        await self._complete_collection()
 
     def _processed(self, job: Job) -> None:
         if prepared := self._prepared.pop(job.id, None):
@@ -102,10 +103,18 @@ class EmbeddingRun(StageRun[Vector]):
         except ImageRefused as refusal:
             return refusal
 
-    async def _build_index_when_idle(self) -> None:
-        """Build a missing index in a watch, whose run does not end."""
+    async def _complete_when_idle(self) -> None:
+        """Complete the collection in a watch, whose run does not end."""
         while True:
             self._worked = False
-            await asyncio.sleep(INDEX_DELAY)
+            await asyncio.sleep(COMPLETION_DELAY)
             if not self._worked and not self._finishing:
-                await ensure_index(self._context, self._collection)
+                await self._complete_collection()
+
+    async def _complete_collection(self) -> None:
+        """Build a missing index, and calibrate weak matches where that costs nothing."""
+        await ensure_index(self._context, self._collection)
+        try:
+            await calibrate_if_free(self._context.database, self._collection, self._embedder)
+        except (ModelError, SettingsError) as exc:  # the images are searchable all the same
+            self._context.progress.say(f"{self._collection.bucket}: weak matches are not marked: {exc}")
