@@ -5,7 +5,7 @@ Invalid input becomes a 400 that names the parameter, its value and the allowed 
 
 import re
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
@@ -38,6 +38,7 @@ MAX_QUERY_LENGTH = 1000
 MAX_SELECTED = 10_000
 MAX_FILTER_VALUES = 20
 MAX_URL_LENGTH = 2000
+_MAX_OFFSET = timedelta(hours=16)
 JSON_BODY = BodyLimit("the body", max_bytes=1 << 20)
 
 # Members of a JSON term, of which each term has one, and their kinds of term.
@@ -101,7 +102,10 @@ def _split_all_numbers(value: object) -> object:
 
 def _parse_moment(value: object) -> object:
     # pydantic would also accept seconds since the epoch.
-    return datetime.fromisoformat(value) if isinstance(value, str) else value
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if isinstance(moment, datetime) and abs(moment.utcoffset() or timedelta()) >= _MAX_OFFSET:
+        raise ValueError("PostgreSQL has no such offset")
+    return moment
 
 
 def _parse_day(value: object) -> object:

@@ -117,6 +117,7 @@ def test_suggestions_are_chosen_with_the_keyboard(open_gallery: OpenTab, site: S
     expect(field).to_have_value("zebra came")
     field.fill("")
     field.press_sequentially("cam")
+    expect(option).to_have_count(1)
     field.press("ArrowDown")
     field.press("Enter")
     expect(tab.page.locator("#understood bdi")).to_have_text([CAMERA])

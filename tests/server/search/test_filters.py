@@ -136,6 +136,7 @@ def test_a_cursor_is_refused_for_other_filters(filled: Server) -> None:
     [
         {"taken_after": "yesterday"},
         {"taken_before": "2024-13-01"},
+        {"taken_before": "2024-05-31T18:00:00-19:04"},
         {"taken_until": "2024-05-31T18:00:00"},
         {"orientation": "diagonal"},
         {"min_width": "-1"},
