@@ -152,3 +152,12 @@ def test_calibration_needs_two_images(syncer: Syncer, tmp_path: Path) -> None:
     done = syncer("calibrate", "--bucket", "b")
     assert done.status == 1
     assert "2 are needed" in done.stderr
+
+
+def test_a_sync_succeeds_where_calibration_fails(syncer: Syncer, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(CLIP, tmp_path / "model"))
+    (model / "onnx" / "text_model.onnx").write_bytes(b"damaged")
+    make_pictures(tmp_path / "pictures", 12)
+    done = syncer("sync", tmp_path / "pictures", "--bucket", "b", EMBEDDER="clip", CLIP_MODEL=str(model))
+    assert done.status == 0, done.stderr
+    assert "b: weak matches are not marked: cannot load" in done.stderr
