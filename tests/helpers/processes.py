@@ -1,5 +1,6 @@
 """Run ``syncer`` and ``server`` as real processes, each test with its own database and home folder."""
 
+import asyncio
 import json
 import os
 import signal
@@ -7,8 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,6 +20,7 @@ import httpx2
 import psycopg
 from psycopg import sql
 
+from shared.embedders.offline.cache import ensure_built
 from tests.helpers.ports import free_port
 
 # Variables that would change the outcome of tests.
@@ -97,10 +101,17 @@ class Syncer:
 def make_home(folder: Path, shared_folder: Path) -> Path:
     """Create an IMAGE_BROWSER_HOME. All of a run share the offline model, which is built only once."""
     folder.mkdir()
-    models = shared_folder / "models"
-    models.mkdir(exist_ok=True)
-    (folder / "models").symlink_to(models)
+    (folder / "models").symlink_to(_offline_models(shared_folder))
     return folder
+
+
+@cache
+def _offline_models(shared_folder: Path) -> Path:
+    """Return the folder of the offline model, built now: the first tests would wait for it otherwise."""
+    models = shared_folder / "models"
+    with ThreadPoolExecutor() as thread:  # a test may run an event loop in this one
+        thread.submit(asyncio.run, ensure_built(models / "offline-v1")).result()
+    return models
 
 
 def make_environment(home: Path, database_url: str) -> dict[str, str]:
@@ -162,7 +173,7 @@ def serving(
             yield Server(url, process, http)
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=40)
 
 
 def _wait_until_healthy(http: httpx2.Client, process: "subprocess.Popen[str]", log: Path) -> None:
