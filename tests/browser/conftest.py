@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 from psycopg import sql
 
 from tests.helpers.pictures import picture
-from tests.helpers.processes import CLEAN_ENVIRONMENT, Server, Syncer, serving
+from tests.helpers.processes import CLEAN_ENVIRONMENT, Server, Syncer, make_home, serving
 
 FLAGS = [
     "--headless",
@@ -133,10 +133,7 @@ def site(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
     """The server of all browser tests of this worker."""
-    home = tmp_path_factory.mktemp("browser home")
-    models = shared_folder / "models"
-    models.mkdir(exist_ok=True)
-    (home / "models").symlink_to(models)
+    home = make_home(tmp_path_factory.mktemp("browser") / "home", shared_folder)
     name = f"test_{uuid4().hex[:12]}"
     environment: Mapping[str, str] = CLEAN_ENVIRONMENT | {
         "DATABASE_URL": postgres.replace("/image_browser?", f"/{name}?"),

@@ -1,5 +1,6 @@
 """Words that become filters, and suggestions while they are typed, in Chromium."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,9 +117,11 @@ def test_suggestions_are_chosen_with_the_keyboard(open_gallery: OpenTab, site: S
     expect(option).to_have_count(0)
     expect(field).to_have_value("zebra came")
     field.fill("")
-    field.press_sequentially("cam")
+    with tab.page.expect_response(re.compile(r"/api/suggest\?.*\bq=cam\b")):
+        field.press_sequentially("cam")
     expect(option).to_have_count(1)
     field.press("ArrowDown")
+    expect(option).to_have_attribute("aria-selected", "true")
     field.press("Enter")
     expect(tab.page.locator("#understood bdi")).to_have_text([CAMERA])
     keys = site.server.keys("/api/images", bucket="many", camera=CAMERA, limit="200")
