@@ -205,7 +205,8 @@ class Programs:
         self.scratch = scratch
         self.database_url = database_url
         home = scratch / "home"
-        self.model = ensure_built(home / "models" / "offline-v1")
+        self.model = home / "models" / "offline-v1"
+        asyncio.run(ensure_built(self.model))
         self.environment = os.environ | {
             "DATABASE_URL": database_url,
             "IMAGE_BROWSER_HOME": str(home),

@@ -187,7 +187,7 @@ class Bench:
         return (float(np.median(times)), float(np.percentile(times, 99))), per_second
 
     async def recent(self, _number: int) -> None:
-        await self.database.read(images.recent, self.collection, limit=LIMIT)
+        await self.database.read(images.list_sorted, self.collection, sort="-created", limit=LIMIT)
 
     async def months(self, _number: int) -> None:
         statement = "SELECT date_trunc('month', taken_at), count(*) FROM {images} WHERE taken_at IS NOT NULL GROUP BY 1"

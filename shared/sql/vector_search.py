@@ -69,8 +69,11 @@ def choose_ef_search(rows: int, limit: int) -> int | None:
 
 
 def max_filtered(rows: int, limit: int) -> int:
-    """Return how many of *rows* images may pass a filter for an exact scan of those to be faster than the index."""
-    return math.isqrt(rows * limit)
+    """Return how many of *rows* images may pass a filter for an exact scan of those to be faster than the index.
+
+    The index visits rows / passing * limit images, each in about five times the time of the exact scan.
+    """
+    return math.isqrt(5 * rows * limit)
 
 
 async def are_few(conn: Connection, collection: Collection, filters: Filters, *, at_most: int) -> bool:
