@@ -77,7 +77,7 @@ def bare_seconds(model: Path, folder: Path) -> float:
 
 @dataclass(frozen=True)
 class Tables:
-    """Where a program writes its rows and its vectors; both may be the same."""
+    """Tables of a program: one with a row per photo, one with the vectors. They may be one table."""
 
     rows: str
     vectors: str

@@ -40,7 +40,7 @@ _MEANINGLESS = _CONNECTIVES | meanings("pictures").keys()
 
 @dataclass(frozen=True)
 class Understood:
-    """What typed words mean: their parts, the filters in them, and the terms of the remaining query."""
+    """Result of parsing typed words: their parts, the filters, and the terms of the remaining query."""
 
     parts: Sequence[Part]
     filters: Mapping[str, Any]
@@ -62,7 +62,7 @@ class _Span:
 def understand(
     typed: str, surroundings: Surroundings, *, literal: Collection[str] = (), fixed: Collection[str] = ()
 ) -> Understood:
-    """Return what *typed* means in its *surroundings*.
+    """Parse *typed* with the cameras, places and date of its *surroundings*.
 
     Phrases of *literal* stay words, as do those that would set one of the *fixed* filters.
     """

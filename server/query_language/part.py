@@ -41,7 +41,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a text as it was understood: fields of ``shared.models.Filters`` and terms of the query."""
+    """A part of typed words, with its filters (fields of ``shared.models.Filters``) and terms of the query."""
 
     text: str
     kind: Kind | TextKind

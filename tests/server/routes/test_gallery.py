@@ -1,4 +1,4 @@
-"""What the server's HTML of the gallery says."""
+"""The HTML of the gallery as the server renders it, before any script runs."""
 
 import pytest
 
