@@ -56,7 +56,6 @@ async def read(conn: Connection, collection: Collection, price: Price) -> Status
         bucket=collection.bucket,
         model=collection.model,
         **asdict(counts),
-        rejected=await stats.rejected(conn, collection) if counts.failed else 0,
         reasons=await stats.reasons(conn, collection) if counts.failed else {},
         rate_per_minute=round(rate, 1),
         eta_seconds=round(counts.pending / rate * 60, 1) if rate else None,

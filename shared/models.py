@@ -53,12 +53,16 @@ class NextEmbeddings:
 
 @dataclass(frozen=True)
 class Counts:
-    """Images of a collection by state; ``total = embedded + pending + failed``."""
+    """Images of a collection by state; ``total = embedded + pending + failed``.
+
+    ``total`` and ``failed`` include the ``rejected`` files that could not become images.
+    """
 
     total: int
     embedded: int
     pending: int
     failed: int
+    rejected: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,8 +136,9 @@ class Image:
 
 @dataclass(frozen=True)
 class Filters:
-    """Conditions on images; None and () mean any. Width and height are in pixels after rotation to upright, size in
-    bytes.
+    """Conditions on images; None and () mean any.
+
+    Width and height are in pixels after rotation to upright, size in bytes.
 
     ``taken_after`` is inclusive, ``taken_before`` exclusive. A naive one is compared with what the camera's clock
     showed, an aware one with the moment, where images of unknown offset count as UTC. ``taken_until`` is the last day
@@ -141,8 +146,8 @@ class Filters:
 
     An image must have one of the values of a tuple, and none of one that begins with ``not_``. ``camera`` is the full
     name, case-insensitive. ``folder`` includes its subfolders. ``type`` is a media type, ``colour`` a value of
-    shared.colours, ``place`` a name of a city, a region or a country in any language. ``exact`` are
-    phrases, all of which the image's words or the text in the picture contain.
+    shared.colours, ``place`` a name of a city, a region or a country in any language. ``exact`` are phrases, all of
+    which the image's words or the text in the picture contain.
     """
 
     taken_after: datetime | None = None
@@ -231,7 +236,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class TextMatch:
-    """An image that matches all words of a query: by its name, folders, keywords and caption, or by its own text.
+    """An image that matches all words of a query: by name, folders, keywords and caption, or by the text in it.
 
     ``exact_name`` says that the query is its name, ``without_folders`` that all words match exactly without folders.
     ``frequency`` is the number of images that contain exactly the words, this one included. ``score`` is that of a Hit.

@@ -9,9 +9,9 @@ from shared.sql import execute, fetch_each, fetch_one, fetch_value
 
 SLOTS = 16  # rows per minute, so that concurrent writers do not wait for each other
 
-
 _COUNTS = """
-    SELECT images + rejected AS total, images - pending - failed AS embedded, pending, failed + rejected AS failed
+    SELECT images + rejected AS total, images - pending - failed AS embedded, pending, failed + rejected AS failed,
+           rejected
       FROM (SELECT coalesce(sum(images), 0)::bigint AS images,
                    coalesce(sum(pending) FILTER (WHERE model = %(model)s), 0)::bigint AS pending,
                    coalesce(sum(failed) FILTER (WHERE model = %(model)s), 0)::bigint AS failed,
@@ -31,13 +31,6 @@ async def counts_of_each(conn: Connection, collections: Sequence[Collection]) ->
     """Return the counts of the collections, without those dropped meanwhile."""
     found = await fetch_each(conn, collections, Counts, _COUNTS)
     return {collection: each for collection, [each] in found.items()}
-
-
-async def rejected(conn: Connection, collection: Collection) -> int:
-    """Return the number of files that could not become images."""
-    statement = "SELECT count(*) FROM {files} WHERE reason IS NOT NULL"
-    count: int = await fetch_value(conn, collection, statement)
-    return count
 
 
 async def reasons(conn: Connection, collection: Collection) -> dict[str, int]:
