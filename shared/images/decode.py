@@ -190,8 +190,7 @@ def check_pixels(file: File, limit: int) -> None:
     try:
         read_header(kind, file, limit)
     except ImageRefused as refusal:
-        padded = next(truncation.padded(kind, file), None)
-        if refusal.reason is not Reason.CORRUPT or padded is None:
+        if refusal.reason is not Reason.CORRUPT or not (padded := next(truncation.padded(kind, file), None)):
             raise
         read_header(kind, padded, limit)
 

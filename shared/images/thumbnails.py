@@ -34,8 +34,8 @@ _COLOUR_BOX = (64, 64)
 _GLANCE_BOX = (192, 192)
 # A picture to search for needs no more, and strangers may send it.
 MAX_QUERY_PIXELS = 50_000_000
-# For previews libwebp's second fastest method: the next takes 60 ms longer and saves a tenth of the bytes. For
-# thumbnails the next takes 1 ms longer; with the lower quality it saves a quarter, and a first screen shows many.
+# Previews use libwebp's second fastest method: the next takes 60 ms longer and saves a tenth of the bytes. Thumbnails,
+# of which a first screen shows many, use the next: it takes 1 ms longer and with the lower quality saves a quarter.
 _PREVIEW_WEBP = {"quality": 80, "method": 1}
 _THUMBNAIL_WEBP = {"quality": 75, "method": 2}
 
@@ -63,8 +63,7 @@ class Examined:
     ``size`` is in bytes; ``width`` and ``height`` are upright. ``placeholder`` is the picture at 16 pixels as a data:
     URL of about 250 characters, which browsers enlarge and blur. ``truncated`` means that the file ends early.
     ``colours`` are codes of shared.colours. ``thumbnail`` and ``preview`` are WebP, upright, in sRGB and without
-    metadata; both are set, or neither is.
-    ``model_input`` is set if it was asked for.
+    metadata; both are set, or neither is. ``model_input`` is set if it was asked for.
     """
 
     format: Format

@@ -25,9 +25,13 @@ def padded(kind: Format, file: File) -> Iterator[File]:
 
     Yield nothing if the file does not end early, or if less than a tenth of it is left.
     """
-    end = _end_of_chunks(file) if kind is Format.WEBP else _declared_length(kind, file)
+    end = _declared_length(kind, file)
     length = file.seek(0, io.SEEK_END)
-    if not ends_early(kind, file) or end > _LEAST_PART * length:
+    if end <= length:
+        return
+    if kind is Format.WEBP:
+        end = _end_of_chunks(file)
+    if end > _LEAST_PART * length:
         return
     file.seek(0)
     data = file.read()

@@ -33,10 +33,11 @@ _ORDERS: dict[Sort, tuple[LiteralString, bool]] = {
 # The place of an image in such a list: its time and id.
 Place = tuple[datetime | None, int]
 
-_METADATA_COLUMNS = "taken_local, taken_offset, camera, lens, keywords, title, caption, latitude, longitude, exif"
+_METADATA_COLUMNS = """taken_local, taken_offset, camera, lens, keywords, title, caption, latitude, longitude, places,
+    exif"""
 # The columns that depend on the image file alone.
 _FILE_COLUMNS = f"""sha256, size, content_type, width, height, placeholder, derivatives, truncated,
-    colours, places, {_METADATA_COLUMNS}"""
+    colours, {_METADATA_COLUMNS}"""
 
 
 async def add(conn: Connection, collection: Collection, image: NewImage, *, now: datetime) -> int:
@@ -91,7 +92,7 @@ async def update_metadata(conn: Connection, collection: Collection, image_id: in
     """Replace the metadata of an image, if it still has the content of *image*."""
     statement = f"""
         UPDATE {{images}}
-           SET ({_METADATA_COLUMNS}, places) = (SELECT {_METADATA_COLUMNS}, places
+           SET ({_METADATA_COLUMNS}) = (SELECT {_METADATA_COLUMNS}
                                           FROM json_populate_record(NULL::{{images}}, %(row)s))
          WHERE id = %(id)s AND sha256 = %(sha256)s
     """  # noqa: S608 - constants

@@ -89,18 +89,20 @@ def find_packet(info: dict[Any, Any], tags: dict[int, Any]) -> bytes:
 def find_extension(segments: Iterable[tuple[str, bytes]], packet: bytes) -> bytes:
     """Return the part of an XMP *packet* that is in further APP1 segments of a JPEG file.
 
-    Return b"" if there is none, or unless it is complete and has the MD5 digest that the packet names. See the XMP
+    Return b"" if there is none, or if it lacks a part or has another MD5 digest than the packet names. See the XMP
     specification, part 3, section 1.1.3.1.
     """
     named = _EXTENSION_NAME.search(packet)
+    if not named:
+        return b""
     parts = {}
     for _, segment in segments:
-        if named and segment.startswith(_EXTENSION + named[1]):
+        if segment.startswith(_EXTENSION + named[1]):
             start = len(_EXTENSION) + _MD5_DIGITS
             parts[int.from_bytes(segment[start + 4 : start + 8])] = segment[start + 8 :]
     extension = b"".join(parts[offset] for offset in sorted(parts))
     digest = hashlib.md5(extension, usedforsecurity=False).hexdigest().upper().encode()
-    return extension if named and digest == named[1] else b""
+    return extension if digest == named[1] else b""
 
 
 def describe(packet: bytes) -> Description:
