@@ -26,7 +26,7 @@ _FIRST_CELL = 100
 _CELL = 10  # side of a cell of CIELAB
 _A_CELLS, _B_CELLS = 21, 22  # a from -100 to 110, b from -110 to 110
 # CIE76: colours that differ by 20 belong to one region of a photo; 2 is a just noticeable difference.
-TOLERANCE = 20
+_TOLERANCE = 20
 
 # Upper limits of the hue in degrees, for colours neither dark nor pale.
 _HUES = (
@@ -87,12 +87,12 @@ def _cell_code(lightness: int, a: int, b: int) -> int:
 
 
 def name_code(colour: str) -> int:
-    """Return the code of a named colour, ``mostly-`` one included."""
+    """Return the code of a named colour, with or without ``mostly-`` before it."""
     return COLOURS.index(colour.removeprefix(MOSTLY)) + len(COLOURS) * colour.startswith(MOSTLY)
 
 
 def names(codes: Iterable[int]) -> list[str]:
-    """Return the names among the codes of an image."""
+    """Return the names of an image's colours by its codes, without ``mostly-`` ones."""
     return [COLOURS[code] for code in codes if code < len(COLOURS)]
 
 
@@ -106,7 +106,7 @@ def codes(value: str) -> list[int]:
     return [
         _cell_code(*each)
         for each in cells
-        if math.dist((lightness, a + 100, b + 110), [(n + 0.5) * _CELL for n in each]) <= TOLERANCE
+        if math.dist((lightness, a + 100, b + 110), [(n + 0.5) * _CELL for n in each]) <= _TOLERANCE
     ]
 
 

@@ -11,7 +11,7 @@ from shared.ocr.boxes import Quad, find_boxes
 from shared.onnx_network import open_network, run_network
 
 # The longer side of a picture for the detector, in pixels; both sides are multiples of 32.
-DETECTOR_SIDE = 736
+_DETECTOR_SIDE = 736
 # Of PP-OCR's own configuration.
 _THRESHOLD, _MIN_MEAN, _GROWTH = 0.3, 0.6, 1.6
 _MIN_SIDE = 5.0  # pixels; smaller boxes hold no legible text
@@ -30,7 +30,7 @@ class TextDetector:
 
     def find(self, image: Image.Image) -> list[Quad]:
         """Return the boxes of the lines in an RGB image, in the order of reading: row by row, each from the left."""
-        scale = min(1, DETECTOR_SIDE / max(image.size))
+        scale = min(1, _DETECTOR_SIDE / max(image.size))
         size = [max(32, round(side * scale / 32) * 32) for side in image.size]
         reduced = image.resize((size[0], size[1]), Image.Resampling.BILINEAR)
         probabilities = run_network(self._session, x=_network_input(reduced))[0, 0]
@@ -55,7 +55,7 @@ class TextRecogniser:
 
 
 def _in_rows(boxes: Sequence[Quad]) -> list[Quad]:
-    """Return the boxes row by row: one belongs to the row of the box above if its middle is above that box's end."""
+    """Return the boxes row by row. A box belongs to a row if its middle is above the bottom of the row's first box."""
     rows: list[list[Quad]] = []
     for box in sorted(boxes, key=lambda box: float(box[:, 1].mean())):
         if rows and box[:, 1].mean() < rows[-1][0][2:, 1].min():

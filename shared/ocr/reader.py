@@ -42,9 +42,6 @@ def read_picture(data: bytes) -> ModelInput:
 class TextReader:
     """Reads the text in pictures. Safe for concurrent calls; the networks load on first use."""
 
-    # Other networks or settings make other texts and need another name.
-    model = "ocr:pp-ocrv6-small"
-
     def __init__(self, weights: Path, decoder: DecoderPool, *, threads: int | None = None) -> None:
         """Read *threads* pictures at once, by default one per processor, with the weights in a folder."""
         self._weights = weights

@@ -118,9 +118,9 @@ async def fetch_sets(
 async def fetch_each(
     conn: Connection, collections: Sequence[Collection], row: Callable[..., Row], statement: LiteralString
 ) -> dict[Collection, list[Row]]:
-    """Return the rows of *statement* for each collection, whose fields are its parameters, in one round trip.
+    """Return the rows of *statement* for each collection, in one round trip.
 
-    Collections dropped meanwhile are left out.
+    The fields of the collection are the parameters. Collections dropped meanwhile are left out.
     """
     async with AsyncClientCursor(conn, row_factory=kwargs_row(row)) as cur:
         parts = [cur.mogrify(for_collection(statement, each), vars(each)) for each in collections]

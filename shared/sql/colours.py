@@ -14,7 +14,7 @@ async def missing(conn: Connection, collection: Collection, *, limit: int) -> di
 
 
 async def fill(conn: Connection, collection: Collection, colours: Mapping[int, Sequence[int]]) -> None:
-    """Store the colour codes of images by id, unless they have got some meanwhile."""
+    """Store the colour codes of images by id, unless they have some by now."""
     statement = """
         UPDATE {images} AS i SET colours = given.colours::smallint[]
           FROM unnest(%(ids)s::bigint[], %(colours)s::text[]) AS given (id, colours)

@@ -18,7 +18,7 @@ _HAS_FOLDER = """
 
 
 async def read(conn: Connection, collection: Collection, filters: Filters, matching: Statement | None = None) -> Facets:
-    """Return the values that filters can take, with the folders directly below the last of *filters*.
+    """Return the values that filters can take, with the folders directly below the last one in *filters*.
 
     Each facet counts the images that pass all filters but its own, and are among the ids that *matching* selects.
     That takes about 0.25 s for 100,000 images, half of it for colours.

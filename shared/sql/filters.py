@@ -58,7 +58,7 @@ def condition(filters: Filters) -> tuple[LiteralString, dict[str, Any]]:
 
 
 def _any_of(name: str, values: Sequence[Any]) -> LiteralString:
-    """Return the condition that one of *values* applies, none where *name* begins with ``not_``, each if it is exact.
+    """Return the condition that any of *values* applies, for a ``not_`` filter none of them, for ``exact`` all of them.
 
     A condition for each value lets the planner combine scans of an index.
     """

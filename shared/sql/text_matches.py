@@ -19,7 +19,6 @@ _MAY_BE_NAMED: LiteralString = "image_stem(i.r2_key) IN (folded(%(words)s), imag
 _IS_NAME = """
     folded(%(words)s) IN (image_stem(i.r2_key), folded(regexp_replace(i.r2_key, '^.*/', '')), folded(i.r2_key))"""
 
-
 # Their pictures show all the words, or similar ones: words that begin with them or differ by one letter.
 _SHOWS: LiteralString = f"i.id IN (SELECT t.id FROM {{texts}} AS t WHERE t.words @@ {_WORDS_QUERY})"  # noqa: S608 - constants
 _SHOWS_SIMILAR: LiteralString = (
@@ -46,8 +45,8 @@ def find(
 ) -> Statement:
     """Return the statement that selects the TextMatches of *words*: images of that name, and images with all the words.
 
-    With *ocr*, also those whose pictures show all the words, or similar ones. Of each kind but the first there are at
-    most MAX_MATCHES: more are left out. They are scored by *vector*.
+    With *ocr*, also those whose pictures show all the words, or similar ones. Of images of that name at most
+    MAX_MATCHES are selected; each other kind is left out if there are more. The matches are scored by *vector*.
     """
     where, values = condition(filters)
     shows, shows_similar = (_SHOWS, _SHOWS_SIMILAR) if ocr else ("false", "false")

@@ -14,7 +14,7 @@ from shared.db.pool import Connection
 from shared.models import Collection, Failure, Job, TextLine
 from shared.sql import execute, fetch_all, queue
 
-# Other networks or settings find other texts and need another name.
+# Other networks or settings in shared/ocr find other texts and need another name.
 MODEL = "ocr:pp-ocrv6-small"
 
 

@@ -21,6 +21,7 @@ import psycopg
 from psycopg import sql
 
 from shared.embedders.offline.cache import ensure_built
+from shared.embedders.offline.embedder import OfflineEmbedder
 from tests.helpers.ports import free_port
 
 # Variables that would change the outcome of tests.
@@ -110,7 +111,7 @@ def _offline_models(shared_folder: Path) -> Path:
     """Return the folder of the offline model, built now: the first tests would wait for it otherwise."""
     models = shared_folder / "models"
     with ThreadPoolExecutor() as thread:  # a test may run an event loop in this one
-        thread.submit(asyncio.run, ensure_built(models / "offline-v1")).result()
+        thread.submit(asyncio.run, ensure_built(models / OfflineEmbedder.name)).result()
     return models
 
 

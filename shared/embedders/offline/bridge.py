@@ -1,7 +1,7 @@
-"""Text vectors of other languages than English, in the space of the English text network.
+"""Text vectors of languages other than English, in the space of the English text network.
 
-A text that both networks place alike is English and keeps its vector. The vector of any other is that of the
-multilingual encoder, if it means something there: nonsense is foreign to both.
+A text is taken for English if both networks give it similar vectors, and has that of the text network. Any other text
+has the mapped vector of the multilingual encoder, unless that is as weak as for nonsense.
 """
 
 import json
@@ -21,16 +21,16 @@ PIECES = "multilingual_pieces.json"
 BRIDGE = "bridge.npz"
 
 # Chosen with one set of sentences and reported on another: docs/relevance.md.
-ENGLISH = 0.4  # cosine of the two vectors from which a text is English
-NEAREST = 50  # class vectors; their mean score says how much a text means
-MEANING = 0.115
+_MIN_ENGLISH = 0.4  # cosine of the two vectors from which a text is English
+_NEAREST = 50  # class vectors; their mean score says how much a text means
+_MIN_MEANING = 0.115  # nonsense has less
 
 _MAX_PIECES = 128
 _BEGIN, _END, _UNKNOWN = 1, 2, 0
 
 
 class MultilingualTextTower:
-    """The text network, and for other languages than English the bridge."""
+    """The text network, and the bridge for languages other than English."""
 
     def __init__(self, folder: Path) -> None:
         self._text = OfflineTextTower(folder)
@@ -46,9 +46,9 @@ class MultilingualTextTower:
         offsets = (self._encoder.encode(texts) - self._centre) @ self._matrix
         mapped = offsets + self._mean
         mapped /= np.linalg.norm(mapped, axis=1, keepdims=True)
-        meaning = np.partition(mapped @ self._classes.T, -NEAREST, axis=1)[:, -NEAREST:].mean(axis=1)
-        is_foreign = (mapped * english).sum(axis=1) < ENGLISH
-        has_meaning = meaning * np.linalg.norm(offsets, axis=1) >= MEANING
+        meaning = np.partition(mapped @ self._classes.T, -_NEAREST, axis=1)[:, -_NEAREST:].mean(axis=1)
+        is_foreign = (mapped * english).sum(axis=1) < _MIN_ENGLISH
+        has_meaning = meaning * np.linalg.norm(offsets, axis=1) >= _MIN_MEANING
         vectors: NDArray[np.float32] = np.where((is_foreign & has_meaning)[:, np.newaxis], mapped, english)
         return vectors
 

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class OfflineEmbedder:
-    """Two small networks whose vectors share one space, computed on the CPU. Safe for concurrent calls."""
+    """Small networks for images and texts whose vectors share one space, on the CPU. Safe for concurrent calls."""
 
     # A change of the recipe, its data or its networks makes another space and needs another name.
     name = "offline-v1"

@@ -54,7 +54,7 @@ class Graph:
         onnx.checker.check_model(self._path)
 
     def _write(self, tensor: onnx.TensorProto, array: NDArray[Any]) -> None:
-        """Set the values of *tensor*: at once in the file of weights, because each copy in memory takes up to 65 MB."""
+        """Write the values of *tensor*, large ones to the file of weights: a copy in memory would take up to 65 MB."""
         if array.nbytes < _MIN_BYTES:
             tensor.raw_data = array.tobytes()
             return

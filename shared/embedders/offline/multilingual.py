@@ -43,7 +43,7 @@ def build_encoder(package: Path, path: Path) -> None:
     ids = graph.input("ids", onnx.TensorProto.INT64, ["pieces"])
     # Arrays are read when they are used: all at once would take 80 MB more.
     with np.load(package / "resources" / "weights.npz") as weights:
-        vectors = _sentence(graph, weights, _piece_vectors(graph, weights, ids))
+        vectors = _sentence_vector(graph, weights, _piece_vectors(graph, weights, ids))
     graph.save(output=vectors, shape=[1, 512])
 
 
@@ -61,12 +61,12 @@ def made_sentences() -> list[str]:
     phrases = tomllib.loads(_PHRASES.read_text("utf-8"))
     colours, groups = phrases.pop("colours"), list(phrases.values())
     rng = random.Random(0)  # nosec B311
-    made = [_sentence_of(groups[number % len(groups)], colours, rng) for number in range(_SENTENCES)]
+    made = [_made_sentence(groups[number % len(groups)], colours, rng) for number in range(_SENTENCES)]
     alone = {phrase for group in groups for some in group.values() for phrase in some if phrase}
     return made + sorted(alone.union(colours))
 
 
-def _sentence_of(group: Mapping[str, Sequence[str]], colours: Sequence[str], rng: random.Random) -> str:
+def _made_sentence(group: Mapping[str, Sequence[str]], colours: Sequence[str], rng: random.Random) -> str:
     article, _, thing = rng.choice(group["subjects"]).rpartition(" ")
     colour = rng.choice(colours) if rng.random() < 0.4 and article in ("a", "an", "") else ""
     if colour and article:
@@ -89,7 +89,7 @@ def _piece_vectors(graph: Graph, weights: Mapping[str, NDArray[Any]], ids: str) 
     return graph.node("Add", graph.node("Mul", rows, per_piece("scale")), per_piece("lo"))
 
 
-def _sentence(graph: Graph, weights: Mapping[str, NDArray[Any]], pieces: str) -> str:
+def _sentence_vector(graph: Graph, weights: Mapping[str, NDArray[Any]], pieces: str) -> str:
     def dense(x: str, name: str) -> str:
         return graph.node("MatMul", x, graph.constant(weights[name]))
 
@@ -97,7 +97,8 @@ def _sentence(graph: Graph, weights: Mapping[str, NDArray[Any]], pieces: str) ->
     features = _normalised(graph, weights, features, weights["ln_g"], weights["ln_b"])
     features = graph.node("Add", dense(features, "cnn_W"), graph.constant(weights["cnn_b"]))
     total = graph.node("ReduceSum", features, graph.constant(np.array([0])), keepdims=1)
-    count = graph.node("Cast", graph.node("Gather", graph.node("Shape", pieces), graph.constant(np.int64(0))), to=1)
+    count = graph.node("Gather", graph.node("Shape", pieces), graph.constant(np.int64(0)))
+    count = graph.node("Cast", count, to=onnx.TensorProto.FLOAT)
     x = graph.node("Div", total, graph.node("Sqrt", count))
     first = graph.node("Relu", dense(x, "d0"))
     second = graph.node("Relu", graph.node("Add", dense(x, "p1"), dense(first, "d1")))
