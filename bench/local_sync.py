@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +86,12 @@ class Tables:
 
 @dataclass
 class Observation:
-    """Seconds until the first row and the first vector, and the peak memory in MB."""
+    """Seconds until the first row, the first vector and the end, and the peak memory in MB."""
 
     first_row: float = 0.0
     first_vector: float = 0.0
+    seconds: float = 0.0
     peak: float = 0.0
-    seconds: float = field(default=0.0, kw_only=True)
 
 
 def memory(process: psutil.Process) -> float:
@@ -157,7 +157,7 @@ def watch_latencies(folder: Path, tables: Tables, database_url: str, count: int)
                 time.sleep(0.001)
             return time.perf_counter()
 
-        def written(number: int) -> tuple[float, float]:
+        def measure(number: int) -> tuple[float, float]:
             file = io.BytesIO()
             photo.rotate(number + 1).save(file, "JPEG")
             name = f"{number}.jpg"
@@ -168,10 +168,10 @@ def watch_latencies(folder: Path, tables: Tables, database_url: str, count: int)
             vector = wait(tables.vectors, sql.SQL("{} AND embedding IS NOT NULL").format(found))
             return (row - began) * 1000, (vector - began) * 1000
 
-        written(count)
+        measure(count)  # warm up
         for number in range(count):
             time.sleep(1)  # both programs are at rest again
-            measured.append(written(number))
+            measured.append(measure(number))
     return measured
 
 

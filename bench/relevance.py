@@ -30,7 +30,7 @@ from shared.images.worker_pool import DecoderPool
 from shared.sample_photos import sample_photos
 from shared.sql.calibrations import Calibration
 from syncer.calibration import QUANTILE, TEXTS, nonsense
-from tests.helpers import query_sentences as sentences_of
+from tests.helpers import query_sentences
 
 CROPS = 24
 WORDS, IMAGE = Mixture(words=1.0), Mixture(images=1.0)
@@ -85,12 +85,12 @@ async def main() -> None:
             parts = await embed_images(model, [(subject(path), part) for path in photos for part in crops(path)])
         texts = {
             name: await embed_texts(model, by_label)
-            for name, by_label in vars(sentences_of).items()
+            for name, by_label in vars(query_sentences).items()
             if name.isupper() and not name.startswith("_")
         }
         english = OfflineTextTower(home / "models" / model.name)
         without_bridge = {
-            name: Labelled(texts[name].labels, english.embed(in_order(vars(sentences_of)[name])))
+            name: Labelled(texts[name].labels, english.embed(normalised(vars(query_sentences)[name])))
             for name in ("CHOOSING", "REPORTING", "FOREIGN_CHOOSING", "FOREIGN_REPORTING")
         }
         sets = {
@@ -139,10 +139,10 @@ async def embed_images(model: OfflineEmbedder, images: Sequence[tuple[str, bytes
 
 async def embed_texts(model: OfflineEmbedder, by_label: dict[str, list[str]]) -> Labelled:
     labels = [label for label, texts in by_label.items() for _ in texts]
-    return Labelled(np.array(labels), await model.embed_texts(in_order(by_label)))
+    return Labelled(np.array(labels), await model.embed_texts(normalised(by_label)))
 
 
-def in_order(by_label: dict[str, list[str]]) -> list[str]:
+def normalised(by_label: dict[str, list[str]]) -> list[str]:
     """Return the texts as the server embeds them."""
     return [normalise(text) for texts in by_label.values() for text in texts]
 
