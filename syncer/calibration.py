@@ -62,9 +62,9 @@ async def calibrate(database: Database, collection: Collection, embedder: Embedd
 
 
 async def calibrate_if_free(database: Database, collection: Collection, embedder: Embedder) -> None:
-    """Calibrate a collection that is not calibrated or much larger than then, if its model runs on this machine.
+    """Calibrate a collection with a local model for the first time, or again when it has grown by GROWTH.
 
-    A model with background vectors needs no calibration. Raises ModelError.
+    A model with background vectors needs no calibration. Raises ModelError, and SettingsError like ``calibrate``.
     """
     if not embedder.local or isinstance(embedder, HasReferenceVectors):
         return

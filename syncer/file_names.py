@@ -1,4 +1,4 @@
-"""Names of files and objects: their types, XMP sidecars, and folders of systems and photo programs."""
+"""Names of files and objects: their types, XMP sidecars, and system folders."""
 
 import os
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 _LONGEST_SUFFIX = 10  # characters: a longer one is part of the name
 _SIDECAR_SUFFIXES = (".xmp", ".XMP")
-# Deleted files, snapshots, thumbnails and other copies, made by network storage, operating systems and photo programs.
+# Deleted files, snapshots, thumbnails and other copies of network storage, operating systems and photo programs.
 _SYSTEM_FOLDER = re.compile(
     r"(?<![^/])(?:@eadir|@tmp|@synoresource|#recycle|#snapshot|@recycle|@recently-snapshot"
     r"|\$recycle\.bin|recycler|recycled|found\.\d{3}|system volume information|lost\+found|__macosx"
@@ -39,7 +39,7 @@ def sidecar_names(path: str) -> Iterator[str]:
 
 
 def is_system_folder(path: str) -> bool:
-    """Return whether the folder *path*, which ends in ``/``, is one of a system's, whatever the folders above."""
+    """Return whether the folder *path*, which ends in ``/``, is itself a system folder; its parents do not count."""
     return any(found.end() == len(path) for found in _SYSTEM_FOLDER.finditer(path))
 
 

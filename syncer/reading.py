@@ -35,7 +35,7 @@ class ReadingRun(StageRun[list[TextLine]]):
         return await asyncio.gather(*(self._read(job) for job in batch))
 
     async def _read(self, job: Job) -> list[TextLine] | ImageRefused:
-        """Read the preview, which shows small print as well as the original does to the detector."""
+        """Read the text in the preview, in which the detector finds small print as well as in the original."""
         try:
             return await self._reader.read(await self._object(preview_key(job.sha256) if job.derivatives else job.key))
         except ImageRefused as refusal:
@@ -46,10 +46,9 @@ class ReadingRun(StageRun[list[TextLine]]):
 
 
 def find_weights(settings: SyncerSettings) -> Path | None:
-    """Return the folder of the networks' weights.
+    """Return the folder of the networks' weights; None if they are not installed.
 
-    None if they are not installed, or if the machine is too small, unless OCR=on. Raises SettingsError if OCR=on lacks
-    them.
+    Without a setting also None if the machine is too small. Raises SettingsError for OCR=on without the weights.
     """
     if settings.ocr is None and machine_memory() < _MIN_MEMORY:
         return None
@@ -64,12 +63,14 @@ def find_weights(settings: SyncerSettings) -> Path | None:
 async def open_reading(context: CommandContext, collection: Collection, store: ObjectStore) -> ReadingRun | None:
     """Return the run that reads the collection's images, or None without OCR.
 
-    OCR decides whether a collection has it. Unset, a collection keeps what it has, and gets it if this machine can read
-    and nothing was decided before. Raises SettingsError for OCR=on without the packages.
+    The setting OCR turns it on or off for the collection. Unset, the collection keeps its state; a collection without
+    one gets OCR if this machine can read. Raises SettingsError for OCR=on without the packages.
     """
     wanted, folder = context.settings.ocr, find_weights(context.settings)
     if wanted is None:
-        wanted = collection.ocr if collection.ocr is not None else (folder is not None or None)
+        wanted = collection.ocr
+    if wanted is None and folder:
+        wanted = True
     if wanted is not None and wanted != collection.ocr:
         await context.database.run(texts.enable if wanted else texts.disable, collection)
     if not wanted or folder is None:

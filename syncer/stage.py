@@ -93,7 +93,7 @@ class StageRun(ABC, Generic[Result]):
                 await self._release_at_end(lease)
 
     def _background(self) -> Iterator[Coroutine[Any, Any, None]]:
-        """Yield what runs until nothing is pending."""
+        """Yield the coroutines that run until nothing is pending."""
         yield from (self._work() for _ in range(self._workers))
         yield self._renew_leases()
 
@@ -146,7 +146,7 @@ class StageRun(ABC, Generic[Result]):
             self._changed.set()
 
     def _processed(self, job: Job) -> None:
-        """Take note that the outcome of a job is stored."""
+        """Clean up after a job whose outcome is stored."""
 
     async def _process(self, batch: Sequence[Job]) -> None:
         """Compute the outcomes and store them; only failures of services and of memory escape."""

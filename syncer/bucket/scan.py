@@ -104,7 +104,7 @@ class BucketScan:
         return ""
 
     def _is_hidden(self, stored: StoredObject) -> bool:
-        """Return whether a part of the key after the prefix is hidden or a system's folder.
+        """Return whether a part of the key after the prefix is hidden or a system folder.
 
         "." and ".." are not hidden, and are refused later.
         """

@@ -103,18 +103,11 @@ def test_files_of_other_types_are_skipped_by_type_unless_excluded(tmp_path: Path
     ]
 
 
-SYSTEM_FOLDERS = ["@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", ".Trash-1000", "lost+found", ".thumbnails"]
-
-
-SYSTEM_FOLDERS += [
-    "System Volume Information",
-    "Catalog Previews.lrdata",
-    "FOUND.000",
-    "RECYCLER",
-    "__MACOSX",
-    "@EADIR",
+SYSTEM_FOLDERS = [
+    *("@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", ".Trash-1000", "lost+found", ".thumbnails"),
+    *("System Volume Information", "Catalog Previews.lrdata", "FOUND.000", "RECYCLER", "__MACOSX", "@EADIR"),
+    *("My.photoslibrary/resources", "Old.aplibrary/Thumbnails", "x.cocatalog/Cache"),
 ]
-SYSTEM_FOLDERS += ["My.photoslibrary/resources", "Old.aplibrary/Thumbnails", "x.cocatalog/Cache"]
 
 
 @pytest.mark.parametrize("name", SYSTEM_FOLDERS)
