@@ -42,7 +42,7 @@ class Catalogue:
         return Markup(found).format(**shown)  # nosec B704: the catalogue is ours, and format() escapes the values
 
     def number(self, value: float, digits: int = 0) -> str:
-        """Return a number with so many digits after the point as the language writes it."""
+        """Return a number as the language writes it, with *digits* decimals."""
         separators = str(self.texts["number.thousands"]) + str(self.texts["number.decimal"])
         return f"{value:,.{digits}f}".translate(str.maketrans(",.", separators))
 

@@ -14,12 +14,12 @@ MAX_COUNTS = 10_000  # collections
 # Counting a million images by facet or month takes up to a second: a small share of one connection's time.
 FACETS_TTL = 15.0  # seconds
 MAX_FACETS = 500
-KEYWORDS_TTL = 60.0  # seconds
 MAX_TIMELINES = 500
+VALUES_TTL = 60.0  # seconds
 
 
 class CollectionCache:
-    """All collections of the database, oldest first; the embedded images, the facets and the timeline of each."""
+    """All collections of the database, oldest first, and the counts, facets, keywords, places and timeline of each."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -31,14 +31,12 @@ class CollectionCache:
         self._timelines: SingleFlightCache[tuple[str, Filters], list[MonthCount]] = SingleFlightCache(
             max_entries=MAX_TIMELINES, ttl=FACETS_TTL
         )
-
-        self._values: SingleFlightCache[str, Facets] = SingleFlightCache(max_entries=MAX_FACETS, ttl=KEYWORDS_TTL)
+        self._values: SingleFlightCache[str, Facets] = SingleFlightCache(max_entries=MAX_FACETS, ttl=VALUES_TTL)
         self._keywords: SingleFlightCache[str, dict[str, tuple[str, int]]] = SingleFlightCache(
-            max_entries=MAX_FACETS, ttl=KEYWORDS_TTL
+            max_entries=MAX_FACETS, ttl=VALUES_TTL
         )
-
         self._place_names: SingleFlightCache[str, dict[str, str]] = SingleFlightCache(
-            max_entries=MAX_FACETS, ttl=KEYWORDS_TTL
+            max_entries=MAX_FACETS, ttl=VALUES_TTL
         )
 
     async def all(self) -> list[Collection]:
@@ -53,20 +51,23 @@ class CollectionCache:
     async def facets(
         self, collection: Collection, filters: Filters, matching: Statement | None = None, scope: str = ""
     ) -> Facets:
-        """Return facets of all images, or of those that a statement, named *scope*, selects; at most FACETS_TTL old."""
+        """Return facets of all images, or of those that *matching* selects, at most FACETS_TTL old.
+
+        *scope* identifies the statement *matching* in the cache.
+        """
         key = collection.bucket, filters, scope
         return await self._facets.get(key, self._database.read, facets.read, collection, filters, matching)
 
     async def values(self, collection: Collection) -> Facets:
-        """Return facets of all images, at most KEYWORDS_TTL old."""
+        """Return facets of all images, at most VALUES_TTL old."""
         return await self._values.get(collection.bucket, self._database.read, facets.read, collection, EVERYTHING)
 
     async def keywords(self, collection: Collection) -> dict[str, tuple[str, int]]:
-        """Return the collection's keywords as shared.sql.suggestions does, at most KEYWORDS_TTL old."""
+        """Return the collection's keywords as shared.sql.suggestions does, at most VALUES_TTL old."""
         return await self._keywords.get(collection.bucket, self._database.read, suggestions.keywords, collection)
 
     async def place_names(self, collection: Collection) -> dict[str, str]:
-        """Return the names of the collection's places as shared.sql.places does, at most KEYWORDS_TTL old."""
+        """Return the names of the collection's places as shared.sql.places does, at most VALUES_TTL old."""
         return await self._place_names.get(collection.bucket, self._database.read, places.names, collection)
 
     async def timeline(self, collection: Collection, filters: Filters) -> list[MonthCount]:

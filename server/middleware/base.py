@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HttpMiddleware(ABC):
-    """Middleware for HTTP requests; ASGI's messages about the server's start and end pass by."""
+    """Middleware for HTTP requests; the server's lifespan events bypass it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

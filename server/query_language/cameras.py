@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import takewhile
 
-from server.query_language.part import Found, Place, Surroundings
+from server.query_language.part import Anchor, Found, Surroundings
 from server.query_language.typed_text import COMMA, TypedText, fold
 from server.query_language.vocabulary import meanings, pattern
 
@@ -23,10 +23,10 @@ def recognise_camera(text: TypedText, index: int, surroundings: Surroundings) ->
     names = {camera: name for camera in surroundings.facets.cameras if words[0] in (name := _words(camera))}
     for length in range(len(words), 0, -1):
         if cameras := _with_words(names, words[:length]):
-            place = Place.LAST if length == 1 and not lead else Place.ANYWHERE
-            if place is Place.LAST and text.key(index - 1) in meanings("any_article"):
+            anchor = Anchor.LAST if length == 1 and not lead else Anchor.ANYWHERE
+            if anchor is Anchor.LAST and text.key(index - 1) in meanings("any_article"):
                 return None  # "a Canon" is in the picture
-            return Found("camera", start + length, {"camera": cameras}, ", ".join(cameras), place)
+            return Found("camera", start + length, {"camera": cameras}, ", ".join(cameras), anchor)
     return None
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from server.query_language.part import Found, Place, Surroundings
+from server.query_language.part import Anchor, Found, Surroundings
 from server.query_language.typed_text import TypedText
 from server.query_language.vocabulary import meanings, pattern
 from shared.colours import MOSTLY
@@ -21,9 +21,9 @@ def recognise_colour(text: TypedText, index: int, surroundings: Surroundings) ->
         return None
     colour = meanings("colour")[found[0]["colour"]]
     if found[0]["mostly"]:
-        return Found("colour", found[1], {"colour": (MOSTLY + colour,)}, place=Place.LAST)
+        return Found("colour", found[1], {"colour": (MOSTLY + colour,)}, anchor=Anchor.LAST)
     if found[0]["noun"]:
-        return Found("colour", found[1], {"colour": (colour,)}, place=Place.LAST)
+        return Found("colour", found[1], {"colour": (colour,)}, anchor=Anchor.LAST)
     if found[0]["colour"] in meanings("colour_or_thing"):
         return None
-    return Found("colour", found[1], {"colour": (colour,)}, place=Place.CLOSING)
+    return Found("colour", found[1], {"colour": (colour,)}, anchor=Anchor.CLOSING)

@@ -5,22 +5,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 
-from server.query_language.part import Found, Place, Surroundings
+from server.query_language.part import Anchor, Found, Surroundings
 from server.query_language.typed_text import TypedText
 from server.query_language.vocabulary import meanings, pattern
 
 _SEASONS = {"spring": 3, "summer": 6, "autumn": 9, "winter": 12}  # first months, on the northern hemisphere
 _EARLIEST = 1826  # the first photograph
 
+_YEAR = r"(?:1[89]|20)\d\d"
 _CLASSES = {
     "ordinal": r"(?:3[01]|[12]\d|[1-9])(?:st|nd|rd|th|er|º)?",
-    "year": r"(?:1[89]|20)\d\d",
-    "years": r"(?P<first_year>(?:1[89]|20)\d\d)[/-](?:20)?(?P<last_year>\d\d)",
+    "year": _YEAR,
+    "years": rf"(?P<first_year>{_YEAR})[/-](?:20)?(?P<last_year>\d\d)",
     "number": r"\d{1,3}",
-    "dotted": r"(?P<d>3[01]|[12]\d|0?[1-9])\.(?P<m>1[0-2]|0?[1-9])\.(?P<y>(?:1[89]|20)\d\d)",
-    "iso": r"(?P<iy>(?:1[89]|20)\d\d)-(?P<im>1[0-2]|0[1-9])(?:-(?P<id>3[01]|[12]\d|0[1-9]))?",
-    "slashes": r"(?P<s1>[0-3]?\d)/(?P<s2>[0-3]?\d)/(?P<sy>(?:1[89]|20)\d\d)",
-    "numeric_month": r"(?P<nm>1[0-2]|0[1-9])[/.](?P<ny>(?:1[89]|20)\d\d)",
+    "dotted": rf"(?P<d>3[01]|[12]\d|0?[1-9])\.(?P<m>1[0-2]|0?[1-9])\.(?P<y>{_YEAR})",
+    "iso": rf"(?P<iy>{_YEAR})-(?P<im>1[0-2]|0[1-9])(?:-(?P<id>3[01]|[12]\d|0[1-9]))?",
+    "slashes": rf"(?P<s1>[0-3]?\d)/(?P<s2>[0-3]?\d)/(?P<sy>{_YEAR})",
+    "numeric_month": rf"(?P<nm>1[0-2]|0[1-9])[/.](?P<ny>{_YEAR})",
     "comma": ",",
 }
 
@@ -29,13 +30,13 @@ _CLASSES = {
 class Period:
     """The days from ``first`` to before ``end``.
 
-    ``is_number`` says that its name is a number, which may be no year. ``place`` is where its name is a date.
+    ``is_number`` says that its name is a number, which may be no year. ``anchor`` is that of its name.
     """
 
     first: date
     end: date
     is_number: bool = False
-    place: Place = Place.ANYWHERE
+    anchor: Anchor = Anchor.ANYWHERE
 
     @property
     def meaning(self) -> str:
@@ -98,8 +99,8 @@ def _plain(text: TypedText, index: int, surroundings: Surroundings) -> Found | N
         if (named := _period(text, start, surroundings)) and not text.match(_OF, named[1]):
             period, end = named
             if not period.is_number or _is_year(text, start, end, period, surroundings):
-                place = period.place if start == index else Place.ANYWHERE
-                return _found(end, period.first, period.end, place)
+                anchor = period.anchor if start == index else Anchor.ANYWHERE
+                return _found(end, period.first, period.end, anchor)
     return None
 
 
@@ -111,11 +112,11 @@ def _is_year(text: TypedText, start: int, end: int, period: Period, surroundings
     return text.key(start - 1) not in meanings("before_number") and text.key(end) not in meanings("after_number")
 
 
-def _found(end: int, first: date | None, before: date | None, place: Place = Place.ANYWHERE) -> Found:
+def _found(end: int, first: date | None, before: date | None, anchor: Anchor = Anchor.ANYWHERE) -> Found:
     days = {"taken_after": first, "taken_before": before}
     filters = {name: datetime.combine(day, time()) for name, day in days.items() if day}
     meaning = Period(first, before).meaning if first and before else f"≥ {first}" if first else f"< {before}"
-    return Found("date", end, filters, meaning, place)
+    return Found("date", end, filters, meaning, anchor)
 
 
 def _period(text: TypedText, index: int, surroundings: Surroundings) -> tuple[Period, int] | None:
@@ -261,10 +262,8 @@ def _iso(words: Words, today: date) -> Period:
 
 def _winter(words: Words, today: date) -> Period | None:
     first, last = int(words["first_year"]), int(words["last_year"])
-    return _season("winter", first) if (first + 1) % 100 == last and words["season"] in _WINTERS else None
-
-
-_WINTERS = {phrase for phrase, season in meanings("season").items() if season == "winter"}
+    is_winter = meanings("season")[words["season"]] == "winter"
+    return _season("winter", first) if is_winter and (first + 1) % 100 == last else None
 
 
 def _in_year(words: Words, today: date) -> Period:
@@ -307,8 +306,8 @@ _PERIODS: list[tuple[re.Pattern[str], Builder]] = [
         ("number|count last unit", _recent),
         ("number|count unit ago", _ago),
         ("ago_first number|count unit", _ago),
-        ("today", lambda words, today: replace(_day(today), place=Place.ALONE)),
-        ("yesterday", lambda words, today: replace(_day(today - timedelta(days=1)), place=Place.LAST)),
+        ("today", lambda words, today: replace(_day(today), anchor=Anchor.ALONE)),
+        ("yesterday", lambda words, today: replace(_day(today - timedelta(days=1)), anchor=Anchor.LAST)),
         ("day_before_yesterday", lambda words, today: _day(today - timedelta(days=2))),
         ("year", lambda words, today: replace(_year(int(words["year"])), is_number=True)),
     )
@@ -316,4 +315,4 @@ _PERIODS: list[tuple[re.Pattern[str], Builder]] = [
 _BOUNDS = {name: _compile(name) for name in ("before", "after", "since", "until", "between", "to")}
 _LEAD = _compile("in? article?")
 _OF = _compile("of")
-_RANGE_OF_YEARS = re.compile(r"(?P<from_year>(?:1[89]|20)\d\d)[-–](?P<to_year>(?:1[89]|20)\d\d) ")
+_RANGE_OF_YEARS = re.compile(rf"(?P<from_year>{_YEAR})[-–](?P<to_year>{_YEAR}) ")

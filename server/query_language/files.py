@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from server.query_language.part import Found, Place, Surroundings
+from server.query_language.part import Anchor, Found, Surroundings
 from server.query_language.typed_text import TypedText
 from server.query_language.vocabulary import meanings, pattern
 from shared.images.formats import Format
@@ -33,8 +33,8 @@ def recognise_type(text: TypedText, index: int, surroundings: Surroundings) -> F
     if not found:
         return None
     name = meanings("type").get(found[0]["type"]) or meanings("type_with_noun")[found[0]["type"]]
-    place = Place.ANYWHERE if found[0]["noun"] else Place.LAST
-    return Found("type", found[1], {"type": (Format(name).content_type,)}, place=place)
+    anchor = Anchor.ANYWHERE if found[0]["noun"] else Anchor.LAST
+    return Found("type", found[1], {"type": (Format(name).content_type,)}, anchor=anchor)
 
 
 def recognise_orientation(text: TypedText, index: int, surroundings: Surroundings) -> Found | None:
@@ -45,7 +45,7 @@ def recognise_orientation(text: TypedText, index: int, surroundings: Surrounding
             return Found("orientation", found[1], filters)
         if found := text.match(plain, index):
             is_plain = found[1] == index + 1
-            return Found("orientation", found[1], filters, place=Place.BESIDE if is_plain else Place.ANYWHERE)
+            return Found("orientation", found[1], filters, anchor=Anchor.BESIDE if is_plain else Anchor.ANYWHERE)
     return None
 
 
@@ -58,14 +58,12 @@ _ORIENTATIONS = {
 def recognise_size(text: TypedText, index: int, surroundings: Surroundings) -> Found | None:
     """Return the size in pixels or bytes that is named at *index*."""
     if found := text.match(_EXACTLY, index):
-        sides = {name: int(found[0][name]) for name in ("width", "height")}
-        return Found(
-            "size", found[1], {f"{end}_{name}": side for name, side in sides.items() for end in ("min", "max")}
-        )
+        filters = {f"{end}_{side}": int(found[0][side]) for side in ("width", "height") for end in ("min", "max")}
+        return Found("size", found[1], filters)
     if found := text.match(_RESOLUTION, index):
-        place = Place.ANYWHERE if found[0]["noun"] else Place.LAST
+        anchor = Anchor.ANYWHERE if found[0]["noun"] else Anchor.LAST
         pixels = int(meanings("resolution_name")[found[0]["name"]])
-        return Found("size", found[1], {"min_pixels": pixels}, place=place)
+        return Found("size", found[1], {"min_pixels": pixels}, anchor=anchor)
     if found := text.match(_MEGAPIXELS, index):
         return Found("size", found[1], _limit(found[0], "pixels", 1_000_000))
     if found := text.match(_BYTES, index):

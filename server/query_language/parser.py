@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from server.query_language import cameras, colours, dates, files, places
-from server.query_language.part import Found, Part, Place, Recogniser, Surroundings
+from server.query_language.part import Anchor, Found, Part, Recogniser, Surroundings
 from server.query_language.typed_text import COMMA, QUOTES, TypedText
 from server.query_language.vocabulary import meanings, pattern
 from server.search.terms import Term
@@ -25,13 +25,8 @@ _RECOGNISERS: Sequence[Recogniser] = (
     colours.recognise_colour,
 )
 _NOT = re.compile(f"(?:{pattern('not')}) ")
-_NEGATABLE = (
-    "camera",
-    "place",
-    "type",
-    "orientation",
-    "colour",
-)  # kinds of filters whose fields have a counterpart with "not_"
+# Kinds of filters whose fields have a counterpart with "not_".
+_NEGATABLE = ("camera", "place", "type", "orientation", "colour")
 _OR = re.compile(r"\s+(?:OR|ODER|OU)\s+")  # in capitals it also joins words
 _CONNECTIVES = {word for name in ("in", "of", "article", "joint", "or") for word in meanings(name)}
 _JOINTS = meanings("joint").keys() | meanings("or")
@@ -134,7 +129,7 @@ def _accepted(text: TypedText, spans: list[_Span]) -> list[_Span]:
     accepted: list[_Span] = []
     for span in reversed(spans):
         starts = {each.start for each in accepted}
-        if span.found.place is Place.ANYWHERE or _ends_clause(text, span.end, starts):
+        if span.found.anchor is Anchor.ANYWHERE or _ends_clause(text, span.end, starts):
             accepted.insert(0, span)
     kept: list[_Span] = []
     for span in accepted:
@@ -149,24 +144,22 @@ def _ends_clause(text: TypedText, end: int, starts: Collection[int]) -> bool:
 
 
 def _stands_apart(text: TypedText, span: _Span, before: Sequence[_Span], accepted: Sequence[_Span]) -> bool:
-    if span.found.place not in (Place.ALONE, Place.CLOSING, Place.BESIDE):
+    if span.found.anchor not in (Anchor.ALONE, Anchor.CLOSING, Anchor.BESIDE):
         return True
     ends = {each.end for each in before}
     is_whole = span.start == 0 and span.end == len(text.tokens)
     joined = span.start - 1 if text.key(span.start - 1) in meanings("or") else span.start
     begins = text.key(span.start - 1) == COMMA or joined in ends
-    if span.found.place is Place.CLOSING:
+    if span.found.anchor is Anchor.CLOSING:
         separators = {COMMA, *meanings("or")}
         covered = {index for each in accepted for index in range(each.start, each.end)}
         rest = {text.key(index) for index in range(span.end, len(text.tokens)) if index not in covered}
         return begins and text.key(span.end) in separators and rest <= separators
-    return begins and not (is_whole and span.found.place is Place.BESIDE)
+    return begins and not (is_whole and span.found.anchor is Anchor.BESIDE)
 
 
 def _combined(spans: Sequence[_Span]) -> tuple[dict[str, Any], list[_Span]]:
-    """Return the filters of all phrases, and those phrases. Limits that contradict each other, as two years do, are
-    left out.
-    """
+    """Return the filters of the phrases, and the phrases without those whose limits contradict each other."""
     filters: dict[str, Any] = {}
     for span in spans:
         for name, value in span.found.filters.items():
@@ -236,9 +229,7 @@ def _stripped(text: TypedText, run: range, spans: Sequence[_Span]) -> range:
     """Return *run* without commas at its ends, and without "in" or "and" beside a filter."""
     start, end = run.start, run.stop
     before, after = start in {span.end for span in spans}, end in {span.start for span in spans}
-    while start < end and (
-        text.key(start) == COMMA or before and text.key(start) in meanings("joint") | meanings("or")
-    ):
+    while start < end and (text.key(start) == COMMA or before and text.key(start) in _JOINTS):
         start += 1
     while start < end and (text.key(end - 1) == COMMA or after and text.key(end - 1) in _CONNECTIVES):
         end -= 1

@@ -14,8 +14,8 @@ Kind = Literal["date", "camera", "place", "type", "orientation", "size", "colour
 TextKind = Literal["words", "exact", "excluded"]
 
 
-class Place(Enum):
-    """Places where a phrase counts as a filter, so that "portrait of a woman" stays words."""
+class Anchor(Enum):
+    """Restrictions on where a phrase counts as a filter, so that "portrait of a woman" stays words."""
 
     ANYWHERE = "anywhere"
     LAST = "before a comma, another filter, or the end"
@@ -36,7 +36,7 @@ class Found:
     end: int
     filters: Mapping[str, Any]
     meaning: str = ""
-    place: Place = field(default=Place.ANYWHERE)
+    anchor: Anchor = Anchor.ANYWHERE
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Surroundings:
 
 
 class Recogniser(Protocol):
-    """A function that finds a phrase of one kind at a place."""
+    """A function that finds phrases of one kind."""
 
     def __call__(self, text: TypedText, index: int, surroundings: Surroundings) -> Found | None:
         """Return the phrase that begins with token *index*, if any."""

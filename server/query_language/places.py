@@ -2,7 +2,7 @@
 
 import re
 
-from server.query_language.part import Found, Place, Surroundings
+from server.query_language.part import Anchor, Found, Surroundings
 from server.query_language.typed_text import TypedText, fold
 from server.query_language.vocabulary import meanings, pattern
 
@@ -31,5 +31,5 @@ def recognise_place(text: TypedText, index: int, surroundings: Surroundings) -> 
         # "in Paris at night", but not "in Tokyo Tower".
         ends_phrase = lead and text.key(end) in _FOLLOWING
         meaning = "" if fold(english) == name else english
-        return Found("place", end, {"place": (english,)}, meaning, Place.ANYWHERE if ends_phrase else Place.LAST)
+        return Found("place", end, {"place": (english,)}, meaning, Anchor.ANYWHERE if ends_phrase else Anchor.LAST)
     return None

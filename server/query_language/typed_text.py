@@ -1,4 +1,4 @@
-"""Typed text, split into folded words that know where they stand."""
+"""Typed text, split into folded words with their positions."""
 
 import re
 import unicodedata
@@ -87,5 +87,5 @@ def _tokens(text: str) -> Iterator[Token]:
             yield Token(f'"{fold(found["quoted"])}"', found.start(), found.end(), quoted=True, sign=sign)
         elif found["comma"]:
             yield Token(COMMA, found.start(), found.end())
-        elif key := fold(found[0][start - found.start() :]).strip(".:!?()[]"):
+        elif key := fold(text[start : found.end()]).strip(".:!?()[]"):
             yield Token(key, found.start(), found.end(), sign=sign)

@@ -22,18 +22,8 @@ from shared.colours import COLOURS
 from shared.models import Collection
 
 FILTERS = (*FilterFields.model_fields, "strict")
-STATE = (
-    "bucket",
-    "q",
-    "literal",
-    "parse",
-    "term",
-    "similar",
-    "sort",
-    "month",
-    "view",
-    *FILTERS,
-)  # parameters of the page's URL
+# Parameters of the page's URL.
+STATE = ("bucket", "q", "literal", "parse", "term", "similar", "sort", "month", "view", *FILTERS)
 
 TemplateVariables = dict[str, Any]
 

@@ -16,8 +16,8 @@ from server.schemas.responses import FastJSONResponse, SuggestionList
 async def suggest(request: Request) -> Response:
     """GET /api/suggest: cameras, places, keywords and file names that complete the last words of a query.
 
-    Those that complete more words come first, then the most frequent; file names are last. Keywords and cameras are
-    cached for some seconds.
+    Those that complete more words come first, then the most frequent; file names are last. Cameras, places and
+    keywords are cached for a minute.
     """
     query = requests.parse(SuggestQuery, request)
     context = app_context(request)

@@ -73,15 +73,11 @@ class OneOrMore:
 
 
 def _listed(value: object) -> object:
-    return (
-        ()
-        if value is None
-        else (value,)
-        if isinstance(value, str)
-        else tuple(value)
-        if isinstance(value, list)
-        else value
-    )
+    if value is None:
+        return ()
+    if isinstance(value, list):
+        return tuple(value)
+    return (value,) if isinstance(value, str) else value
 
 
 def _any_if_none(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -368,6 +364,8 @@ class RankedQuery(PageQuery):
 class SearchFields(BaseModel):
     """The terms of a search."""
 
+    repeated: ClassVar[frozenset[str]] = FilterFields.repeated | {"term", "literal"}
+
     q: Words | None = Field(None, description="words to search for", examples=["a red dress"])
     query_image: Handle | None = Field(None, description="handle of an uploaded picture to search for")
     term: list[UrlTerm] = Field(
@@ -399,8 +397,6 @@ class SearchFields(BaseModel):
 class SearchQuery(SearchFields, RankedQuery):
     """A search for a text, a picture or a weighted sum of them."""
 
-    repeated = FilterFields.repeated | {"term", "literal"}
-
 
 class GalleryQuery(SearchQuery):
     """The state of the gallery page, all of it in its URL."""
@@ -417,7 +413,6 @@ class GalleryQuery(SearchQuery):
 class FacetsQuery(SearchFields, FilterFields, CollectionQuery):
     """A request for the values that filters can take in a list or a search."""
 
-    repeated = FilterFields.repeated | {"term", "literal"}
     similar: ImageId | None = Field(None, description="the images similar to this one")
 
 
@@ -449,7 +444,7 @@ class SelectionBody(SearchFields, FilterFields, BodyModel):
     Without ``ids``, ``similar`` and terms that is the list of recent images. With ``ids``, terms only give the scores.
     """
 
-    repeated: ClassVar[frozenset[str]] = FilterFields.repeated | {"ids", "term", "literal"}
+    repeated: ClassVar[frozenset[str]] = SearchFields.repeated | {"ids"}
 
     bucket: Bucket = None
     ids: SelectedIds | None = Field(None, description="these images, in this order; missing ones are left out")

@@ -103,10 +103,10 @@ class HitPage(TypedDict):
 
 
 class UnderstoodPart(TypedDict):
-    """A part of `q` and the parameters that it stands for, with their values. ``meaning`` explains a date or camera.
+    """A part of `q` and the parameters that it stands for, with their values.
 
     ``kind`` is `words`, `excluded` or `exact` for words, else the kind of filter: `date`, `camera`, `place`,
-    `type`, `orientation`, `size` or `colour`.
+    `type`, `orientation`, `size` or `colour`. ``meaning`` explains a date, a camera or a place.
     """
 
     text: str

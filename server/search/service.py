@@ -181,7 +181,7 @@ class SearchService:
     ) -> Facets:
         """Return the values that filters can take, counted among all images, or among the strong matches of a search.
 
-        All images also count if no match is strong.
+        If no match is strong, all images are counted.
         """
         if similar:
             terms = await self._similar_terms(collection, similar)

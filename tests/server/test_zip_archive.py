@@ -69,11 +69,10 @@ async def selected(keys: Sequence[str]) -> AsyncIterator[Sequence[Hit]]:
 
 
 async def test_an_archive_holds_the_originals_and_a_note_for_each_missing_one(each_store: ObjectStore) -> None:
-    store = each_store
     keys = [f"2024/{number}.jpg" for number in range(7)]
     for key in keys:
-        await put(store, key, key.encode() * 100_000)
-    pieces = [piece async for piece in zip_archive.stream(store, selected(["2024/lost.jpg", *keys]))]
+        await put(each_store, key, key.encode() * 100_000)
+    pieces = [piece async for piece in zip_archive.stream(each_store, selected(["2024/lost.jpg", *keys]))]
     archive = zipfile.ZipFile(io.BytesIO(b"".join(pieces)))
     assert archive.namelist() == ["2024/lost.jpg.missing.txt", *keys]
     assert all(archive.read(key) == key.encode() * 100_000 for key in keys)
