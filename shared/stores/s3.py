@@ -137,7 +137,7 @@ class S3Store:
             if second:
                 # S3 repeats the key in its response, which botocore then cannot parse (botocore issue 3496).
                 if _NOT_IN_XML.search(key):
-                    limit = f"larger than {PART_SIZE >> 20} MiB, which S3 refuses under a name with control characters"
+                    limit = f"larger than {PART_SIZE >> 20} MiB, too large to upload under a name with control characters"
                     raise ImageRefused(Reason.KEY_INVALID, f"{key!r} is {limit}: rename the file")
                 return chain([first, second], parts)
             self._client.put_object(Bucket=self.bucket, Key=key, Body=first, **attributes, **condition)
@@ -183,7 +183,8 @@ class S3Store:
         for start in range(0, len(in_xml), _DELETE_BATCH):
             await self._call("", self._delete_batch, in_xml[start : start + _DELETE_BATCH])
         for key in set(possible).difference(in_xml):
-            with suppress(ObjectMissing):
+            # A store that refuses the key has no such object.
+            with suppress(ObjectMissing, ImageRefused):
                 await self._call(key, self._client.delete_object, Bucket=self.bucket, Key=key)
 
     def _delete_batch(self, keys: Sequence[str]) -> None:

@@ -278,6 +278,8 @@ async def test_a_key_that_the_store_refuses_is_refused_alone(store: S3Store, pro
     body = "<DeleteResult><Error><Key>a//b.jpg</Key><Code>XMinioInvalidObjectName</Code></Error></DeleteResult>"
     proxy.fail_next(Fault("status", 200, body=body))
     await store.delete(["a//b.jpg"])
+    proxy.fail_next(Fault("status", 400, "XMinioInvalidObjectName"))
+    await store.delete(["a\x01b.jpg"])
 
 
 async def test_deletions_with_transient_errors_are_retried(store: S3Store, proxy: FaultyProxy) -> None:
