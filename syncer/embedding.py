@@ -35,6 +35,7 @@ class EmbeddingRun(StageRun[Vector]):
         self._recorded_calls = 0
         self._first_load = FirstLoad(context, collection)
         self._prepared: dict[int, tuple[ModelInput | None, asyncio.Event]] = {}
+        self._calibration_error = ""  # the last one reported
 
     @property
     def examination(self) -> Callable[[Path, bool], Awaitable[Examined]] | None:
@@ -117,4 +118,6 @@ class EmbeddingRun(StageRun[Vector]):
         try:
             await calibrate_if_free(self._context.database, self._collection, self._embedder)
         except (ModelError, SettingsError) as exc:  # the images are searchable all the same
-            self._context.progress.say(f"{self._collection.bucket}: weak matches are not marked: {exc}")
+            if str(exc) != self._calibration_error:
+                self._calibration_error = str(exc)
+                self._context.progress.say(f"{self._collection.bucket}: weak matches are not marked: {exc}")

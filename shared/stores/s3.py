@@ -137,7 +137,7 @@ class S3Store:
             if second:
                 # S3 repeats the key in its response, which botocore then cannot parse (botocore issue 3496).
                 if _NOT_IN_XML.search(key):
-                    limit = f"larger than {PART_SIZE >> 20} MiB, too large to upload under a name with control characters"
+                    limit = f"larger than {PART_SIZE >> 20} MiB, too large for a name with control characters"
                     raise ImageRefused(Reason.KEY_INVALID, f"{key!r} is {limit}: rename the file")
                 return chain([first, second], parts)
             self._client.put_object(Bucket=self.bucket, Key=key, Body=first, **attributes, **condition)

@@ -206,6 +206,8 @@ async def _decoders() -> str:
 
 
 async def _ocr(settings: SyncerSettings) -> str:
+    if settings.ocr is False:
+        return "OCR=off: the words in pictures are not read"
     if find_weights(settings) is None:
         return "the words in pictures are not read here: the extra `ocr` is missing, or memory is below 1 GB"
     return "the words in pictures are read, unless a collection has it off"
