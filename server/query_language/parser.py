@@ -81,7 +81,8 @@ def understand(
 
 def without(typed: str, phrase: str) -> str:
     """Return the words without *phrase* and a comma beside it."""
-    remaining = re.sub(r"\s*[,;](\s*[,;])+", ",", typed.replace(phrase, " ", 1))
+    words = re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)")  # not a part of a longer word
+    remaining = re.sub(r"\s*[,;](\s*[,;])+", ",", words.sub(" ", typed, count=1))
     return " ".join(remaining.strip(" ,;").split())
 
 

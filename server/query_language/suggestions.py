@@ -42,7 +42,7 @@ class Suggestions:
         """Return completions of *typed*, those of more words first, then the most frequent; file names last."""
         facets = await self.collections.values(collection)
         sources: dict[SuggestionKind, Values] = {
-            "camera": {camera.casefold(): (camera, count) for camera, count in facets.cameras.items()},
+            "camera": {fold(camera): (camera, count) for camera, count in facets.cameras.items()},
             "place": {fold(place): (place, count) for place, count in facets.places.items()},
             "keyword": await self.collections.keywords(collection),
         }

@@ -51,7 +51,7 @@ function literalChip(state, phrase) {
 /** The words without a phrase and the comma beside it, as in server/query_language/parser.py. */
 const without = (q, phrase) =>
   q
-    .replace(phrase, " ")
+    .replace(new RegExp(`(?<![\\p{L}\\p{N}_])${phrase.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&")}(?![\\p{L}\\p{N}_])`, "u"), " ")
     .replace(/\s*[,;](\s*[,;])+/g, ",")
     .replace(/^[\s,;]+|[\s,;]+$/g, "")
     .replace(/\s+/g, " ");

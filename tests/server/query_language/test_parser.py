@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.query_language.parser import Understood, understand
+from server.query_language.parser import Understood, understand, without
 from server.query_language.part import Part, Surroundings
 from shared.models import Facets
 
@@ -140,3 +140,9 @@ def test_text_without_a_filter_gives_none(typed: str) -> None:
     found = understood(typed)
     assert not found.filters
     assert words(found) or "-" in typed
+
+
+def test_a_phrase_is_removed_where_it_stands_as_words() -> None:
+    assert without("nikonian party nikon", "nikon") == "nikonian party"
+    assert without("party, nikon, 2021", "nikon") == "party, 2021"
+    assert without('say "red car" now', '"red car"') == "say now"

@@ -13,7 +13,7 @@ from tests.helpers.processes import Server
 
 pytestmark = pytest.mark.xdist_group("suggestions")  # one worker makes the collection for all
 
-CAMERAS = ["NIKON D850", "NIKON D850", "NIKON D90", None]
+CAMERAS = ["NIKON D850", "NIKON D850", "NIKON D90", "Appareil", None]
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,9 @@ def filled(
         noise(number).save(folder / f"Fête {number}.jpg", exif=exif)
     server = serve_folder(folder)
     with psycopg.connect(module_environment["DATABASE_URL"]) as conn:
-        conn.execute("UPDATE b_images SET keywords = '{New York,night}' WHERE camera IS NOT NULL")
+        conn.execute("UPDATE b_images SET keywords = '{New York,night}' WHERE camera LIKE 'NIKON%'")
         conn.execute("UPDATE b_images SET keywords = '{Night}' WHERE camera IS NULL")
+        conn.execute("UPDATE b_images SET camera = 'Appareil Rêvé' WHERE camera = 'Appareil'")
     return server
 
 
@@ -45,6 +46,10 @@ def test_cameras_complete_the_last_words(filled: Server) -> None:
     assert suggest(filled, "snow nik") == [("camera", "snow NIKON D850", 2), ("camera", "snow NIKON D90", 1)]
     assert suggest(filled, "snow d8") == [("camera", "snow NIKON D850", 2)]
     assert suggest(filled, "nikon d9") == [("camera", "NIKON D90", 1)]
+
+
+def test_cameras_are_found_without_accents(filled: Server) -> None:
+    assert suggest(filled, "reve") == suggest(filled, "rêve") == [("camera", "Appareil Rêvé", 1)]
 
 
 def test_keywords_are_counted_in_any_case(filled: Server) -> None:
