@@ -49,7 +49,7 @@ export class Suggestions {
     if (signal.aborted || document.activeElement !== this.#input) return;
     const recent = this.#recent.beginningWith(typed).slice(0, MAX_RECENT);
     this.#draw([
-      ...recent.map((words) => option(words, words, text("search.suggestion_recent"))),
+      ...recent.map((words) => option(words, words, text("suggestion.recent"))),
       ...suggestions.map(({ kind, value, count, text: words }) => option(words, value, kindLabel(kind, count))),
     ]);
   }
@@ -109,9 +109,4 @@ function option(words, label, kind) {
   return element;
 }
 
-function kindLabel(kind, count) {
-  if (kind === "camera") return text("search.suggestion_camera", { count });
-  if (kind === "place") return text("search.suggestion_place", { count });
-  if (kind === "keyword") return text("search.suggestion_keyword", { count });
-  return text("search.suggestion_name", { count });
-}
+const kindLabel = (kind, count) => text(`suggestion.${kind}`, { count });
