@@ -4,7 +4,7 @@ import { filterCollections } from "./collection_filter.js";
 
 const isBroken = (cover) => cover.complete && !cover.naturalWidth;
 
-/** Leave the place of a cover that cannot be loaded empty. */
+/** Remove covers that cannot be loaded. */
 function hideBrokenCovers(list) {
   list.addEventListener("error", (event) => event.target.remove(), { capture: true });
   for (const cover of list.querySelectorAll("img")) if (isBroken(cover)) cover.remove();

@@ -37,8 +37,8 @@ export class EndOfList {
   }
 
   /**
-   * Load the next page, if there is one, and return whether that succeeded. After a failure, do so only with `retry`,
-   * which the "Try again" button sets, and the timer after an outage.
+   * Load the next page, if there is one, and return whether that succeeded. After a failure it loads only with `retry`:
+   * on "Try again", or by the timer after an outage.
    */
   async load({ retry = false } = {}) {
     const list = this.#list;

@@ -1,7 +1,7 @@
 /** The filter panel, and the chips of the active filters: templates/_filter_panel.html and _active_filters.html. */
 
 import { facetsUrl, getJson } from "./api.js";
-import { FILTERS, isSearch, pageUrl, withoutFilter } from "./page_state.js";
+import { FILTERS, isRanked, pageUrl, withoutFilter } from "./page_state.js";
 import { number, text } from "./texts.js";
 
 const ORIENTATIONS = ["landscape", "portrait", "square"];
@@ -24,7 +24,7 @@ export class Filters {
   constructor({ state, onChange }) {
     this.#state = state;
     this.#onChange = onChange;
-    // They are for pages without JavaScript.
+    // Hidden fields keep the state on pages without JavaScript.
     for (const field of this.#form.querySelectorAll("[type=hidden]")) field.remove();
     this.#fields = new Set([...this.#form.elements].map(({ name }) => name));
     $("filters").addEventListener("toggle", () => this.#loadOptions());
@@ -45,7 +45,7 @@ export class Filters {
     this.#state = state;
     this.#fillForm();
     $("filters").classList.toggle("has-active", state.filters.length > 0);
-    $("filters-strict").hidden = $("filters-counted").hidden = !isSearch(state) && !state.similar;
+    $("filters-strict").hidden = $("filters-counted").hidden = !isRanked(state);
     this.#drawChips();
     this.#loadOptions();
   }
@@ -169,8 +169,8 @@ function displayValue(name, value) {
     case "colour": {
       const [, mostly, colour] = value.match(/^(mostly-)?(.*)$/);
       if (colour.startsWith("#")) return colour;
-      const name = text(`colour.${colour}`);
-      return mostly ? text("colour.mostly", { colour: name }) : name;
+      const label = text(`colour.${colour}`);
+      return mostly ? text("colour.mostly", { colour: label }) : label;
     }
     case "type":
       return value.replace(/^image\/(x-|vnd\.adobe\.)?/, "").toUpperCase();

@@ -9,7 +9,7 @@ import { DIVIDER_HEIGHT, emptyLayout, fitContainer, moveTo } from "./grid_layout
 import { reserveSpace } from "./reserved_space.js";
 import { storedFactor } from "./tile_size.js";
 
-/** How long the rest waits for the images of the first screen, in milliseconds. */
+/** Maximum delay of the rest, in milliseconds, if the images of the first screen are slow. */
 const MAX_DELAY = 1000;
 
 const grid = document.getElementById("grid");

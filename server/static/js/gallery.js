@@ -1,8 +1,8 @@
 /** The gallery page: loads the list that its URL names, and navigates from one list to the next. */
 
 import { MAX_PAGE_SIZE, getJson, imageUrl } from "./api.js";
-import { createBands, monthOf } from "./bands.js";
 import { filterCollections } from "./collection_filter.js";
+import { createDividers, monthOf } from "./dividers.js";
 import { EndOfList } from "./end_of_list.js";
 import { Filters } from "./filters.js";
 import { Grid } from "./grid.js";
@@ -17,6 +17,7 @@ import { NewImages } from "./new_images.js";
 import {
   hasTimeline,
   isByDateTaken,
+  isRanked,
   isSameList,
   isSearch,
   isWhole,
@@ -196,7 +197,7 @@ class Gallery {
     this.#timeline = new Timeline($("timeline"), { onJump: (month) => this.#jump(month) });
   }
 
-  /** Few may write, so the others need not load the modules. */
+  /** Load the modules of uploads, which only users who may write need. */
   async #loadUploads() {
     const { UploadDialog } = await import("./upload_dialog.js");
     new UploadDialog({ bucket: this.bucket, onSearch: (files) => this.#searchField.addFiles(files) });
@@ -350,10 +351,15 @@ class Gallery {
     return this.#load(state);
   }
 
+  /** The month of the first image in view, as in the address. */
+  get #monthInView() {
+    return monthOf(this.list.images[this.grid.firstInView]) || "undated";
+  }
+
   /** Keep the month in view in the address, so that a reload need not load the months before it. */
   #followMonth() {
     if (this.#timeline.isInUse) return;
-    const month = monthOf(this.list.images[this.grid.firstInView]) || "undated";
+    const month = this.#monthInView;
     this.#timeline.follow(month);
     if (this.grid.firstInView < 0 || (scrollY === 0 && !this.state.month)) return;
     this.state = { ...this.state, month };
@@ -439,10 +445,10 @@ class Gallery {
 
   /** Scroll to a saved position, after loading the images up to it, or those around it if it is far down. */
   async #restorePosition(position) {
-    const isRanked = isSearch(this.state) || this.state.similar;
-    if (position.count > MAX_RESTORED && !isRanked) await this.#loadAround(position.id);
+    const ranked = isRanked(this.state);
+    if (position.count > MAX_RESTORED && !ranked) await this.#loadAround(position.id);
     const { list } = this;
-    const wanted = isRanked ? position.count : Math.min(position.count ?? 0, MAX_RESTORED);
+    const wanted = ranked ? position.count : Math.min(position.count ?? 0, MAX_RESTORED);
     while (position.id && !list.byId.has(position.id) && list.images.length < wanted && !list.done) {
       const added = await list.loadMore({ limit: MAX_PAGE_SIZE }).catch(() => []);
       if (!added.length || list !== this.list) break;
@@ -490,7 +496,7 @@ class Gallery {
     $("gallery").classList.toggle("has-timeline", hasTimeline(state));
     this.grid.show(list.images, {
       done: list.done,
-      createBands: () => createBands(state, list.images),
+      createDividers: () => createDividers(state, list.images),
       isInRows: isByDateTaken(state),
     });
     this.#drawTimeline();
@@ -512,7 +518,7 @@ class Gallery {
     const { state, list } = this;
     await this.#timeline.show(hasTimeline(state) ? state : null);
     if (list !== this.list || !hasTimeline(state)) return;
-    if (!this.#timeline.isInUse) this.#timeline.follow(monthOf(list.images[this.grid.firstInView]) || "undated");
+    if (!this.#timeline.isInUse) this.#timeline.follow(this.#monthInView);
     this.#drawCount();
   }
 
@@ -523,7 +529,7 @@ class Gallery {
     $("count").replaceWith(count);
   }
 
-  /** The number of images, or of strong matches: weak ones come last, so that the first of them says how many there are. */
+  /** The number of images, or of strong matches: weak ones come last, so the index of the first is the number. */
   #countText() {
     const { images } = this.list;
     const strong = images.findIndex(({ weak }) => weak);

@@ -23,10 +23,10 @@ export class Grid {
   #layout = null;
   #tiles = new Map();
   #boxes = new WeakMap();
-  #createBands = () => () => null;
-  #bandAbove;
-  // The elements of the bands, by the indices of the images below them.
-  #bands = new Map();
+  #createDividers = () => () => null;
+  #dividerAbove;
+  // The elements of the dividers, by the indices of the images below them.
+  #dividers = new Map();
   #current = 0;
   #frame = 0;
   #tileSize = 1;
@@ -63,13 +63,13 @@ export class Grid {
   }
 
   /**
-   * Show another list from its start, in columns or in rows, with the bands of bands.js. The grid keeps reading
+   * Show another list from its start, in columns or in rows, with the dividers of dividers.js. The grid keeps reading
    * `images`: report its changes with `onAppend`, `onPrepend`, `onPrevious` and `update`.
    */
-  show(images, { done, createBands, isInRows = false }) {
+  show(images, { done, createDividers, isInRows = false }) {
     this.#images = images;
     this.#done = done;
-    this.#createBands = createBands;
+    this.#createDividers = createDividers;
     this.#container.classList.toggle("is-in-rows", isInRows);
     this.#current = 0;
     const shown = new Set(images.map((image) => image.id));
@@ -190,28 +190,28 @@ export class Grid {
 
   #relayout() {
     this.#layout = emptyLayout(this.#container, this.#tileSize);
-    for (const band of this.#bands.values()) band.remove();
-    this.#bands.clear();
-    this.#bandAbove = this.#createBands();
+    for (const divider of this.#dividers.values()) divider.remove();
+    this.#dividers.clear();
+    this.#dividerAbove = this.#createDividers();
     this.#placeFrom(0);
     this.#render();
   }
 
   #placeFrom(start) {
     for (let index = start; index < this.#images.length; index += 1) {
-      const content = this.#bandAbove(this.#images[index]);
-      if (content) this.#placeBand(index, content);
+      const content = this.#dividerAbove(this.#images[index]);
+      if (content) this.#placeDivider(index, content);
       this.#layout.add(this.#images[index]);
     }
     fitContainer(this.#container, this.#end, this.#layout);
   }
 
-  #placeBand(index, content) {
-    const band = document.createElement("li");
-    band.className = "divider";
-    band.append(...content);
-    this.#bands.set(index, band);
-    moveTo(band, this.#layout.addDivider(DIVIDER_HEIGHT));
+  #placeDivider(index, content) {
+    const divider = document.createElement("li");
+    divider.className = "divider";
+    divider.append(...content);
+    this.#dividers.set(index, divider);
+    moveTo(divider, this.#layout.addDivider(DIVIDER_HEIGHT));
   }
 
   #scheduleRender() {
@@ -251,10 +251,10 @@ export class Grid {
   /** Put the elements in reading order, for screen readers and the Tab key, and leave those in place untouched. */
   #insertTiles(indices) {
     const elements = indices.flatMap((index) =>
-      this.#bands.has(index) ? [this.#bands.get(index), this.#tile(index)] : [this.#tile(index)],
+      this.#dividers.has(index) ? [this.#dividers.get(index), this.#tile(index)] : [this.#tile(index)],
     );
     const shown = new Set(elements);
-    for (const band of this.#bands.values()) if (!shown.has(band)) band.remove();
+    for (const divider of this.#dividers.values()) if (!shown.has(divider)) divider.remove();
     let next = this.#grid.firstElementChild;
     for (const element of elements) {
       if (element === next) next = next.nextElementSibling;

@@ -60,7 +60,8 @@ export class ImageUpload {
     const url = addImageUrl(this.#bucket, each.path ? { key: each.path } : { filename: each.file.name });
     for (const wait of [...RETRY_WAITS, null]) {
       try {
-        return await postJson(url, each.file, { signal: this.#abort.signal, onProgress: (share) => this.#note(each, share) });
+        const onProgress = (share) => this.#onSent(each, share);
+        return await postJson(url, each.file, { signal: this.#abort.signal, onProgress });
       } catch (error) {
         if (wait === null || !RETRIED.includes(error.status)) throw error;
         await this.#pause(wait);
@@ -68,7 +69,7 @@ export class ImageUpload {
     }
   }
 
-  #note(each, share) {
+  #onSent(each, share) {
     this.#sent.set(each, share);
     this.#onProgress();
   }

@@ -2,7 +2,7 @@
 
 import { MAX_PAGE_SIZE, getJson, imageUrl } from "./api.js";
 import { Lightbox } from "./lightbox.js";
-import { isSearch, pageUrl } from "./page_state.js";
+import { isRanked, pageUrl } from "./page_state.js";
 import { PagedList, isLoaded } from "./paged_list.js";
 import { matchingWords } from "./understood.js";
 
@@ -60,7 +60,7 @@ export class ImageViewer {
     const isCurrent = () => this.#gallery.state.view === state.view && this.#gallery.list === list;
     const find = () => this.#list.images.find((image) => String(image.id) === state.view && isLoaded(image));
     if (find()) return this.#lightbox.show(find(), this.#list);
-    if (!isSearch(state) && !state.similar) return this.#openAround(state, isCurrent);
+    if (!isRanked(state)) return this.#openAround(state, isCurrent);
     const image = await getJson(imageUrl(state.bucket, state.view)).catch(() => null);
     if (!image || !isCurrent()) return;
     this.#lightbox.show(image, { images: [image], first: null, done: true });

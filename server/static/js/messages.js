@@ -1,6 +1,6 @@
 /** Messages in place of images or between them. Their texts are templates of the page: templates/_messages.html. */
 
-import { isSearch, pageUrl, recentState, withoutFilter } from "./page_state.js";
+import { isRanked, pageUrl, recentState, withoutFilter } from "./page_state.js";
 import { text } from "./texts.js";
 
 /** The message of an empty list. `isFiltered` tells that some of the words became filters. */
@@ -22,7 +22,7 @@ function remedy(reason, state) {
 
 /** Choose the message, in the same order as templates/gallery.html. */
 function emptyReason({ state, stats, selected, isFiltered }) {
-  const searching = isSearch(state) || state.similar !== "";
+  const searching = isRanked(state);
   if (state.similar && selected?.status === "pending") return "image-not-indexed";
   if (searching && state.filters.some(([name]) => name === "strict")) return "no-strong-matches";
   if (isFiltered) return "understood";
@@ -63,7 +63,7 @@ export function errorContent(error, { state, onRetry }) {
     return content;
   }
   if (error.status === 404 && state.similar) return errorWithLink("error-image-missing", pageUrl(recentState(state)));
-  const content = cloneTemplate(isSearch(state) || state.similar ? "error-search" : "error-list");
+  const content = cloneTemplate(isRanked(state) ? "error-search" : "error-list");
   content.find((element) => element.matches("div")).querySelector(".message-text").textContent = sentence(error.message);
   return [...content.slice(0, -1), retryButton(onRetry)];
 }

@@ -1,7 +1,8 @@
 /**
- * The state of the page and its URL, in both directions: `{bucket, q, literal, parse, terms, similar, sort, month, view, filters}`.
- * Absent texts are "". `literal` are phrases of `q` that stay words, and `parse` is "0" if all of them do. `terms` are those of
- * query_terms.js, `filters` pairs of name and value, and `view` the id of the enlarged image.
+ * The state of the page and its URL, in both directions:
+ * `{bucket, q, literal, parse, terms, similar, sort, month, view, filters}`. Absent texts are "". `literal` are phrases
+ * of `q` that stay words, and `parse` is "0" if all of them do. `terms` are those of query_terms.js, `filters` pairs of
+ * name and value, and `view` the id of the enlarged image.
  */
 
 import { formatTerm, parseTerm } from "./query_terms.js";
@@ -82,8 +83,11 @@ export const withoutFilter = (state, name, value) => ({
 /** Return whether the state is a search by words, images, or both. */
 export const isSearch = (state) => Boolean(state.q || state.terms.length);
 
+/** Return whether the list consists of matches: of a search, or of images similar to one. */
+export const isRanked = (state) => isSearch(state) || state.similar !== "";
+
 /** Return whether the state shows all images, in any order. */
-export const isWhole = (state) => !state.similar && !isSearch(state) && !state.filters.length;
+export const isWhole = (state) => !isRanked(state) && !state.filters.length;
 
 /** Return whether the state shows the recent images without filters. */
 export const isRecent = (state) => isWhole(state) && !state.sort;
@@ -92,7 +96,7 @@ export const isRecent = (state) => isWhole(state) && !state.sort;
 export const isByDateTaken = ({ sort }) => sort === "-taken" || sort === "taken";
 
 /** Return whether the list has a timeline: searches have none. */
-export const hasTimeline = (state) => isByDateTaken(state) && !isSearch(state) && !state.similar;
+export const hasTimeline = (state) => isByDateTaken(state) && !isRanked(state);
 
 /** The URL parameters of a query. */
 export const termParams = (q, terms) => [...(q ? [["q", q]] : []), ...terms.map((term) => ["term", formatTerm(term)])];

@@ -1,7 +1,7 @@
 /**
  * One list of images, as far as its pages are loaded: search results, similar images, or recent images. A long list
- * keeps the images around those in view. Of the others it keeps `{id, width, height, weak, taken_at}`, which their places need,
- * and loads their pages again when they come near.
+ * keeps the images around those in view. Of the others it keeps `{id, width, height, weak, taken_at}`, which their
+ * places need, and loads their pages again when they come near.
  */
 
 import { MAX_PAGE_SIZE, PAGE_SIZE, getJson, imagesAroundUrl, listUrl } from "./api.js";

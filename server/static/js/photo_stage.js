@@ -54,7 +54,7 @@ export class PhotoStage {
     viewer?.destroy();
   }
 
-  /** Lay `layer` over the picture at `index` if that is shown, in place of an earlier one; return whether it is. */
+  /** Replace the layer over the picture at `index`. Return false if another picture is shown. */
   cover(index, layer) {
     const slide = this.#viewer?.currSlide;
     if (slide?.index !== index) return false;

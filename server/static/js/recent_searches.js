@@ -24,12 +24,11 @@ export class RecentSearches {
     input.addEventListener("keydown", (event) => event.key === "ArrowDown" && this.#focus(0, event));
     panel.addEventListener("click", (event) => this.#onClick(event));
     panel.addEventListener("keydown", (event) => this.#onKey(event));
-    document.addEventListener("focusin", ({ target }) => {
-      if (target !== input && !panel.contains(target)) panel.hidden = true;
-    });
-    document.addEventListener("pointerdown", ({ target }) => {
-      if (target !== input && !panel.contains(target)) panel.hidden = true;
-    });
+    for (const type of ["focusin", "pointerdown"]) {
+      document.addEventListener(type, ({ target }) => {
+        if (target !== input && !panel.contains(target)) panel.hidden = true;
+      });
+    }
   }
 
   /** The recent searches that begin with what is typed. */

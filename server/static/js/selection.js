@@ -4,7 +4,7 @@ import { exportRows } from "./api.js";
 import { listenForBox } from "./box_selection.js";
 import { Deletion } from "./deletion.js";
 import { listenForKeys } from "./keyboard.js";
-import { isSearch, pageUrl } from "./page_state.js";
+import { isRanked, pageUrl } from "./page_state.js";
 import { text } from "./texts.js";
 
 /** The most images that a download takes by their ids. */
@@ -20,7 +20,7 @@ export class Selection {
   /** Images by id: of a list, or rows of an export. */
   #images = new Map();
   #anchor = -1;
-  /** Whether the checkboxes are shown although nothing is selected yet. */
+  /** True while the checkboxes are shown although nothing is selected yet. */
   #started = false;
 
   constructor(gallery, { form, grid }) {
@@ -124,7 +124,7 @@ export class Selection {
   async #selectAll() {
     const { state } = this.#gallery;
     const query = new URL(pageUrl({ ...state, month: "", view: "" }), location.href).searchParams;
-    if (isSearch(state) || state.similar) query.set("strict", "1");
+    if (isRanked(state)) query.set("strict", "1");
     query.set("parse", state.parse || "1");
     query.set("limit", MAX_SELECTED + 1);
     this.#show(text("selection.selecting"));

@@ -85,7 +85,7 @@ function differByOne(a, b) {
   return Math.max(a.length, b.length) - before - after <= 1;
 }
 
-/** Without differences of case and accents, as in the database. */
+/** Fold case and accents, as the database does. */
 const folded = (word) => word.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().replaceAll("ß", "ss");
 
 const distance = ([x1, y1], [x2, y2]) => Math.hypot(x2 - x1, y2 - y1);

@@ -5,7 +5,7 @@ import { text } from "./texts.js";
 
 const clone = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
 
-/** Show a chip for each of `parts` that is no words, and for each phrase of the state that stays words. */
+/** Show a chip for each of `parts` that became a filter, and for each phrase of the state that stays words. */
 export function drawUnderstood(container, state, parts = []) {
   const filters = parts.filter(({ kind }) => kind !== "words");
   const hadFocus = container.contains(document.activeElement);
@@ -19,7 +19,7 @@ export function drawUnderstood(container, state, parts = []) {
 /** The words that describe the images, without those that became filters; all of them if they were not parsed. */
 export const describingWords = (q, parts) => (parts ? (parts.find(({ kind }) => kind === "words")?.text ?? "") : q);
 
-/** All words that images shall match, exactly or not: of the typed ones those that are no filters, and of the terms. */
+/** The words that images match, exactly or not: typed words that did not become filters, and added terms. */
 export function matchingWords({ q, terms }, parts) {
   const typed = parts?.filter(({ kind }) => kind === "words" || kind === "exact").map((part) => part.text) ?? [q];
   const further = terms.filter(({ kind, weight }) => kind === "text" && weight > 0).map(({ value }) => value);

@@ -1,4 +1,4 @@
-/** The dialog that adds images to the collection: templates/_upload.html, which only those who may write get. */
+/** The dialog that adds images to the collection: templates/_upload.html, only for users who may write. */
 
 import { chosenFiles, droppedFiles } from "./dropped_files.js";
 import { ImageUpload } from "./image_upload.js";

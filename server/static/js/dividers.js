@@ -1,4 +1,4 @@
-/** The bands between images: above the less relevant ones, or above those of each month. */
+/** The dividers between images: above the less relevant ones, or above those of each month. */
 
 import { monthName } from "./format.js";
 import { dividerContent } from "./messages.js";
@@ -7,12 +7,12 @@ import { isByDateTaken } from "./page_state.js";
 /** The month of the camera's clock in which an image was taken, as in "2024-05"; "" without a date. */
 export const monthOf = (image) => image?.taken_at?.slice(0, 7) ?? "";
 
-/** A function for the images of a list in their order, which returns the content of the band above one, or null. */
-export function createBands(state, images) {
-  return isByDateTaken(state) ? monthBands() : relevanceBand(state, images);
+/** A function for the images of a list in their order, which returns the content of the divider above one, or null. */
+export function createDividers(state, images) {
+  return isByDateTaken(state) ? monthDividers() : relevanceDivider(state, images);
 }
 
-function monthBands() {
+function monthDividers() {
   // In the last hours of a month, images of two months can alternate: they have been taken in several time zones.
   const seen = new Set();
   return (image) => {
@@ -26,7 +26,7 @@ function monthBands() {
   };
 }
 
-function relevanceBand(state, images) {
+function relevanceDivider(state, images) {
   let isPlaced = false;
   return (image) => {
     if (isPlaced || !image.weak) return null;
