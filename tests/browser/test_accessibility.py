@@ -21,9 +21,13 @@ STATES = [
     "/?bucket=photos&view={id}",
     "/?bucket=many&q=zebra",
     "/?bucket=photos&q=a+cat+png,+2021&literal=2021",
+    "/?bucket=missing",
+    "/?bucket=many&camera=Camera+One&orientation=portrait",
+    "/?bucket=photos&sort=-taken",
+    "/collections",
+    "/failures?bucket=many",
+    "/nothing-here",
 ]
-STATES += ["/?bucket=missing", "/?bucket=many&camera=Camera+One&orientation=portrait", "/?bucket=photos&sort=-taken"]
-STATES += ["/collections", "/failures?bucket=many", "/nothing-here"]
 
 
 @pytest.fixture(scope="session")

@@ -96,7 +96,7 @@ def test_the_first_screen_needs_few_small_files(open_gallery: OpenTab, site: Sit
     files = [path for path in tab.requests if path.endswith((".js", ".css"))]
     assert len(files) <= 4
     assert sum(compressed_size(site, path) for path in files) < 60_000
-    # What a server sends before the first acknowledgement, with the headers.
+    # TCP's initial congestion window, less the headers.
     assert compressed_size(site, "/?bucket=photos") < 13_500
 
 

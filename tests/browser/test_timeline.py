@@ -11,10 +11,11 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import OpenTab, Site, Tab, parameters, ready
 from tests.helpers.pictures import noise
 
-COUNT = 400
 FIRST = datetime(2010, 1, 15, 12)
+MONTHS = 100
+PER_MONTH = 4
+COUNT = MONTHS * PER_MONTH
 UNDATED = 5
-MONTHS = 100  # four images of each
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +35,8 @@ def dated(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 
 def taken_at(number: int) -> datetime:
-    month = number // 4
-    return FIRST.replace(year=2010 + month // 12, month=month % 12 + 1) + timedelta(hours=number % 4)
+    month, hours = divmod(number, PER_MONTH)
+    return FIRST.replace(year=2010 + month // 12, month=month % 12 + 1) + timedelta(hours=hours)
 
 
 def wait_for_month(page: Page, name: str) -> None:
