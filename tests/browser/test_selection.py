@@ -135,6 +135,11 @@ def test_a_deletion_can_be_undone_for_some_seconds(open_tab: OpenTab, writable: 
     expect(page.locator("#selection-count")).to_have_text("2 selected")
     page.clock.run_for(20_000)
     assert writable.keys("/api/images", bucket="own", limit=200) == before
+    page.route("**/api/images/*", lambda route: route.abort())
+    page.get_by_role("button", name="Delete").click()
+    page.clock.run_for(20_000)
+    expect(page.locator("#selection-count")).to_contain_text("Can’t reach the server")
+    page.unroute("**/api/images/*")
     page.get_by_role("button", name="Delete").click()
     page.clock.run_for(20_000)
     expect(page.locator(f".tile-image[alt='{file_name(before[0])}']")).to_have_count(0)

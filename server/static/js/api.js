@@ -78,7 +78,7 @@ export async function exportRows(query) {
 /** Delete an image; one that is deleted already is no error. */
 export async function deleteImage(bucket, id) {
   const response = await fetch(imageUrl(bucket, id), { method: "DELETE" }).catch(() => {
-    throw new ApiError(UNREACHABLE);
+    throw new ApiError(text("error.unreachable"));
   });
   if (response.status === 204 || response.status === 404) return;
   checkResponse(response.status, await response.json().catch(() => null));

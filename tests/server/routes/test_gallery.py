@@ -1,5 +1,7 @@
 """The HTML of the gallery as the server renders it, before any script runs."""
 
+import re
+
 import pytest
 
 from tests.helpers.processes import Server
@@ -27,3 +29,11 @@ def test_the_address_of_one_image_is_previewed_with_that_image(filled_server: Se
     assert f"<title>{image['key'].split('/')[-1]} · b</title>" in page
     assert f'<meta property="og:image" content="{filled_server.url}{image["preview_url"]}">' in page
     assert filled_server.http.get("/?bucket=b&view=999999").status_code == 200
+
+
+def test_links_that_leave_a_search_drop_its_literal_phrases(filled_server: Server) -> None:
+    page = filled_server.http.get("/?bucket=b&q=red+2021&literal=2021&camera=x").text
+    assert 'href="/?bucket=b" data-nav' in page
+    shown = filled_server.http.get("/?bucket=b&q=red+2021&literal=2021").text
+    assert "similar=" in shown
+    assert not [link for link in re.findall(r'href="([^"]*)"', shown) if "similar=" in link and "literal=" in link]
